@@ -1,0 +1,83 @@
+# Every verb sets up what it needs first; the set-up runs again only when pyproject.toml or requirements/ change.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+# Options for installing torch alone, for example "--index-url URL" of an index with CPU-only or CUDA builds.
+TORCH_OPTIONS ?=
+# Test processes. Two cores and single-threaded torch suit two.
+WORKERS ?= 2
+# Further arguments for pytest or the demo: make test ARGS="tests/tools -x"
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help setup system demo test fmt lint types docs serve-docs bench claims pins clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create .venv with the tested versions and the package in it
+
+$(READY): pyproject.toml $(wildcard requirements/*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Ferrule needs Python 3.11 or newer; name one with PYTHON=..., for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "$(PYTHON) cannot create a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@$(PIP) $(TORCH_OPTIONS) "$$(grep '^torch==' requirements/tested.txt)"
+	@$(PIP) --requirement requirements/tested.txt
+	@$(PIP) --no-deps --requirement requirements/nodeps.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+system: ## install the system packages that the full test suite uses (Debian and Ubuntu, as root)
+	@bash scripts/system.sh
+
+demo: setup ## train the pocket model on your CPU and show success before and after
+	$(BIN)/ferrule demo $(ARGS)
+
+test: setup system ## run all tests
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
+
+fmt: setup ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+lint: setup ## check style, formatting and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: setup ## check types (mypy, strict)
+	$(BIN)/mypy
+
+docs: setup ## check the generated pages and build the site into site/
+	$(BIN)/python scripts/papers_table.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+serve-docs: setup ## serve the site while you write
+	$(BIN)/python scripts/papers_table.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+bench: setup ## run every benchmark; results go to benchmarks/results/
+	@mkdir -p benchmarks/results
+	@for script in $(wildcard benchmarks/*.py); do \
+		echo "$$script"; $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json; done
+
+claims: setup ## measure the claim of every paper again (minutes each); results go to claims/
+	@for slug in $$($(BIN)/python -c 'from ferrule.core.paper import discover; print(*(p.slug for p in discover()))'); do \
+		$(BIN)/ferrule papers claim $$slug; done
+	$(BIN)/python scripts/papers_table.py
+
+pins: ## write requirements/ from the environment as it is now
+	$(BIN)/python scripts/pin.py
+
+clean: ## remove caches and built pages (keeps .venv, runs/ and models/)
+	rm -rf site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Agents: generators that yield asks and tool uses, and do no I/O themselves."""

@@ -1,0 +1,1 @@
+"""Evaluation: suites of tasks, measures with intervals, and paired comparisons."""

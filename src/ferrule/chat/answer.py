@@ -1,0 +1,37 @@
+"""The final answer inside an assistant text, whatever form it was written in."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ferrule.chat.parsing import parse_prefix
+from ferrule.chat.scan import thinking
+
+__all__ = ["final_answer"]
+
+_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*+)</answer>", re.DOTALL)
+_LABEL = re.compile(r"^[ \t]*\**final answer[ \t]*:\**[ \t]*", re.MULTILINE | re.IGNORECASE)
+
+
+def final_answer(text: str) -> str:
+    """Return the answer a text states, trimmed.
+
+    In this order: the last ``<answer>`` element, the text after the last ``Final Answer:`` label, the value of
+    ``answer`` when the text is a JSON object, else all text after the think block.
+    """
+    block = thinking(text)
+    if block is not None and block[1] >= 0:
+        text = text[block[1] :]
+    elements = _TAG.findall(text)
+    if elements:
+        return str(elements[-1]).strip()
+    labels = list(_LABEL.finditer(text))
+    if labels:
+        return text[labels[-1].end() :].strip()
+    body = text.strip()
+    read = parse_prefix(body, 0) if body.startswith("{") else None
+    if read is not None and isinstance(read[0].value, dict) and "answer" in read[0].value:
+        value = read[0].value["answer"]
+        return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return body

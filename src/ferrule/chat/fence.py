@@ -1,0 +1,142 @@
+"""Code in Markdown fences: a block with the right tag is a call of the code tool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ferrule.chat.codec import Labelled
+from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.parsing import MAX_CALLS
+from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.core.records import Call, Message, Tool, plain_text
+
+__all__ = ["CODEC", "Fence"]
+
+_TICKS = re.compile(r"(?<!`)(`{3,})([^\n`]*)(?:\n|\Z)")
+_RUN = re.compile(r"`+")
+_ALIASES = {"py": "python", "python3": "python", "tool_code": "python"}
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced block tagged ``tag`` is a call of ``tool`` with the code as its argument ``argument``.
+
+    Results are shown in a block tagged ``output``; with ``inline`` they continue the assistant's text. Blocks of
+    other tags are plain content; one whose opening fence bears no tag also ends the reply, since its first line
+    cannot be told from a closing fence. Code that holds fences itself is written in a longer fence.
+    """
+
+    style: Style = "signature"
+    inline: bool = False
+    tag: str = "python"
+    tool: str = "python"
+    argument: str = "code"
+    output: str = "output"
+    name: str = field(default="fence", init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown style and tags that no fence can bear."""
+        check_style(self.style)
+        for option in ("tag", "output"):
+            value = getattr(self, option)
+            if not value.strip() or value != value.strip() or "`" in value or "\n" in value:
+                raise ValueError(f"Fence.{option} is {value!r}; it must be one word without backticks")
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The closing fence on its own line."""
+        return ("\n```\n",)
+
+    def describe(self, tools: Sequence[Tool]) -> str:
+        """Return how code is run and the other tools, which code calls as functions."""
+        if not tools:
+            return ""
+        text = f"To run code, write:\n```{self.tag}\n...\n```"
+        others = [tool for tool in tools if tool.name != self.tool]
+        return f"{text}\nIn code you may call:\n{listing(others, self.style)}" if others else text
+
+    def _block(self, call: Call) -> str:
+        if call.problem and call.raw:
+            return call.raw
+        code = call.arguments.get(self.argument)
+        if call.name != self.tool or len(call.arguments) != 1 or not isinstance(code, str):
+            raise ValueError(
+                f"the fence codec writes calls of {self.tool!r} with the one text argument {self.argument!r}, "
+                f"not {call.name!r} with {sorted(call.arguments)}; pick another codec for this tool"
+            )
+        ticks = _ticks(code)
+        return f"{ticks}{self.tag}\n{code}\n{ticks}"
+
+    def write(self, message: Message) -> str:
+        """Return the content, then one fenced block per call."""
+        text = join(plain_text(message), [self._block(call) for call in message.calls])
+        return text + "\n" if self.inline and message.calls else text
+
+    def read(self, text: str) -> Message:
+        """Return content and calls; open fences and other spellings of the tag are repaired."""
+        return assemble(text, self._scan(text))
+
+    def show(self, message: Message) -> str:
+        """Return the result in an output fence."""
+        text = plain_text(message)
+        ticks = _ticks(text)
+        return f"{ticks}{self.output}\n{text}\n{ticks}" + ("\n" if self.inline else "")
+
+    def spans(self, text: str) -> tuple[Labelled, ...]:
+        """Label think block, calls and answer."""
+        return label(text, self._scan(text))
+
+    def _scan(self, text: str) -> list[Found]:
+        block = thinking(text, text.find("```"))
+        at = max(block[1], 0) if block is not None else 0
+        found: list[Found] = []
+        while (opening := _TICKS.search(text, at)) is not None:
+            tag = opening[2].strip()
+            code, at, repairs = _body(text, opening)
+            if not self._mine(tag):
+                continue
+            start = opening.start()
+            if len(found) == MAX_CALLS - 1:
+                problem = f"more than {MAX_CALLS} calls in one message"
+                found.append((start, len(text), Call("", raw=text[start:], problem=problem)))
+                break
+            call = Call(self.tool, {self.argument: code}, raw=text[start:at], repairs=tuple(repairs))
+            if tag != self.tag:
+                call = note(call, "tag")
+            if block is not None and block[1] < 0:
+                call = note(call, "unclosed thinking")
+            if start and text[start - 1] != "\n":
+                call = note(call, "fence in line")
+            found.append((start, at, call))
+        return found
+
+    def _mine(self, tag: str) -> bool:
+        lowered = tag.lower()
+        return tag == self.tag or self.tag.lower() in (lowered, _ALIASES.get(lowered))
+
+
+def _body(text: str, opening: re.Match[str]) -> tuple[str, int, list[str]]:
+    """Return the code of a block, the index after it, and what was repaired."""
+    count, begin = len(opening[1]), opening.end()
+    if not opening[0].endswith("\n"):
+        return "", len(text), ["no closing fence"]
+    closing = re.compile(rf"^[ \t]*`{{{count},}}[ \t]*$", re.MULTILINE).search(text, begin)
+    if closing is not None:
+        return text[begin : closing.start()].removesuffix("\n"), closing.end(), []
+    inner = text.find("`" * count, begin)
+    if inner >= 0:
+        stop = inner + count
+        while stop < len(text) and text[stop] == "`":
+            stop += 1
+        return text[begin:inner], stop, ["fence in line"]
+    return text[begin:], len(text), ["no closing fence"]
+
+
+def _ticks(text: str) -> str:
+    longest = max((len(run) for run in _RUN.findall(text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+CODEC = Fence

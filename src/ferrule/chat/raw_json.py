@@ -1,0 +1,155 @@
+"""The whole message is JSON: a call, a list of calls, or an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ferrule.chat.codec import Labelled
+from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.parsing import MAX_CALLS, Parsed, call_from, dump, numbered, parse_json, parse_prefix
+from ferrule.chat.scan import label, note, thinking
+from ferrule.core.records import Call, Message, Tool, plain_text
+
+__all__ = ["CODEC", "RawJson"]
+
+_FENCE = re.compile(r"\A```[A-Za-z]*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class RawJson:
+    """Messages as JSON only.
+
+    ``{"name": ..., "arguments": {...}}`` is one call and a list of them several; ``thought`` beside ``name`` (or
+    beside ``calls``, a list) is the content. ``{"answer": "text"}`` is a message without calls. Text that is no JSON
+    is plain content; a JSON object that is neither call nor answer is a malformed call.
+    """
+
+    style: Style = "json"
+    name: str = field(default="raw_json", init=False)
+    inline: bool = field(default=False, init=False)
+    stop: tuple[str, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown style."""
+        check_style(self.style)
+
+    def describe(self, tools: Sequence[Tool]) -> str:
+        """Return the tools and the two forms of a message."""
+        if not tools:
+            return ""
+        forms = 'Reply with JSON only: {"name": tool, "arguments": {...}} to call a tool, {"answer": "..."} to answer.'
+        return f"Tools:\n{listing(tools, self.style)}\n{forms}"
+
+    def write(self, message: Message) -> str:
+        """Return the message as one JSON text."""
+        content = plain_text(message)
+        if not message.calls:
+            return content if _keeps(content) else dump({"answer": content})
+        if len(message.calls) == 1 and not content and message.calls[0].problem and message.calls[0].raw:
+            return message.calls[0].raw
+        objects = [_object(call) for call in message.calls]
+        thought = {"thought": content} if content else {}
+        if len(objects) == 1 and isinstance(objects[0], dict):
+            return dump({**thought, **objects[0]})
+        return dump({**thought, "calls": objects} if thought else objects)
+
+    def read(self, text: str) -> Message:
+        """Return the answer or the calls; JSON after other text, in a fence, or broken is repaired."""
+        block = thinking(text, text.find("{"))
+        begin = max(block[1], 0) if block is not None else 0
+        body = text[begin:].strip()
+        parsed, before = _located(body)
+        before = "\n".join(part for part in (text[:begin].strip(), before) if part)
+        if parsed is None:
+            return Message("assistant", text)
+        message = _message(parsed, body, text, bool(before))
+        if not before:
+            return message
+        content = "\n".join(part for part in (before, plain_text(message)) if part)
+        if not message.calls and plain_text(message) == text:
+            content = text
+        return Message("assistant", content, message.calls)
+
+    def show(self, message: Message) -> str:
+        """Return the result as a JSON object."""
+        return dump({"result": plain_text(message)})
+
+    def spans(self, text: str) -> tuple[Labelled, ...]:
+        """Label the whole JSON text as call or answer."""
+        if not self.read(text).calls:
+            return label(text, [])
+        block = thinking(text, text.find("{"))
+        begin = max(block[1], 0) if block is not None else 0
+        start = begin + len(text[begin:]) - len(text[begin:].lstrip())
+        return label(text, [(start, len(text.rstrip()), Call(""))])
+
+
+def _located(body: str) -> tuple[Parsed | None, str]:
+    """Find the JSON of a text; return it (None when there is none) and the text before it."""
+    fenced = _FENCE.match(body)
+    if fenced is not None:
+        inner = parse_json(fenced[1])
+        return Parsed(inner.value, ("fence", *inner.repairs), inner.problem), ""
+    if not body.startswith(("{", "[")):
+        start = body.find('{"name"')
+        read = parse_prefix(body, start) if start >= 0 else None
+        if read is None or not isinstance(read[0].value, dict):
+            return None, ""
+        notes = ["text before call", *(["trailing text"] if body[read[1] :].strip() else [])]
+        return Parsed(read[0].value, (*notes, *read[0].repairs), read[0].problem), body[:start].strip()
+    read = parse_prefix(body, 0)
+    if read is None:
+        parsed = parse_json(body)
+        return (None if parsed.problem and body.startswith("[") else parsed), ""
+    parsed, stop = read
+    if body[stop:].strip():
+        parsed = Parsed(parsed.value, (*parsed.repairs, "trailing text"), parsed.problem)
+    return parsed, ""
+
+
+def _message(parsed: Parsed, body: str, text: str, moved: bool) -> Message:
+    value = parsed.value
+    if isinstance(value, dict) and "answer" in value and "name" not in value and not parsed.problem:
+        exact = set(value) == {"answer"} and isinstance(value["answer"], str) and not moved
+        plain = set(value) == {"answer"} and isinstance(value["answer"], int | float | bool)
+        if exact:
+            return Message("assistant", value["answer"])
+        return Message("assistant", json.dumps(value["answer"]) if plain else text)
+    thought, items = "", value
+    if isinstance(value, dict):
+        thought = value["thought"] if isinstance(value.get("thought"), str) else ""
+        rest = {k: v for k, v in value.items() if k != "thought" or not thought}
+        items = rest["calls"] if set(rest) == {"calls"} and isinstance(rest["calls"], list) else rest
+    if not isinstance(items, list):
+        return Message("assistant", thought, numbered([call_from(Parsed(items, parsed.repairs, parsed.problem), body)]))
+    if not items or (not any(isinstance(item, dict) for item in items) and not thought):
+        return Message("assistant", text)
+    calls = [call_from(Parsed(item), dump(item)) for item in items[:MAX_CALLS]]
+    for repair in parsed.repairs:
+        calls[0] = note(calls[0], repair)
+    if len(items) > MAX_CALLS:
+        calls[-1] = Call("", raw=dump(items[MAX_CALLS - 1 :]), problem=f"more than {MAX_CALLS} calls in one message")
+    return Message("assistant", thought, numbered(calls))
+
+
+def _keeps(content: str) -> bool:
+    """True for content that is itself a JSON answer with more than a plain text, which is written as it stands."""
+    read = parse_prefix(content, 0) if content.startswith("{") else None
+    if read is None or read[1] != len(content) or not isinstance(read[0].value, dict) or read[0].problem:
+        return False
+    value = read[0].value
+    return "answer" in value and "name" not in value and (len(value) > 1 or isinstance(value["answer"], dict | list))
+
+
+def _object(call: Call) -> Any:
+    if call.problem and call.raw:
+        read = parse_prefix(call.raw, 0)
+        return call.raw if read is None or read[1] != len(call.raw) else read[0].value
+    return {"name": call.name, "arguments": dict(call.arguments)}
+
+
+CODEC = RawJson

@@ -1,0 +1,251 @@
+"""Tagged XML: the tag is the tool, its body the one text argument or a list of parameter tags."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ferrule.chat.codec import Labelled
+from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.parsing import MAX_CALLS, defuse, dump, parse_json, parse_prefix
+from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.core.records import Call, Message, Tool, plain_text
+
+__all__ = ["CODEC", "Tagged"]
+
+_NAME = r"[A-Za-z_][\w.-]{0,63}"
+_TAG = re.compile(rf"<({_NAME})>")
+_ANY = re.compile(rf"<(/?)({_NAME})>")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Calls as ``<search>query</search>``.
+
+    ``arguments`` pairs tools with the argument that a plain body fills (``Tagged.of(tools)`` takes them from the
+    tools). Other arguments are written as parameter tags, ``<find><name>x</name><top>3</top></find>``, whose
+    values are JSON where they parse as JSON and text otherwise. With ``known_only`` tags of other tools are
+    content. Results are shown in ``result`` tags, by default inside the assistant's text. A message without calls is
+    an answer and is written in ``answer`` tags ("" writes it bare).
+    """
+
+    style: Style = "signature"
+    inline: bool = True
+    arguments: tuple[tuple[str, str], ...] = (("search", "query"), ("python", "code"), ("calculator", "expression"))
+    known_only: bool = False
+    result: str = "result"
+    answer: str = "answer"
+    name: str = field(default="tagged", init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown style and names that cannot be tags."""
+        check_style(self.style)
+        pairs = tuple((str(tool), str(key)) for tool, key in self.arguments)
+        object.__setattr__(self, "arguments", pairs)  # settings read from JSON bring lists
+        names = [tool for tool, _ in self.arguments] + [key for _, key in self.arguments] + [self.result]
+        for name in [*names, *([self.answer] if self.answer else [])]:
+            if re.fullmatch(_NAME, name) is None:
+                raise ValueError(f"Tagged cannot use {name!r} as a tag; a tag is a letter, then letters, digits, _ . -")
+        clash = {tool for tool, _ in self.arguments} & self._reserved
+        if clash:
+            raise ValueError(f"Tagged.arguments names {sorted(clash)}, which are tags of their own")
+
+    @classmethod
+    def of(cls, tools: Sequence[Tool], **options: Any) -> Tagged:
+        """Build the codec for tools: a plain body fills the first required text argument, other tags are content."""
+        return cls(arguments=tuple((tool.name, _main(tool.parameters)) for tool in tools), known_only=True, **options)
+
+    @property
+    def _reserved(self) -> set[str]:
+        return {"think", self.result, *([self.answer] if self.answer else [])}
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The closing tags of the known tools."""
+        return tuple(f"</{tool}>" for tool, _ in self.arguments)
+
+    def describe(self, tools: Sequence[Tool]) -> str:
+        """Return the tools and how each is called."""
+        if not tools:
+            return ""
+        known = dict(self.arguments)
+        forms = [_form(tool, known.get(tool.name, "")) for tool in tools]
+        last = f"\nTo answer: <{self.answer}>...</{self.answer}>" if self.answer else ""
+        return f"Tools:\n{listing(tools, self.style)}\nTo call:\n" + "\n".join(forms) + last
+
+    def write(self, message: Message) -> str:
+        """Return the content and one tag per call, or the answer in its tags."""
+        content = plain_text(message)
+        if message.calls:
+            return join(content, [self._block(call) for call in message.calls])
+        if not self.answer or f"<{self.answer}>" in content:
+            return content
+        block = thinking(content)
+        begin = max(block[1], 0) if block is not None else 0
+        return f"{content[:begin]}<{self.answer}>{content[begin:]}</{self.answer}>"
+
+    def read(self, text: str) -> Message:
+        """Return content and calls; a known tag that is never closed is repaired."""
+        found = self._scan(text)
+        opening, close = f"<{self.answer}>", f"</{self.answer}>"
+        if not found and self.answer and text.startswith(opening) and text.endswith(close):
+            inner = text[len(opening) : len(text) - len(close)]
+            if opening not in inner and close not in inner and len(text) >= len(opening) + len(close):
+                return Message("assistant", inner)
+        return assemble(text, found)
+
+    def show(self, message: Message) -> str:
+        """Return the result in its tags."""
+        opening, close = f"<{self.result}>", f"</{self.result}>"
+        text = f"{opening}{defuse(plain_text(message), opening, close)}{close}"
+        return f"\n{text}\n" if self.inline else text
+
+    def spans(self, text: str) -> tuple[Labelled, ...]:
+        """Label think block, calls, and the body of the last answer tag."""
+        found = self._scan(text)
+        opening, close = f"<{self.answer}>", f"</{self.answer}>"
+        start = text.rfind(opening) if self.answer else -1
+        if start < 0:
+            return label(text, found)
+        begin = start + len(opening)
+        stop = text.find(close, begin)
+        return label(text, found, (begin, stop if stop >= 0 else len(text)))
+
+    def _block(self, call: Call) -> str:
+        if call.problem and call.raw:
+            return call.raw
+        if re.fullmatch(_NAME, call.name) is None or call.name in self._reserved:
+            raise ValueError(f"the tagged codec cannot write a call of {call.name!r}: not usable as a tag")
+        if self.known_only and call.name not in dict(self.arguments):
+            raise ValueError(f"the tagged codec knows the tools {[tool for tool, _ in self.arguments]}, not {call.name!r}")
+        body = self._body(call.name, dict(call.arguments))
+        if body is None:
+            raise ValueError(f"the tagged codec cannot write the argument names {sorted(call.arguments)} as tags")
+        return f"<{call.name}>{body}</{call.name}>"
+
+    def _body(self, name: str, arguments: dict[str, Any]) -> str | None:
+        key = dict(self.arguments).get(name)
+        value = arguments.get(key) if key else None
+        plain = key and len(arguments) == 1 and isinstance(value, str) and f"</{name}>" not in value
+        if plain and self._read_body(name, str(value)) == (arguments, ()):
+            return str(value)
+        if not arguments:
+            return "{}"
+        if all(re.fullmatch(_NAME, k) for k in arguments):
+            return "".join(f"<{k}>{_written(v)}</{k}>" for k, v in arguments.items())
+        return None if key else _safe(arguments)
+
+    def _read_body(self, name: str, body: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return arguments and repairs of a body."""
+        stripped = body.strip()
+        if stripped == "{}":
+            return {}, ()
+        nested = _parameters(body)
+        if nested is not None:
+            return nested
+        key = dict(self.arguments).get(name)
+        if key:
+            return {key: body}, ()
+        if not stripped:
+            return {}, ()
+        if stripped.startswith("{"):
+            parsed = parse_json(stripped)
+            if isinstance(parsed.value, dict):
+                return parsed.value, parsed.repairs
+        return {"input": body}, ("bare body",)
+
+    def _scan(self, text: str) -> list[Found]:
+        known = dict(self.arguments)
+        tags = list(_ANY.finditer(text))
+        first = next((m.start() for m in tags if not m[1] and m[2] in known), -1)
+        block = thinking(text, first)
+        at = max(block[1], 0) if block is not None else 0
+        closers: dict[str, list[int]] = {}
+        for tag in tags:
+            if tag[1]:
+                closers.setdefault(tag[2], []).append(tag.start())
+        found: list[Found] = []
+        for tag in tags:
+            name = tag[2]
+            if tag[1] or tag.start() < at or (self.known_only and name not in known):
+                continue
+            ends = closers.get(name, [])
+            k = bisect_left(ends, tag.end())
+            close = ends[k] if k < len(ends) else -1
+            if name in self._reserved:
+                at = max(at, close)
+                continue
+            if close < 0 and name not in known:
+                continue
+            if len(found) == MAX_CALLS - 1:
+                problem = f"more than {MAX_CALLS} calls in one message"
+                found.append((tag.start(), len(text), Call("", raw=text[tag.start() :], problem=problem)))
+                break
+            at = close + len(name) + 3 if close >= 0 else len(text)
+            body = text[tag.end() : close if close >= 0 else len(text)]
+            arguments, repairs = self._read_body(name, body)
+            call = Call(name, arguments, raw=text[tag.start() : at], repairs=repairs)
+            if close < 0:
+                call = note(call, "no closing tag")
+            if block is not None and block[1] < 0:
+                call = note(call, "unclosed thinking")
+            found.append((tag.start(), at, call))
+        return found
+
+
+def _main(parameters: Mapping[str, Any]) -> str:
+    """Return the parameter a plain body fills: the first required text one, else the first text one, else the first."""
+    properties: Mapping[str, Any] = parameters.get("properties", {})
+    texts = [key for key, schema in properties.items() if schema.get("type") == "string"]
+    required = [key for key in texts if key in parameters.get("required", ())]
+    return next(iter([*required, *texts, *properties]), "input")
+
+
+def _form(tool: Tool, key: str) -> str:
+    names = list(tool.parameters.get("properties", {}))
+    if key and names in ([key], []):
+        return f"<{tool.name}>{key}</{tool.name}>"
+    return f"<{tool.name}>{''.join(f'<{n}>...</{n}>' for n in names)}</{tool.name}>"
+
+
+def _parameters(body: str) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+    """Read a body that is nothing but parameter tags."""
+    values: dict[str, Any] = {}
+    repairs: tuple[str, ...] = ()
+    at, end = len(body) - len(body.lstrip()), len(body.rstrip())
+    while at < end:
+        tag = _TAG.match(body, at)
+        close = body.find(f"</{tag[1]}>", tag.end()) if tag is not None else -1
+        if tag is None or close < 0:
+            return None
+        if tag[1] in values:
+            repairs = ("duplicate key",)
+        values[tag[1]] = _value(body[tag.end() : close])
+        at = close + len(tag[1]) + 3
+        while at < end and body[at].isspace():
+            at += 1
+    return (values, repairs) if values else None
+
+
+def _value(text: str) -> Any:
+    start = len(text) - len(text.lstrip())
+    read = parse_prefix(text, start)
+    if read is None or text[read[1] :].strip() or read[0].problem or read[0].repairs:
+        return text
+    return read[0].value
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str) and "</" not in value and _value(value) == value and isinstance(_value(value), str):
+        return value
+    return _safe(value)
+
+
+def _safe(value: Any) -> str:
+    return dump(value, "</")
+
+
+CODEC = Tagged

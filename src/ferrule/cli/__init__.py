@@ -1,0 +1,53 @@
+"""The command line; every command lives in a module of its own that is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from ferrule import __version__
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "demo": "Train the pocket model with tools and show what it learned.",
+    "train": "Train a model on a world, or on your own tools and tasks.",
+    "eval": "Measure a model on a suite or on your own tasks.",
+    "run": "Answer one prompt with a model and tools.",
+    "papers": "List published methods, explain one, or measure its claim.",
+    "models": "List, fetch, build and measure models.",
+    "doctor": "Say what this machine offers: isolation, number formats, extras.",
+    "report": "Write the HTML report of a run again.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"ferrule.cli.{cmd_name}_command").command
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from ferrule.core.arrays import nearest
+
+            raise click.UsageError(f"No such command {args[0]!r}; {nearest(args[0], list(_COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ferrule")
+def main() -> None:
+    """Ferrule binds language models to tools: define, roll out, train, evaluate and run."""

@@ -1,0 +1,36 @@
+"""``ferrule doctor``: what this machine offers."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """Try out the isolation, number formats and extras of this machine and say what was found."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    from ferrule.sandbox.doctor import doctor
+
+    found = doctor()
+    if as_json:
+        click.echo(json.dumps(found, indent=1, default=str))
+        return
+    tree = Tree("ferrule doctor")
+
+    def grow(branch: Tree, data: object) -> None:
+        if isinstance(data, dict):
+            for key, value in data.items():
+                if isinstance(value, dict):
+                    grow(branch.add(str(key)), value)
+                else:
+                    branch.add(f"{key}: {value}")
+
+    grow(tree, found)
+    Console().print(tree, markup=False)

@@ -1,0 +1,71 @@
+"""``ferrule eval``: measure a model on a suite or on the user's own tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ferrule.cli.options import emit, load_policy, make_world, refuse
+
+__all__ = ["command"]
+
+
+@click.command("eval")
+@click.argument("suite", required=False)
+@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL.")
+@click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks instead of a suite (JSONL).")
+@click.option("--tools", type=click.Path(path_type=Path), help="Your own tools (Python file).")
+@click.option("--limit", default=100, show_default=True, help="Most tasks.")
+@click.option("--samples", default=1, show_default=True, help="Episodes per task.")
+@click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token.")
+@click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
+@click.option("--seed", default=0, show_default=True, help="Seed of tasks and sampling.")
+@click.option("--codec", default=None, help="How calls are written; for servers, plain text instead of their tool calls.")
+@click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(suite: str | None, **given: Any) -> None:
+    """Measure a model on SUITE: arithmetic, apis, facts, gsm8k, or on --tasks."""
+    from dataclasses import replace
+
+    from ferrule.agents.react import ToolLoop
+    from ferrule.bench.evaluate import evaluate
+    from ferrule.rollout.record import save
+
+    if (suite is None) == (given["tasks"] is None):
+        raise click.UsageError("give a suite or --tasks, and not both; suites: ferrule eval --help")
+    try:
+        world, tasks = _tasks(suite, given)
+        if given["no_tools"]:
+            tasks = [replace(task, tools=()) for task in tasks]
+        options = {"codec": given["codec"]} if given["codec"] else {}
+        policy = load_policy(given["model"], **options)
+        agent = ToolLoop(max_tokens=given["max_completion_length"])
+        found = evaluate(
+            agent, policy, world, tasks, samples=given["samples"], seed=given["seed"], temperature=given["temperature"]
+        )
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise refuse(error) from error
+    if given["output"] is not None:
+        save(given["output"], found.episodes)
+    data = {"suite": suite or str(given["tasks"]), "model": given["model"], **found.as_dict()}
+    emit(data, given["as_json"], lambda: _text(data))
+
+
+def _tasks(suite: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
+    if suite is None:
+        world = make_world((), given["tasks"], given["tools"])
+        return world, world.tasks("test", given["limit"], seed=given["seed"])
+    from ferrule.bench.suites import suite as named
+
+    return named(suite, limit=given["limit"], seed=given["seed"])
+
+
+def _text(data: dict[str, Any]) -> None:
+    low, high = data["interval"]
+    click.echo(f"{data['suite']} with {data['model']}: {data['success']:.1%} [{low:.1%}, {high:.1%}]")
+    click.echo(f"calls {data['calls']:.2f} per task, malformed {data['malformed'] or 0:.1%}, ended by {data['finish']}")
+    for level, row in data["by_level"].items():
+        click.echo(f"  level {level}: {row['success']:.1%} [{row['interval'][0]:.1%}, {row['interval'][1]:.1%}]")

@@ -1,0 +1,60 @@
+"""Group-relative policy optimisation on the tool loop, with the flags that users of other trainers know."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.recipe import Recipe
+
+__all__ = ["grpo"]
+
+
+def grpo(
+    *,
+    num_generations: int = 8,
+    temperature: float = 1.0,
+    beta: float = 0.0,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    scale_rewards: str = "group",
+    loss_type: str = "dapo",
+    num_iterations: int = 1,
+    max_completion_length: int = 256,
+    max_tool_calling_iterations: int = 6,
+) -> Recipe:
+    """Return group-relative policy optimisation on the tool loop; names mean what they mean in TRL's ``GRPOConfig``.
+
+    ``scale_rewards`` is ``group`` (divide by the group's spread) or ``none``; ``loss_type`` is ``dapo`` (mean over the tokens of
+    the batch), ``grpo`` (mean per sequence) or ``dr_grpo`` (constant length).
+    """
+    from ferrule.agents.react import ToolLoop
+    from ferrule.credit.group import group_relative
+    from ferrule.objectives.penalty import kl_k3, with_kl
+    from ferrule.objectives.reduce import constant, sequence_mean, token_mean
+    from ferrule.objectives.surrogate import surrogate
+    from ferrule.rewards.outcome import outcome
+
+    spreads = {"group": "unbiased", "none": "none"}
+    reductions = {
+        "dapo": token_mean,
+        "grpo": sequence_mean,
+        "dr_grpo": partial(constant, denominator=float(max_completion_length)),
+    }
+    if scale_rewards not in spreads:
+        raise ValueError(f"scale_rewards is {scale_rewards!r}; {nearest(scale_rewards, list(spreads))}")
+    if loss_type not in reductions:
+        raise ValueError(f"loss_type is {loss_type!r}; {nearest(loss_type, list(reductions))}")
+    objective: Any = partial(surrogate, lo=epsilon, hi=epsilon if epsilon_high is None else epsilon_high)
+    return Recipe(
+        agent=ToolLoop(turns=max_tool_calling_iterations, max_tokens=max_completion_length),
+        reward=outcome,
+        credit=partial(group_relative, std=spreads[scale_rewards]),
+        objective=with_kl(objective, beta, estimator=kl_k3) if beta else objective,
+        reduce=reductions[loss_type],
+        samples=num_generations,
+        temperature=temperature,
+        epochs=num_iterations,
+        reference=beta > 0,
+    )

@@ -1,0 +1,90 @@
+"""``ferrule models``: list, fetch, build and measure models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ferrule.cli.options import emit, refuse
+
+__all__ = ["command"]
+
+
+@click.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the models that --model accepts."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from ferrule.policies.models import listing
+
+    rows = listing()
+
+    def text() -> None:
+        for row in rows:
+            click.echo("  ".join(f"{key}: {value}" for key, value in row.items()))
+
+    emit(rows, as_json, text)
+
+
+@command.command("get")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print where it lies as JSON.")
+def get(name: str, as_json: bool) -> None:
+    """Fetch a model once and turn it into safetensors."""
+    from ferrule.policies.models import get as fetch
+
+    try:
+        where = fetch(name, progress=lambda line: click.echo(line, err=True))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise refuse(error) from error
+    emit({"name": name, "folder": str(where)}, as_json, lambda: click.echo(str(where)))
+
+
+@command.command("build")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
+@click.option("--seed", default=0, show_default=True, help="Seed of corpus and weights.")
+@click.option("--steps", default=None, type=int, help="Training steps [default: the full build].")
+@click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
+def build(output: Path, seed: int, steps: int | None, as_json: bool) -> None:
+    """Build the pocket model from nothing (under half an hour on two cores)."""
+    report = build_pocket(output, seed, steps)
+    emit(report, as_json, lambda: click.echo(f"{output}: {report['parameters']} parameters, {report['minutes']} minutes"))
+
+
+def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
+    """Run the build with a live line; ``steps=None`` takes the full length."""
+    from dataclasses import replace
+
+    from ferrule.policies.pocket.build import Build, build
+    from ferrule.train.display import Display
+
+    settings = replace(Build(seed=seed), **({} if steps is None else {"steps": steps}))
+    with Display(settings.steps, title="pocket") as display:
+
+        def progress(step: int, total: int, loss: float) -> None:
+            if step % 10 == 0 or step == total:
+                display.show({"phase": "train", "step": step, "loss": loss})
+
+        return build(output, settings, progress)
+
+
+@command.command("card")
+@click.option("--model", default="pocket", show_default=True, help="Model to measure.")
+@click.option("--tasks", default=100, show_default=True, help="Held-out tasks per world and level.")
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the card (JSON) here as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
+    """Measure a model's capability card: success per world and level, with and without tools."""
+    from ferrule.bench.card import measure, table
+    from ferrule.cli.options import load_policy, make_world, world_names
+
+    found = measure(load_policy(model), {name: make_world((name,)) for name in world_names()}, tasks)
+    if output is not None:
+        from ferrule.train.logs import write_json
+
+        write_json(output, found)
+    emit(found, as_json, lambda: click.echo(table(found)))

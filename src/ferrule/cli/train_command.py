@@ -1,0 +1,136 @@
+"""``ferrule train``: GRPO, or any recipe by import path, on a world or on the user's own tools and tasks."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ferrule.cli.options import by_path, emit, flags, load_policy, make_world, read_settings, refuse, world_names
+from ferrule.train.settings import Settings
+
+__all__ = ["command"]
+
+_RECIPE = {
+    "num_generations": (int, "Samples per task (the group)."),
+    "temperature": (float, "Sampling temperature while training."),
+    "beta": (float, "Weight of the divergence from the starting weights."),
+    "epsilon": (float, "Lower clip range of the ratio (and upper, unless --epsilon-high)."),
+    "epsilon_high": (float, "Upper clip range."),
+    "scale_rewards": (str, "group or none."),
+    "loss_type": (str, "dapo, grpo or dr_grpo."),
+    "num_iterations": (int, "Passes over each batch."),
+    "max_completion_length": (int, "Longest reply in tokens."),
+    "max_tool_calling_iterations": (int, "Most replies of one episode."),
+}
+
+
+def _recipe_flags(function: Any) -> Any:
+    from ferrule.cli.grpo import grpo
+
+    defaults = {p.name: p.default for p in inspect.signature(grpo).parameters.values()}
+    for name, (kind, note) in reversed(_RECIPE.items()):
+        shown = f"{note} [default: {defaults[name]}]"
+        function = click.option(f"--{name.replace('_', '-')}", name, type=kind, default=None, help=shown)(function)
+    return function
+
+
+@click.command("train")
+@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, or a hub name.")
+@click.option("--world", "worlds", multiple=True, help=f"Generated world, may repeat: {', '.join(world_names())}.")
+@click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
+@click.option("--tools", type=click.Path(path_type=Path), help="Your own tools: a Python file with @tool functions.")
+@click.option("--recipe", default=None, help="Import path of recipe(base), for example ferrule.papers.otc:recipe; may stack with commas.")
+@click.option("--adapter", is_flag=True, help="Train LoRA adapters instead of all weights.")
+@click.option("--lora-r", default=None, type=int, help="Rank of the adapters [default: 16].")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
+@click.option("--codec", default=None, help="How calls are written [default: hermes, or the model's own].")
+@click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it.")
+@click.option("--name", default="train", show_default=True, help="The run lies in runs/NAME.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
+@click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
+@click.option("--stop-on-warning", is_flag=True, help="End the run at the first health warning.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@_recipe_flags
+@flags(Settings)
+def command(**given: Any) -> None:
+    """Train a model to use tools.
+
+    \b
+    ferrule train --model pocket --world arithmetic --max-steps 20
+    ferrule train --tools tools.py --tasks tasks.jsonl
+    """
+    from ferrule.cli.pipeline import execute, table
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    known = [*_RECIPE, *(f.name for f in fields(Settings))]
+    settings = {**read_settings(chosen.get("settings_file"), known), **{k: chosen[k] for k in known if k in chosen}}
+    try:
+        plan, pool = _plan(chosen, settings)
+        result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise refuse(error) from error
+
+    def text() -> None:
+        if result.get("evaluations"):
+            table(result["evaluations"])
+
+    if result:
+        emit(result, given["as_json"], text)
+
+
+def _plan(chosen: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
+    from ferrule.cli.grpo import grpo
+    from ferrule.cli.pipeline import Plan
+
+    if chosen.get("worlds") and chosen.get("tasks"):
+        raise click.UsageError("give --world or --tasks, not both")
+    if "lora_r" in chosen and not chosen["adapter"]:
+        raise click.UsageError("--lora-r would do nothing without --adapter")
+    world = make_world(chosen.get("worlds") or ("arithmetic",), chosen.get("tasks"), chosen.get("tools"))
+    recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
+    for path in (chosen.get("recipe") or "").split(","):
+        recipe = by_path(path.strip())(recipe) if path.strip() else recipe
+    loop = Settings(**{name: value for name, value in settings.items() if name not in _RECIPE})
+    held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
+    options = {"codec": chosen["codec"]} if "codec" in chosen else {}
+    policy = load_policy(chosen["model"], dtype=chosen["dtype"], **options)
+    if not hasattr(policy, "parameters"):
+        raise click.UsageError(f"--model {chosen['model']} is a server; training needs weights (a name or a folder)")
+    if chosen["adapter"]:
+        policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
+    kept = ("model", "worlds", "tasks", "tools", "recipe", "adapter", "lora_r", "dtype")
+    about = {"command": "ferrule train", **{k: str(chosen[k]) for k in kept if chosen.get(k)}, **settings}
+    plan = Plan(
+        folder=Path("runs") / chosen["name"],
+        policy=policy,
+        world=world,
+        recipe=recipe,
+        settings=loop,
+        eval_tasks=tuple(held_out),
+        eval_temperature=recipe.temperature,
+        stop_on_warning=chosen["stop_on_warning"],
+        about=about,
+    )
+    return plan, _pool()
+
+
+def _pool() -> Any:
+    """Return an accelerator when several processes were launched together, else None."""
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not _cuda())
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,1 @@
+"""The records, arrays, recipes and papers that every other folder speaks (standard library and numpy only)."""

@@ -1,0 +1,345 @@
+"""Frozen records that describe tasks, tool calls, model turns and whole trajectories.
+
+A change is ``dataclasses.replace``. Fields that only measure the machine (wall-clock seconds) do not take
+part in equality, so that two runs of the same seed compare equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+__all__ = [
+    "Agent",
+    "Answer",
+    "Ask",
+    "Call",
+    "Effect",
+    "Finish",
+    "Flow",
+    "Image",
+    "Message",
+    "Observation",
+    "Part",
+    "Policy",
+    "Reply",
+    "Reward",
+    "Role",
+    "Score",
+    "Session",
+    "Span",
+    "Status",
+    "Task",
+    "Tool",
+    "Trajectory",
+    "Turn",
+    "Use",
+    "World",
+    "ask",
+    "plain_text",
+    "use",
+]
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Status: TypeAlias = Literal["ok", "error", "timeout", "refused", "unknown_tool", "malformed"]
+Effect: TypeAlias = Literal["read", "write", "irreversible"]
+Finish: TypeAlias = Literal["stop", "length", "answer", "turns", "budget", "cancelled", "drift", "error"]
+Answer: TypeAlias = str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image part of a message: a path or ``data:`` URL and its media type."""
+
+    source: str
+    media: str = "image/png"
+
+
+Part: TypeAlias = str | Image
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call as a model wrote it.
+
+    ``problem`` is empty for a well-formed call; otherwise it says why the text could not be read as one, and
+    the call is answered by an observation of status ``malformed``. ``repairs`` names every liberty the codec
+    took to read it. ``raw`` is the exact text the call was read from.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    raw: str = ""
+    problem: str = ""
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a tool call came to: text for the model, a status, and data that the model does not see.
+
+    ``status`` is ``ok``, ``error`` (the tool failed), ``timeout``, ``refused`` (a budget or rule said no),
+    ``unknown_tool`` or ``malformed``. Tool trouble is data, never an exception. ``seconds`` is wall time and is
+    left out of comparisons. ``repairs`` names the argument coercions that were made.
+    """
+
+    text: str
+    status: Status = "ok"
+    data: Any = None
+    artifacts: tuple[Any, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+    repairs: tuple[str, ...] = ()
+    terminal: bool = False
+
+    @property
+    def executed(self) -> bool:
+        """True when the tool really ran (status ok, error or timeout)."""
+        return self.status in ("ok", "error", "timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; assistant messages may carry calls, tool messages name the call they answer."""
+
+    role: Role
+    content: str | tuple[Part, ...] = ""
+    calls: tuple[Call, ...] = ()
+    name: str = ""
+    call_id: str = ""
+
+
+def plain_text(message: Message) -> str:
+    """Return the text of a message, leaving images out."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(part for part in message.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A named callable with a JSON schema of its parameters.
+
+    ``run`` takes the validated arguments as keywords and returns a value or an ``Observation``; it may be async.
+    ``terminal`` ends the episode and is not counted as cost. ``cost`` is in calls. ``seconds`` is the time limit
+    of one call. ``stateful`` tools are built per session: ``run`` is then taken from ``Session.tools``.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    run: Callable[..., Any] = field(repr=False, compare=False)
+    terminal: bool = False
+    cost: float = 1.0
+    effects: Effect = "read"
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem: a prompt, the expected answer, the world it lives in, and free ``meta``.
+
+    ``tools=None`` offers all tools of the world, ``()`` none (the same task without tools), and a tuple of names
+    a subset. ``meta["verifier"]`` names how an answer is compared (default ``exact``); ``meta["state"]``, when
+    given, is the part of the final world state that must hold as well.
+    """
+
+    id: str
+    prompt: str
+    answer: Any = None
+    world: str | None = None
+    tools: tuple[str, ...] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A labelled stretch ``[start, stop)`` of a turn's sampled token ids (think, call, answer, fold, ...)."""
+
+    label: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a policy returns for one sample of one ask.
+
+    ``given`` holds all ids the model was fed before its first sampled id (context included); ``sampled`` the ids
+    it wrote, and ``logps`` their log-probabilities under the sampling distribution (nats). Policies without token
+    access leave the three empty. ``extras`` carries what ``Ask.want`` asked for.
+    """
+
+    message: Message
+    given: tuple[int, ...] = ()
+    sampled: tuple[int, ...] = ()
+    logps: tuple[float, ...] = ()
+    finish: Finish = "stop"
+    spans: tuple[Span, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One model turn, stored as the difference to its parent.
+
+    ``given`` are the ids added since the parent's last sampled id (the whole prompt when ``parent`` is None) and
+    ``sampled`` the ids the model wrote; joined along a path they are exactly what the model saw. ``messages``
+    are the messages that ``given`` renders; ``reply`` is the model's message and ``observations`` answer
+    ``reply.calls`` one for one.
+    """
+
+    id: int
+    parent: int | None
+    given: tuple[int, ...]
+    sampled: tuple[int, ...]
+    logps: tuple[float, ...]
+    reply: Message
+    messages: tuple[Message, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    spans: tuple[Span, ...] = ()
+    finish: Finish = "stop"
+    role: str = "solver"
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A root-to-leaf path of turns with the answer it came to; branches of a tree share ``Turn`` objects.
+
+    A turn whose ``parent`` is not the turn before it starts a new segment (its context was rewritten). ``final``
+    is what the session reports about the world's state at the end.
+    """
+
+    task: Task
+    turns: tuple[Turn, ...]
+    answer: Answer = None
+    finish: Finish = "answer"
+    role: str = "solver"
+    final: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def calls(self) -> tuple[tuple[Call, Observation], ...]:
+        """All answered calls of the path with their observations, in order."""
+        return tuple(
+            pair for turn in self.turns for pair in zip(turn.reply.calls, turn.observations, strict=False)
+        )
+
+    @property
+    def sampled_count(self) -> int:
+        """Number of tokens that the model itself wrote."""
+        return sum(len(turn.sampled) for turn in self.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A reward for one trajectory: a scalar, optional values per turn, and named parts (channels)."""
+
+    value: float
+    turns: tuple[float, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to the model, as an agent yields it.
+
+    ``role`` names which policy answers when several are at hand. ``prefill`` is text the reply must start with
+    (never trained on). ``want`` names extra powers (for example ``"entropy"``). The driver fills the last three
+    fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the first message that
+    is not part of it, ``seed`` the sampling seed.
+    """
+
+    messages: tuple[Message, ...]
+    n: int = 1
+    tools: tuple[Tool, ...] = ()
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    temperature: float | None = None
+    prefill: str = ""
+    role: str = "solver"
+    want: tuple[str, ...] = ()
+    context: tuple[int, ...] = ()
+    fresh: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A request to run tool calls, as an agent yields it; the calls of one ``Use`` run at the same time."""
+
+    calls: tuple[Call, ...]
+
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator["Ask | Use", Any, T]
+
+
+def ask(request: Ask) -> Flow[tuple[Reply, ...]]:
+    """Yield an ``Ask`` and return its ``n`` replies, typed: ``replies = yield from ask(Ask(messages))``."""
+    replies = yield request
+    return tuple(replies)
+
+
+def use(*calls: Call) -> Flow[tuple[Observation, ...]]:
+    """Yield a ``Use`` and return one observation per call, in order."""
+    observations = yield Use(calls)
+    return tuple(observations)
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One episode of a world: its tools, the act of calling them, branching, and closing."""
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Tools on offer now."""
+        ...
+
+    def act(self, call: Call) -> Observation:
+        """Run one call; every failure is an observation."""
+        ...
+
+    def fork(self) -> Session:
+        """Return an independent session in the same state, budgets included."""
+        ...
+
+    def final(self) -> Mapping[str, Any]:
+        """Return the part of the state that a verifier may read."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class World(Protocol):
+    """Where tasks come from and are acted out."""
+
+    @property
+    def name(self) -> str:
+        """Name used in ``Task.world``."""
+        ...
+
+    def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
+        """Return ``count`` tasks of ``split`` (``train`` or ``test``), the same for the same seed."""
+        ...
+
+    def start(self, task: Task, seed: int = 0) -> Session:
+        """Open a session for a task."""
+        ...
+
+
+class Policy(Protocol):
+    """A model: one list of ``ask.n`` replies for every ask, in order."""
+
+    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
+        """Answer all asks."""
+        ...
+
+
+Agent: TypeAlias = Callable[[Task, Session], Flow[Answer]]
+Reward: TypeAlias = Callable[[Task, Sequence[Trajectory]], Sequence[Score]]

@@ -1,0 +1,83 @@
+"""Credit over named reward channels ``parts_CN``: sum then normalise, normalise then sum, or one loss per channel."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, Signals, apply, nearest
+
+__all__ = ["ChannelRule", "Rule", "normalise_then_sum", "per_channel", "sum_then_normalise"]
+
+Rule: TypeAlias = Callable[..., FloatArray]
+ChannelRule: TypeAlias = Callable[[Signals], FloatArray]
+
+
+def _weights(signals: Signals, weights: Mapping[str, float] | None) -> FloatArray:
+    """Weights in the order of the batch's channels; every channel must be weighed and every weight used."""
+    if not signals.channels:
+        raise ValueError("no reward channels in this batch: the reward gives no parts (see ferrule.rewards.combine)")
+    if weights is None:
+        return np.ones(len(signals.channels))
+    for name in weights:
+        if name not in signals.channels:
+            raise ValueError(f"weight for reward channel {name!r}, which is absent; {nearest(name, signals.channels)}")
+    for name in signals.channels:
+        if name not in weights:
+            raise ValueError(f"no weight for reward channel {name!r}; weights given: {', '.join(weights)}")
+    return np.asarray([weights[name] for name in signals.channels], dtype=np.float64)
+
+
+def _check(rule: Rule) -> None:
+    if "turn_reward_NK" in inspect.signature(rule).parameters:
+        raise ValueError("turn rewards belong to no channel: use a rule that does not name turn_reward_NK")
+
+
+def sum_then_normalise(rule: Rule, *, weights: Mapping[str, float] | None = None) -> ChannelRule:
+    """Return the rule ``A = rule(sum_c w_c parts_c)``: one comparison of the weighted sum.
+
+    A channel with a small range disappears beside one with a large range. ``weights`` maps every channel to its weight
+    (None: all 1).
+    """
+
+    def summed(signals: Signals) -> FloatArray:
+        return apply(rule, replace(signals, reward_N=_weights(signals, weights) @ signals.parts_CN))
+
+    return summed
+
+
+def per_channel(rule: Rule, *, weights: Mapping[str, float] | None = None) -> ChannelRule:
+    """Return the rule ``A_c = w_c rule(parts_c)`` as ``adv_CNT``: one advantage, and so one loss, per channel.
+
+    Channels stand in the order of ``Signals.channels``. ``weights`` maps every channel to its weight (None: all 1).
+    Raises ``ValueError`` for a rule that reads turn rewards, which belong to no channel.
+    """
+    _check(rule)
+
+    def mapped(signals: Signals) -> FloatArray:
+        scale_C = _weights(signals, weights)
+        rows = [
+            w * apply(rule, replace(signals, reward_N=part_N))
+            for w, part_N in zip(scale_C, signals.parts_CN, strict=True)
+        ]
+        return np.stack(rows)
+
+    return mapped
+
+
+def normalise_then_sum(rule: Rule, *, weights: Mapping[str, float] | None = None) -> ChannelRule:
+    """Return the rule ``A = sum_c w_c rule(parts_c)``: each channel is compared on its own scale, then added.
+
+    ``weights`` maps every channel to its weight (None: all 1).
+    """
+    mapped = per_channel(rule, weights=weights)
+
+    def summed(signals: Signals) -> FloatArray:
+        total: Any = mapped(signals).sum(axis=0)
+        return np.asarray(total, dtype=np.float64)
+
+    return summed

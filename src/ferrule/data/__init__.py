@@ -1,0 +1,1 @@
+"""Data: conversations and episodes as rows of token ids that a trainer can use."""

@@ -1,0 +1,180 @@
+"""Preference losses over summed log-probabilities of the model's own tokens, and their use as an objective.
+
+The pair losses take one entry per pair (suffix P): summed log-probs of the chosen and the rejected row under the
+policy and, where needed, under the reference. Prompts and tool results never enter the sums. Sources: DPO and its
+family as catalogued in "A Technical Survey of Reinforcement Learning Techniques for Large Language Models" (52).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ferrule.core.arrays import by_name
+from ferrule.credit.exempt import exempt
+from ferrule.objectives.penalty import Objective
+
+__all__ = ["bradley_terry", "dpo", "ipo", "kto", "on_pairs", "on_rows", "sequence_logp", "simpo"]
+
+
+@exempt("loss")
+def sequence_logp(logp_NT: Tensor, turn_NT: Tensor, *, mean: bool = False) -> Tensor:
+    """Sum (or ``mean``) of log-probs over the model tokens of each row: ``logp_N`` in nats."""
+    own_N = torch.where(turn_NT >= 0, logp_NT, torch.zeros_like(logp_NT)).sum(1)
+    return own_N / (turn_NT >= 0).sum(1).clamp(min=1) if mean else own_N
+
+
+def bradley_terry(chosen_P: Tensor, rejected_P: Tensor, *, preference: Tensor | float = 1.0) -> Tensor:
+    """Reward-model loss per pair: ``-p log sigmoid(c - r) - (1 - p) log sigmoid(r - c)``.
+
+    ``preference`` is the probability ``p`` that the first is better (1 for hard labels, a soft label from a labeller).
+    """
+    return -preference * logsigmoid(chosen_P - rejected_P) - (1 - preference) * logsigmoid(rejected_P - chosen_P)
+
+
+def dpo(
+    chosen_P: Tensor,
+    rejected_P: Tensor,
+    ref_chosen_P: Tensor,
+    ref_rejected_P: Tensor,
+    *,
+    preference_P: Tensor | None = None,
+    beta: float = 0.1,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """DPO loss per pair: ``-(1 - e) log sigmoid(h) - e log sigmoid(-h)``.
+
+    ``h = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``; ``e`` is ``smoothing``, the assumed share of
+    flipped labels. ``preference_P`` replaces ``1 - e`` by a soft label per pair (RLAIF).
+    """
+    if not 0 <= smoothing < 0.5:
+        raise ValueError(f"smoothing is {smoothing}; it must lie in 0 up to but not including 0.5")
+    margin_P = beta * ((chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach()))
+    return bradley_terry(
+        margin_P, torch.zeros_like(margin_P), preference=1 - smoothing if preference_P is None else preference_P
+    )
+
+
+def ipo(
+    chosen_P: Tensor, rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, *, beta: float = 0.1
+) -> Tensor:
+    """IPO loss per pair: ``(margin - 1 / (2 beta))^2`` with ``margin = (c - ref_c) - (r - ref_r)``."""
+    margin_P = (chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach())
+    return (margin_P - 1 / (2 * beta)).square()
+
+
+def simpo(
+    chosen_P: Tensor,
+    rejected_P: Tensor,
+    chosen_length_P: Tensor,
+    rejected_length_P: Tensor,
+    *,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+) -> Tensor:
+    """SimPO loss per pair, without reference: ``-log sigmoid(beta (c / len_c - r / len_r) - gamma)``.
+
+    Lengths are counts of model tokens; ``gamma`` is the target margin.
+    """
+    gap_P = chosen_P / chosen_length_P.clamp(min=1) - rejected_P / rejected_length_P.clamp(min=1)
+    return -logsigmoid(beta * gap_P - gamma)
+
+
+def kto(
+    logp_N: Tensor,
+    ref_N: Tensor,
+    desirable_N: Tensor,
+    *,
+    beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+    baseline: Tensor | None = None,
+) -> Tensor:
+    """KTO loss per unpaired row: ``w (1 - sigmoid(+-(beta (logp - ref) - z)))``, plus for desirable rows.
+
+    ``z`` is the ``baseline``: beta times a KL estimate of mismatched pairs; without one, the batch mean of
+    ``beta (logp - ref)`` clamped at 0 is used, without gradient.
+    """
+    gap_N = logp_N - ref_N.detach()
+    z = (beta * gap_N.mean()).clamp(min=0).detach() if baseline is None else baseline.detach()
+    good_N = desirable_N.bool()
+    sign_N = torch.where(good_N, 1.0, -1.0).to(gap_N.dtype)
+    weight_N = torch.where(good_N, desirable_weight, undesirable_weight).to(gap_N.dtype)
+    return weight_N * (1 - torch.sigmoid(sign_N * (beta * gap_N - z)))
+
+
+def on_pairs(loss: Callable[..., Tensor]) -> Objective:
+    """Turn a pair loss into an objective on rows: ``(logp_NT, ref_NT, turn_NT, pair_N, chosen_N) -> loss_NT``.
+
+    ``pair_N`` gives rows of one pair the same index and ``chosen_N`` is 1 for the preferred one. Both rows carry the
+    loss of their pair on their first model token, so that ``sequence_mean(tokens="sum")`` is the mean over pairs.
+    Both members must be in the same micro-batch; a broken pair raises ``ValueError``. ``ref_NT`` is named only when
+    ``loss`` reads it.
+    """
+    needs_reference = "ref_chosen_P" in inspect.signature(loss).parameters
+
+    def paired(logp_NT: Tensor, turn_NT: Tensor, pair_N: Tensor, chosen_N: Tensor) -> Tensor:
+        return _paired(loss, logp_NT, None, turn_NT, pair_N, chosen_N)
+
+    def paired_with_reference(
+        logp_NT: Tensor, ref_NT: Tensor, turn_NT: Tensor, pair_N: Tensor, chosen_N: Tensor
+    ) -> Tensor:
+        return _paired(loss, logp_NT, ref_NT, turn_NT, pair_N, chosen_N)
+
+    return paired_with_reference if needs_reference else paired
+
+
+def on_rows(loss: Callable[..., Tensor]) -> Objective:
+    """Turn an unpaired loss such as ``kto`` into an objective: ``(logp_NT, ref_NT, turn_NT, chosen_N) -> loss_NT``.
+
+    ``chosen_N`` is 1 for desirable rows. Each row carries its loss on its first model token, so that
+    ``sequence_mean(tokens="sum")`` is the mean over rows. A loss with a baseline taken from the batch (``kto`` without
+    ``baseline``) sees the micro-batch: keep its size fixed, or bind a baseline with ``functools.partial``.
+    """
+
+    def rows(logp_NT: Tensor, ref_NT: Tensor, turn_NT: Tensor, chosen_N: Tensor) -> Tensor:
+        row_N = loss(sequence_logp(logp_NT, turn_NT), sequence_logp(ref_NT, turn_NT), chosen_N)
+        return _on_first(row_N, turn_NT)
+
+    return rows
+
+
+def _on_first(row_N: Tensor, turn_NT: Tensor) -> Tensor:
+    """Lay one value per row on the row's first model token, 0 elsewhere."""
+    mine_NT = turn_NT >= 0
+    first_NT = mine_NT & (mine_NT.cumsum(1) == 1)
+    return torch.where(first_NT, row_N[:, None], torch.zeros_like(row_N)[:, None])
+
+
+def _paired(
+    loss: Callable[..., Tensor],
+    logp_NT: Tensor,
+    ref_NT: Tensor | None,
+    turn_NT: Tensor,
+    pair_N: Tensor,
+    chosen_N: Tensor,
+) -> Tensor:
+    """Match the rows of each pair, call ``loss`` and lay its values on the rows' first model tokens."""
+    order = torch.argsort(pair_N * 2 + (1 - chosen_N.long().clamp(0, 1)), stable=True)
+    first, second = order[0::2], order[1::2]
+    whole = len(first) == len(second) and bool((pair_N[first] == pair_N[second]).all())
+    if not whole or not bool((chosen_N[first] > chosen_N[second]).all()):
+        raise ValueError("on_pairs needs exactly one chosen and one rejected row of every pair in a micro-batch")
+    length_N = (turn_NT >= 0).sum(1)
+    logp_N = sequence_logp(logp_NT, turn_NT)
+    named = {
+        "chosen_P": logp_N[first],
+        "rejected_P": logp_N[second],
+        "chosen_length_P": length_N[first],
+        "rejected_length_P": length_N[second],
+    }
+    if ref_NT is not None:
+        ref_N = sequence_logp(ref_NT, turn_NT)
+        named |= {"ref_chosen_P": ref_N[first], "ref_rejected_P": ref_N[second]}
+    pair_loss = by_name(loss, named)
+    row_N = torch.zeros_like(logp_N).index_put((first,), pair_loss).index_put((second,), pair_loss)
+    return _on_first(row_N, turn_NT)

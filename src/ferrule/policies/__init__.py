@@ -1,0 +1,1 @@
+"""Policies: models that answer asks, from scripted ones to local weights and remote servers."""

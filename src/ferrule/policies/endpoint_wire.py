@@ -1,0 +1,219 @@
+"""Between Ferrule's records and the JSON of OpenAI-compatible chat servers; pure functions, no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ferrule.chat.codec import Codec
+from ferrule.chat.parsing import parse_prefix
+from ferrule.chat.renderer import with_tools
+from ferrule.core.records import Call, Finish, Image, Message, Reply, Tool
+
+__all__ = ["from_choice", "native_messages", "textual_messages", "tool_schemas", "whole"]
+
+_FINISH: Mapping[str, Finish] = {"stop": "stop", "tool_calls": "stop", "function_call": "stop", "length": "length"}
+_FAILED = ("content_filter", "error", "abort")
+
+
+def _image_url(image: Image) -> str:
+    if image.source.startswith(("data:", "http://", "https://")):
+        return image.source
+    return f"data:{image.media};base64,{base64.b64encode(Path(image.source).read_bytes()).decode()}"
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return message.content
+    parts: list[dict[str, Any]] = []
+    for part in message.content:
+        if isinstance(part, str):
+            parts.append({"type": "text", "text": part})
+        else:
+            parts.append({"type": "image_url", "image_url": {"url": _image_url(part)}})
+    return parts
+
+
+def tool_schemas(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Return tools in the form of the ``tools`` field."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": t.name, "description": t.description, "parameters": dict(t.parameters)},
+        }
+        for t in tools
+    ]
+
+
+def native_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages with calls as ``tool_calls`` and results as role ``tool``, tied by ids.
+
+    Calls without an id get one, and a result without one answers the oldest call that waits. Arguments are always
+    valid JSON, because servers parse the history: what a malformed call held is in its observation.
+    """
+    out: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for i, message in enumerate(messages):
+        if message.role == "tool":
+            identity = message.call_id or (waiting[0] if waiting else f"call_{i}")
+            if identity in waiting:
+                waiting.remove(identity)
+            out.append({"role": "tool", "tool_call_id": identity, "content": _content(message)})
+            continue
+        entry: dict[str, Any] = {"role": message.role, "content": _content(message)}
+        if message.calls:
+            waiting = [call.id or f"call_{i}_{j}" for j, call in enumerate(message.calls)]
+            entry["tool_calls"] = [
+                {
+                    "id": identity,
+                    "type": "function",
+                    "function": {"name": call.name or "unreadable", "arguments": json.dumps(dict(call.arguments))},
+                }
+                for identity, call in zip(waiting, message.calls, strict=True)
+            ]
+        out.append(entry)
+    return out
+
+
+def textual_messages(
+    messages: Sequence[Message], codec: Codec, tools: Sequence[Tool], tool_role: str
+) -> list[dict[str, Any]]:
+    """Return messages whose calls and results are text written by the codec; results in a row share one message."""
+    out: list[dict[str, Any]] = []
+    after_tool = False
+    for message in with_tools(messages, codec, tools):
+        if message.role != "tool":
+            text = codec.write(message) if message.role == "assistant" else _content(message)
+            out.append({"role": message.role, "content": text})
+        elif after_tool:
+            out[-1]["content"] += "\n" + codec.show(message)
+        else:
+            out.append({"role": tool_role, "content": codec.show(message)})
+        after_tool = message.role == "tool"
+    return out
+
+
+def _flaws(message: Message) -> int:
+    return sum(len(call.repairs) + 2 * bool(call.problem) for call in message.calls)
+
+
+def whole(text: str, stops: Sequence[str], codec: Codec | None, hit: str | None, stopped: bool) -> str:
+    """Give a text back the stop string that its server cut off, and cut what follows a stop string.
+
+    ``hit`` is the stop string as the server names it. Servers that do not tell leave the choice between a stop string
+    and the end of the turn open: a stop string is put back when it closes a tag the text opened, or when the codec
+    reads a call with fewer repairs with it than without.
+    """
+    ends = [text.find(stop) + len(stop) for stop in stops if stop in text]
+    if ends:
+        return text[: min(ends)]
+    if hit is not None and hit in stops:
+        return text + hit
+    if hit is None and stopped:
+        for stop in stops:
+            if stop.startswith("</") and f"<{stop[2:]}" in text:
+                return text + stop
+        if codec is not None and (before := codec.read(text)).calls:
+            closed = [stop for stop in stops if _flaws(codec.read(text + stop)) < _flaws(before)]
+            return text + closed[0] if closed else text
+    return text
+
+
+def _call(entry: Any, index: int) -> Call:
+    """Read one entry of ``tool_calls``; whatever is wrong with it becomes the call's problem."""
+    raw = json.dumps(entry, ensure_ascii=False)
+    function = entry.get("function") if isinstance(entry, Mapping) else None
+    if not isinstance(function, Mapping):
+        return Call("", id=f"call_{index}", raw=raw, problem="the call has no function")
+    name, arguments = function.get("name"), function.get("arguments")
+    identity = entry.get("id")
+    call = Call(
+        name if isinstance(name, str) else "",
+        id=identity if isinstance(identity, str) and identity else f"call_{index}",
+        raw=raw,
+    )
+    if not call.name:
+        return replace(call, problem="the call has no name")
+    if isinstance(arguments, str):
+        text = arguments.strip() or "{}"
+        read = parse_prefix(text, 0)
+        if read is None or read[1] < len(text):
+            return replace(call, problem=f"the arguments are not JSON: {text[:80]!r}")
+        if read[0].problem:
+            return replace(call, problem=f"the arguments cannot be used: {read[0].problem}")
+        call, arguments = replace(call, repairs=read[0].repairs), read[0].value
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        return replace(call, problem=f"the arguments are not a JSON object but {type(arguments).__name__}")
+    return replace(call, arguments=arguments)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Return (token text, log-prob in nats) per sampled token, as far as the server tells."""
+    held = choice.get("logprobs")
+    entries = held.get("content") if isinstance(held, Mapping) else None
+    if not isinstance(entries, list):
+        return ()
+    return tuple(
+        (str(e.get("token", "")), float(e["logprob"]))
+        for e in entries
+        if isinstance(e, Mapping) and isinstance(e.get("logprob"), int | float)
+    )
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, list) and all(isinstance(i, int) for i in value) else ()
+
+
+def from_choice(
+    choice: Mapping[str, Any],
+    body: Mapping[str, Any],
+    *,
+    codec: Codec | None,
+    stops: Sequence[str] = (),
+    prefill: str = "",
+) -> Reply:
+    """Return the reply of one choice of an answer.
+
+    Ids and log-probs are filled in only when the server gives prompt ids, sampled ids and one log-prob for each of
+    those. ``extras`` may hold ``reasoning`` (text), ``logprobs`` (pairs of token text and log-prob) and ``finish`` (the
+    server's word when it is none of the usual).
+    """
+    held = choice.get("message")
+    message = held if isinstance(held, Mapping) else {}
+    word = choice.get("finish_reason")
+    finish = _FINISH.get(str(word), "error" if word in _FAILED else "stop")
+    text = _text(message.get("content"))
+    if prefill and not text.startswith(prefill):
+        text = prefill + text
+    hit = choice.get("stop_reason")
+    text = whole(text, stops, codec, hit if isinstance(hit, str) else None, word == "stop")
+    entries = message.get("tool_calls")
+    if codec is not None:
+        said = codec.read(text)
+    else:
+        calls = tuple(_call(entry, i) for i, entry in enumerate(entries)) if isinstance(entries, list) else ()
+        said = Message("assistant", text, calls)
+    extras: dict[str, Any] = {}
+    if reasoning := _text(message.get("reasoning_content") or message.get("reasoning")):
+        extras["reasoning"] = reasoning
+    if pairs := _logprobs(choice):
+        extras["logprobs"] = pairs
+    if word is not None and str(word) not in _FINISH:
+        extras["finish"] = str(word)
+    given = _ids(body.get("prompt_token_ids") or choice.get("prompt_token_ids"))
+    sampled = _ids(choice.get("token_ids"))
+    if not (given and sampled and len(sampled) == len(pairs)):
+        return Reply(said, finish=finish, extras=extras)
+    return Reply(said, given, sampled, tuple(logp for _, logp in pairs), finish, extras=extras)

@@ -1,0 +1,51 @@
+"""Rewards for well-formed tool use: how many calls could be read, and what each kind of trouble costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import get_args
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Score, Status, Task, Trajectory
+
+__all__ = ["PENALTIES", "call_penalty", "format_reward", "well_formed_share"]
+
+PENALTIES: Mapping[str, float] = MappingProxyType({"malformed": 1.0, "unknown_tool": 1.0})
+"""Penalty of one call by its status; statuses that are not named cost nothing."""
+
+
+def well_formed_share(trajectory: Trajectory) -> float:
+    """Share of calls that name a tool on offer and could be read (neither malformed nor unknown); 1.0 without calls."""
+    calls = trajectory.calls
+    bad = sum(observation.status in ("malformed", "unknown_tool") for _, observation in calls)
+    return 1.0 - bad / len(calls) if calls else 1.0
+
+
+def call_penalty(trajectory: Trajectory, penalties: Mapping[str, float] = PENALTIES) -> float:
+    """Sum of the penalties of all calls by status; raises ``ValueError`` on a status that does not exist."""
+    for status in penalties:
+        if status not in get_args(Status):
+            raise ValueError(f"no call status {status!r}; {nearest(status, list(get_args(Status)))}")
+    return sum(penalties.get(observation.status, 0.0) for _, observation in trajectory.calls)
+
+
+def format_reward(
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    penalties: Mapping[str, float] = PENALTIES,
+    need_answer: bool = True,
+) -> list[Score]:
+    """Score the form of each trajectory: ``max(0, 1 - sum of penalties / number of calls)``, part ``format``.
+
+    Without calls the form is 1. With ``need_answer`` a trajectory that came to no answer scores 0. Correctness plays
+    no role; combine with an outcome reward by ``ferrule.rewards.combine.weighted``.
+    """
+    scores = []
+    for trajectory in trajectories:
+        value = max(0.0, 1.0 - call_penalty(trajectory, penalties) / max(len(trajectory.calls), 1))
+        if need_answer and trajectory.answer is None:
+            value = 0.0
+        scores.append(Score(value=value, parts={"format": value}))
+    return scores

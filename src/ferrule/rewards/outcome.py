@@ -1,0 +1,49 @@
+"""The outcome reward: is the answer right, and did the world end in the wanted state?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ferrule.core.records import Score, Task, Trajectory
+from ferrule.rewards.verify import verify
+
+__all__ = ["holds", "outcome"]
+
+
+def holds(final: Any, wanted: Any) -> bool:
+    """Return whether ``wanted`` is part of ``final``.
+
+    A mapping holds when each of its keys does, a list when it has the same length and each entry does, anything else
+    when it is equal. Further keys in ``final`` do not matter.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(final, Mapping) and all(k in final and holds(final[k], v) for k, v in wanted.items())
+    if isinstance(wanted, (list, tuple)):
+        return (
+            isinstance(final, (list, tuple))
+            and len(final) == len(wanted)
+            and all(holds(f, w) for f, w in zip(final, wanted, strict=True))
+        )
+    return bool(final == wanted)
+
+
+def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    """Score every trajectory 0 to 1 by its answer and by the world's final state.
+
+    The answer is compared with ``task.answer`` by the verifier ``task.meta["verifier"]`` (default ``exact``); when
+    ``task.meta["state"]`` is given it must be part of ``Trajectory.final`` as well, otherwise the score is 0. A task
+    with a state and no answer is judged by the state alone. The value is also the part ``outcome``. Raises
+    ``ValueError`` for a task with neither, and for an unknown verifier.
+    """
+    wanted = task.meta.get("state")
+    if task.answer is None and wanted is None:
+        raise ValueError(f"task {task.id!r} has neither an answer nor meta['state']; there is nothing to verify")
+    verifier = str(task.meta.get("verifier", "exact"))
+    scores = []
+    for trajectory in trajectories:
+        value = 1.0 if task.answer is None else verify(verifier, trajectory.answer, task.answer)
+        if wanted is not None and not holds(trajectory.final, wanted):
+            value = 0.0
+        scores.append(Score(value=value, parts={"outcome": value}))
+    return scores

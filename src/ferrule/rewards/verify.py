@@ -1,0 +1,179 @@
+"""Comparing an answer with the expected one, by the name of a verifier.
+
+=============  =============================================================================================
+``exact``      same text after trimming and collapsing white space; upper and lower case differ
+``numeric``    the last number of the answer equals the number (see :func:`same_number`)
+``math-verify``  mathematically equal by the ``math-verify`` library (extra ``data``)
+``regex``      the trimmed answer matches the pattern as a whole
+``python``     the expression over ``answer`` (text) and ``x`` (its last number, or None) is true
+=============  =============================================================================================
+
+A list or tuple of golds accepts any of its members. A wrong, missing or unreadable answer scores 0.0 and never
+raises; a gold that is no number, pattern or expression is a mistake in the data set and raises ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.rewards.expression import compile_expression, evaluate
+
+__all__ = ["VERIFIERS", "last_number", "same_number", "verify"]
+
+ANSWER_LIMIT = 20_000
+"""Only this many characters from the end of an answer are looked at."""
+TOLERANCE = 1e-6
+"""Relative tolerance between numbers that are not both whole."""
+MATH_SECONDS = 5
+"""Time limit in seconds for one comparison by math-verify."""
+
+_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|\.\d+"
+_NUMBER = re.compile(
+    rf"(?P<sign>(?<![\w.)\]])[-+])?(?:(?P<whole>\d{{1,15}}) (?=\d+\s?/\s?\d))?(?P<top>{_UNSIGNED})"
+    r"(?:\s?/\s?(?P<bottom>\d{1,300}))?(?P<percent>\s?\\?%)?"
+)
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+def last_number(text: str) -> tuple[Fraction, bool] | None:
+    """Return the last number in ``text`` and whether a percent sign follows it, or None.
+
+    Reads thousands separators, decimals, exponents, fractions (``3/4``, ``1 3/4``, ``\\frac{3}{4}``) and the
+    typographic minus. A percentage keeps its face value: ``50%`` gives ``(50, True)``.
+    """
+    text = _FRACTION.sub(r"\1/\2", text[-ANSWER_LIMIT:].replace("\u2212", "-").replace("{,}", ","))
+    found = None
+    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
+        pass
+    if found is None or len(found["top"]) > 400:
+        return None
+    value = Fraction(found["top"].replace(",", ""))
+    if found["bottom"] is not None:
+        if int(found["bottom"]) == 0:
+            return None
+        value /= int(found["bottom"])
+    if found["whole"] is not None:
+        value += int(found["whole"])
+    return (-value if found["sign"] == "-" else value), found["percent"] is not None
+
+
+def same_number(one: Fraction, other: Fraction, *, tolerance: float = TOLERANCE) -> bool:
+    """Compare two numbers: whole numbers exactly, others within ``tolerance`` relative to the larger magnitude."""
+    if one == other:
+        return True
+    if one.denominator == 1 and other.denominator == 1:
+        return False
+    return abs(one - other) <= Fraction(tolerance) * max(abs(one), abs(other))
+
+
+def _exact(answer: str, gold: Any) -> float:
+    return float(_fold(answer) == _fold(str(gold)))
+
+
+def _numeric(answer: str, gold: Any) -> float:
+    expected = last_number(str(gold))
+    if expected is None:
+        raise ValueError(f"verifier 'numeric' needs a number as gold, not {gold!r}")
+    got = last_number(answer)
+    if got is None:
+        return 0.0
+    (a, a_percent), (b, b_percent) = got, expected
+    # A percent sign on one side only leaves open what is meant: 50% passes for 50 and for 0.5.
+    readings = [a] if a_percent == b_percent else [a, a / 100 if a_percent else a * 100]
+    return float(any(same_number(reading, b) for reading in readings))
+
+
+@lru_cache(maxsize=4096)
+def _pattern(gold: str) -> re.Pattern[str]:
+    try:
+        return re.compile(gold)
+    except re.error as error:
+        raise ValueError(f"verifier 'regex': {gold!r} is not a pattern: {error}") from None
+
+
+def _regex(answer: str, gold: Any) -> float:
+    return float(_pattern(str(gold)).fullmatch(answer.strip()) is not None)
+
+
+@lru_cache(maxsize=4096)
+def _expression(gold: str) -> Any:
+    return compile_expression(gold)
+
+
+def _python(answer: str, gold: Any) -> float:
+    expression = _expression(str(gold))
+    number = last_number(answer)
+    x: float | int | None = None
+    try:
+        if number is not None:
+            x = int(number[0]) if number[0].denominator == 1 else float(number[0])
+        result = evaluate(expression, {"answer": answer, "x": x})
+        return min(1.0, max(0.0, float(result))) if isinstance(result, (int, float)) else float(bool(result))
+    except Exception:  # whatever the expression meets in this answer, the answer did not satisfy it
+        return 0.0
+
+
+def _math(answer: str, gold: Any) -> float:
+    if threading.current_thread() is threading.main_thread():
+        return float(_math_here(answer, str(gold)))
+    # The library's time limit is an alarm signal, which only the main thread may set: elsewhere a process of its own.
+    command = [sys.executable, "-c", "import sys; from ferrule.rewards.verify import _math_here as f\n"
+               "a, _, b = sys.stdin.read().partition(chr(0)); print(f(a, b))"]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, input=f"{answer}\0{gold}", capture_output=True, text=True, timeout=MATH_SECONDS * 4, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 0.0
+    return float(done.stdout.strip().endswith("True"))
+
+
+def _math_here(answer: str, gold: str) -> bool:
+    try:
+        import math_verify
+    except ImportError as error:
+        raise ImportError("verifier 'math-verify' needs math-verify: pip install \"ferrule[data]\"") from error
+    marked = gold if "$" in gold or "\\boxed" in gold or "\\(" in gold else f"${gold}$"
+    try:
+        expected = math_verify.parse(marked, parsing_timeout=MATH_SECONDS)
+        got = math_verify.parse(answer, parsing_timeout=MATH_SECONDS)
+        return bool(math_verify.verify(expected, got, timeout_seconds=MATH_SECONDS))
+    except Exception:  # the library's own exceptions vary; an answer it cannot read is not a right one
+        return False
+
+
+VERIFIERS: dict[str, Callable[[str, Any], float]] = {
+    "exact": _exact,
+    "numeric": _numeric,
+    "math-verify": _math,
+    "regex": _regex,
+    "python": _python,
+}
+"""The verifiers by name."""
+
+
+def verify(name: str, answer: str | None, gold: Any) -> float:
+    """Compare ``answer`` with ``gold`` by the verifier of that name; 1.0 is right, 0.0 wrong.
+
+    A ``python`` expression that yields a number gives partial credit, clipped to 0 to 1. Raises ``ValueError`` on
+    an unknown verifier (naming the nearest) and on a gold the verifier cannot use.
+    """
+    if name not in VERIFIERS:
+        raise ValueError(f"no verifier {name!r}; {nearest(name, list(VERIFIERS))}")
+    if answer is None:
+        return 0.0
+    if isinstance(gold, (list, tuple)):
+        return max((verify(name, answer, member) for member in gold), default=0.0)
+    return VERIFIERS[name](str(answer)[-ANSWER_LIMIT:], gold)

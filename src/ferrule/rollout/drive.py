@@ -1,0 +1,308 @@
+"""Drivers: advance many agent generators at once and carry out what they yield.
+
+The batched driver (``drive``) and the asyncio driver (``adrive``) share one state machine per episode, so one agent
+body leaves the same records under both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Agent, Answer, Ask, Call, Finish, Observation, Policy, Reply, Task, Use, World
+from ferrule.rollout.record import Episode, Recorder
+
+__all__ = ["Limits", "adrive", "drive", "seed_of"]
+
+Policies = Policy | Mapping[str, Policy]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a rollout: episodes alive at once, tool calls at once, and model turns of one episode."""
+
+    episodes: int = 256
+    calls: int = 16
+    turns: int = 64
+
+
+def seed_of(*parts: object) -> int:
+    """Return a 63-bit seed that depends on all parts and nothing else."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class _Run:
+    """The state machine of one episode: a generator, its session, and its recorder."""
+
+    def __init__(self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None) -> None:
+        self.task, self.sample, self.seed = task, sample, seed_of(seed, task.id, task.meta.get("pass", 0), sample)
+        self.temperature = temperature
+        self.session = world.start(task, self.seed)
+        self.recorder = Recorder(task)
+        self.asked = 0
+        self.pending: Ask | Use | None = None
+        self.parent: int | None = None
+        self.answer: Answer = None
+        self.finish: Finish = "answer"
+        self.problem = ""
+        self.began = time.perf_counter()
+        self._flow = agent(task, self.session)
+        self.advance(None)
+
+    def advance(self, value: Any) -> None:
+        """Send a value into the agent and keep what it yields next; an exception ends the episode as data."""
+        self.pending = None
+        try:
+            request = self._flow.send(value)
+        except StopIteration as stop:
+            self.answer = stop.value
+            self.finish = self._ending()
+            return
+        except Exception as error:
+            self._fail(f"agent raised {type(error).__name__}: {error}")
+            return
+        if isinstance(request, Ask):
+            request = replace(
+                request,
+                seed=seed_of(self.seed, self.asked),
+                temperature=self.temperature if request.temperature is None else request.temperature,
+            )
+            self.asked += 1
+            self.pending, self.parent = self.recorder.extend(request)
+        elif isinstance(request, Use):
+            self.pending = request
+        else:
+            self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask or Use")
+
+    def _ending(self) -> Finish:
+        if self.answer is not None:
+            return "answer"
+        last = self.recorder.turns[-1].finish if self.recorder.turns else "stop"
+        return last if last in ("length", "cancelled", "error") else "turns"
+
+    def _fail(self, problem: str) -> None:
+        self.pending, self.answer, self.finish, self.problem = None, None, "error", problem
+        self._flow.close()
+
+    def take_replies(self, replies: Sequence[Reply], limit: int) -> None:
+        """Record the replies to the pending ask and hand them to the agent."""
+        request = self.pending
+        assert isinstance(request, Ask)
+        for reply in replies:
+            self.recorder.add(request, self.parent, reply)
+        if self.recorder.drifted:
+            self._fail("token ids were not append-only")
+            self.finish = "drift"
+        elif len(self.recorder.turns) > limit:
+            self._fail(f"more than {limit} model turns")
+            self.finish = "turns"
+        else:
+            self.advance(tuple(replies))
+
+    def take_observations(self, observations: Sequence[Observation]) -> None:
+        """Record the observations of the pending calls and hand them to the agent."""
+        request = self.pending
+        assert isinstance(request, Use)
+        self.recorder.observe(zip(request.calls, observations, strict=True))
+        self.advance(tuple(observations))
+
+    def act(self, call: Call) -> Observation:
+        """Run one call; whatever goes wrong is an observation."""
+        began = time.perf_counter()
+        try:
+            return self.session.act(call)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            return Observation(text, "error", seconds=time.perf_counter() - began)
+
+    def close(self) -> Episode:
+        """Close the session and return the record."""
+        try:
+            final = self.session.final() if not self.problem else {}
+        except Exception as error:
+            final, self.problem = {}, f"session.final raised {type(error).__name__}: {error}"
+        self.session.close()
+        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem)
+        seconds = time.perf_counter() - self.began
+        return Episode(self.task, self.sample, self.seed, trajectories, self.problem, self.recorder.drifted, seconds)
+
+
+def _policy_for(policies: Policies, role: str) -> Policy:
+    if not isinstance(policies, Mapping):
+        return policies
+    if role not in policies:
+        raise KeyError(f"no policy for role {role!r}; {nearest(role, list(policies))}")
+    return policies[role]
+
+
+def _answer_asks(runs: Sequence[_Run], policies: Policies, limit: int) -> None:
+    """Gather the pending asks by role into one ``generate`` each, and hand the replies back."""
+    by_role: dict[str, list[_Run]] = {}
+    for run in runs:
+        assert isinstance(run.pending, Ask)
+        by_role.setdefault(run.pending.role, []).append(run)
+    for role, asking in by_role.items():
+        asks = [run.pending for run in asking if isinstance(run.pending, Ask)]
+        replies = _policy_for(policies, role).generate(asks)
+        for run, answered in zip(asking, replies, strict=True):
+            run.take_replies(answered, limit)
+
+
+def drive(
+    agent: Agent,
+    tasks: Sequence[Task],
+    world: World,
+    policy: Policies,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    temperature: float | None = None,
+    limits: Limits | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> list[Episode]:
+    """Play ``samples`` episodes of every task and return them, the samples of a task side by side.
+
+    Asks of all live episodes are answered in one batch per round; the calls of a round run at the same time, at most
+    ``limits.calls`` of them. ``policy`` may map roles to policies. ``done(finished, total)`` reports progress.
+    """
+    limits = limits or Limits()
+    todo = [(task, sample) for task in tasks for sample in range(samples)]
+    finished: dict[int, Episode] = {}
+    live: dict[int, _Run] = {}
+    began = 0
+    with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
+        try:
+            while len(finished) < len(todo):
+                while began < len(todo) and len(live) < limits.episodes:
+                    live[began] = _Run(agent, *todo[began], world, seed, temperature)
+                    began += 1
+                _act_all([run for run in live.values() if isinstance(run.pending, Use)], pool)
+                asking = [run for run in live.values() if isinstance(run.pending, Ask)]
+                if asking:
+                    _answer_asks(asking, policy, limits.turns)
+                for index in [i for i, run in live.items() if run.pending is None]:
+                    finished[index] = live.pop(index).close()
+                    if done:
+                        done(len(finished), len(todo))
+        finally:
+            for run in live.values():
+                run.session.close()
+    return [finished[i] for i in range(len(todo))]
+
+
+def _act_all(runs: Sequence[_Run], pool: ThreadPoolExecutor) -> None:
+    futures = []
+    for run in runs:
+        assert isinstance(run.pending, Use)
+        futures.append([pool.submit(run.act, call) for call in run.pending.calls])
+    for run, waiting in zip(runs, futures, strict=True):
+        run.take_observations([future.result() for future in waiting])
+
+
+class _Gather:
+    """Collects asks of concurrent episodes for policies that answer in batches.
+
+    A batch leaves when no episode is busy with anything else, in the order of the episodes, so batches do not depend
+    on how the event loop happens to interleave.
+    """
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self._waiting: dict[int, tuple[Policy, Ask, asyncio.Future[list[Reply]]]] = {}
+
+    async def ask(self, index: int, policy: Policy, request: Ask) -> list[Reply]:
+        """Wait for the batch that answers this ask."""
+        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        self._waiting[index] = (policy, request, future)
+        self.busy -= 1
+        await self.flush()
+        return await future
+
+    async def flush(self) -> None:
+        """Send the collected asks off when nobody else could still join them."""
+        if self.busy or not self._waiting:
+            return
+        batch = [self._waiting[i] for i in sorted(self._waiting)]
+        self._waiting = {}
+        self.busy += len(batch)
+        for policy in {id(policy): policy for policy, _, _ in batch}.values():
+            own = [(request, future) for chosen, request, future in batch if chosen is policy]
+            try:
+                answers = await asyncio.to_thread(policy.generate, [request for request, _ in own])
+            except Exception as error:
+                for _, future in own:
+                    future.set_exception(error)
+                continue
+            for (_, future), replies in zip(own, answers, strict=True):
+                future.set_result(replies)
+
+
+async def adrive(
+    agent: Agent,
+    tasks: Sequence[Task],
+    world: World,
+    policy: Policies,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    temperature: float | None = None,
+    limits: Limits | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> list[Episode]:
+    """Play the same episodes on an event loop, each at its own pace; arguments as in ``drive``.
+
+    Policies with ``agenerate(ask)`` are asked one by one as episodes get there, others through gathered batches.
+    """
+    limits = limits or Limits()
+    todo = [(task, sample) for task in tasks for sample in range(samples)]
+    slots = asyncio.Semaphore(limits.episodes)
+    gather = _Gather()
+    finished = 0
+
+    async def play(index: int, pool: ThreadPoolExecutor) -> Episode:
+        nonlocal finished
+        async with slots:
+            gather.busy += 1
+            run = _Run(agent, *todo[index], world, seed, temperature)
+            try:
+                while run.pending is not None:
+                    await _carry_out(run, index, policy, gather, pool, limits)
+                episode = run.close()
+            except BaseException:
+                run.session.close()
+                raise
+            finally:
+                gather.busy -= 1
+                await gather.flush()
+        finished += 1
+        if done:
+            done(finished, len(todo))
+        return episode
+
+    with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
+        return list(await asyncio.gather(*(play(i, pool) for i in range(len(todo)))))
+
+
+async def _carry_out(
+    run: _Run, index: int, policies: Policies, gather: _Gather, pool: ThreadPoolExecutor, limits: Limits
+) -> None:
+    """Carry out what one episode waits for."""
+    request = run.pending
+    if isinstance(request, Ask):
+        chosen = _policy_for(policies, request.role)
+        if hasattr(chosen, "agenerate"):
+            replies = list(await chosen.agenerate(request))
+        else:
+            replies = await gather.ask(index, chosen, request)
+        run.take_replies(replies, limits.turns)
+    elif isinstance(request, Use):
+        loop = asyncio.get_running_loop()
+        acts = [loop.run_in_executor(pool, run.act, call) for call in request.calls]
+        run.take_observations(await asyncio.gather(*acts))

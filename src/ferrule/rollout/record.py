@@ -1,0 +1,225 @@
+"""Recording by object identity, and episodes as JSON lines that reload to equal objects.
+
+A turn's parent is the turn whose whole context it extends with the very same ``Message`` objects, so trees, rewritten
+contexts and sub-agents need nothing special: a context that extends no recorded one starts a new segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ferrule.core.records import Answer, Ask, Finish, Message, Observation, Reply, Task, Trajectory, Turn
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["Episode", "Recorder", "append", "dump", "load", "parse", "save"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """All that one run of an agent on a task left behind; ``trajectories[0]`` holds the agent's answer."""
+
+    task: Task
+    sample: int
+    seed: int
+    trajectories: tuple[Trajectory, ...]
+    problem: str = ""
+    drifted: bool = False
+    seconds: float = field(default=0.0, compare=False)
+
+
+def _extends(messages: Sequence[Message], known: Sequence[Message]) -> bool:
+    return len(messages) >= len(known) and all(a is b for a, b in zip(messages, known, strict=False))
+
+
+class Recorder:
+    """Collects the turns of one episode and checks that token ids are append-only."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.turns: list[Turn] = []
+        self.drifted = False
+        self._contexts: list[tuple[Message, ...]] = []
+        self._ids: list[tuple[int, ...]] = []
+        self._before: list[int | None] = []
+
+    def extend(self, request: Ask) -> tuple[Ask, int | None]:
+        """Return the ask with ``context`` and ``fresh`` filled in, and the id of the turn it extends."""
+        best: int | None = None
+        for i, known in enumerate(self._contexts):
+            longer = best is None or len(known) > len(self._contexts[best])
+            if longer and _extends(request.messages, known):
+                best = i
+        if best is None:
+            return replace(request, context=(), fresh=0), None
+        return replace(request, context=self._ids[best], fresh=len(self._contexts[best])), best
+
+    def add(self, request: Ask, parent: int | None, reply: Reply) -> Turn:
+        """Record one reply to a filled ask; ids that do not continue the context mark the episode as drifted."""
+        kept = reply.given[: len(request.context)] == request.context
+        if not kept or len(reply.logps) != len(reply.sampled):
+            self.drifted = True
+        turn = Turn(
+            id=len(self.turns),
+            parent=parent,
+            given=reply.given[len(request.context) :] if kept else reply.given,
+            sampled=reply.sampled,
+            logps=reply.logps,
+            reply=reply.message,
+            messages=request.messages[request.fresh :],
+            spans=reply.spans,
+            finish=reply.finish,
+            role=request.role,
+        )
+        same_role = [t.id for t in self.turns if t.role == request.role]
+        self._before.append(parent if parent is not None else (same_role[-1] if same_role else None))
+        self.turns.append(turn)
+        self._contexts.append((*request.messages, reply.message))
+        self._ids.append((*reply.given, *reply.sampled))
+        return turn
+
+    def observe(self, call_observations: Iterable[tuple[Any, Observation]]) -> None:
+        """Attach observations to the turn whose reply holds the very same ``Call`` objects, in call order."""
+        found = [(id(call), observation) for call, observation in call_observations]
+        for i, turn in enumerate(self.turns):
+            own = {id(call) for call in turn.reply.calls}
+            new = tuple(observation for key, observation in found if key in own)
+            if new:
+                self.turns[i] = replace(turn, observations=turn.observations + new)
+
+    def paths(self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str) -> tuple[Trajectory, ...]:
+        """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer."""
+        inner = {before for before in self._before if before is not None}
+        leaves = [i for i in range(len(self.turns)) if i not in inner]
+        leaves.sort(reverse=True)
+        out = []
+        for place, leaf in enumerate(leaves):
+            path, node = [], leaf
+            while True:
+                path.append(self.turns[node])
+                before = self._before[node]
+                if before is None:
+                    break
+                node = before
+            turns = tuple(reversed(path))
+            first = place == 0
+            out.append(
+                Trajectory(
+                    self.task,
+                    turns,
+                    answer=answer if first else None,
+                    finish=finish if first else "cancelled",
+                    role=turns[-1].role,
+                    final=dict(final) if first else {},
+                    problem=problem if first else "",
+                )
+            )
+        if not out:
+            out.append(Trajectory(self.task, (), answer, finish, final=dict(final), problem=problem))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class _Path:
+    turns: tuple[int, ...]
+    answer: Answer
+    finish: Finish
+    role: str
+    final: Mapping[str, Any]
+    problem: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of an episode file: every turn once, paths by turn id, and what the caller adds."""
+
+    task: Task
+    sample: int
+    seed: int
+    turns: tuple[Turn, ...]
+    paths: tuple[_Path, ...]
+    problem: str
+    drifted: bool
+    seconds: float
+    extra: Mapping[str, Any]
+
+
+@cache
+def _adapter() -> TypeAdapter[_Row]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    config = ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True)
+    return TypeAdapter(_Row, config=config)
+
+
+def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
+    """Return an episode as one JSON line; data that JSON cannot hold is written as its text.
+
+    ``extra`` (scores, step, phase) is kept beside the episode and returned by ``parse``.
+    """
+    turns: dict[int, Turn] = {}
+    for trajectory in episode.trajectories:
+        turns.update((turn.id, turn) for turn in trajectory.turns)
+    row = _Row(
+        task=episode.task,
+        sample=episode.sample,
+        seed=episode.seed,
+        turns=tuple(turns[i] for i in sorted(turns)),
+        paths=tuple(
+            _Path(tuple(turn.id for turn in t.turns), t.answer, t.finish, t.role, t.final, t.problem)
+            for t in episode.trajectories
+        ),
+        problem=episode.problem,
+        drifted=episode.drifted,
+        seconds=episode.seconds,
+        extra=extra or {},
+    )
+    return _adapter().dump_json(row, fallback=repr).decode("utf-8")
+
+
+def parse(line: str | bytes) -> tuple[Episode, Mapping[str, Any]]:
+    """Return the episode and the extras of one line; raises ``ValueError`` when the line is not an episode."""
+    row = _adapter().validate_json(line)
+    turns = {turn.id: turn for turn in row.turns}
+    paths = tuple(
+        Trajectory(row.task, tuple(turns[i] for i in p.turns), p.answer, p.finish, p.role, p.final, p.problem)
+        for p in row.paths
+    )
+    episode = Episode(row.task, row.sample, row.seed, paths, row.problem, row.drifted, row.seconds)
+    return episode, row.extra
+
+
+def append(path: Path, episodes: Iterable[Episode], extras: Iterable[Mapping[str, Any]] | None = None) -> None:
+    """Append episodes to a file and flush them to disk, so that a killed run keeps them."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    listed = list(episodes)
+    notes = list(extras) if extras is not None else [{}] * len(listed)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(dump(episode, extra) + "\n" for episode, extra in zip(listed, notes, strict=True))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save(path: Path, episodes: Iterable[Episode]) -> None:
+    """Write episodes to a new file."""
+    path.unlink(missing_ok=True)
+    append(path, episodes)
+
+
+def load(path: Path) -> Iterator[tuple[Episode, Mapping[str, Any]]]:
+    """Yield the episodes of a file with their extras; a cut-off last line (a killed run) is left out."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield parse(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not an episode: {error}") from error

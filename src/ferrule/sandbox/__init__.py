@@ -1,0 +1,1 @@
+"""Untrusted code: what isolation the host offers, and isolated Python interpreters that can be killed."""

@@ -1,0 +1,102 @@
+"""What isolation this host offers, found by really trying, and the choice among it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ferrule.sandbox import kernel, landlock
+from ferrule.sandbox.process import attempt
+from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
+
+__all__ = ["Feature", "Report", "choose", "probe"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One thing a host may offer: whether it does, and how that was found."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All isolation features of a host, and the mode that ``auto`` takes (None: it refuses)."""
+
+    features: tuple[Feature, ...]
+    auto: Mode | None
+
+    def __getitem__(self, name: str) -> Feature:
+        """Return one feature by name; ``KeyError`` lists the known names."""
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise KeyError(f"no feature {name!r}; known: {', '.join(feature.name for feature in self.features)}")
+
+
+def choose(settings: Settings) -> Mode:
+    """Return the mode that ``settings`` get on this host; raises ``IsolationUnavailable`` instead of taking less.
+
+    ``auto`` means namespaces where they work, else bubblewrap, and never ``none``.
+    """
+    if settings.isolation == "none":
+        return "none"
+    wanted: tuple[Mode, ...] = ("namespaces", "bubblewrap") if settings.isolation == "auto" else (settings.isolation,)
+    missing = []
+    for mode in wanted:
+        lacking = _lacking(mode)
+        if not lacking:
+            return mode
+        missing.append(f"{mode}: {lacking}")
+    raise IsolationUnavailable(settings.isolation, "; ".join(missing))
+
+
+@lru_cache(maxsize=4)
+def _lacking(mode: Mode) -> str:
+    """Return what keeps ``mode`` from working here, found by starting a session in it; empty when it works."""
+    if not sys.platform.startswith("linux"):
+        return f"Linux is needed, this is {sys.platform}"
+    if kernel.MACHINE not in kernel.AUDIT_ARCH:
+        return f"no system call filter for {kernel.MACHINE} machines"
+    return attempt(mode)
+
+
+def probe() -> Report:
+    """Try every isolation feature and report what works. The first call takes a fraction of a second."""
+    found = []
+    lacking = {mode: _lacking(mode) for mode in ("namespaces", "bubblewrap")}
+    for mode, problem in lacking.items():
+        found.append(Feature(mode, not problem, problem or "an isolated interpreter was started and answered"))
+    abi = landlock.version() if sys.platform.startswith("linux") else 0
+    found.append(Feature("landlock", abi > 0, f"ABI {abi}" if abi else "the kernel has none, or it is switched off"))
+    found.append(_seccomp())
+    found.append(_cgroups())
+    program = shutil.which("bwrap")
+    found.append(Feature("bwrap program", program is not None, _version(program) if program else "not on PATH"))
+    auto: Mode | None = next((mode for mode in ("namespaces", "bubblewrap") if not lacking[mode]), None)
+    return Report(tuple(found), auto)
+
+
+def _seccomp() -> Feature:
+    try:
+        actions = Path("/proc/sys/kernel/seccomp/actions_avail").read_text(encoding="ascii").split()
+    except OSError:
+        return Feature("seccomp", False, "the kernel lists no filter actions")
+    return Feature("seccomp", "errno" in actions, f"actions: {' '.join(actions)}")
+
+
+def _cgroups() -> Feature:
+    """Control groups are reported only: limits here are per process and need no rights on the host."""
+    root = Path("/sys/fs/cgroup")
+    kinds = [name for name in ("cgroup.controllers", "unified", "memory") if (root / name).exists()]
+    return Feature("cgroups", bool(kinds), f"found {', '.join(kinds)} (not used)" if kinds else "not mounted")
+
+
+def _version(program: str) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()

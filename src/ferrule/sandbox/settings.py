@@ -1,0 +1,98 @@
+"""What an isolated interpreter may use, and the error for isolation that the host does not offer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ferrule.core.arrays import nearest
+
+__all__ = ["Isolation", "IsolationUnavailable", "Mode", "Settings", "view"]
+
+Isolation = Literal["auto", "namespaces", "bubblewrap", "none"]
+Mode = Literal["namespaces", "bubblewrap", "none"]
+
+
+class IsolationUnavailable(RuntimeError):
+    """Isolation that was asked for and that this host does not offer; the message names what is missing."""
+
+    def __init__(self, isolation: str, missing: str) -> None:
+        """Build the message from the setting and what the host lacks (kept as ``missing``)."""
+        self.missing = missing
+        super().__init__(
+            f"isolation={isolation!r} is not available here: {missing}. "
+            "Run `ferrule doctor` to see what this host offers; "
+            f'isolation="none" runs code without any wall and must be asked for explicitly.'
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of one isolated interpreter.
+
+    ``isolation``: ``auto`` takes namespaces, else bubblewrap, and refuses when the host has neither. ``seconds`` is
+    the wall
+    time of one call, ``cpu_seconds`` the processor time of an interpreter's whole life. ``memory_mb`` limits the
+    address space
+    of each process, ``disk_mb`` the private folder (MiB), ``tasks`` the number of threads and processes together.
+    ``output_limit`` is how many bytes of each output stream and how many characters of a value are kept.
+    ``allow_processes`` permits
+    child processes. ``packages`` shows the installed Python packages, of which ``preload`` are imported before the
+    start.
+    """
+
+    isolation: Isolation = "auto"
+    seconds: float = 10.0
+    memory_mb: int = 1024
+    disk_mb: int = 64
+    cpu_seconds: int = 600
+    tasks: int = 64
+    output_limit: int = 64_000
+    allow_processes: bool = False
+    packages: bool = True
+    preload: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that no interpreter could run with, naming the field."""
+        if self.isolation not in get_args(Isolation):
+            raise ValueError(f"isolation is {self.isolation!r}; {nearest(str(self.isolation), get_args(Isolation))}")
+        least = {"memory_mb": 64, "disk_mb": 1, "cpu_seconds": 1, "tasks": 1, "output_limit": 100}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is {bound}")
+        if self.output_limit > 4_000_000:
+            raise ValueError(f"output_limit is {self.output_limit}; the most is 4000000")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds is {self.seconds}; it must be above 0")
+        if self.preload and not self.packages:
+            raise ValueError("preload would do nothing with packages=False")
+
+
+def view(packages: bool) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return what isolated code may see: folders to bind read-only, links among them, and its package folders.
+
+    System libraries, this Python's standard library and, with ``packages``, the installed packages; nothing else of
+    the host.
+    """
+    found = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    folders = found if packages else []
+    wanted = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"]
+    wanted += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *folders]
+    if os.path.realpath(sys.base_prefix) not in ("/", os.path.realpath(os.path.expanduser("~"))):
+        wanted.append(sys.base_prefix)
+    binds: list[str] = []
+    links: dict[str, str] = {}
+    for path in wanted:
+        real = os.path.realpath(path)
+        if os.path.exists(real):
+            binds.append(real)
+            if real != path:
+                links[path] = real
+    kept: list[str] = []
+    for path in sorted(set(binds)):
+        if not any(path.startswith(f"{outer}/") for outer in kept):
+            kept.append(path)
+    return kept, links, folders

@@ -1,0 +1,262 @@
+"""One tool call from its arguments to an observation: check, repair, run within limits, render. Never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Call, Observation, Tool
+from ferrule.tools import schema as schemas
+from ferrule.tools.process import run_forked
+from ferrule.tools.text import Keep, clean, clip
+from ferrule.tools.tool import Typed
+
+__all__ = ["Malformed", "arguments", "invoke", "render"]
+
+
+class Malformed(ValueError):
+    """Arguments that do not fit a tool and could not be repaired; the message is what the model is told."""
+
+
+class _Abandoned(BaseException):
+    """Raised inside a worker thread whose caller has stopped waiting, so that pure-Python loops end."""
+
+
+def invoke(
+    tool: Tool,
+    call: Call,
+    *,
+    seconds: float | None = None,
+    limit: int | None = None,
+    keep: Keep = "middle",
+) -> Observation:
+    """Run one call of ``tool`` and return what it came to; every failure is an observation with a status.
+
+    ``seconds`` overrides ``Tool.seconds``; at the limit a sync function's thread is abandoned, an async function
+    cancelled, and an isolated function's process killed. ``limit`` cuts the text to so many characters, keeping
+    the part ``keep`` names. Text of the result: a ``str`` as it is, an ``Observation`` passed through, anything
+    else as compact JSON.
+    Repairs are those of the call followed by ``kind:parameter`` for every argument that had to be changed.
+    """
+    start = time.perf_counter()
+    repairs: tuple[str, ...] = call.repairs
+    try:
+        if call.problem:
+            return Observation(clip(clean(call.problem), limit, keep), "malformed", repairs=repairs)
+        ready, made = arguments(tool, call.arguments)
+        repairs += made
+        seen = _run(tool, ready, tool.seconds if seconds is None else seconds)
+    except Malformed as problem:
+        seen = Observation(str(problem), "malformed")
+    except Exception as problem:  # a tool's own types may fail in any way while they are checked or shown
+        seen = _failed(problem)
+    return replace(
+        seen,
+        text=clip(clean(seen.text), limit, keep),
+        repairs=repairs + seen.repairs,
+        seconds=seen.seconds or time.perf_counter() - start,
+        terminal=seen.terminal or (tool.terminal and seen.status == "ok"),
+    )
+
+
+def arguments(tool: Tool, given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the checked arguments and the repairs that were needed (``("number:count",)``).
+
+    Strict reading comes first; where it fails, the safest repair that fits is taken. Raises ``Malformed`` naming the
+    unknown, missing or unfitting parameter.
+    """
+    if not isinstance(given, Mapping):
+        raise Malformed(f"arguments of {tool.name} should be an object of named values, not {type(given).__name__}")
+    root = tool.parameters
+    known: Mapping[str, Any] = root.get("properties", {})
+    extra = root.get("additionalProperties", False)
+    out: dict[str, Any] = {}
+    repairs: list[str] = []
+    for name, value in given.items():
+        if name not in known and extra is False:
+            said = nearest(str(name), list(known)) if known else "it takes no arguments"
+            raise Malformed(f"{tool.name} has no argument {name!r}; {said}")
+        out[str(name)], repair = _one(tool, str(name), value, known.get(name, extra))
+        if repair:
+            repairs.append(f"{repair}:{name}")
+    missing = [name for name in root.get("required", ()) if name not in out]
+    if missing:
+        names = ", ".join(repr(name) for name in missing)
+        raise Malformed(f"{tool.name} misses the argument {names}; call it as {schemas.heading(tool)}")
+    return out, tuple(repairs)
+
+
+def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:
+    """Check one argument: as it is, then with every repair, then by pydantic's lax mode; returns value and repair."""
+    adapter = tool.run.adapters.get(name) if isinstance(tool.run, Typed) else None
+
+    def strict(candidate: Any) -> Any:
+        if adapter is None:
+            said = schemas.problem(candidate, entry, tool.parameters)
+            if said:
+                raise ValueError(said)
+            return candidate
+        try:
+            return adapter.validate_python(candidate, strict=True)
+        except ValidationError:
+            # JSON has no tuples, sets, dates or enums; pydantic's strict JSON mode knows how they are written.
+            return adapter.validate_json(json.dumps(candidate), strict=True)
+
+    try:
+        return strict(value), ""
+    except (ValueError, TypeError, RecursionError) as problem:
+        first = problem
+    for repair, candidate in schemas.candidates(value, entry, tool.parameters):
+        try:
+            return strict(candidate), repair
+        except (ValueError, TypeError, RecursionError):
+            continue
+    if adapter is not None:
+        try:
+            return adapter.validate_python(value), "cast"
+        except (ValueError, TypeError, RecursionError):
+            pass
+    wanted = schemas.type_text(entry, tool.parameters)
+    raise Malformed(f"argument {name!r} of {tool.name} should be {wanted}: {_reason(first)}; got {_short(value)}")
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, ValidationError):
+        error = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(step) for step in error["loc"])
+        return f"{where}: {error['msg']}" if where else error["msg"]
+    return str(problem)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
+    run = tool.run
+    if isinstance(run, Typed) and run.isolated:
+        return run_forked(lambda: render(_settle(run.function, ready, seconds)), seconds, tool.name)
+    function = run.function if isinstance(run, Typed) else run
+    box: list[Any] = []
+    failure: list[BaseException] = []
+    lock, done = threading.Lock(), threading.Event()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            try:
+                box.append(context.run(_settle, function, ready, seconds))
+            except BaseException as problem:
+                failure.append(problem)
+            lock.acquire()
+            done.set()
+            lock.release()
+        except _Abandoned:
+            pass  # it was raised between the two lines above; nobody waits for this thread any more
+
+    thread = threading.Thread(target=work, daemon=True, name=f"tool {tool.name}")
+    thread.start()
+    # An async function stops itself at the limit; the slack lets its clean-up finish before the thread is abandoned.
+    slack = 0.25 if inspect.iscoroutinefunction(function) else 0.0
+    if not done.wait(seconds + slack):
+        with lock:
+            if not done.is_set():
+                _abandon(thread)
+                return Observation(f"{tool.name} was stopped after {seconds:g} s", "timeout")
+    if failure:
+        return _failed(failure[0], tool.name, seconds)
+    return render(box[0])
+
+
+def _settle(function: Callable[..., Any], ready: Mapping[str, Any], seconds: float) -> Any:
+    """Call the function; a coroutine is run to its end, or cancelled at the limit."""
+    value = function(**ready)
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        try:
+            return await asyncio.wait_for(_awaited(value), seconds)
+        except TimeoutError:
+            raise _Limit from None
+
+    return asyncio.run(wait())
+
+
+async def _awaited(value: Any) -> Any:
+    try:
+        return await value
+    except TimeoutError as problem:
+        # A TimeoutError of the tool itself (a slow server, say) is an error of the tool, not our limit.
+        raise _ToolTimeout(str(problem) or "timed out") from problem
+
+
+class _ToolTimeout(Exception):
+    """A ``TimeoutError`` that the tool itself raised."""
+
+
+class _Limit(Exception):
+    """The call's own time limit was reached."""
+
+
+def _abandon(thread: threading.Thread) -> None:
+    """Ask the interpreter to raise inside a thread; code that is stuck in C never sees it and keeps its thread."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
+
+
+def _failed(problem: BaseException, name: str = "", seconds: float = 0.0) -> Observation:
+    if isinstance(problem, _Limit):
+        return Observation(f"{name} was stopped after {seconds:g} s", "timeout")
+    kind = "TimeoutError" if isinstance(problem, _ToolTimeout) else type(problem).__name__
+    try:
+        text = f"{kind}: {problem}" if str(problem) else kind
+    except Exception:
+        text = kind
+    return Observation(text, "error", data={"exception": kind})
+
+
+def render(value: Any) -> Observation:
+    """Turn a tool's return value into an observation; what has no JSON form is shown by its ``repr``.
+
+    ``data`` holds the value as JSON data (None for text, which is in ``text`` already, and for values without a
+    JSON form).
+    """
+    if isinstance(value, Observation):
+        return value
+    if isinstance(value, str):
+        return Observation(str(value))
+    try:
+        plain = to_jsonable_python(value, fallback=_unknown, serialize_unknown=False)
+        return Observation(json.dumps(plain, ensure_ascii=False, separators=(",", ":")), data=plain)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError, AttributeError):
+        return Observation(_representation(value))
+
+
+def _unknown(value: Any) -> Any:
+    """Numpy scalars and arrays have ``tolist``; everything else is shown by its ``repr``."""
+    as_list = getattr(value, "tolist", None)
+    return as_list() if callable(as_list) else _representation(value)
+
+
+def _representation(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as problem:
+        return f"<{type(value).__name__} that cannot be shown: {type(problem).__name__}>"

@@ -1,0 +1,230 @@
+"""The ``tool`` decorator: a typed Python function becomes a tool with a JSON schema; and files of tools."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import itertools
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+from docstring_parser import parse as parse_docstring
+from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Effect, Tool
+from ferrule.tools.schema import untitled
+
+__all__ = ["Typed", "load_tools", "tool"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_EFFECTS = ("read", "write", "irreversible")
+_files = itertools.count()
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a process of its own."""
+
+    function: Callable[..., Any]
+    adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False)
+    isolated: bool = False
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Call the function itself (in this process, without checks)."""
+        return self.function(**arguments)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+
+
+@overload
+def tool(
+    function: None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    terminal: bool = False,
+    cost: float = 1.0,
+    effects: Effect = "read",
+    seconds: float = 10.0,
+    isolated: bool = False,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+@overload
+def tool(
+    function: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    terminal: bool = False,
+    cost: float = 1.0,
+    effects: Effect = "read",
+    seconds: float = 10.0,
+    isolated: bool = False,
+) -> Tool: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    terminal: bool = False,
+    cost: float = 1.0,
+    effects: Effect = "read",
+    seconds: float = 10.0,
+    isolated: bool = False,
+) -> Any:
+    """Make a ``Tool`` of a typed function, sync or async: ``@tool``, ``@tool(...)`` or ``tool(function, ...)``.
+
+    The schema comes from the annotations, the texts from the docstring (Google, NumPy, reST or Epydoc style).
+    ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that is killed at the limit.
+    Raises ``TypeError`` for a parameter that has no usable annotation and ``ValueError`` for an unusable option.
+    """
+    if function is None:
+        return lambda inner: tool(
+            inner,
+            name=name,
+            description=description,
+            terminal=terminal,
+            cost=cost,
+            effects=effects,
+            seconds=seconds,
+            isolated=isolated,
+        )
+    label = name or str(getattr(function, "__name__", type(function).__name__))
+    _check_options(label, cost, effects, seconds)
+    doc = parse_docstring(inspect.getdoc(function) or "")
+    spoken = "\n\n".join(part.strip() for part in (doc.short_description, doc.long_description) if part)
+    adapters, parameters = _parameters(function, label, {p.arg_name: p.description or "" for p in doc.params})
+    return Tool(
+        name=label,
+        description=spoken if description is None else description,
+        parameters=parameters,
+        run=Typed(function, adapters, isolated),
+        terminal=terminal,
+        cost=cost,
+        effects=effects,
+        seconds=seconds,
+    )
+
+
+def _check_options(name: str, cost: float, effects: str, seconds: float) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"tool name {name!r} is not usable; take letters, digits and _ . - (64 at most), a letter or _ first"
+        )
+    if effects not in _EFFECTS:
+        raise ValueError(f"tool {name!r}: effects is {effects!r}; {nearest(str(effects), _EFFECTS)}")
+    if not cost >= 0:
+        raise ValueError(f"tool {name!r}: cost is {cost}; the least is 0")
+    if not seconds > 0:
+        raise ValueError(f"tool {name!r}: seconds is {seconds}; it must be above 0")
+
+
+def _parameters(
+    function: Callable[..., Any], name: str, texts: Mapping[str, str]
+) -> tuple[dict[str, TypeAdapter[Any]], dict[str, Any]]:
+    """Return one adapter per parameter and the JSON schema of them all."""
+    signature = inspect.signature(function)
+    hinted = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        hints = typing.get_type_hints(hinted, include_extras=True)
+    except NameError as problem:
+        raise TypeError(
+            f"tool {name!r}: an annotation cannot be resolved ({problem}); define it at module level"
+        ) from None
+    adapters: dict[str, TypeAdapter[Any]] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(
+                f"tool {name!r}: parameter {str(parameter)!r} cannot be passed by name; use plain parameters"
+            )
+        if parameter.name not in hints:
+            raise TypeError(
+                f"tool {name!r}: parameter {parameter.name!r} has no annotation; write {parameter.name}: str, say"
+            )
+        try:
+            adapters[parameter.name] = TypeAdapter(hints[parameter.name])
+        except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as problem:
+            first = str(problem).splitlines()[0]
+            raise TypeError(f"tool {name!r}: parameter {parameter.name!r} has an unusable type: {first}") from None
+    try:
+        schemas, extra = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters.items()])
+    except PydanticInvalidForJsonSchema as problem:
+        first = str(problem).splitlines()[0]
+        raise TypeError(f"tool {name!r}: a parameter type has no JSON schema: {first}") from None
+    properties: dict[str, Any] = {}
+    required = []
+    for parameter in signature.parameters.values():
+        entry = untitled(dict(schemas[parameter.name, "validation"]))
+        if texts.get(parameter.name) and "description" not in entry:
+            entry["description"] = texts[parameter.name].strip()
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        else:
+            entry["default"] = _plain(adapters[parameter.name], parameter.default)
+        properties[parameter.name] = entry
+    whole: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+    if extra.get("$defs"):
+        whole["$defs"] = {key: untitled(value) for key, value in extra["$defs"].items()}
+    return adapters, whole
+
+
+def _plain(adapter: TypeAdapter[Any], default: Any) -> Any:
+    """Return a default as JSON data; one that does not fit its own annotation is shown by its repr."""
+    try:
+        return adapter.dump_python(default, mode="json", warnings=False)
+    except (ValueError, TypeError):
+        return repr(default)
+
+
+def load_tools(path: str | Path) -> tuple[Tool, ...]:
+    """Run the Python file ``path`` and return its module-level tools in order of definition.
+
+    Raises ``FileNotFoundError`` when there is no such file, ``ImportError`` naming the line when the file fails, and
+    ``ValueError`` when it defines no tools or two of one name. The file runs with your rights: load only your own.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no tool file {str(path)!r}; give a Python file that defines functions with @tool")
+    name = f"_ferrule_tools_{next(_files)}_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported; a file of tools ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # annotations of the file are resolved through this entry
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as problem:
+        del sys.modules[name]
+        raise ImportError(f"{path}, line {_line(problem, path)}: {type(problem).__name__}: {problem}") from problem
+    found: dict[str, Tool] = {}
+    for value in vars(module).values():
+        if isinstance(value, Tool) and found.get(value.name) is not value:
+            if value.name in found:
+                raise ValueError(f"{path} defines two tools named {value.name!r}; give one of them name=...")
+            found[value.name] = value
+    if not found:
+        raise ValueError(f"{path} defines no tools; decorate functions with @tool (from ferrule.tools import tool)")
+    return tuple(found.values())
+
+
+def _line(problem: BaseException, path: Path) -> int | str:
+    if isinstance(problem, SyntaxError) and problem.lineno is not None:
+        return problem.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename) == path]
+    return lines[-1] if lines and lines[-1] is not None else "?"

@@ -1,0 +1,1 @@
+"""Training: short functions around one sampling step and one update step."""

@@ -1,0 +1,219 @@
+"""The outer loop: sample, update, log; with evaluation, health monitors and checkpoints around it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ferrule.core.recipe import Recipe
+from ferrule.core.records import Task, World
+from ferrule.rollout.drive import Limits, seed_of
+from ferrule.rollout.record import append
+from ferrule.train import checkpoint
+from ferrule.train.logs import Logs, write_json
+from ferrule.train.monitor import Health, Monitor
+from ferrule.train.settings import Settings, rate
+from ferrule.train.sample import Batch, sample, stats
+from ferrule.train.update import sequences, update
+
+__all__ = ["Settings", "Stream", "train"]
+
+_LOGS = ("metrics.jsonl", "episodes.jsonl", "warnings.jsonl")
+
+
+class Stream:
+    """An endless, seeded stream of tasks whose position is one number, so that a resumed run goes on where it was."""
+
+    def __init__(self, world: World, split: str, levels: Sequence[int], seed: int, position: int = 0) -> None:
+        self.world, self.split, self.levels, self.seed, self.position = world, split, tuple(levels), seed, position
+        self._block: tuple[int, list[Task]] = (-1, [])
+
+    def _tasks(self, block: int) -> list[Task]:
+        if self._block[0] != block:
+            seed = seed_of(self.seed, "tasks", block)
+            tasks = self.world.tasks(self.split, 240, seed=seed, levels=self.levels)
+            random.Random(seed).shuffle(tasks)
+            self._block = (block, tasks)
+        return self._block[1]
+
+    def __call__(self, count: int) -> list[Task]:
+        """Return the next ``count`` tasks."""
+        out: list[Task] = []
+        block, offset = divmod(self.position, 240)
+        self.position += count
+        while len(out) < count:
+            tasks = self._tasks(block)
+            if not tasks:
+                raise ValueError(f"world {self.world.name!r} has no tasks in split {self.split!r}")
+            out += [self._pick(tasks, block, i) for i in range(offset, min(240, offset + count - len(out)))]
+            block, offset = block + 1, 0
+        return out
+
+    def _pick(self, tasks: list[Task], block: int, i: int) -> Task:
+        """A data set smaller than a block is gone through again; ``meta["pass"]`` then sets the passes apart."""
+        again = (block * 240 + i) // len(tasks) if len(tasks) < 240 else 0
+        task = tasks[i % len(tasks)]
+        return replace(task, meta={**task.meta, "pass": again}) if again else task
+
+
+def _check(recipe: Recipe, settings: Settings, evaluate: Any, processes: int) -> int:
+    """Refuse settings that do not fit together; return the number of groups per step."""
+    total = settings.samples(processes)
+    if total % recipe.samples:
+        raise ValueError(
+            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) cannot be "
+            f"cut into groups of num_generations={recipe.samples}; choose a multiple"
+        )
+    if settings.eval_steps and evaluate is None:
+        raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
+    return total // recipe.samples
+
+
+def _step(recipe: Recipe, stream: Stream, groups: int, world: World, policy: Any, optimiser: Any, settings: Settings,
+          step: int, limits: Limits | None, pool: Any) -> tuple[Batch, dict[str, float]]:  # fmt: skip
+    """Run one sampling step and one update step and return the batch with its metrics."""
+    began = time.perf_counter()
+    seed = seed_of(settings.seed, "sample")
+    batch = sample(recipe, stream, groups, world, policy, seed=seed, step=step, limits=limits, pool=pool)
+    sampled = time.perf_counter()
+    for group in optimiser.param_groups:
+        group["lr"] = rate(settings, step)
+    metrics = update(
+        policy,
+        sequences(batch),
+        recipe.objective,
+        recipe.reduce,
+        optimiser,
+        rows=settings.per_device_train_batch_size,
+        epochs=recipe.epochs,
+        minibatches=recipe.minibatches,
+        temperature=recipe.temperature,
+        max_grad_norm=settings.max_grad_norm,
+        reference=recipe.reference,
+        seed=seed_of(settings.seed, "update", step),
+        pool=pool,
+    )
+    times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
+    return batch, {**stats(batch), **metrics, "learning_rate": rate(settings, step), **times}
+
+
+def _extras(batch: Batch, step: int) -> list[dict[str, Any]]:
+    out = []
+    for group in batch.groups:
+        for j in range(len(group.episodes)):
+            scores = [s for s, owner in zip(group.scores, group.owners, strict=True) if owner == j]
+            listed = [{"value": s.value, "parts": dict(s.parts)} for s in scores]
+            out.append({"step": step, "phase": "train", "scores": listed})
+    return out
+
+
+def train(
+    recipe: Recipe,
+    world: World,
+    policy: Any,
+    settings: Settings,
+    folder: Path,
+    *,
+    evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
+    show: Callable[[Mapping[str, Any]], None] | None = None,
+    resume: bool = False,
+    limits: Limits | None = None,
+    health: Health | None = None,
+    pool: Any = None,
+) -> dict[str, Any]:
+    """Train ``policy`` in place and return a summary; everything is recorded under ``folder`` as it happens.
+
+    ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
+    returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
+    ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
+    """
+    groups = _check(recipe, settings, evaluate, 1 if pool is None else pool.num_processes)
+    if recipe.reference:
+        policy.keep_reference()
+    if recipe.critic is not None:
+        policy.add_value_head()
+    optimiser = torch.optim.AdamW(
+        policy.parameters(),
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        weight_decay=settings.weight_decay,
+    )
+    main = pool is None or pool.is_main_process
+    stream = Stream(world, settings.split, settings.levels, settings.seed)
+    monitor, start = Monitor(health or Health()), 0
+    if resume:
+        start = _resume(folder, policy, optimiser, stream, monitor)
+    logs = Logs(folder, {**vars(settings)}, settings.report_to) if main else None
+    began, stopped = time.perf_counter(), "max_steps"
+    step = start
+    while step < settings.max_steps:
+        batch, row = _step(recipe, stream, groups, world, policy, optimiser, settings, step, limits, pool)
+        step += 1
+        record: dict[str, Any] = {"step": step, "phase": "train", "seconds": time.perf_counter() - began, **row}
+        if evaluate is not None and settings.eval_steps and step % settings.eval_steps == 0:
+            found = {"step": step, "phase": "eval", **evaluate(policy, step)}
+            _tell(logs, show, found)
+        if logs:
+            append(folder / "episodes.jsonl", [e for g in batch.groups for e in g.episodes], _extras(batch, step))
+        _tell(logs, show, record)
+        warned = monitor.check(row)
+        for text in warned:
+            _warn(folder if main else None, show, step, text)
+        if main and settings.save_steps and (step % settings.save_steps == 0 or step == settings.max_steps):
+            state = {
+                "position": stream.position,
+                "given": sorted(monitor.given),
+                "rows": [dict(r) for r in monitor.rows],
+                "first_calls": monitor.first_calls,
+            }
+            checkpoint.write(folder, step, policy, optimiser, state, keep=settings.save_total_limit, logs=_LOGS)
+        if warned and monitor.health.stop:
+            stopped = "health"
+            break
+        if settings.max_minutes is not None and time.perf_counter() - began > settings.max_minutes * 60:
+            stopped = "max_minutes"
+            break
+    if logs:
+        logs.close()
+    summary = {"steps": step, "stopped_by": stopped, "seconds": round(time.perf_counter() - began, 1)}
+    if main:
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _tell(logs: Logs | None, show: Callable[[Mapping[str, Any]], None] | None, row: Mapping[str, Any]) -> None:
+    if logs:
+        logs.write(row)
+        if show:
+            show(row)
+
+
+def _warn(folder: Path | None, show: Callable[[Mapping[str, Any]], None] | None, step: int, text: str) -> None:
+    if folder is None:
+        return
+    import json
+
+    row = {"step": step, "phase": "warning", "text": text}
+    with (folder / "warnings.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    if show:
+        show(row)
+
+
+def _resume(folder: Path, policy: Any, optimiser: Any, stream: Stream, monitor: Monitor) -> int:
+    """Load the last checkpoint into everything that moves and return its step."""
+    found = checkpoint.latest(folder)
+    if found is None:
+        raise FileNotFoundError(f"nothing to resume: {folder} has no checkpoint (set save_steps when starting a run)")
+    state = checkpoint.read(found, policy, optimiser)
+    checkpoint.restore_files(folder, state)
+    stream.position = state["position"]
+    monitor.given, monitor.first_calls = set(state["given"]), state["first_calls"]
+    monitor.rows.extend(state["rows"])
+    return int(state["step"])

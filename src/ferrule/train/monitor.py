@@ -1,0 +1,78 @@
+"""Health monitors: what goes wrong in tool RL before the reward shows it, told in one clear sentence each."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Health", "Monitor"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Thresholds of the monitors, each over a window of steps.
+
+    ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below which
+    tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal. ``stop`` ends the
+    run at the first warning.
+    """
+
+    window: int = 8
+    malformed: float = 0.3
+    calls: float = 0.2
+    entropy: float = 0.003
+    zero_spread: float = 0.95
+    stop: bool = False
+
+
+@dataclass
+class Monitor:
+    """Keeps the last window of metrics and returns new warnings; each kind of warning is given once per run."""
+
+    health: Health = field(default_factory=Health)
+    given: set[str] = field(default_factory=set)
+    first_calls: float | None = None
+    rows: deque[Mapping[str, float]] = field(default_factory=deque)
+
+    def _mean(self, name: str) -> float:
+        values = [row[name] for row in self.rows if name in row]
+        return sum(values) / len(values) if values else math.nan
+
+    def check(self, row: Mapping[str, float]) -> list[str]:
+        """Take one training row and return the warnings it gives rise to."""
+        self.rows.append(row)
+        while len(self.rows) > self.health.window:
+            self.rows.popleft()
+        found: dict[str, str] = {}
+        if not math.isfinite(row.get("loss", 0.0)) or not math.isfinite(row.get("grad_norm", 0.0)):
+            found["finite"] = "the loss or its gradient is not finite; the step was skipped. Lower the learning rate."
+        if row.get("drifted", 0.0) > 0:
+            found["drift"] = "token ids of some samples were not append-only; those samples were left out of training."
+        if len(self.rows) == self.health.window:
+            found |= self._window_warnings()
+        new = [text for kind, text in found.items() if kind not in self.given]
+        self.given |= set(found)
+        return new
+
+    def _window_warnings(self) -> dict[str, str]:
+        h, found = self.health, {}
+        calls = self._mean("calls/mean")
+        if self.first_calls is None:
+            self.first_calls = calls
+        if (share := self._mean("malformed/share")) > h.malformed:
+            found["malformed"] = f"{share:.0%} of the calls cannot be read; check the codec, or add a format reward."
+        if self.first_calls and calls < h.calls * self.first_calls:
+            found["calls"] = (
+                f"calls per task fell from {self.first_calls:.2f} to {calls:.2f}; the model is giving tools up. "
+                "A cold start on demonstrations or a lower learning rate usually helps."
+            )
+        if (entropy := self._mean("entropy")) < h.entropy:
+            found["entropy"] = f"entropy is {entropy:.4f} nats per token; samples of a group are nearly equal now."
+        if (share := self._mean("groups/zero_spread")) > h.zero_spread:
+            found["zero_spread"] = (
+                f"{share:.0%} of the groups have equal rewards and teach nothing; "
+                "choose harder or easier levels, or keep only mixed groups."
+            )
+        return found

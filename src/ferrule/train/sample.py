@@ -1,0 +1,149 @@
+"""One sampling step: draw tasks, roll out groups, score, filter, pack, and assign credit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, Signals, apply, pack
+from ferrule.core.recipe import Recipe
+from ferrule.core.records import Policy, Score, Task, Trajectory, World
+from ferrule.rollout.drive import Limits, drive, seed_of
+from ferrule.rollout.record import Episode
+
+__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "stats"]
+
+Draw = Callable[[int], Sequence[Task]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The episodes of one task with the score of every trajectory."""
+
+    task: Task
+    episodes: tuple[Episode, ...]
+    trajectories: tuple[Trajectory, ...]
+    scores: tuple[Score, ...]
+    owners: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and what it came from."""
+
+    signals: Signals
+    adv: FloatArray
+    groups: tuple[Group, ...]
+    target_NT: FloatArray | None = None
+    dropped: int = 0
+    drifted: int = 0
+
+
+def groups_of(recipe: Recipe, tasks: Sequence[Task], world: World, policy: Any, *, step: int = 0, **options: Any) -> list[Group]:
+    """Roll out ``recipe.samples`` episodes per task and score each group; drifted episodes are kept but not scored."""
+    episodes = drive(
+        recipe.agent, tasks, world, policy, samples=recipe.samples, temperature=recipe.temperature, **options
+    )
+    extra = {"step": step} if "step" in inspect.signature(recipe.reward).parameters else {}
+    out = []
+    for i, task in enumerate(tasks):
+        own = episodes[i * recipe.samples : (i + 1) * recipe.samples]
+        sound = [(j, t) for j, episode in enumerate(own) if not episode.drifted for t in episode.trajectories]
+        trajectories = tuple(t for _, t in sound)
+        scores = tuple(recipe.reward(task, trajectories, **extra))
+        if len(scores) != len(trajectories):
+            raise ValueError(f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}")
+        out.append(Group(task, tuple(own), trajectories, scores, tuple(j for j, _ in sound)))
+    return out
+
+
+def sample(
+    recipe: Recipe,
+    draw: Draw,
+    groups: int,
+    world: World,
+    policy: Policy,
+    *,
+    seed: int = 0,
+    step: int = 0,
+    limits: Limits | None = None,
+    pool: Any = None,
+) -> Batch:
+    """Return a packed batch of ``groups`` groups with credit assigned.
+
+    Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. With ``pool`` (an
+    ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups.
+    """
+    kept: list[Group] = []
+    dropped = drifted = 0
+    for attempt in range(1 + recipe.refill):
+        missing = groups - len(kept)
+        if missing <= 0:
+            break
+        tasks = list(draw(missing))
+        if pool is not None:
+            tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
+        made = groups_of(recipe, tasks, world, policy, seed=seed_of(seed, step, attempt), step=step, limits=limits)
+        if pool is not None:
+            made = _gathered(made)
+        good = [g for g in made if recipe.keep is None or recipe.keep(g.trajectories, g.scores)]
+        drifted += sum(episode.drifted for g in made for episode in g.episodes)
+        dropped += len(made) - len(good)
+        kept += good
+    return replace(credit(recipe, kept, policy, step=step), dropped=dropped, drifted=drifted)
+
+
+def _gathered(groups: list[Group]) -> list[Group]:
+    """Pool the groups of all processes, in the order of the processes."""
+    from accelerate.utils import gather_object
+
+    return list(gather_object(groups))
+
+
+def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 0) -> Batch:
+    """Pack groups and let the recipe's credit rule turn their scores into advantages."""
+    rows = [(g, i, t, s) for i, g in enumerate(groups) for t, s in zip(g.trajectories, g.scores, strict=True)]
+    owners = [i * recipe.samples + owner for i, g in enumerate(groups) for owner in g.owners]
+    signals = pack([r[2] for r in rows], [r[3] for r in rows], [r[1] for r in rows], episodes=owners, step=step)
+    target_NT = None
+    if recipe.critic is not None and len(rows):
+        signals = replace(signals, value_NT=policy.values(signals.ids_NT, signals.turn_NT))
+        target_NT = apply(recipe.critic, signals)
+    adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
+    if adv.shape[-2:] != signals.turn_NT.shape:
+        raise ValueError(f"credit returned shape {adv.shape}; expected (..., {signals.turn_NT.shape})")
+    return Batch(signals, adv, tuple(groups), target_NT)
+
+
+def stats(batch: Batch) -> dict[str, float]:
+    """Summarise a batch: rewards, success, calls, malformed share, lengths, zero-spread groups, dropped and drifted."""
+    s = batch.signals
+    if not len(s.reward_N):
+        return {"groups": 0.0, "dropped": float(batch.dropped), "drifted": float(batch.drifted)}
+    calls = [pair for g in batch.groups for t in g.trajectories for pair in t.calls]
+    statuses = [observation.status for _, observation in calls]
+    spread = [np.ptp([x.value for x in g.scores]) if g.scores else 0.0 for g in batch.groups]
+    out = {
+        "reward/mean": float(s.reward_N.mean()),
+        "reward/std": float(s.reward_N.std()),
+        "success": float(np.mean([x.parts.get("outcome", x.value) > 0.5 for g in batch.groups for x in g.scores])),
+        "calls/mean": float(s.calls_N.mean()),
+        "malformed/share": statuses.count("malformed") / len(statuses) if statuses else 0.0,
+        "unknown_tool/share": statuses.count("unknown_tool") / len(statuses) if statuses else 0.0,
+        "length/mean": float((s.turn_NT >= 0).sum(1).mean()),
+        "turns/mean": float(s.turns_N.mean()),
+        "tokens": float((s.turn_NT >= 0).sum()),
+        "groups": float(len(batch.groups)),
+        "groups/zero_spread": float(np.mean([x < 1e-12 for x in spread])),
+        "dropped": float(batch.dropped),
+        "drifted": float(batch.drifted),
+        "repairs": float(sum(len(c.repairs) + len(o.repairs) for c, o in calls)),
+        "cut_off/share": float(np.mean([t.finish == "length" for g in batch.groups for t in g.trajectories])),
+    }
+    for c, name in enumerate(s.channels):
+        out[f"reward/{name}"] = float(s.parts_CN[c].mean())
+    return out

@@ -1,0 +1,69 @@
+"""Settings of a training run and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from ferrule.core.arrays import nearest
+
+__all__ = ["SCHEDULES", "Settings", "rate"]
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a training run; names mean what they mean in Hugging Face's trainers.
+
+    One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
+    recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off. ``max_minutes``
+    ends the run early (None: never). ``levels`` are the task levels to train on.
+    """
+
+    max_steps: int = 100
+    learning_rate: float = 1e-5
+    per_device_train_batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    warmup_steps: int = 0
+    lr_scheduler_type: str = "constant"
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    eval_steps: int = 0
+    save_steps: int = 0
+    save_total_limit: int = 2
+    seed: int = 0
+    max_minutes: float | None = None
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5)
+    split: str = "train"
+    report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use, naming the field and what is valid."""
+        least = {"max_steps": 1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        for name in (f.name for f in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and value < least.get(name, 0):
+                raise ValueError(f"{name} is {value}; the least is {least.get(name, 0)}")
+        if self.lr_scheduler_type not in SCHEDULES:
+            raise ValueError(
+                f"lr_scheduler_type is {self.lr_scheduler_type!r}; {nearest(self.lr_scheduler_type, SCHEDULES)}"
+            )
+
+    def samples(self, processes: int = 1) -> int:
+        """Samples of one step over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
+
+
+def rate(settings: Settings, step: int) -> float:
+    """Return the learning rate of a step (0-based): linear warm-up, then the schedule down to zero."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    left = 1 - (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)
+    if settings.lr_scheduler_type == "linear":
+        return settings.learning_rate * left
+    if settings.lr_scheduler_type == "cosine":
+        return settings.learning_rate * 0.5 * (1 - math.cos(left * math.pi))
+    return settings.learning_rate

@@ -1,0 +1,1 @@
+"""Pages and pictures of finished runs: one self-contained HTML report per run, learning curves, claim figures."""

@@ -1,0 +1,111 @@
+"""Read the files of a run folder, with whatever is missing or damaged said out loud instead of guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Run", "flatten", "number", "read_run"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds, as plain JSON data.
+
+    ``settings`` and ``versions`` are nested dicts, ``metrics``, ``episodes`` and ``warnings`` one dict per line of
+    their files, ``evaluations`` maps ``before`` and ``after`` to measurements. A file that is not there is empty
+    data; ``troubles`` names every file or line that could not be read.
+    """
+
+    folder: Path
+    settings: Row
+    versions: Row
+    metrics: tuple[Row, ...]
+    evaluations: Row
+    episodes: tuple[Row, ...]
+    warnings: tuple[Row, ...]
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the folder's."""
+        return self.folder.resolve().name
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number as float, None for anything else (text, booleans, nan, inf)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with keys joined by ``/``; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}/")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _object(path: Path, troubles: list[str]) -> Row:
+    """Return the JSON object of a file, empty when there is none."""
+    if not path.exists():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (ValueError, RecursionError) as problem:
+        troubles.append(f"{path.name} is not JSON: {problem}")
+        return {}
+    if not isinstance(data, dict):
+        troubles.append(f"{path.name} holds a {type(data).__name__}, not an object")
+        return {}
+    return data
+
+
+def _lines(path: Path, troubles: list[str]) -> tuple[Row, ...]:
+    """Return the JSON objects of a file with one per line; a line cut off by a killed run is left out and named."""
+    if not path.exists():
+        return ()
+    rows: list[Row] = []
+    # Only line feeds end a line: text of models may hold every other separator that splitlines knows.
+    for count, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            troubles.append(f"{path.name}, line {count}: not JSON, left out")
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            troubles.append(f"{path.name}, line {count}: not an object, left out")
+    return tuple(rows)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder; raises ``FileNotFoundError`` when the folder does not exist."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no run folder at {path}; runs lie in runs/NAME")
+    troubles: list[str] = []
+    return Run(
+        folder=path,
+        settings=_object(path / "settings.json", troubles),
+        versions=_object(path / "versions.json", troubles),
+        metrics=_lines(path / "metrics.jsonl", troubles),
+        evaluations=_object(path / "evaluations.json", troubles),
+        episodes=_lines(path / "episodes.jsonl", troubles),
+        warnings=_lines(path / "warnings.jsonl", troubles),
+        troubles=tuple(troubles),
+    )

@@ -1,0 +1,146 @@
+"""One page that tells how a run went: ``report.html``, self-contained, readable without network and without scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ferrule.view import compare, episodes, figures
+from ferrule.view.load import Run, flatten, number, read_run
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["write_report"]
+
+_SECRET = re.compile(r"(api_?key|secret|password|authorization|(^|_)token$)", re.IGNORECASE)
+
+
+def _environment() -> jinja2.Environment:
+    """Return the template environment; everything that is put into a page is escaped."""
+    try:
+        import jinja2
+    except ImportError as problem:
+        raise ImportError('the report needs jinja2: pip install "ferrule[view]"') from problem
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("ferrule.view"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _slug(key: str) -> str:
+    """Return a metric name as a file name and element id."""
+    return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-") or "metric"
+
+
+def _curves(run: Run) -> Iterator[dict[str, Any]]:
+    """Draw every metric, write its PNG, and yield what the page shows of it."""
+    from markupsafe import Markup
+
+    used: set[str] = set()
+    for curve in figures.curves(run.metrics):
+        slug = _slug(curve.key)
+        while slug in used:
+            slug += "-2"
+        used.add(slug)
+        first, last = (curve.say(value) for value in curve.ends)
+        figure = figures.curve_figure(curve)
+        figures.write_png(figure, run.folder / "figures" / f"{slug}.png")
+        title = episodes.visible(curve.title)
+        spoken = f"{title} over training steps, from {first} to {last}"
+        # The drawing holds no text of the run except the names of its series, which matplotlib escapes.
+        svg = Markup(figures.inline_svg(figure, spoken, f"c-{slug}"))
+        yield {"title": title, "key": episodes.visible(curve.key), "first": first, "last": last, "svg": svg}
+
+
+def _table(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return nested data as (name, text) rows; values of secret settings are hidden."""
+    rows = []
+    for key, value in flatten(data).items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        hidden = bool(_SECRET.search(key.rsplit("/", 1)[-1])) and isinstance(value, str) and value
+        rows.append((episodes.visible(key), "(hidden)" if hidden else episodes.visible(shown)))
+    return rows
+
+
+def _warnings(run: Run) -> list[tuple[str, str]]:
+    """Return the health warnings as (when, what); equal ones are shown once with their count."""
+    found: dict[str, list[str]] = {}
+    for row in run.warnings:
+        said = row.get("message", row.get("text", row.get("warning")))
+        step = row.get("step")
+        rest = {key: value for key, value in row.items() if key not in ("step", "time")}
+        what = said if isinstance(said, str) else json.dumps(rest, ensure_ascii=False, default=str)
+        found.setdefault(what, []).append("" if step is None else str(step))
+    result = []
+    for what, steps in found.items():
+        when = f"step {steps[0]}" if steps[0] else ""
+        if len(steps) > 1:
+            when = f"{when} and {len(steps) - 1} more times".removeprefix(" and ")
+        result.append((episodes.visible(when), episodes.visible(what)))
+    return result
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return the few facts that stand under the title, each only where it was recorded."""
+    settings, versions = flatten(run.settings), flatten(run.versions)
+    steps = [step for row in run.metrics if (step := number(row.get("step"))) is not None]
+    seconds = sum(number(row.get("seconds")) or 0.0 for row in run.metrics if row.get("phase", "train") == "train")
+    facts = [(name, settings.get(key)) for name, key in (("model", "model"), ("world", "world"), ("seed", "seed"))]
+    facts.append(("steps", f"{max(steps):,.0f}" if steps else None))
+    if seconds:
+        facts.append(("training time", f"{int(seconds // 60)} min {int(seconds % 60)} s"))
+    facts.append(("device", versions.get("device")))
+    shown = [
+        (name, value if isinstance(value, str) else json.dumps(value)) for name, value in facts if value is not None
+    ]
+    return [(name, episodes.visible(value)) for name, value in shown if value]
+
+
+def _tasks(run: Run) -> list[dict[str, Any]]:
+    """Return the chosen episodes by task, those of one task side by side."""
+    samples = [episodes.sample(row) for row in run.episodes]
+    chosen = episodes.choose(sorted(samples, key=lambda item: item.arm.startswith("without")))
+    tasks = []
+    for (name, prompt), items in groupby(chosen, key=lambda item: (item.task, item.prompt)):
+        listed = list(items)
+        shared = [fact for fact in listed[0].facts if all(fact in item.facts for item in listed)]
+        tasks.append({"id": name, "prompt": episodes.text(prompt), "facts": shared, "samples": listed})
+    return tasks
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` from the files of a run folder and return the page's path.
+
+    Reads ``settings.json``, ``versions.json``, ``metrics.jsonl``, ``evaluations.json``, ``episodes.jsonl`` and
+    ``warnings.jsonl``; whatever is missing or damaged is named on the page. Raises ``FileNotFoundError`` when there is
+    no such folder and ``ImportError`` when the ``view`` extra is not installed.
+    """
+    environment = _environment()
+    run = read_run(run_dir)
+    found = compare.blocks(run.evaluations)
+    page = environment.get_template("report.html.j2").render(
+        name=episodes.visible(run.name),
+        verdict=episodes.visible(compare.verdict(found)),
+        facts=_facts(run),
+        blocks=found,
+        curves=list(_curves(run)),
+        tasks=_tasks(run),
+        recorded=len(run.episodes),
+        settings=_table(run.settings),
+        versions=_table(run.versions),
+        warnings=_warnings(run),
+        troubles=[episodes.visible(trouble) for trouble in run.troubles],
+    )
+    target = run.folder / "report.html"
+    fresh = target.with_suffix(".html.part")
+    fresh.write_text(page, encoding="utf-8")
+    fresh.replace(target)
+    return target
