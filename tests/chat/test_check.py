@@ -23,7 +23,9 @@ NO_TOOL_ROLE = CHATML.replace("{% for m in messages %}", "{% for m in messages i
 NO_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 NO_PROMPT = CHATML.split("{% if add_generation_prompt")[0]
 OTHER_PROMPT = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
-RAISES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+RAISES = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+)
 TRIMS = CHATML.replace("{{ m['content'] }}", "{{ m['content'] | trim }}")
 FORGETS_THINKING = (  # as templates of reasoning models do: thinking of earlier turns is cut once a user speaks again
     "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}"
@@ -34,18 +36,20 @@ FORGETS_THINKING = (  # as templates of reasoning models do: thinking of earlier
 )
 WRAPS = CHATML.replace(
     "{{ m['content'] }}",
-    "{% if m['role'] == 'tool' %}<tool_response>\n{{ m['content'] }}\n</tool_response>{% else %}{{ m['content'] }}{% endif %}",
+    "{% if m['role'] == 'tool' %}<tool_response>\n{{ m['content'] }}\n</tool_response>"
+    "{% else %}{{ m['content'] }}{% endif %}",
 )
 AS_USER = CHATML.replace("{{ m['role'] }}", "{{ 'user' if m['role'] == 'tool' else m['role'] }}")
 ALTERNATES = (
-    "{% for m in messages %}{% if m['role'] == 'user' and not loop.first and messages[loop.index0 - 1]['role'] == 'tool' %}"
+    "{% for m in messages %}{% if m['role'] == 'user' and not loop.first "
+    "and messages[loop.index0 - 1]['role'] == 'tool' %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
 ) + CHATML.removeprefix("{% for m in messages %}")
 
 
 def tokenizer(template: str | None) -> Any:
     """A real tokenizer of a dozen words with a chat template."""
-    words = ["<unk>", "<|im_start|>", "<|im_end|>", *"system user assistant tool probe question answer".split()]
+    words = ["<unk>", "<|im_start|>", "<|im_end|>", "system", "user", "assistant", "tool", "probe"]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     made = PreTrainedTokenizerFast(
@@ -78,7 +82,18 @@ def test_chatml_templates_pass_with_every_codec(name: str, template: str) -> Non
         (AS_USER, "shows results as user messages; pass tool_role='user'"),
         ("{{ messages[7]['content'] }}", "fails: UndefinedError"),
     ],
-    ids=["none", "no-tool", "no-system", "no-prompt", "other-prompt", "raises", "thinking", "wraps", "as-user", "error"],
+    ids=[
+        "none",
+        "no-tool",
+        "no-system",
+        "no-prompt",
+        "other-prompt",
+        "raises",
+        "thinking",
+        "wraps",
+        "as-user",
+        "error",
+    ],
 )
 def test_templates_are_refused_with_the_reason(template: str | None, reason: str) -> None:
     with pytest.raises(TemplateRefused, match=reason.replace("|", r"\|")):
@@ -90,7 +105,6 @@ def test_the_user_role_is_the_way_out_where_the_reason_says_so(template: str) ->
     assert check_template(tokenizer(template), codec("hermes"), tool_role="user").tool_role == "user"
 
 
-def test_trimming_is_refused_only_where_it_changes_what_was_seen() -> None:
-    assert check_template(tokenizer(TRIMS), codec("hermes"))
-    with pytest.raises(TemplateRefused, match="drops|changes|not prefix stable"):
-        check_template(tokenizer(TRIMS), codec("fence", inline=True))  # its code blocks end in a newline
+@pytest.mark.parametrize("name", codec_names())
+def test_trimming_is_harmless_because_no_codec_ends_a_turn_in_white_space(name: str) -> None:
+    assert check_template(tokenizer(TRIMS), codec(name)).end == "<|im_end|>"

@@ -35,7 +35,11 @@ PIECES = [
 ]  # fmt: skip
 soup = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=16).map("".join)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False) | soup,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**15), 10**15)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | soup,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 ).filter(lambda value: "\ud800" not in json.dumps(value, ensure_ascii=False))
@@ -106,7 +110,9 @@ def test_no_text_raises_and_nothing_is_silent(c: Codec, text: str) -> None:
 @every
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), content=contents, drawn=st.lists(calls, min_size=1, max_size=2))
-def test_damaged_text_settles_after_one_rewriting(c: Codec, data: st.DataObject, content: str, drawn: list[Call]) -> None:
+def test_damaged_text_settles_after_one_rewriting(
+    c: Codec, data: st.DataObject, content: str, drawn: list[Call]
+) -> None:
     """Cut, swap or insert a little in valid text: what is read without a problem is written in a form that stays."""
     text = c.write(message(c, content, drawn))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -115,7 +121,7 @@ def test_damaged_text_settles_after_one_rewriting(c: Codec, data: st.DataObject,
         text = text[:at] + data.draw(st.sampled_from(["", "x", '"', "}", "\n", "<", "`"])) + text[at + width :]
     read = c.read(text)
     moved = any(call.problem or "text after call" in call.repairs for call in read.calls)
-    # Content that itself looks like a call or a label is not canonical, so only sound messages with calls are held to it.
+    # Content that itself looks like a call or a label is not canonical, so only other messages are held to it.
     if read.calls and not moved and not any(mark in str(read.content) for mark in "<`{:"):
         again = c.write(read)
         assert c.write(c.read(again)) == again

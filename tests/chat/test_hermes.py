@@ -13,7 +13,9 @@ def one(text: str) -> Call:
 
 
 def test_the_published_form() -> None:
-    wrote = Message("assistant", "Let me look.", (Call("search", {"query": "Rome"}, id="call_0"), Call("now", {}, id="call_1")))
+    wrote = Message(
+        "assistant", "Let me look.", (Call("search", {"query": "Rome"}, id="call_0"), Call("now", {}, id="call_1"))
+    )
     text = (
         'Let me look.\n<tool_call>\n{"name": "search", "arguments": {"query": "Rome"}}\n</tool_call>\n'
         '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'

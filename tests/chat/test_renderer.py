@@ -77,7 +77,7 @@ def test_images_need_a_text() -> None:
 
 
 def test_bad_markers_are_refused() -> None:
-    with pytest.raises(ValueError, match="must contain {role}"):
+    with pytest.raises(ValueError, match=r"must contain \{role\}"):
         ChatML(codec("hermes"), header="<|x|>")
     with pytest.raises(ValueError, match="end-of-turn"):
         ChatML(codec("hermes"), end="")

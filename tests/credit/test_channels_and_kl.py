@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from tests.contracts.checks import signals_of
 
 from ferrule.core.arrays import Signals, apply
 from ferrule.credit.channels import normalise_then_sum, per_channel, sum_then_normalise
@@ -15,7 +16,6 @@ from ferrule.credit.exempt import exempt, exemptions
 from ferrule.credit.group import group_relative
 from ferrule.credit.kl import AdaptiveKL, kl_penalty, with_kl_reward
 from ferrule.credit.returns import gae, return_to_go
-from tests.contracts.checks import signals_of
 
 GRPO = partial(group_relative, std="unbiased", eps=0.0)
 
@@ -77,7 +77,9 @@ def test_kl_reward_goes_per_token_into_gae_and_summed_into_group_rules() -> None
     assert apply(rule, batch, ref_NT=ref) == pytest.approx(apply(gae, batch, token_reward_NT=penalty))
     tokens = (batch.turn_NT >= 0).sum(1)
     shifted = replace(batch, reward_N=batch.reward_N - 0.05 * tokens)
-    assert apply(with_kl_reward(group_relative, 0.1), batch, ref_NT=ref) == pytest.approx(apply(group_relative, shifted))
+    assert apply(with_kl_reward(group_relative, 0.1), batch, ref_NT=ref) == pytest.approx(
+        apply(group_relative, shifted)
+    )
 
 
 def test_a_penalty_that_would_be_lost_is_refused() -> None:

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contracts.checks import signals_of
 
 from ferrule.core.arrays import chain
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
-from tests.contracts.checks import signals_of
 
 ONE = np.zeros((4, 1), dtype=np.int64)
 
@@ -23,7 +23,7 @@ def test_mean_baseline_without_spread() -> None:
 
 
 def test_unbiased_and_population_spread() -> None:
-    """Rewards 1, 0, 0, 0: mean 0.25; squared deviations sum to 0.75, so std is 0.5 unbiased and sqrt(3)/4 population."""
+    """Rewards 1, 0, 0, 0: mean 0.25; squared deviations sum to 0.75, std 0.5 unbiased, sqrt(3)/4 population."""
     reward, group = np.array([1.0, 0, 0, 0]), np.zeros(4, dtype=np.int64)
     assert group_relative(reward, group, ONE, std="unbiased", eps=0)[:, 0] == pytest.approx([1.5, -0.5, -0.5, -0.5])
     expected = np.array([0.75, -0.25, -0.25, -0.25]) / (np.sqrt(3) / 4)
@@ -98,6 +98,7 @@ def test_rewards_that_are_not_finite_are_refused_by_row() -> None:
         group_relative(np.array([0.0, 1.0, np.nan, 0.0]), np.zeros(4, dtype=np.int64), ONE)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12),
     st.integers(1, 4),

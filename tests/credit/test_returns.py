@@ -13,7 +13,9 @@ NONE = np.zeros((1, 1))
 
 
 def test_gae_with_lambda() -> None:
-    """r = [0, 0, 1], gamma 1, lambda .95: d = [.2, .2, .4]; A3 = .4, A2 = .2 + .95 * .4 = .58, A1 = .2 + .95 * .58 = .751."""
+    """r = [0, 0, 1], gamma 1, lambda .95: d = [.2, .2, .4]; A3 = .4, A2 = .2 + .95 * .4 = .58, A1 = .2 + .95 * .58 =
+    .751.
+    """
     adv = gae(np.array([1.0]), TURN, VALUES, NONE, gamma=1.0, lam=0.95)
     assert adv[0] == pytest.approx([0.751, 0.58, 0.4])
     targets = value_targets(np.array([1.0]), TURN, VALUES, NONE, gamma=1.0, lam=0.95)
@@ -47,7 +49,7 @@ def test_token_rewards_reach_gae() -> None:
 
 
 def test_return_to_go_against_the_same_turn() -> None:
-    """Row 0: turn rewards .5, 0, outcome 1 -> G = 1.5, 1. Row 1: 0, .2, outcome 0 -> .2, .2. Row 2, one turn: G = .4."""
+    """Row 0: turns .5, 0, outcome 1 -> G = 1.5, 1. Row 1: 0, .2, outcome 0 -> .2, .2. Row 2, one turn: G = .4."""
     turn = np.array([[0, -1, 1], [0, -1, 1], [0, 0, -1]])
     rewards = np.array([[0.5, 0.0], [0.0, 0.2], [0.0, 0.0]])
     adv = return_to_go(np.array([1.0, 0.0, 0.4]), np.zeros(3, dtype=np.int64), turn, rewards)
@@ -68,7 +70,7 @@ def test_return_to_go_against_the_group_and_none() -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="gamma is 1.5"):
+    with pytest.raises(ValueError, match=r"gamma is 1\.5"):
         gae(np.array([1.0]), TURN, VALUES, NONE, gamma=1.5)
     with pytest.raises(ValueError, match="known: group, none, turn"):
         return_to_go(np.array([1.0]), np.array([0]), TURN, NONE, baseline="mean")  # type: ignore[arg-type]

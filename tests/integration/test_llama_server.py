@@ -196,7 +196,7 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluation_of_gsm8k_form(server: str, problems: Path) -> None:
     """Ten problems with and without tools over the wire; the small model solves some of them by itself."""
-    world, tasks = suite("gsm8k", count=10, data=problems)
+    world, tasks = suite("gsm8k", limit=10, data=problems)
     with Endpoint(f"{server}/v1", codec="hermes", concurrency=4, retries=0, timeout=240) as policy:
         both = arms(ToolLoop(turns=3, max_tokens=128), policy, world, tasks, temperature=0.0)
         meter = policy.meters["solver"]
@@ -221,8 +221,8 @@ def test_evaluation_over_the_command_line(server: str, problems: Path, tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    measured = json.loads(done.stdout)["arms"]
-    assert {arm["count"] for arm in measured.values()} == {10}
-    for arm in measured.values():
-        low, high = arm["interval"]
-        assert 0 <= low <= arm["success"] <= high <= 1
+    found = json.loads(done.stdout)
+    assert (found["suite"], found["count"], found["problems"]) == ("gsm8k", 10, 0)
+    low, high = found["interval"]
+    assert 0 <= low <= found["success"] <= high <= 1
+    assert sum(found["finish"].values()) == 10

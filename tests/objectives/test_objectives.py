@@ -26,7 +26,9 @@ NEW, OLD, ADV = t(-1, -0.5, -2), t(-1.1, -0.9, -1.5), t(1, 1, -1)
 
 
 def test_surrogate_with_dual_clip() -> None:
-    """Ratios e^.1 = 1.10517, e^.4 -> clipped 1.2, e^-.5 = .60653 -> clipped .8: losses -1.10517, -1.2, .8; mean -.501724."""
+    """Ratios e^.1 = 1.10517, e^.4 -> clipped 1.2, e^-.5 = .60653 -> clipped .8: losses -1.10517, -1.2, .8; mean
+    -.501724.
+    """
     loss = surrogate(NEW, OLD, ADV, TURN, dual=3.0)
     assert loss[0].tolist() == pytest.approx([-math.exp(0.1), -1.2, 0.8])
     assert token_mean(loss, TURN, totals(TURN)).item() == pytest.approx(-0.501724, abs=1e-6)
@@ -104,7 +106,7 @@ def test_composed_objectives_name_what_they_read() -> None:
     composed = with_entropy(with_kl(partial(surrogate, dual=3.0), 0.5, estimator=kl_k2), 0.1)
     ref, entropy = t(-1.5, -0.5, -2), t(1.0, 2.0, 3.0)
     named = {"logp_NT": NEW, "old_NT": OLD, "adv_NT": ADV, "turn_NT": TURN}
-    with pytest.raises(TypeError, match="ref_NT|entropy_NT"):
+    with pytest.raises(TypeError, match=r"ref_NT|entropy_NT"):
         by_name(composed, named)
     loss = by_name(composed, {**named, "ref_NT": ref, "entropy_NT": entropy})
     plain = surrogate(NEW, OLD, ADV, TURN, dual=3.0)
@@ -119,7 +121,9 @@ def test_imitation_of_positives() -> None:
 
 
 def test_value_loss() -> None:
-    """Prediction .5, 1.2; targets .3, .4; old .4, .9; clip .2: .5 stays, 1.2 -> 1.1; max(.04, .04), max(.64, .49); mean .34."""
+    """Prediction .5, 1.2; targets .3, .4; old .4, .9; clip .2: .5 stays, 1.2 -> 1.1; max(.04, .04), max(.64, .49);
+    mean .34.
+    """
     turn = TURN[:, :2]
     loss = value_loss(t(0.5, 1.2), t(0.4, 0.9), t(0.3, 0.4), turn, clip=0.2)
     assert token_mean(loss, turn, totals(turn)).item() == pytest.approx(0.34)
@@ -128,7 +132,9 @@ def test_value_loss() -> None:
 
 
 def test_reductions_weigh_long_rows_differently() -> None:
-    """Row 0 has losses 1, 1, 1; row 1 has 5: token mean 2; row means 1 and 5 -> 3; row sums 3 and 5 -> 4; over 4 -> 1."""
+    """Row 0 has losses 1, 1, 1; row 1 has 5: token mean 2; row means 1 and 5 -> 3; row sums 3 and 5 -> 4; over 4 ->
+    1.
+    """
     turn = torch.tensor([[0, 0, 0], [0, -1, -1]])
     loss = torch.tensor([[1.0, 1.0, 1.0], [5.0, 99.0, 99.0]])
     total = totals(turn)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from tests.contracts.checks import check_reward, example_trajectories
 
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.efficiency import call_cost, calls_per_success, overlong, productivity
 from ferrule.rewards.format import call_penalty, format_reward, well_formed_share
 from ferrule.rewards.outcome import holds, outcome
-from tests.contracts.checks import check_reward, example_trajectories
 
 TASK = Task("t", "2 + 2?", answer="4", meta={"verifier": "numeric"})
 RIGHT, TROUBLE, TALK, EMPTY = example_trajectories(TASK)

@@ -170,6 +170,7 @@ def test_the_view_shows_no_personal_folders(monkeypatch: pytest.MonkeyPatch) -> 
         ({"seconds": 0}, "seconds is 0"),
         ({"tasks": 0}, "tasks is 0; the least is 1"),
         ({"output_limit": 5_000_000}, "the most is 4000000"),
+        ({"preload": ("no_such_module",)}, "'no_such_module', which is not installed"),
         ({"preload": ("numpy",), "packages": False}, "would do nothing"),
     ],
 )

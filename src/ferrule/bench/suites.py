@@ -43,14 +43,14 @@ def suite(
     name: str | Path,
     *,
     split: str = "test",
-    count: int = 100,
+    limit: int = 100,
     seed: int = 0,
     levels: Sequence[int] = (1, 2, 3, 4, 5),
     data: str | Path | None = None,
     tools: str | Path | Sequence[Tool] | None = None,
     verifier: str | None = None,
 ) -> tuple[World, list[Task]]:
-    """Return the world of a suite and at most ``count`` of its tasks, the same ones for the same seed.
+    """Return the world of a suite and at most ``limit`` of its tasks, the same ones for the same seed.
 
     ``name`` is a generated world (``arithmetic``, ``apis``, ``facts``), a data set of known shape (``gsm8k``; ``data``
     or ``FERRULE_DATA`` names the folder that holds it), or the path of a JSONL file with ``prompt`` and ``answer``.
@@ -58,22 +58,22 @@ def suite(
     ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for an unknown name and for
     settings that would do nothing, ``FileNotFoundError`` for missing files.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}; a suite needs at least one task")
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; a suite needs at least one task")
     text = str(name)
     if text in _GENERATED:
         given = {"data": data, "tools": tools, "verifier": verifier}
         if idle := [key for key, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a generated world with its own tools")
         world = _GENERATED[text]()
-        return world, world.tasks(split, count, seed=seed, levels=levels)
-    return _from_rows(text, split, count, seed, levels, data, tools, verifier)
+        return world, world.tasks(split, limit, seed=seed, levels=levels)
+    return _from_rows(text, split, limit, seed, levels, data, tools, verifier)
 
 
 def _from_rows(
     name: str,
     split: str,
-    count: int,
+    limit: int,
     seed: int,
     levels: Sequence[int],
     data: str | Path | None,
@@ -94,6 +94,6 @@ def _from_rows(
         world = user.load(name, tools=tools or (), verifier=verifier or "exact")
     else:
         raise ValueError(f"no suite and no file {name!r}; {nearest(name, suite_names())}")
-    tasks = world.tasks(split, count, seed=seed, levels=levels)
+    tasks = world.tasks(split, limit, seed=seed, levels=levels)
     # A world goes round again when its rows run out; an evaluation takes every task once.
     return world, list({task.id: task for task in tasks}.values())

@@ -120,7 +120,8 @@ class Tagged:
         if re.fullmatch(_NAME, call.name) is None or call.name in self._reserved:
             raise ValueError(f"the tagged codec cannot write a call of {call.name!r}: not usable as a tag")
         if self.known_only and call.name not in dict(self.arguments):
-            raise ValueError(f"the tagged codec knows the tools {[tool for tool, _ in self.arguments]}, not {call.name!r}")
+            known = [tool for tool, _ in self.arguments]
+            raise ValueError(f"the tagged codec was made for the tools {known}, not {call.name!r}")
         body = self._body(call.name, dict(call.arguments))
         if body is None:
             raise ValueError(f"the tagged codec cannot write the argument names {sorted(call.arguments)} as tags")

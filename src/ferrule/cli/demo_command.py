@@ -13,8 +13,8 @@ __all__ = ["command", "plan_of"]
 
 def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  # type: ignore[no-untyped-def]
     """Return the plan of the demo: GRPO on arithmetic and generated tools, held-out tasks of every level."""
-    from ferrule.cli.options import load_policy
     from ferrule.cli.grpo import grpo
+    from ferrule.cli.options import load_policy
     from ferrule.cli.pipeline import Plan
     from ferrule.train.settings import Settings
     from ferrule.worlds.apis import Apis

@@ -7,22 +7,28 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, load_policy, make_world, refuse
+from ferrule.cli.options import emit, load_policy, refuse
 
 __all__ = ["command"]
 
 
 @click.command("eval")
 @click.argument("suite", required=False)
-@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL.")
+@click.option(
+    "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
+)
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks instead of a suite (JSONL).")
 @click.option("--tools", type=click.Path(path_type=Path), help="Your own tools (Python file).")
 @click.option("--limit", default=100, show_default=True, help="Most tasks.")
 @click.option("--samples", default=1, show_default=True, help="Episodes per task.")
-@click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token.")
+@click.option(
+    "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
+)
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Seed of tasks and sampling.")
-@click.option("--codec", default=None, help="How calls are written; for servers, plain text instead of their tool calls.")
+@click.option(
+    "--codec", default=None, help="How calls are written; for servers, plain text instead of their tool calls."
+)
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -54,13 +60,10 @@ def command(suite: str | None, **given: Any) -> None:
     emit(data, given["as_json"], lambda: _text(data))
 
 
-def _tasks(suite: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
-    if suite is None:
-        world = make_world((), given["tasks"], given["tools"])
-        return world, world.tasks("test", given["limit"], seed=given["seed"])
-    from ferrule.bench.suites import suite as named
+def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
+    from ferrule.bench.suites import suite
 
-    return named(suite, limit=given["limit"], seed=given["seed"])
+    return suite(name or given["tasks"], limit=given["limit"], seed=given["seed"], tools=given["tools"])
 
 
 def _text(data: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ def grpo(
 ) -> Recipe:
     """Return group-relative policy optimisation on the tool loop; names mean what they mean in TRL's ``GRPOConfig``.
 
-    ``scale_rewards`` is ``group`` (divide by the group's spread) or ``none``; ``loss_type`` is ``dapo`` (mean over the tokens of
-    the batch), ``grpo`` (mean per sequence) or ``dr_grpo`` (constant length).
+    ``scale_rewards`` is ``group`` (divide by the group's spread) or ``none``; ``loss_type`` is ``dapo`` (mean over
+    the tokens of the batch), ``grpo`` (mean per sequence) or ``dr_grpo`` (constant length).
     """
     from ferrule.agents.react import ToolLoop
     from ferrule.credit.group import group_relative
@@ -36,8 +36,8 @@ def grpo(
     from ferrule.objectives.surrogate import surrogate
     from ferrule.rewards.outcome import outcome
 
-    spreads = {"group": "unbiased", "none": "none"}
-    reductions = {
+    spreads: dict[str, Any] = {"group": "unbiased", "none": "none"}
+    reductions: dict[str, Any] = {
         "dapo": token_mean,
         "grpo": sequence_mean,
         "dr_grpo": partial(constant, denominator=float(max_completion_length)),

@@ -45,14 +45,18 @@ def get(name: str, as_json: bool) -> None:
 
 
 @command.command("build")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of corpus and weights.")
 @click.option("--steps", default=None, type=int, help="Training steps [default: the full build].")
 @click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
 def build(output: Path, seed: int, steps: int | None, as_json: bool) -> None:
     """Build the pocket model from nothing (under half an hour on two cores)."""
     report = build_pocket(output, seed, steps)
-    emit(report, as_json, lambda: click.echo(f"{output}: {report['parameters']} parameters, {report['minutes']} minutes"))
+    emit(
+        report, as_json, lambda: click.echo(f"{output}: {report['parameters']} parameters, {report['minutes']} minutes")
+    )
 
 
 def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import click
 from ferrule.core.arrays import nearest
 from ferrule.core.records import World
 
-__all__ = ["by_path", "emit", "flags", "load_policy", "make_world", "refuse", "read_settings", "world_names"]
+__all__ = ["by_path", "emit", "flags", "load_policy", "make_world", "read_settings", "refuse", "world_names"]
 
 Command = Callable[..., Any]
 
@@ -31,7 +31,9 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def flags(kind: type, *, only: Sequence[str] | None = None, help: Mapping[str, str] | None = None) -> Callable[[Command], Command]:
+def flags(
+    kind: type, *, only: Sequence[str] | None = None, help: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
     """Return a decorator that adds one flag per dataclass field: ``max_steps`` becomes ``--max-steps``.
 
     Flags that are not given stay out of the way (None), so that a settings file or a default can fill them.
@@ -102,9 +104,9 @@ def world_names() -> list[str]:
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
     """Return the world the flags ask for: generated ones by name, or the user's own tasks and tools."""
     if tasks is not None:
-        from ferrule.worlds.user import User
+        from ferrule.worlds.user import load
 
-        return User.from_file(tasks, tools=tools)
+        return load(tasks, tools=tools or ())
     if tools is not None:
         raise click.UsageError("--tools needs --tasks: a JSONL file with prompt and answer per line")
     worlds: list[World] = []
@@ -150,7 +152,9 @@ def by_path(path: str) -> Any:
     """Return the object of an import path such as ``ferrule.papers.otc:recipe``."""
     module, _, name = path.partition(":")
     if not name:
-        raise click.UsageError(f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe")
+        raise click.UsageError(
+            f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe"
+        )
     try:
         found = importlib.import_module(module)
     except ImportError as error:

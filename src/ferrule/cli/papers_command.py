@@ -57,7 +57,11 @@ def command(ctx: click.Context, as_json: bool) -> None:
             table.add_column(column)
         for row in rows:
             claim = row["claim"]
-            effect = "" if claim is None else f"{claim['effect']:.3g} [{claim['interval'][0]:.3g}, {claim['interval'][1]:.3g}]"
+            effect = (
+                ""
+                if claim is None
+                else f"{claim['effect']:.3g} [{claim['interval'][0]:.3g}, {claim['interval'][1]:.3g}]"
+            )
             verdict = "not measured" if claim is None else claim["verdict"]
             table.add_row(f"{row['number']:02d}", row["slug"], row["title"], row["date"], verdict, effect)
         Console(width=max(100, Console().width)).print(table)
@@ -88,7 +92,10 @@ def show(slug: str, as_json: bool) -> None:
             click.echo(f"  {name}: {first}")
         if data["claim"]:
             claim = data["claim"]
-            click.echo(f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {claim['effect']:.4g} {claim['interval']}")
+            click.echo(
+                f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {claim['effect']:.4g}
+                {claim['interval']}"
+            )
 
     emit(data, as_json, text)
 

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
-from ferrule.train.loop import Settings, train
 from ferrule.train.logs import write_json
+from ferrule.train.loop import Settings, train
 from ferrule.train.monitor import Health
 
 __all__ = ["Plan", "execute", "table", "versions"]
@@ -55,7 +55,9 @@ def versions() -> dict[str, Any]:
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> None:
     used = (plan.folder / "metrics.jsonl").exists() or (plan.folder / "settings.json").exists()
     if used and not resume and not overwrite:
-        raise FileExistsError(f"{plan.folder} holds a run; go on with --resume, choose another --name, or --overwrite it")
+        raise FileExistsError(
+            f"{plan.folder} holds a run; go on with --resume, choose another --name, or --overwrite it"
+        )
     if used and not resume:
         shutil.rmtree(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -82,9 +84,9 @@ def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
             temperature=plan.eval_temperature,
         )
         out["arms"][name] = found.as_dict()
-        extras = [{"phase": f"{phase}, {name}", "scores": [{"value": row.score}]} for row in found.rows]
+        extras = [{"phase": f"{phase}, {name}", "scores": [{"value": v}]} for v in found.values]
         append(plan.folder / "evaluation.jsonl", found.episodes, extras)
-        show(f"{phase}, {name}: success {found.success.value:.1%}")
+        show(f"{phase}, {name}: success {found.success:.1%}")
     return out
 
 
@@ -108,8 +110,8 @@ def execute(
         write_json(plan.folder / "evaluations.json", evaluations)
     with Display(plan.settings.max_steps, title=plan.folder.name, console=console) as display:
         summary = train(
-            plan.recipe, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume, pool=pool,
-            health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
+            plan.recipe, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
+            pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
         )  # fmt: skip
     if not main:
         return {}
@@ -117,7 +119,7 @@ def execute(
     if plan.eval_tasks:
         evaluations["after"] = _evaluate(plan, "after", show)
         write_json(plan.folder / "evaluations.json", evaluations)
-    result = {"folder": str(plan.folder), "summary": summary, "evaluations": evaluations}
+    result: dict[str, Any] = {"folder": str(plan.folder), "summary": summary, "evaluations": evaluations}
     result["report"] = _report(plan.folder, show)
     return result
 
@@ -132,7 +134,7 @@ def _between(plan: Plan) -> Any:
             plan.recipe.agent, policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
         )  # fmt: skip
-        return {"success": found.success.value}
+        return {"success": found.success}
 
     return measure
 

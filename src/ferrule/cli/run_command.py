@@ -14,9 +14,17 @@ __all__ = ["command"]
 
 @click.command("run")
 @click.argument("prompt")
-@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL.")
-@click.option("--tools", type=click.Path(path_type=Path), help="Python file with @tool functions [default: calculator and python].")
-@click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token.")
+@click.option(
+    "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
+)
+@click.option(
+    "--tools",
+    type=click.Path(path_type=Path),
+    help="Python file with @tool functions [default: calculator and python].",
+)
+@click.option(
+    "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
+)
 @click.option("--max-turns", default=6, show_default=True, help="Most replies.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")

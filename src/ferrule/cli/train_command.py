@@ -43,13 +43,19 @@ def _recipe_flags(function: Any) -> Any:
 @click.option("--world", "worlds", multiple=True, help=f"Generated world, may repeat: {', '.join(world_names())}.")
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
 @click.option("--tools", type=click.Path(path_type=Path), help="Your own tools: a Python file with @tool functions.")
-@click.option("--recipe", default=None, help="Import path of recipe(base), for example ferrule.papers.otc:recipe; may stack with commas.")
+@click.option(
+    "--recipe",
+    default=None,
+    help="Import path of recipe(base), for example ferrule.papers.otc:recipe; may stack with commas.",
+)
 @click.option("--adapter", is_flag=True, help="Train LoRA adapters instead of all weights.")
 @click.option("--lora-r", default=None, type=int, help="Rank of the adapters [default: 16].")
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
 @click.option("--codec", default=None, help="How calls are written [default: hermes, or the model's own].")
 @click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
-@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it.")
+@click.option(
+    "--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it."
+)
 @click.option("--name", default="train", show_default=True, help="The run lies in runs/NAME.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
@@ -96,7 +102,8 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
     for path in (chosen.get("recipe") or "").split(","):
         recipe = by_path(path.strip())(recipe) if path.strip() else recipe
     loop = Settings(**{name: value for name, value in settings.items() if name not in _RECIPE})
-    held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
+    drawn = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
+    held_out = {task.id: task for task in drawn}.values()  # a small data set comes round again
     options = {"codec": chosen["codec"]} if "codec" in chosen else {}
     policy = load_policy(chosen["model"], dtype=chosen["dtype"], **options)
     if not hasattr(policy, "parameters"):

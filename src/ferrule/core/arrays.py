@@ -178,13 +178,15 @@ def pack(
         logp_NT=_padded([f[2] for f in flat], 0.0, np.float64),
         node_NK=node_NK,
         turn_reward_NK=turn_reward,
-        parts_CN=np.asarray(
-            [[s.parts.get(c, 0.0) for s in scores] for c in channels], dtype=np.float64
-        ).reshape(len(channels), len(scores)),
+        parts_CN=np.asarray([[s.parts.get(c, 0.0) for s in scores] for c in channels], dtype=np.float64).reshape(
+            len(channels), len(scores)
+        ),
         segment_NT=_padded([f[3] for f in flat], -1, np.int64),
         episode_N=episode_N,
         calls_N=np.asarray([sum(o.executed for _, o in t.calls) for t in trajectories], dtype=np.int64),
-        malformed_N=np.asarray([sum(o.status == "malformed" for _, o in t.calls) for t in trajectories], dtype=np.int64),
+        malformed_N=np.asarray(
+            [sum(o.status == "malformed" for _, o in t.calls) for t in trajectories], dtype=np.int64
+        ),
         turns_N=np.asarray(turns, dtype=np.int64),
         size_N=np.asarray([len(f[0]) for f in flat], dtype=np.int64),
         channels=channels,

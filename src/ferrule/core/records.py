@@ -222,9 +222,7 @@ class Trajectory:
     @property
     def calls(self) -> tuple[tuple[Call, Observation], ...]:
         """All answered calls of the path with their observations, in order."""
-        return tuple(
-            pair for turn in self.turns for pair in zip(turn.reply.calls, turn.observations, strict=False)
-        )
+        return tuple(pair for turn in self.turns for pair in zip(turn.reply.calls, turn.observations, strict=False))
 
     @property
     def sampled_count(self) -> int:

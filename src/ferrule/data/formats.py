@@ -65,7 +65,8 @@ def conversation(
     """Return the row of a conversation; every assistant message is a turn, all other tokens are -1.
 
     A reply that ends in a stop string (a call) ends there and the end token is inserted by the framework, as in a
-    rollout; other replies end with the end token, which the model writes itself. ``last_only`` trains the last turn only.
+    rollout; other replies end with the end token, which the model writes itself. ``last_only`` trains the last turn
+    only.
     """
     places = [i for i, message in enumerate(messages) if message.role == "assistant"]
     if not places or places[0] == 0:

@@ -30,8 +30,8 @@ def value_loss(
     """Squared error of the critic per model token: ``max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2)``.
 
     ``value_NT`` is the critic now, ``old_value_NT`` at sampling time, ``target_NT`` what it should say. ``clip=None``
-    leaves the plain square; ``half`` multiplies by 1/2. Source: "A Technical Survey of Reinforcement Learning Techniques
-    for Large Language Models" (52).
+    leaves the plain square; ``half`` multiplies by 1/2. Source: "A Technical Survey of Reinforcement Learning
+    Techniques for Large Language Models" (52).
     """
     mine_NT = turn_NT >= 0
     zero = torch.zeros_like(value_NT)

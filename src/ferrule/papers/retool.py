@@ -309,7 +309,7 @@ def community_recipe(base: Recipe) -> Recipe:
 
 
 def small_recipe(base: Recipe) -> Recipe:
-    """Return ``base`` with the paper's reward (no box asked for) and group advantages, for runs of a few dozen steps."""
+    """Return ``base`` with the paper's reward (no box asked for) and group advantages, for short runs."""
     return vary(community_recipe(base), reward=partial(retool_reward, need_box=False), samples=base.samples)
 
 
@@ -386,7 +386,7 @@ def train_arm(tools: tuple[str, ...], *, seed: int, steps: int, every: int, task
 
 
 def steps_to(curve: Sequence[float], level: float, every: int) -> float:
-    """First training step at which a curve measured every ``every`` steps reaches ``level``; infinite if it never does."""
+    """First training step at which a curve, measured every ``every`` steps, reaches ``level``; infinite if never."""
     return next((float(i * every) for i, value in enumerate(curve) if value >= level), float("inf"))
 
 

@@ -106,7 +106,12 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
     cache = DynamicCache()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     out = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
     pick = torch.tensor([prompts[row.given] for row in rows], device=device)
     cache = out.past_key_values

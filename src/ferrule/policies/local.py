@@ -44,13 +44,14 @@ class Local:
     ) -> None:
         self.model, self.tokenizer, self.renderer, self.name = model, tokenizer, renderer, name
         self.autocast, self.temperature, self.max_tokens, self.rows = autocast, temperature, max_tokens, rows
-        ends = {tokenizer.eos_token_id, *self._encode(renderer.end)[-1:]}
+        ends = {tokenizer.eos_token_id, *self.encode(renderer.end)[-1:]}
         self.stops = Stops(tokenizer, frozenset(i for i in ends if i is not None))
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
         self.value_head: torch.nn.Linear | None = None
         self._reference: Any = None
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; special tokens are recognised, none are added."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def prompt_ids(self, ask: Ask) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ class Local:
             text = self.renderer.extension(ask.messages[ask.fresh :], ask.context[-1] in self.stops.end_ids)
         else:
             text = self.renderer.opening(ask.messages, ask.tools)
-        return (*ask.context, *self._encode(text + ask.prefill))
+        return (*ask.context, *self.encode(text + ask.prefill))
 
     @contextlib.contextmanager
     def _mode(self, train: bool) -> Iterator[None]:
@@ -252,8 +253,8 @@ def load(
 ) -> Local:
     """Load a policy from a folder or model name; weights stay fp32 and ``dtype`` chooses how products are computed.
 
-    ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured). A folder written by ``Local.save`` brings its own renderer;
-    other models use their chat template, which is checked and refused when it cannot be extended safely.
+    ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured). A folder written by ``Local.save`` brings its own
+    renderer; other models use their chat template, which is checked and refused when it cannot be extended safely.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -41,7 +41,9 @@ def seed_of(*parts: object) -> int:
 class _Run:
     """The state machine of one episode: a generator, its session, and its recorder."""
 
-    def __init__(self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None) -> None:
+    def __init__(
+        self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None
+    ) -> None:
         self.task, self.sample, self.seed = task, sample, seed_of(seed, task.id, task.meta.get("pass", 0), sample)
         self.temperature = temperature
         self.session = world.start(task, self.seed)
@@ -60,7 +62,7 @@ class _Run:
         """Send a value into the agent and keep what it yields next; an exception ends the episode as data."""
         self.pending = None
         try:
-            request = self._flow.send(value)
+            request: object = self._flow.send(value)
         except StopIteration as stop:
             self.answer = stop.value
             self.finish = self._ending()

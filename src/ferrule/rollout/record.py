@@ -151,10 +151,9 @@ class _Row:
 
 @cache
 def _adapter() -> TypeAdapter[_Row]:
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import TypeAdapter
 
-    config = ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True)
-    return TypeAdapter(_Row, config=config)
+    return TypeAdapter(_Row)
 
 
 def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
@@ -165,6 +164,8 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
     turns: dict[int, Turn] = {}
     for trajectory in episode.trajectories:
         turns.update((turn.id, turn) for turn in trajectory.turns)
+    from pydantic_core import to_json
+
     row = _Row(
         task=episode.task,
         sample=episode.sample,
@@ -179,7 +180,7 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
         seconds=episode.seconds,
         extra=extra or {},
     )
-    return _adapter().dump_json(row, fallback=repr).decode("utf-8")
+    return to_json(row, inf_nan_mode="constants", fallback=repr, bytes_mode="utf8").decode("utf-8")
 
 
 def parse(line: str | bytes) -> tuple[Episode, Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -69,6 +70,9 @@ class Settings:
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
         if self.preload and not self.packages:
             raise ValueError("preload would do nothing with packages=False")
+        for name in self.preload:
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                raise ValueError(f"preload names the module {name!r}, which is not installed")
 
 
 def view(packages: bool) -> tuple[list[str], dict[str, str], list[str]]:

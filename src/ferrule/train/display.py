@@ -50,7 +50,9 @@ class Display:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop the live line and leave the last state on the screen."""
         if self._live:
             self._progress.stop()
@@ -72,4 +74,6 @@ class Display:
             self._printed = time.monotonic()
             spent = time.monotonic() - self._began
             left = spent / max(step - self._first, 1) * (self.total - step)
-            self.console.print(f"{self.title} {step}/{self.total}  {line}  left {left:.0f}s", markup=False, highlight=False)
+            self.console.print(
+                f"{self.title} {step}/{self.total}  {line}  left {left:.0f}s", markup=False, highlight=False
+            )

@@ -18,8 +18,8 @@ from ferrule.rollout.record import append
 from ferrule.train import checkpoint
 from ferrule.train.logs import Logs, write_json
 from ferrule.train.monitor import Health, Monitor
-from ferrule.train.settings import Settings, rate
 from ferrule.train.sample import Batch, sample, stats
+from ferrule.train.settings import Settings, rate
 from ferrule.train.update import sequences, update
 
 __all__ = ["Settings", "Stream", "train"]
@@ -38,6 +38,7 @@ class Stream:
         if self._block[0] != block:
             seed = seed_of(self.seed, "tasks", block)
             tasks = self.world.tasks(self.split, 240, seed=seed, levels=self.levels)
+            tasks = list({task.id: task for task in tasks}.values())
             random.Random(seed).shuffle(tasks)
             self._block = (block, tasks)
         return self._block[1]
@@ -67,8 +68,8 @@ def _check(recipe: Recipe, settings: Settings, evaluate: Any, processes: int) ->
     total = settings.samples(processes)
     if total % recipe.samples:
         raise ValueError(
-            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) cannot be "
-            f"cut into groups of num_generations={recipe.samples}; choose a multiple"
+            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) cannot
+            be " f"cut into groups of num_generations={recipe.samples}; choose a multiple"
         )
     if settings.eval_steps and evaluate is None:
         raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")

@@ -14,8 +14,9 @@ __all__ = ["Health", "Monitor"]
 class Health:
     """Thresholds of the monitors, each over a window of steps.
 
-    ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below which
-    tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal. ``stop`` ends the
+    ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below
+    which tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal.
+    ``stop`` ends the
     run at the first warning.
     """
 

@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and what it came from."""
+    """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and the groups."""
 
     signals: Signals
     adv: FloatArray
@@ -43,7 +43,9 @@ class Batch:
     drifted: int = 0
 
 
-def groups_of(recipe: Recipe, tasks: Sequence[Task], world: World, policy: Any, *, step: int = 0, **options: Any) -> list[Group]:
+def groups_of(
+    recipe: Recipe, tasks: Sequence[Task], world: World, policy: Any, *, step: int = 0, **options: Any
+) -> list[Group]:
     """Roll out ``recipe.samples`` episodes per task and score each group; drifted episodes are kept but not scored."""
     episodes = drive(
         recipe.agent, tasks, world, policy, samples=recipe.samples, temperature=recipe.temperature, **options
@@ -56,7 +58,9 @@ def groups_of(recipe: Recipe, tasks: Sequence[Task], world: World, policy: Any, 
         trajectories = tuple(t for _, t in sound)
         scores = tuple(recipe.reward(task, trajectories, **extra))
         if len(scores) != len(trajectories):
-            raise ValueError(f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}")
+            raise ValueError(
+                f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}"
+            )
         out.append(Group(task, tuple(own), trajectories, scores, tuple(j for j, _ in sound)))
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,24 @@ __all__ = ["Sequences", "clip_and_step", "sequences", "update"]
 
 @dataclass(frozen=True)
 class Sequences:
-    """Rows for an update, one per context segment: ids and turn index, and named per-token arrays beside them."""
+    """Rows for an update: ids and turn index, named per-token arrays ``beside`` them, named numbers ``per_row``.
+
+    Rows with the same entry in ``unit`` (the two members of a preference pair) always share a micro-batch; without
+    ``unit`` every row stands alone.
+    """
 
     ids: list[np.ndarray[Any, Any]]
     turn: list[np.ndarray[Any, Any]]
-    beside: dict[str, list[np.ndarray[Any, Any]]]
+    beside: dict[str, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
+    per_row: dict[str, list[float]] = field(default_factory=dict)
+    unit: list[int] | None = None
+
+    def units(self) -> list[list[int]]:
+        """Return the row numbers of every unit."""
+        found: dict[int, list[int]] = {}
+        for i in range(len(self.ids)):
+            found.setdefault(self.unit[i] if self.unit is not None else i, []).append(i)
+        return list(found.values())
 
     def total(self, rows: Sequence[int]) -> Totals:
         """Count model tokens and rows that have any."""
@@ -36,7 +49,7 @@ def sequences(batch: Batch) -> Sequences:
     """Cut every trajectory into its context segments; rows without model tokens are left out."""
     s, out = batch.signals, Sequences([], [], {"old_NT": [], "adv": []})
     if batch.target_NT is not None:
-        out.beside |= {"target_NT": [], "old_value_NT": []}
+        out.beside.update(target_NT=[], old_value_NT=[])
     for n in range(len(s.size_N)):
         for segment in range(int(s.segment_NT[n].max(initial=-1)) + 1):
             at = np.nonzero(s.segment_NT[n] == segment)[0]
@@ -52,11 +65,16 @@ def sequences(batch: Batch) -> Sequences:
     return out
 
 
-def _micro(seqs: Sequences, rows: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Cut rows of similar length into micro-batches of at most ``size`` rows."""
-    order = sorted(rows, key=lambda i: len(seqs.ids[i]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def _micro(seqs: Sequences, units: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Cut units of similar length into micro-batches of at most ``size`` rows (one unit at least)."""
+    batch: list[int] = []
+    for unit in sorted(units, key=lambda unit: max(len(seqs.ids[i]) for i in unit)):
+        if batch and len(batch) + len(unit) > size:
+            yield batch
+            batch = []
+        batch += unit
+    if batch:
+        yield batch
 
 
 def _tensor(parts: Sequence[np.ndarray[Any, Any]], fill: float, device: torch.device) -> Tensor:
@@ -78,6 +96,8 @@ def _loss(
         named["ref_NT"] = policy.reference_logps(ids_NT, turn_NT, temperature=heat)
     for name, parts in seqs.beside.items():
         named[name] = _tensor([parts[i] for i in rows], 0.0, policy.device)
+    for name, numbers in seqs.per_row.items():
+        named[name] = torch.tensor([numbers[i] for i in rows], device=policy.device)
     adv = named.pop("adv") if "adv" in named else torch.zeros_like(named["logp_NT"])
     losses = [
         by_name(objective, {**named, "adv_NT": channel, "turn_NT": turn_NT})
@@ -124,19 +144,19 @@ def update(
     ``accelerate.Accelerator``) every process takes its share of the rows and gradients are added up.
     """
     sums = {"loss": 0.0, "entropy": 0.0, "kl": 0.0, "grad_norm": 0.0}
-    steps, tokens = 0, 0.0
+    steps, tokens, units = 0, 0.0, seqs.units()
     policy.model.train()
     for epoch in range(epochs):
-        order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(seqs.ids))
+        order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
         for part in np.array_split(order, min(minibatches, max(len(order), 1))):
-            total = seqs.total(part.tolist())
+            total = seqs.total([i for u in part for i in units[u]])
             if not total.tokens:
                 continue
             own = part[pool.process_index :: pool.num_processes] if pool is not None else part
-            for micro in _micro(seqs, own.tolist(), rows):
+            for micro in _micro(seqs, [units[u] for u in own], rows):
                 loss_NT, turn_NT, named = _loss(policy, seqs, micro, objective, temperature, reference)
                 loss = reduce(loss_NT, turn_NT, total)
-                loss.backward()
+                torch.autograd.backward(loss)
                 mine = turn_NT >= 0
                 sums["loss"] += float(loss.detach())
                 sums["entropy"] += float(named["entropy_NT"].detach()[mine].sum())

@@ -21,7 +21,22 @@ from ferrule.worlds.splits import check_split
 
 __all__ = ["Apis", "Tables", "demonstrate"]
 
-_NOUNS = ("book", "boat", "car", "dog", "farm", "hotel", "lamp", "phone", "plant", "room", "ship", "shop", "song", "team")
+_NOUNS = (
+    "book",
+    "boat",
+    "car",
+    "dog",
+    "farm",
+    "hotel",
+    "lamp",
+    "phone",
+    "plant",
+    "room",
+    "ship",
+    "shop",
+    "song",
+    "team",
+)
 _FIELDS = ("age", "floor", "height", "power", "price", "rank", "score", "size", "speed", "stock", "weight", "width")
 _CITIES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris", "Tokyo", "Quito")
 _ONSET, _CODA = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z"), ("a", "e", "i", "o", "u")
@@ -136,7 +151,9 @@ class _Maker:
             self.tables.cells[key] = self.rng.randint(10, 999)
         return number, name
 
-    def plan(self, prompt: str, kinds: Sequence[tuple[str, str, str]], rounds: Any, answer: int, **changes: int) -> _Plan:
+    def plan(
+        self, prompt: str, kinds: Sequence[tuple[str, str, str]], rounds: Any, answer: int, **changes: int
+    ) -> _Plan:
         """Put the parts together; the tools are listed in random order."""
         listed = list(dict.fromkeys(kinds))
         self.rng.shuffle(listed)

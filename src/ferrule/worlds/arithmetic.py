@@ -14,6 +14,7 @@ from typing import Literal
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call, Session, Task, Tool
+from ferrule.sandbox.settings import Isolation
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
 from ferrule.tools.python import PythonSession
@@ -73,7 +74,7 @@ class Arithmetic:
     form: Form = "mixed"
     calls: int = 6
     tools: tuple[str, ...] = ("calculator", "python")
-    isolation: str = "auto"
+    isolation: Isolation = "auto"
     name: str = "arithmetic"
 
     def __post_init__(self) -> None:

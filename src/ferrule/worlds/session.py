@@ -32,8 +32,8 @@ def offered(tools: tuple[Tool, ...], task: Task) -> tuple[Tool, ...]:
 class ToolSession:
     """One episode over a mutable ``state``; ``build(state)`` returns the tools bound to it.
 
-    ``state`` is branched by its own ``fork()`` when it has one and by ``copy.deepcopy`` otherwise, and closed by its own
-    ``close()``. ``budget`` is charged before a call runs; ``limit`` is the longest observation in characters.
+    ``state`` is branched by its own ``fork()`` when it has one and by ``copy.deepcopy`` otherwise, and closed by its
+    own ``close()``. ``budget`` is charged before a call runs; ``limit`` is the longest observation in characters.
     ``final(state)`` is what verifiers may read. Calls from several threads are safe when the state is.
     """
 

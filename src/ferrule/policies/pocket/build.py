@@ -29,7 +29,7 @@ class Build:
 
     seed: int = 0
     conversations: int = 60_000
-    steps: int = 3_000
+    steps: int = 2_200
     tokens: int = 4_096
     vocabulary: int = 640
     hidden: int = 192
@@ -127,7 +127,7 @@ def _train(
         targets = torch.where(turn_NT[:, 1:] >= 0, ids_NT[:, 1:], -100)
         logits = model(input_ids=ids_NT.clamp(min=0), use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -140,7 +140,7 @@ def _train(
 def build(
     folder: Path, settings: Build | None = None, progress: Callable[[int, int, float], None] | None = None
 ) -> dict[str, Any]:
-    """Train the model, write weights, tokenizer and ``build.json`` to ``folder``, and return what ``build.json`` holds."""
+    """Train the model, write weights, tokenizer and ``build.json`` to ``folder``, and return that report."""
     settings = settings or Build()
     began = time.perf_counter()
     made: list[Conversation] = list(conversations(settings.conversations, settings.seed))

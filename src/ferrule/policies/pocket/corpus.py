@@ -72,7 +72,7 @@ def _apis(rng: random.Random, index: int, seed: int) -> Conversation:
 
 
 def _facts(rng: random.Random, index: int, seed: int) -> Conversation:
-    """One question of the encyclopaedia of level 1 to 3 (rarely 4): common facts mostly from memory, rare ones searched."""
+    """One question of level 1 to 3 (rarely 4): common facts mostly from memory, rare ones searched."""
     level = rng.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]
     world = facts.Facts()
     (task,) = world.tasks("train", 1, seed=seed * 1_000_003 + index, levels=(level,))

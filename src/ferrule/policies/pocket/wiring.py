@@ -68,9 +68,7 @@ def _look_back(attention: Any, angles: list[float], size: int, slot: int, norm: 
         attention.o_proj.weight[1 + slot + j, j] = 1.0
 
 
-def _copy(
-    attention: Any, angles: list[float], size: int, slot: int, norm: float, generator: torch.Generator
-) -> None:
+def _copy(attention: Any, angles: list[float], size: int, slot: int, norm: float, generator: torch.Generator) -> None:
     _quiet(attention, size)
     half = size // 2
     slow = [i for i in range(half) if angles[i] <= 0.012]  # pairs that hardly turn over a prompt's length

@@ -1,0 +1,108 @@
+"""A real pretrained model learns to use a tool: SFT cold start, then GRPO, on arithmetic word problems.
+
+Run: ``python examples/smollm2_arithmetic.py --output docs/records`` (about half an hour on two cores; a GPU is used
+when there is one). It writes ``smollm2-arithmetic.json`` with the settings, the versions and all figures.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ferrule.bench.evaluate import evaluate
+from ferrule.chat.codec import codec
+from ferrule.chat.renderer import ChatML
+from ferrule.cli.grpo import grpo
+from ferrule.cli.pipeline import versions
+from ferrule.core.records import Message
+from ferrule.data.formats import Row, conversation
+from ferrule.policies.local import Local, load
+from ferrule.policies.models import get
+from ferrule.train.display import Display
+from ferrule.train.loop import Settings, train
+from ferrule.train.supervised import fit
+from ferrule.worlds.arithmetic import Arithmetic, demonstrate
+
+
+def demonstrations(policy: Local, world: Arithmetic, count: int, levels: tuple[int, ...]) -> list[Row]:
+    """Play the expert's calls in the world and lay the conversations out as rows."""
+    out = []
+    for task in world.tasks("train", count, seed=7, levels=levels):
+        session = world.start(task)
+        ((call,),) = demonstrate(task, "python")
+        call = replace(call, id="call_0")
+        shown = Message("tool", session.act(call).text, name=call.name, call_id=call.id)
+        messages = (
+            Message("user", task.prompt),
+            Message("assistant", "", (call,)),
+            shown,
+            Message("assistant", task.answer),
+        )
+        out.append(conversation(messages, session.tools, policy.renderer, policy.encode))
+        session.close()
+    return out
+
+
+def main() -> None:
+    """Measure, cold-start, measure, train, measure, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/smollm2"))
+    parser.add_argument("--sft-steps", type=int, default=10)
+    parser.add_argument("--grpo-steps", type=int, default=10)
+    parser.add_argument("--eval-tasks", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    began = time.perf_counter()
+    world = Arithmetic(form="words", tools=("python",))
+    levels = (1, 2, 3)
+    policy = load(get("smollm2-135m"), dtype="auto")
+    policy.renderer = ChatML(codec("hermes", style="signature"))
+    recipe = grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)
+    held_out = world.tasks("test", options.eval_tasks, seed=99, levels=levels)
+    record = {"model": "SmolLM2-135M-Instruct", "levels": levels, "versions": versions(), "options": vars(options)}
+    record["options"]["output"] = str(options.output)
+
+    def measure(phase: str) -> None:
+        found = evaluate(recipe.agent, policy, world, held_out, seed=options.seed + 1, temperature=1.0)
+        record[phase] = found.as_dict()
+        record[phase]["minutes"] = round((time.perf_counter() - began) / 60, 1)
+        print(
+            phase, json.dumps({k: record[phase][k] for k in ("success", "interval", "calls", "malformed")}), flush=True
+        )
+
+    measure("before")
+    cold = Settings(max_steps=options.sft_steps, learning_rate=3e-5, per_device_train_batch_size=8, seed=options.seed)
+    losses = fit(policy, demonstrations(policy, world, 80, levels), cold)
+    record["sft"] = {"settings": asdict(cold), "losses": [round(x, 4) for x in losses]}
+    measure("after_sft")
+    settings = Settings(
+        max_steps=options.grpo_steps,
+        learning_rate=1e-5,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=4,
+        seed=options.seed,
+        levels=levels,
+    )
+    folder = Path("runs/smollm2-arithmetic")
+    curve = []
+    with Display(settings.max_steps, title="grpo") as display:
+
+        def show(row: dict) -> None:
+            display.show(row)
+            if row["phase"] == "train":
+                curve.append(
+                    {k: round(row[k], 4) for k in ("step", "success", "calls/mean", "malformed/share", "entropy")}
+                )
+
+        train(recipe, world, policy, settings, folder, show=show)
+    record["grpo"] = {"settings": asdict(settings), "curve": curve}
+    measure("after_grpo")
+    record["minutes"] = round((time.perf_counter() - began) / 60, 1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "smollm2-arithmetic.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

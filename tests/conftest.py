@@ -1,0 +1,26 @@
+"""Fixtures that the whole test suite may use."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Let torch use one thread: results of a matrix product then do not depend on the machine's load."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny(one_thread: None) -> Any:
+    """A ``Local`` policy on a fresh, seeded Llama of two layers and width 32 with a byte-level tokenizer."""
+    from tests.toys import tiny_policy
+
+    return tiny_policy()

@@ -1,0 +1,173 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ferrule.core.records import Call
+from ferrule.rewards.verify import VERIFIERS as REAL
+from ferrule.rewards.verify import verify
+from ferrule.worlds.user import VERIFIERS, data_folder, from_dataset, known, load
+
+TOOLS = '''
+from ferrule.tools.tool import tool
+
+@tool
+def double(x: int) -> int:
+    """Double a number."""
+    return 2 * x
+'''
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Double {i}.", "answer": 2 * i, "verifier": "numeric", "topic": "sums"} for i in range(40)]
+    (tmp_path / "tools.py").write_text(TOOLS)
+    world = load(write(tmp_path / "sums.jsonl", *rows), tools=tmp_path / "tools.py")
+    assert world.name == "sums"
+    assert sum(world.sizes.values()) == 40
+    assert 1 <= world.sizes["test"] <= 20  # a fifth is expected
+    task = world.tasks("train", 1)[0]
+    assert task.meta == {"topic": "sums", "verifier": "numeric"}
+    assert task.world == "sums"
+    session = world.start(task)
+    number = int(task.prompt.split()[1].rstrip("."))
+    assert session.act(Call("double", {"x": number})).text == str(task.answer)
+    bare = type(task)(**{**{f: getattr(task, f) for f in task.__slots__}, "tools": ()})
+    assert world.start(bare).tools == ()
+    assert verify(task.meta["verifier"], f"It is {task.answer}.", task.answer) == 1.0
+
+
+def test_the_split_follows_the_prompt_and_not_the_order(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "answer": "a"} for i in range(60)]
+    one = load(write(tmp_path / "a.jsonl", *rows))
+    two = load(write(tmp_path / "b.jsonl", *rows[::-1]))
+    for split in ("train", "test"):
+        assert {t.prompt for t in one.rows[split]} == {t.prompt for t in two.rows[split]}
+    assert not {t.prompt for t in one.rows["train"]} & {t.prompt for t in one.rows["test"]}
+
+
+def test_a_folder_is_split_by_its_files(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "train.jsonl", {"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": "2"})
+    write(tmp_path / "d" / "test.jsonl", {"prompt": "c", "answer": "3"})
+    assert load(tmp_path / "d").sizes == {"train": 2, "test": 1}
+    with pytest.raises(FileNotFoundError, match=r"neither train\.jsonl nor test\.jsonl"):
+        load(tmp_path)
+
+
+def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "train.jsonl", *({"prompt": f"p{i}", "answer": "a", "level": 1 + i % 2} for i in range(6)))
+    world = load(tmp_path / "d")
+    assert world.tasks("train", 6, seed=3) == world.tasks("train", 6, seed=3)
+    assert world.tasks("train", 6, seed=3) != world.tasks("train", 6, seed=4)
+    assert len({t.id for t in world.tasks("train", 6)}) == 6
+    assert {t.meta["level"] for t in world.tasks("train", 12, levels=[2])} == {2}
+    with pytest.raises(ValueError, match="no test tasks"):
+        world.tasks("test", 1)
+    with pytest.raises(ValueError, match="did you mean 'train'"):
+        world.tasks("trains", 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{not json", "line 2: not JSON"),
+        ([1], "line 2: a row must be a JSON object, not list"),
+        ({"promt": "x", "answer": "1"}, r"line 2: no field 'prompt'; did you mean 'promt'\?"),
+        ({"prompt": "x", "answr": "1"}, r"line 2: no field 'answer'; did you mean 'answr'\?"),
+        ({"prompt": " ", "answer": "1"}, "line 2: the field 'prompt' must be a text"),
+        ({"prompt": "x", "answer": None}, "line 2: the field 'answer' is empty"),
+        ({"prompt": "x", "answer": "1", "verifier": "numerc"}, "line 2: no verifier 'numerc'; did you mean 'numeric'"),
+        ({"prompt": "x", "answer": "one", "verifier": "numeric"}, "line 2: the answer 'one' is not a number"),
+        ({"prompt": "x", "answer": "(", "verifier": "regex"}, "line 2: the answer '\\(' is not a regular expression"),
+        (
+            {"prompt": "x", "answer": "x ==", "verifier": "python"},
+            "line 2: the answer 'x ==' is not a Python expression",
+        ),
+    ],
+)
+def test_bad_rows_are_refused_with_file_line_and_reason(tmp_path: Path, row: object, reason: str) -> None:
+    path = write(tmp_path / "rows.jsonl", {"prompt": "fine", "answer": "1"}, row)
+    with pytest.raises(ValueError, match=r"rows\.jsonl, " + reason):
+        load(path)
+
+
+def test_fields_can_be_named_and_verifiers_are_those_of_the_rewards(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", {"q": "x", "a": "1"})
+    world = load(path, prompt_field="q", answer_field="a", verifier="numeric")
+    ((task,),) = (tasks for tasks in world.rows.values() if tasks)
+    assert (task.prompt, task.answer, task.meta) == ("x", "1", {"verifier": "numeric"})
+    assert set(VERIFIERS) == set(REAL)
+    with pytest.raises(ValueError, match="no verifier 'fuzzy'"):
+        load(path, prompt_field="q", answer_field="a", verifier="fuzzy")
+
+
+def test_gsm8k_takes_the_number_after_the_mark(tmp_path: Path) -> None:
+    train = {"question": "How many?", "answer": "2*3=<<2*3=6>>6\n#### 1,206"}
+    test = {"question": "How much?", "answer": "so\n#### -$3.50"}
+    write(tmp_path / "gsm8k" / "train.jsonl", train)
+    write(tmp_path / "gsm8k" / "test_first_half.jsonl", test)
+    world = known("gsm8k", data=tmp_path)
+    assert world.rows["train"][0].answer == "1206"
+    assert world.rows["test"][0].answer == "-3.50"
+    assert world.rows["train"][0].meta == {"verifier": "numeric"}
+    write(tmp_path / "gsm8k" / "train.jsonl", {"question": "How many?", "answer": "six"})
+    with pytest.raises(ValueError, match="line 1: the answer has no number after '#### '"):
+        known("gsm8k", data=tmp_path)
+
+
+def test_other_known_shapes(tmp_path: Path) -> None:
+    write(tmp_path / "competition_math" / "math500.jsonl", {"question": "q", "answer": "\\frac{1}{2}"})
+    write(tmp_path / "competition_math" / "aime24.jsonl", {"input": "q", "output": "45"})
+    write(
+        tmp_path / "hotpotqa" / "questions.jsonl", {"question": "q", "answer": "yes", "type": "bridge", "context": []}
+    )
+    write(tmp_path / "hotpotqa" / "passages.jsonl", {"title": "Rome", "text": "Rome is old."})
+    right = {"answer": "2008-06-16 is Monday", "score": 1.0}
+    write(tmp_path / "tara" / "calendar_train.jsonl", {"question": "q", "pos_answer": right, "neg_answer": {}})
+    write(tmp_path / "tara" / "calculator_train.jsonl", {"question": "q", "pos_answer": {"answer": "so\n#### 25%"}})
+    found = {}
+    for name in ("math500", "aime24", "hotpotqa", "tara_calendar", "tara_calculator"):
+        world = known(name, data=tmp_path)
+        ((task,),) = (tasks for tasks in world.rows.values() if tasks)
+        found[name] = (task.answer, task.meta["verifier"], [tool.name for tool in world.tools])
+    assert found == {
+        "math500": ("\\frac{1}{2}", "math-verify", []),
+        "aime24": ("45", "numeric", []),
+        "hotpotqa": ("yes", "exact", ["search"]),
+        "tara_calendar": ("Monday", "exact", []),
+        "tara_calculator": ("25", "numeric", []),
+    }
+
+
+def test_the_data_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FERRULE_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="set FERRULE_DATA"):
+        known("gsm8k")
+    monkeypatch.setenv("FERRULE_DATA", str(tmp_path))
+    assert data_folder() == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"train\.jsonl"):
+        known("gsm8k")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        known("gsm8k", data=tmp_path / "none")
+    with pytest.raises(ValueError, match="did you mean 'gsm8k'"):
+        known("gsm")
+
+
+def test_hugging_face_data_sets(tmp_path: Path) -> None:
+    import datasets
+
+    rows = [{"q": f"p{i}", "a": str(i)} for i in range(30)]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "one"))
+    world = from_dataset(tmp_path / "one", prompt_field="q", answer_field="a", verifier="numeric")
+    assert sum(world.sizes.values()) == 30
+    assert world.sizes["test"] > 0
+    parts = {"train": datasets.Dataset.from_list(rows[:20]), "test": datasets.Dataset.from_list(rows[20:])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "two"))
+    assert from_dataset(tmp_path / "two", prompt_field="q", answer_field="a").sizes == {"train": 20, "test": 10}
+    with pytest.raises(ValueError, match=r"one \(all\), row 0: no field 'prompt'"):
+        from_dataset(tmp_path / "one")
