@@ -93,8 +93,8 @@ def show(slug: str, as_json: bool) -> None:
         if data["claim"]:
             claim = data["claim"]
             click.echo(
-                f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {claim['effect']:.4g}
-                {claim['interval']}"
+                f"\nclaim: {claim['statement']}\n"
+                f"{claim['verdict']}: {claim['measured']} {claim['effect']:.4g} {claim['interval']}"
             )
 
     emit(data, as_json, text)

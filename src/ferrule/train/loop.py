@@ -68,8 +68,8 @@ def _check(recipe: Recipe, settings: Settings, evaluate: Any, processes: int) ->
     total = settings.samples(processes)
     if total % recipe.samples:
         raise ValueError(
-            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) cannot
-            be " f"cut into groups of num_generations={recipe.samples}; choose a multiple"
+            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
+            f"cannot be cut into groups of num_generations={recipe.samples}; choose a multiple"
         )
     if settings.eval_steps and evaluate is None:
         raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
