@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ferrule.cli.options import emit, refuse
+from ferrule.cli.options import emit, guarded
 
 __all__ = ["command", "plan_of"]
 
@@ -50,14 +50,12 @@ def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  #
 @click.option("--max-minutes", default=5.0, show_default=True, help="Longest training time.")
 @click.option("--name", default="demo", show_default=True, help="The run lies in runs/NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@guarded
 def command(seed: int, max_steps: int, eval_tasks: int, max_minutes: float, name: str, as_json: bool) -> None:
     """Train the pocket model with tools: evaluate, learn by GRPO, evaluate again, and write a report."""
     from ferrule.cli.pipeline import execute, table
 
-    try:
-        result = execute(plan_of(Path("runs") / name, seed, max_steps, eval_tasks, max_minutes), overwrite=True)
-    except (ValueError, OSError) as error:
-        raise refuse(error) from None
+    result = execute(plan_of(Path("runs") / name, seed, max_steps, eval_tasks, max_minutes), overwrite=True)
 
     def text() -> None:
         table(result["evaluations"])

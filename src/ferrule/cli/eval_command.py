@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, load_policy, refuse
+from ferrule.cli.options import emit, guarded, load_policy
 
 __all__ = ["command"]
 
@@ -32,6 +32,7 @@ __all__ = ["command"]
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@guarded
 def command(suite: str | None, **given: Any) -> None:
     """Measure a model on SUITE: arithmetic, apis, facts, gsm8k, or on --tasks."""
     from dataclasses import replace
@@ -42,18 +43,15 @@ def command(suite: str | None, **given: Any) -> None:
 
     if (suite is None) == (given["tasks"] is None):
         raise click.UsageError("give a suite or --tasks, and not both; suites: ferrule eval --help")
-    try:
-        world, tasks = _tasks(suite, given)
-        if given["no_tools"]:
-            tasks = [replace(task, tools=()) for task in tasks]
-        options = {"codec": given["codec"]} if given["codec"] else {}
-        policy = load_policy(given["model"], **options)
-        agent = ToolLoop(max_tokens=given["max_completion_length"])
-        found = evaluate(
-            agent, policy, world, tasks, samples=given["samples"], seed=given["seed"], temperature=given["temperature"]
-        )
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise refuse(error) from error
+    world, tasks = _tasks(suite, given)
+    if given["no_tools"]:
+        tasks = [replace(task, tools=()) for task in tasks]
+    options = {"codec": given["codec"]} if given["codec"] else {}
+    policy = load_policy(given["model"], **options)
+    agent = ToolLoop(max_tokens=given["max_completion_length"])
+    found = evaluate(
+        agent, policy, world, tasks, samples=given["samples"], seed=given["seed"], temperature=given["temperature"]
+    )
     if given["output"] is not None:
         save(given["output"], found.episodes)
     data = {"suite": suite or str(given["tasks"]), "model": given["model"], **found.as_dict()}

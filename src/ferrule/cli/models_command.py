@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, refuse
+from ferrule.cli.options import emit, guarded
 
 __all__ = ["command"]
 
@@ -33,14 +33,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @command.command("get")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print where it lies as JSON.")
+@guarded
 def get(name: str, as_json: bool) -> None:
     """Fetch a model once and turn it into safetensors."""
     from ferrule.policies.models import get as fetch
 
-    try:
-        where = fetch(name, progress=lambda line: click.echo(line, err=True))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise refuse(error) from error
+    where = fetch(name, progress=lambda line: click.echo(line, err=True))
     emit({"name": name, "folder": str(where)}, as_json, lambda: click.echo(str(where)))
 
 
@@ -51,6 +49,7 @@ def get(name: str, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, help="Seed of corpus and weights.")
 @click.option("--steps", default=None, type=int, help="Training steps [default: the full build].")
 @click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
+@guarded
 def build(output: Path, seed: int, steps: int | None, as_json: bool) -> None:
     """Build the pocket model from nothing (under half an hour on two cores)."""
     report = build_pocket(output, seed, steps)
@@ -81,6 +80,7 @@ def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
 @click.option("--tasks", default=100, show_default=True, help="Held-out tasks per world and level.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the card (JSON) here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+@guarded
 def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools."""
     from ferrule.bench.card import measure, table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import types
@@ -16,7 +17,7 @@ import click
 from ferrule.core.arrays import nearest
 from ferrule.core.records import World
 
-__all__ = ["by_path", "emit", "flags", "load_policy", "make_world", "read_settings", "refuse", "world_names"]
+__all__ = ["by_path", "emit", "flags", "guarded", "load_policy", "make_world", "read_settings", "world_names"]
 
 Command = Callable[..., Any]
 
@@ -129,23 +130,20 @@ def load_policy(model: str, **options: Any) -> Any:
     """
     from ferrule.policies.models import get, resolve
 
-    try:
-        source = resolve(model)
-        if source.kind == "endpoint":
-            from ferrule.policies.endpoint import Endpoint
+    source = resolve(model)
+    if source.kind == "endpoint":
+        from ferrule.policies.endpoint import Endpoint
 
-            return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
-        from ferrule.policies.local import load
+        return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
+    from ferrule.policies.local import load
 
-        if source.kind == "pocket":
-            from ferrule.policies.pocket import WEIGHTS
+    if source.kind == "pocket":
+        from ferrule.policies.pocket import WEIGHTS
 
-            return load(WEIGHTS, **options)
-        if source.kind == "fetch":
-            return load(get(model, progress=lambda line: click.echo(line, err=True)), **options)
-        return load(source.where, **options)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise click.UsageError(f"--model {model}: {error}") from error
+        return load(WEIGHTS, **options)
+    if source.kind == "fetch":
+        return load(get(model, progress=lambda line: click.echo(line, err=True)), **options)
+    return load(source.where, **options)
 
 
 def by_path(path: str) -> Any:
@@ -165,9 +163,33 @@ def by_path(path: str) -> Any:
     return getattr(found, name)
 
 
-def refuse(error: Exception) -> click.UsageError:
-    """Return a settings error in the form the command line shows."""
-    return click.UsageError(str(error))
+_EXTRAS = {
+    **dict.fromkeys(
+        ("torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers", "tensorboardX"), "train"
+    ),
+    **dict.fromkeys(("datasets", "math_verify"), "data"),
+    **dict.fromkeys(("matplotlib", "jinja2"), "view"),
+}
+
+
+def guarded(command: Command) -> Command:
+    """Show refused settings and missing extras as usage errors; everything else is a bug and keeps its traceback."""
+
+    from ferrule.policies.endpoint_http import PolicyError
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            name = (error.name or "").split(".")[0]
+            if name not in _EXTRAS:
+                raise
+            raise click.UsageError(f'this needs {name}: pip install "ferrule[{_EXTRAS[name]}]"') from error
+        except (ValueError, OSError, ImportError, PolicyError) as error:
+            raise click.UsageError(str(error)) from error
+
+    return run
 
 
 def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit
+from ferrule.cli.options import emit, guarded
 from ferrule.core.paper import Paper, discover, find
 
 __all__ = ["command", "stored"]
@@ -104,6 +104,7 @@ def show(slug: str, as_json: bool) -> None:
 @click.argument("slug")
 @click.option("--scale", default="small", show_default=True, help="small, or what the paper module offers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the claim as JSON.")
+@guarded
 def claim(slug: str, scale: str, as_json: bool) -> None:
     """Measure a paper's claim again and store it with its figure under claims/."""
     measured = _find(slug).claim(scale).as_dict()

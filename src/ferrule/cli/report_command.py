@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ferrule.cli.options import emit, refuse
+from ferrule.cli.options import emit, guarded
 
 __all__ = ["command"]
 
@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.command("report")
 @click.argument("name", default="demo")
 @click.option("--json", "as_json", is_flag=True, help="Print where the page lies as JSON.")
+@guarded
 def command(name: str, as_json: bool) -> None:
     """Write report.html of runs/NAME (or of a folder)."""
     from ferrule.view.report import write_report
@@ -22,8 +23,5 @@ def command(name: str, as_json: bool) -> None:
     if not folder.is_dir():
         runs = sorted(p.name for p in Path("runs").glob("*")) if Path("runs").is_dir() else []
         raise click.UsageError(f"no run {name!r}; runs here: {', '.join(runs) or 'none'}")
-    try:
-        path = write_report(folder)
-    except (ValueError, OSError, ImportError) as error:
-        raise refuse(error) from error
+    path = write_report(folder)
     emit({"report": str(path)}, as_json, lambda: click.echo(str(path)))

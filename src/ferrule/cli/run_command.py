@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, load_policy, refuse
+from ferrule.cli.options import emit, guarded, load_policy
 
 __all__ = ["command"]
 
@@ -28,6 +28,7 @@ __all__ = ["command"]
 @click.option("--max-turns", default=6, show_default=True, help="Most replies.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
+@guarded
 def command(
     prompt: str, model: str, tools: Path | None, temperature: float, max_turns: int, seed: int, as_json: bool
 ) -> None:
@@ -39,13 +40,10 @@ def command(
     from ferrule.rollout.drive import drive
     from ferrule.rollout.record import dump
 
-    try:
-        world = _world(tools)
-        task = Task("prompt", prompt, world=world.name)
-        policy = load_policy(model)
-        (episode,) = drive(ToolLoop(turns=max_turns), [task], world, policy, seed=seed, temperature=temperature)
-    except (ValueError, OSError, ImportError) as error:
-        raise refuse(error) from error
+    world = _world(tools)
+    task = Task("prompt", prompt, world=world.name)
+    policy = load_policy(model)
+    (episode,) = drive(ToolLoop(turns=max_turns), [task], world, policy, seed=seed, temperature=temperature)
 
     def text() -> None:
         for turn in episode.trajectories[0].turns:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import by_path, emit, flags, load_policy, make_world, read_settings, refuse, world_names
+from ferrule.cli.options import by_path, emit, flags, guarded, load_policy, make_world, read_settings, world_names
 from ferrule.train.settings import Settings
 
 __all__ = ["command"]
@@ -63,6 +63,7 @@ def _recipe_flags(function: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @_recipe_flags
 @flags(Settings)
+@guarded
 def command(**given: Any) -> None:
     """Train a model to use tools.
 
@@ -75,11 +76,8 @@ def command(**given: Any) -> None:
     chosen = {name: value for name, value in given.items() if value is not None}
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
     settings = {**read_settings(chosen.get("settings_file"), known), **{k: chosen[k] for k in known if k in chosen}}
-    try:
-        plan, pool = _plan(chosen, settings)
-        result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise refuse(error) from error
+    plan, pool = _plan(chosen, settings)
+    result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
 
     def text() -> None:
         if result.get("evaluations"):

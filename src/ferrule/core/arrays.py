@@ -169,6 +169,8 @@ def pack(
             node_NK[i, k] = int(episode_N[i]) * stride + turn.id
     turn_reward = np.zeros((len(trajectories), widest), dtype=np.float64)
     for i, score in enumerate(scores):
+        if len(score.turns) > turns[i]:
+            raise ValueError(f"score {i} has {len(score.turns)} turn scores for a trajectory of {turns[i]} turns")
         turn_reward[i, : len(score.turns)] = score.turns
     return Signals(
         reward_N=np.asarray([s.value for s in scores], dtype=np.float64),

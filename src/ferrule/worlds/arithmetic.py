@@ -108,12 +108,13 @@ class Arithmetic:
         return Task(id=key, prompt=prompt, answer=answer, world=self.name, meta=meta)
 
     def start(self, task: Task, seed: int = 0) -> Session:
-        """Open a session; the python interpreter starts at its first call."""
-        python = PythonSession(isolation=self.isolation)
+        """Open a session; the python interpreter starts at its first call, and only a task that offers it needs one."""
+        offers_python = "python" in (self.tools if task.tools is None else task.tools)
+        python = PythonSession(isolation=self.isolation) if offers_python else None
 
-        def build(state: PythonSession) -> tuple[Tool, ...]:
-            made = {"calculator": calculator, "python": state.tool}
-            return tuple(made[name] for name in self.tools)
+        def build(state: PythonSession | None) -> tuple[Tool, ...]:
+            made = {"calculator": calculator, **({"python": state.tool} if state is not None else {})}
+            return tuple(made[name] for name in self.tools if name in made)
 
         return ToolSession(task, build, python, budget=Budget(total=self.calls))
 

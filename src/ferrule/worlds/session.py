@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ferrule.core.arrays import nearest
@@ -74,8 +74,7 @@ class ToolSession:
             reason = self._budget.charge(tool) if self._budget else None
         if reason:
             return Observation(reason, "refused")
-        result = invoke(tool, call, limit=self._limit)
-        return replace(result, terminal=tool.terminal) if tool.terminal else result
+        return invoke(tool, call, limit=self._limit)
 
     def fork(self) -> Session:
         """Return an independent session in the same state, budget included."""

@@ -1,0 +1,40 @@
+"""What every benchmark shares: the ``--json`` flag, medians with spread, versions and load."""
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ferrule.cli.pipeline import versions
+
+
+def arguments(about: str, **numbers: int) -> argparse.Namespace:
+    """Parse ``--json FILE`` and one integer flag per keyword."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--json", type=Path, default=None, help="write the result here")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    return parser.parse_args()
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, least and largest value."""
+    return {
+        "median": round(statistics.median(values), 5),
+        "min": round(min(values), 5),
+        "max": round(max(values), 5),
+        "count": len(values),
+    }
+
+
+def report(name: str, figures: dict[str, Any], path: Path | None) -> None:
+    """Print the figures and write them with versions and load."""
+    data = {"benchmark": name, "figures": figures, "versions": versions(), "load": round(os.getloadavg()[0], 2)}
+    text = json.dumps(data, indent=1)
+    print(text)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")

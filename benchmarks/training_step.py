@@ -1,0 +1,38 @@
+"""One GRPO step of the pocket model: sampled tokens per second, and row tokens per second of the update."""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from common import arguments, report, spread
+
+from ferrule.cli.demo_command import plan_of
+from ferrule.train.sample import sample
+from ferrule.train.update import sequences, update
+
+
+def main() -> None:
+    """Take steps on the demo's plan and time sampling and update apart."""
+    import torch
+
+    options = arguments(__doc__ or "", repeats=7)
+    with TemporaryDirectory() as folder:
+        plan = plan_of(Path(folder), seed=0, steps=1, tasks=2, minutes=60)
+    tasks = plan.world.tasks("train", 16, seed=5)
+    optimiser = torch.optim.AdamW(plan.policy.parameters(), lr=1e-6)
+    sampled, updated = [], []
+    for step in range(options.repeats + 1):
+        began = time.perf_counter()
+        batch = sample(plan.recipe, lambda count: tasks[:count], 16, plan.world, plan.policy, seed=1, step=step)
+        middle = time.perf_counter()
+        seqs = sequences(batch)
+        update(plan.policy, seqs, plan.recipe.objective, plan.recipe.reduce, optimiser, rows=32)
+        ended = time.perf_counter()
+        sampled.append(float((batch.signals.turn_NT >= 0).sum()) / (middle - began))
+        updated.append(sum(len(ids) for ids in seqs.ids) / (ended - middle))
+    figures = {"sampled tokens/s": spread(sampled[1:]), "update row tokens/s": spread(updated[1:])}
+    report("training_step", {**figures, "threads": torch.get_num_threads()}, options.json)
+
+
+if __name__ == "__main__":
+    main()
