@@ -36,6 +36,9 @@ def test_parameter_tags_carry_json_or_text() -> None:
         (Call("search", {"query": ""}), "<search></search>"),
         (Call("now", {}), "<now>{}</now>"),
         (Call("f", {"a b": 1}), '<f>{"a b": 1}</f>'),
+        (Call("f", {"f": 1}), '<f>{"f": 1}</f>'),
+        (Call("search", {"query": '{"query": 1}'}), '<search><query>"{\\"query\\": 1}"</query></search>'),
+        (Call("search", {"query": 1, "search": 2}), '<search>{"query": 1, "search": 2}</search>'),
     ],
 )
 def test_what_a_plain_body_cannot_carry_is_written_with_parameter_tags(call: Call, text: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ferrule.core.paper import find
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
@@ -172,3 +173,9 @@ def test_recipes() -> None:
 def test_steps_to() -> None:
     assert retool.steps_to([0.1, 0.4, 0.7], 0.4, every=5) == 5.0
     assert retool.steps_to([0.1, 0.4], 0.9, every=5) == float("inf")
+
+
+def test_paper_is_found() -> None:
+    assert find("retool") is retool.PAPER
+    with pytest.raises(ValueError, match="known: small, tiny"):
+        retool.claim("large")

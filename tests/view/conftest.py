@@ -64,8 +64,10 @@ def _arm(success: float, count: int, calls: float) -> dict[str, Any]:
         wide = 1.96 * math.sqrt(max(share * (1 - share), 0.01) / of)
         return {"success": share, "interval": [max(0.0, share - wide), min(1.0, share + wide)], "count": of}
 
-    levels = {str(level): part(min(1.0, success + 0.12 * (3 - level)), count // 5) for level in range(1, 6)}
-    return {**part(success, count), "by_level": levels, "calls": calls, "malformed": 0.31 - 0.3 * success}
+    levels = {str(level): part(min(1.0, max(0.0, success + 0.12 * (3 - level))), count // 5) for level in range(1, 6)}
+    worlds = {"arithmetic": part(min(1.0, success + 0.04), count // 2), "apis": part(success - 0.04, count // 2)}
+    other = {"calls": calls, "malformed": 0.31 - 0.3 * success, "tokens": None, "finish": {"answer": count}}
+    return {**part(success, count), **other, "by_level": levels, "by_world": worlds}
 
 
 def make_run(folder: Path, *, seed: int = 0, steps: int = 90) -> Path:
@@ -82,7 +84,7 @@ def make_run(folder: Path, *, seed: int = 0, steps: int = 90) -> Path:
         "recipe": {"credit": "group_mean", "objective": "surrogate(lo=0.2, hi=0.28)", "keep": None},
         "endpoint": {"url": "none", "api_key": "sk-not-for-pages"},
     }
-    versions = {"python": "3.11.7", "ferrule": "0.1.0", "device": "cpu, 2 cores", "packages": {"torch": "2.13.0"}}
+    versions = {"python": "3.11.7", "ferrule": "0.1.0", "cores": 2, "torch": "2.13.0"}
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     (folder / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
     with (folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
@@ -91,7 +93,8 @@ def make_run(folder: Path, *, seed: int = 0, steps: int = 90) -> Path:
             row = {
                 "step": step,
                 "phase": "train",
-                "seconds": 2.4 + 0.3 * rng.standard_normal(),
+                "seconds": 2.5 * step,
+                "seconds/sample": 1.7 + 0.3 * rng.standard_normal(),
                 "success": float(np.clip(skill + 0.07 * rng.standard_normal(), 0, 1)),
                 "reward/mean": float(skill + 0.05 * rng.standard_normal()),
                 "calls/mean": float(1.9 - 0.6 * skill + 0.1 * rng.standard_normal()),
@@ -109,33 +112,23 @@ def make_run(folder: Path, *, seed: int = 0, steps: int = 90) -> Path:
     evaluations = {
         side: {
             "arms": {"with tools": _arm(share, 240, 1.7), "without tools": _arm(0.21, 240, 0.0)},
-            "worlds": {"arithmetic": _arm(share + 0.04, 120, 1.5), "apis": _arm(share - 0.04, 120, 1.9)},
+            "temperature": 1.0,
         }
         for side, share in (("before", 0.36), ("after", 0.78))
     }
     (folder / "evaluations.json").write_text(json.dumps(evaluations), encoding="utf-8")
-    episodes, extras = [], []
+    table = "\n".join(f"row {i}: \x1b[31m{i * i}\u202e" for i in range(60))
     for phase, solved in (("before", (0, 0, 1, 1, 0, 0, 1)), ("after", (1, 1, 1, 0, 0, 1, 1))):
+        episodes, extras = [], []
         for index, good in enumerate(solved):
-            observed = (
-                HOSTILE
-                if index == 1
-                else "\n".join(f"row {i}: \x1b[31m{i * i}\u202e" for i in range(60)) * (index == 2)
-            )
-            episodes.append(_episode(index, bool(good), observed=observed, said=HOSTILE if index == 1 else ""))
-            extras.append(
-                {
-                    "phase": phase,
-                    "arm": "with tools",
-                    "success": bool(good),
-                    "score": {"value": float(good), "parts": {"outcome": float(good), "format": 0.5}},
-                }
-            )
-    append(folder / "episodes.jsonl", episodes, extras)
-    rows = [
-        {"step": s, "message": "61% of the groups have no spread: nothing to learn from them"} for s in (70, 72, 80)
-    ]
-    (folder / "warnings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            observed, said = {1: (HOSTILE, HOSTILE), 2: (table, "")}.get(index, ("", ""))
+            episodes.append(_episode(index, bool(good), observed=observed, said=said))
+            scores = [{"value": float(good), "parts": {"outcome": float(good), "format": 0.5}}]
+            extras.append({"phase": f"{phase}, with tools", "scores": scores})
+        append(folder / "evaluation.jsonl", episodes, extras)
+    text = "61% of the groups have equal rewards and teach nothing"
+    warned = [{"step": s, "phase": "warning", "text": text} for s in (70, 72, 80)]
+    (folder / "warnings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in warned), encoding="utf-8")
     return folder
 
 

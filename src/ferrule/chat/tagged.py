@@ -27,7 +27,8 @@ class Tagged:
 
     ``arguments`` pairs tools with the argument that a plain body fills (``Tagged.of(tools)`` takes them from the
     tools). Other arguments are written as parameter tags, ``<find><name>x</name><top>3</top></find>``, whose
-    values are JSON where they parse as JSON and text otherwise. With ``known_only`` tags of other tools are
+    values are JSON where they parse as JSON and text otherwise; names that cannot be tags there (a parameter named as
+    its tool, or with spaces) are written as a JSON object in the body. With ``known_only`` tags of other tools are
     content. Results are shown in ``result`` tags, by default inside the assistant's text. A message without calls is
     an answer and is written in ``answer`` tags ("" writes it bare).
     """
@@ -135,9 +136,9 @@ class Tagged:
             return str(value)
         if not arguments:
             return "{}"
-        if all(re.fullmatch(_NAME, k) for k in arguments):
+        if name not in arguments and all(re.fullmatch(_NAME, k) for k in arguments):
             return "".join(f"<{k}>{_written(v)}</{k}>" for k, v in arguments.items())
-        return None if key else _safe(arguments)
+        return _safe(arguments) if not key or key in arguments else None
 
     def _read_body(self, name: str, body: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return arguments and repairs of a body."""
@@ -149,7 +150,8 @@ class Tagged:
             return nested
         key = dict(self.arguments).get(name)
         if key:
-            return {key: body}, ()
+            value = _value(stripped) if stripped.startswith("{") else None
+            return (value if isinstance(value, dict) and key in value else {key: body}), ()
         if not stripped:
             return {}, ()
         if stripped.startswith("{"):

@@ -37,6 +37,7 @@ class Signals:
     absent); ``node_NK`` turn ids; ``ids_NT`` token ids (-1 is padding); ``segment_NT`` context segment of each token
     (-1 is padding); ``logp_NT`` sampler log-probs; ``calls_N`` executed calls; ``malformed_N`` malformed calls;
     ``turns_N`` and ``size_N`` valid lengths along K and T; ``value_NT`` critic values when a value head is in use;
+    ``ref_NT`` log-probs under the reference weights when a recipe asks for them;
     ``adv_NT`` is present while a chain of credit rules runs; ``step`` counts training steps.
     """
 
@@ -57,6 +58,7 @@ class Signals:
     channels: tuple[str, ...] = ()
     step: int = 0
     value_NT: FloatArray | None = None
+    ref_NT: FloatArray | None = None
     adv_NT: FloatArray | None = None
 
     def named(self) -> dict[str, Any]:

@@ -378,7 +378,7 @@ def train_arm(tools: tuple[str, ...], *, seed: int, steps: int, every: int, task
 
     base = Recipe(agent, outcome, group_relative, surrogate, token_mean, samples=8)
     settings = Settings(
-        max_steps=steps, learning_rate=1e-3, per_device_train_batch_size=64, eval_steps=every, seed=seed, levels=LEVELS
+        max_steps=steps, learning_rate=3e-4, per_device_train_batch_size=64, eval_steps=every, seed=seed, levels=LEVELS
     )
     with TemporaryDirectory() as folder:
         train(small_recipe(base), world, policy, settings, Path(folder), evaluate=keep)

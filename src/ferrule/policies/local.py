@@ -6,8 +6,8 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -146,15 +146,25 @@ class Local:
             out["value_NT"] = out["value_NT"].index_copy(1, columns, torch.where(mask, values, zero))
         return out
 
-    @torch.no_grad()
-    def values(self, ids_NT: Any, turn_NT: Any, *, rows: int = 32) -> Any:
+    def values(self, ids_NT: Any, turn_NT: Any) -> Any:
         """Return the critic's values of all rows, (N, T) numpy, zero off the model's tokens."""
         self.add_value_head()
+        return self._by_rows(lambda ids, turn: self.logps(ids, turn)["value_NT"], ids_NT, turn_NT)
+
+    def references(self, ids_NT: Any, turn_NT: Any, *, temperature: float = 1.0) -> Any:
+        """Return log-probs under the reference weights of all rows, (N, T) numpy, zero off the model's tokens."""
+        score = partial(self.reference_logps, temperature=temperature)
+        return self._by_rows(score, ids_NT, turn_NT)
+
+    @torch.no_grad()
+    def _by_rows(self, score: Callable[[Tensor, Tensor], Tensor], ids_NT: Any, turn_NT: Any, rows: int = 32) -> Any:
+        """Score numpy rows a few at a time and return the results as one numpy array."""
         parts = []
-        for start in range(0, len(ids_NT), rows):
-            ids = torch.from_numpy(ids_NT[start : start + rows]).to(self.device)
-            turn = torch.from_numpy(turn_NT[start : start + rows]).to(self.device)
-            parts.append(self.logps(ids, turn)["value_NT"].double().cpu())
+        with self._mode(False):
+            for start in range(0, len(ids_NT), rows):
+                ids = torch.from_numpy(ids_NT[start : start + rows]).to(self.device)
+                turn = torch.from_numpy(turn_NT[start : start + rows]).to(self.device)
+                parts.append(score(ids, turn).double().cpu())
         return torch.cat(parts).numpy()
 
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -7,6 +7,7 @@ body leaves the same records under both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,10 @@ Policies = Policy | Mapping[str, Policy]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a rollout: episodes alive at once, tool calls at once, and model turns of one episode."""
+    """Bounds of a rollout: episodes alive at once, tool calls at once, and model turns of one episode.
+
+    ``turns`` bounds the rounds of tool calls that follow each other without a model turn as well.
+    """
 
     episodes: int = 256
     calls: int = 16
@@ -48,15 +52,26 @@ class _Run:
         self.temperature = temperature
         self.session = world.start(task, self.seed)
         self.recorder = Recorder(task)
-        self.asked = 0
+        self.asked = self.used = 0
         self.pending: Ask | Use | None = None
         self.parent: int | None = None
         self.answer: Answer = None
         self.finish: Finish = "answer"
         self.problem = ""
         self.began = time.perf_counter()
-        self._flow = agent(task, self.session)
-        self.advance(None)
+        self._flow: Any = None
+        self._begin(agent)
+
+    def _begin(self, agent: Agent) -> None:
+        try:
+            self._flow = agent(self.task, self.session)
+        except Exception as error:
+            self._fail(f"agent raised {type(error).__name__}: {error}")
+            return
+        if hasattr(self._flow, "send"):
+            self.advance(None)
+        else:
+            self._fail(f"agent returned {type(self._flow).__name__}; an agent is a generator that yields Ask or Use")
 
     def advance(self, value: Any) -> None:
         """Send a value into the agent and keep what it yields next; an exception ends the episode as data."""
@@ -64,7 +79,7 @@ class _Run:
         try:
             request: object = self._flow.send(value)
         except StopIteration as stop:
-            self.answer = stop.value
+            self.answer = stop.value if stop.value is None else str(stop.value)
             self.finish = self._ending()
             return
         except Exception as error:
@@ -76,9 +91,10 @@ class _Run:
                 seed=seed_of(self.seed, self.asked),
                 temperature=self.temperature if request.temperature is None else request.temperature,
             )
-            self.asked += 1
+            self.asked, self.used = self.asked + 1, 0
             self.pending, self.parent = self.recorder.extend(request)
         elif isinstance(request, Use):
+            self.used += 1
             self.pending = request
         else:
             self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask or Use")
@@ -91,46 +107,59 @@ class _Run:
 
     def _fail(self, problem: str) -> None:
         self.pending, self.answer, self.finish, self.problem = None, None, "error", problem
-        self._flow.close()
+        with contextlib.suppress(Exception):  # a generator may raise while it is closed; there is nobody to tell
+            self._flow.close()
 
     def take_replies(self, replies: Sequence[Reply], limit: int) -> None:
         """Record the replies to the pending ask and hand them to the agent."""
         request = self.pending
         assert isinstance(request, Ask)
+        if len(replies) != request.n:
+            raise ValueError(f"the policy gave {len(replies)} replies to an ask for {request.n}")
         for reply in replies:
             self.recorder.add(request, self.parent, reply)
         if self.recorder.drifted:
             self._fail("token ids were not append-only")
             self.finish = "drift"
-        elif len(self.recorder.turns) > limit:
+        elif max(len(self.recorder.turns), self.asked) > limit:
             self._fail(f"more than {limit} model turns")
             self.finish = "turns"
         else:
             self.advance(tuple(replies))
 
-    def take_observations(self, observations: Sequence[Observation]) -> None:
+    def take_observations(self, observations: Sequence[Observation], limit: int) -> None:
         """Record the observations of the pending calls and hand them to the agent."""
         request = self.pending
         assert isinstance(request, Use)
         self.recorder.observe(zip(request.calls, observations, strict=True))
-        self.advance(tuple(observations))
+        if self.used > limit:
+            self._fail(f"more than {limit} rounds of tool calls without a model turn")
+            self.finish = "turns"
+        else:
+            self.advance(tuple(observations))
 
     def act(self, call: Call) -> Observation:
         """Run one call; whatever goes wrong is an observation."""
         began = time.perf_counter()
         try:
-            return self.session.act(call)
-        except Exception as error:
+            seen: object = self.session.act(call)
+        except (Exception, SystemExit) as error:
             text = f"{type(error).__name__}: {error}"
             return Observation(text, "error", seconds=time.perf_counter() - began)
+        if isinstance(seen, Observation):
+            return seen
+        return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
 
     def close(self) -> Episode:
         """Close the session and return the record."""
         try:
-            final = self.session.final() if not self.problem else {}
+            final = dict(self.session.final()) if not self.problem else {}
         except Exception as error:
             final, self.problem = {}, f"session.final raised {type(error).__name__}: {error}"
-        self.session.close()
+        try:
+            self.session.close()
+        except Exception as error:
+            self.problem = self.problem or f"session.close raised {type(error).__name__}: {error}"
         trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem)
         seconds = time.perf_counter() - self.began
         return Episode(self.task, self.sample, self.seed, trajectories, self.problem, self.recorder.drifted, seconds)
@@ -145,14 +174,14 @@ def _policy_for(policies: Policies, role: str) -> Policy:
 
 
 def _answer_asks(runs: Sequence[_Run], policies: Policies, limit: int) -> None:
-    """Gather the pending asks by role into one ``generate`` each, and hand the replies back."""
-    by_role: dict[str, list[_Run]] = {}
+    """Gather the pending asks by policy into one ``generate`` each, and hand the replies back."""
+    by_policy: dict[int, tuple[Policy, list[_Run]]] = {}
     for run in runs:
         assert isinstance(run.pending, Ask)
-        by_role.setdefault(run.pending.role, []).append(run)
-    for role, asking in by_role.items():
-        asks = [run.pending for run in asking if isinstance(run.pending, Ask)]
-        replies = _policy_for(policies, role).generate(asks)
+        chosen = _policy_for(policies, run.pending.role)
+        by_policy.setdefault(id(chosen), (chosen, []))[1].append(run)
+    for chosen, asking in by_policy.values():
+        replies = chosen.generate([run.pending for run in asking if isinstance(run.pending, Ask)])
         for run, answered in zip(asking, replies, strict=True):
             run.take_replies(answered, limit)
 
@@ -185,7 +214,7 @@ def drive(
                 while began < len(todo) and len(live) < limits.episodes:
                     live[began] = _Run(agent, *todo[began], world, seed, temperature)
                     began += 1
-                _act_all([run for run in live.values() if isinstance(run.pending, Use)], pool)
+                _act_all([run for run in live.values() if isinstance(run.pending, Use)], pool, limits.turns)
                 asking = [run for run in live.values() if isinstance(run.pending, Ask)]
                 if asking:
                     _answer_asks(asking, policy, limits.turns)
@@ -195,28 +224,29 @@ def drive(
                         done(len(finished), len(todo))
         finally:
             for run in live.values():
-                run.session.close()
+                with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
+                    run.session.close()
     return [finished[i] for i in range(len(todo))]
 
 
-def _act_all(runs: Sequence[_Run], pool: ThreadPoolExecutor) -> None:
+def _act_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, limit: int) -> None:
     futures = []
     for run in runs:
         assert isinstance(run.pending, Use)
         futures.append([pool.submit(run.act, call) for call in run.pending.calls])
     for run, waiting in zip(runs, futures, strict=True):
-        run.take_observations([future.result() for future in waiting])
+        run.take_observations([future.result() for future in waiting], limit)
 
 
 class _Gather:
     """Collects asks of concurrent episodes for policies that answer in batches.
 
     A batch leaves when no episode is busy with anything else, in the order of the episodes, so batches do not depend
-    on how the event loop happens to interleave.
+    on how the event loop happens to interleave. ``busy`` counts the episodes that could still join.
     """
 
-    def __init__(self) -> None:
-        self.busy = 0
+    def __init__(self, busy: int) -> None:
+        self.busy = busy
         self._waiting: dict[int, tuple[Policy, Ask, asyncio.Future[list[Reply]]]] = {}
 
     async def ask(self, index: int, policy: Policy, request: Ask) -> list[Reply]:
@@ -240,10 +270,12 @@ class _Gather:
                 answers = await asyncio.to_thread(policy.generate, [request for request, _ in own])
             except Exception as error:
                 for _, future in own:
-                    future.set_exception(error)
+                    if not future.done():
+                        future.set_exception(error)
                 continue
             for (_, future), replies in zip(own, answers, strict=True):
-                future.set_result(replies)
+                if not future.done():
+                    future.set_result(replies)
 
 
 async def adrive(
@@ -264,32 +296,40 @@ async def adrive(
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(samples)]
-    slots = asyncio.Semaphore(limits.episodes)
-    gather = _Gather()
-    finished = 0
+    workers = min(limits.episodes, len(todo))
+    gather = _Gather(workers)
+    order = iter(range(len(todo)))
+    finished: dict[int, Episode] = {}
 
     async def play(index: int, pool: ThreadPoolExecutor) -> Episode:
-        nonlocal finished
-        async with slots:
-            gather.busy += 1
-            run = _Run(agent, *todo[index], world, seed, temperature)
-            try:
-                while run.pending is not None:
-                    await _carry_out(run, index, policy, gather, pool, limits)
-                episode = run.close()
-            except BaseException:
+        run = _Run(agent, *todo[index], world, seed, temperature)
+        try:
+            while run.pending is not None:
+                await _carry_out(run, index, policy, gather, pool, limits)
+        except BaseException:
+            with contextlib.suppress(Exception):
                 run.session.close()
-                raise
-            finally:
-                gather.busy -= 1
-                await gather.flush()
-        finished += 1
-        if done:
-            done(finished, len(todo))
-        return episode
+            raise
+        return run.close()
+
+    async def work(pool: ThreadPoolExecutor) -> None:
+        """Play one episode after another: the place of an episode that ended is taken before the next batch leaves."""
+        for index in order:
+            finished[index] = await play(index, pool)
+            if done:
+                done(len(finished), len(todo))
+        gather.busy -= 1
+        await gather.flush()
 
     with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
-        return list(await asyncio.gather(*(play(i, pool) for i in range(len(todo)))))
+        tasks = [asyncio.ensure_future(work(pool)) for _ in range(workers)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # after an error the other episodes end as well, and their sessions are closed
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return [finished[i] for i in range(len(todo))]
 
 
 async def _carry_out(
@@ -307,4 +347,4 @@ async def _carry_out(
     elif isinstance(request, Use):
         loop = asyncio.get_running_loop()
         acts = [loop.run_in_executor(pool, run.act, call) for call in request.calls]
-        run.take_observations(await asyncio.gather(*acts))
+        run.take_observations(await asyncio.gather(*acts), limits.turns)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferrule.core.records import Answer, Ask, Finish, Message, Observation, Reply, Task, Trajectory, Turn
+from ferrule.rollout import plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,6 +38,9 @@ def _extends(messages: Sequence[Message], known: Sequence[Message]) -> bool:
     return len(messages) >= len(known) and all(a is b for a, b in zip(messages, known, strict=False))
 
 
+_PASSED_OVER = Observation("the agent did not make this call", "refused")
+
+
 class Recorder:
     """Collects the turns of one episode and checks that token ids are append-only."""
 
@@ -47,11 +51,15 @@ class Recorder:
         self._contexts: list[tuple[Message, ...]] = []
         self._ids: list[tuple[int, ...]] = []
         self._before: list[int | None] = []
+        self._fresh: tuple[Ask | None, int | None] = (None, None)
+        self._seen: list[dict[int, Observation]] = []
 
     def extend(self, request: Ask) -> tuple[Ask, int | None]:
         """Return the ask with ``context`` and ``fresh`` filled in, and the id of the turn it extends."""
         best: int | None = None
         for i, known in enumerate(self._contexts):
+            if self.turns[i].role != request.role:
+                continue  # another role may be another model, to which these ids mean something else
             longer = best is None or len(known) > len(self._contexts[best])
             if longer and _extends(request.messages, known):
                 best = i
@@ -76,21 +84,32 @@ class Recorder:
             finish=reply.finish,
             role=request.role,
         )
-        same_role = [t.id for t in self.turns if t.role == request.role]
-        self._before.append(parent if parent is not None else (same_role[-1] if same_role else None))
+        if self._fresh[0] is not request:  # the samples of one ask are siblings: all follow what was before the ask
+            same_role = [t.id for t in self.turns if t.role == request.role]
+            self._fresh = (request, same_role[-1] if same_role else None)
+        self._before.append(parent if parent is not None else self._fresh[1])
         self.turns.append(turn)
+        self._seen.append({})
         self._contexts.append((*request.messages, reply.message))
         self._ids.append((*reply.given, *reply.sampled))
         return turn
 
     def observe(self, call_observations: Iterable[tuple[Any, Observation]]) -> None:
-        """Attach observations to the turn whose reply holds the very same ``Call`` objects, in call order."""
-        found = [(id(call), observation) for call, observation in call_observations]
-        for i, turn in enumerate(self.turns):
-            own = {id(call) for call in turn.reply.calls}
-            new = tuple(observation for key, observation in found if key in own)
-            if new:
-                self.turns[i] = replace(turn, observations=turn.observations + new)
+        """Attach observations to the turn whose reply holds the very same ``Call`` objects, each at its call's place.
+
+        The latest such turn that has no answer yet is meant. A call that was passed over while a later one was made
+        is answered as ``refused``.
+        """
+        for call, observation in call_observations:
+            places = [(i, k) for i, turn in enumerate(self.turns) for k, own in enumerate(turn.reply.calls) if own is call]
+            places = [(i, k) for i, k in places if k not in self._seen[i]] or places
+            if not places:
+                continue
+            place = min(places, key=lambda at: (-at[0], at[1]))
+            seen = self._seen[place[0]]
+            seen[place[1]] = observation
+            filled = tuple(seen.get(k, _PASSED_OVER) for k in range(max(seen) + 1))
+            self.turns[place[0]] = replace(self.turns[place[0]], observations=filled)
 
     def paths(self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str) -> tuple[Trajectory, ...]:
         """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer."""
@@ -164,8 +183,6 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
     turns: dict[int, Turn] = {}
     for trajectory in episode.trajectories:
         turns.update((turn.id, turn) for turn in trajectory.turns)
-    from pydantic_core import to_json
-
     row = _Row(
         task=episode.task,
         sample=episode.sample,
@@ -180,7 +197,7 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
         seconds=episode.seconds,
         extra=extra or {},
     )
-    return to_json(row, inf_nan_mode="constants", fallback=repr, bytes_mode="utf8").decode("utf-8")
+    return plain.line(row).decode("utf-8")
 
 
 def parse(line: str | bytes) -> tuple[Episode, Mapping[str, Any]]:
@@ -216,9 +233,9 @@ def save(path: Path, episodes: Iterable[Episode]) -> None:
 
 def load(path: Path) -> Iterator[tuple[Episode, Mapping[str, Any]]]:
     """Yield the episodes of a file with their extras; a cut-off last line (a killed run) is left out."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
                 yield parse(line)

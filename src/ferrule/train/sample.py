@@ -117,6 +117,9 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 
     if recipe.critic is not None and len(rows):
         signals = replace(signals, value_NT=policy.values(signals.ids_NT, signals.turn_NT))
         target_NT = apply(recipe.critic, signals)
+    if recipe.reference and len(rows):
+        ref_NT = policy.references(signals.ids_NT, signals.turn_NT, temperature=recipe.temperature)
+        signals = replace(signals, ref_NT=ref_NT)
     adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
     if adv.shape[-2:] != signals.turn_NT.shape:
         raise ValueError(f"credit returned shape {adv.shape}; expected (..., {signals.turn_NT.shape})")

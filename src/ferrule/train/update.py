@@ -50,6 +50,8 @@ def sequences(batch: Batch) -> Sequences:
     s, out = batch.signals, Sequences([], [], {"old_NT": [], "adv": []})
     if batch.target_NT is not None:
         out.beside.update(target_NT=[], old_value_NT=[])
+    if s.ref_NT is not None:
+        out.beside.update(ref_NT=[])
     for n in range(len(s.size_N)):
         for segment in range(int(s.segment_NT[n].max(initial=-1)) + 1):
             at = np.nonzero(s.segment_NT[n] == segment)[0]
@@ -59,6 +61,8 @@ def sequences(batch: Batch) -> Sequences:
             out.turn.append(s.turn_NT[n, at])
             out.beside["old_NT"].append(s.logp_NT[n, at])
             out.beside["adv"].append(batch.adv[..., n, at])
+            if s.ref_NT is not None:
+                out.beside["ref_NT"].append(s.ref_NT[n, at])
             if batch.target_NT is not None and s.value_NT is not None:
                 out.beside["target_NT"].append(batch.target_NT[n, at])
                 out.beside["old_value_NT"].append(s.value_NT[n, at])
@@ -92,7 +96,7 @@ def _loss(
     ids_NT = _tensor([seqs.ids[i] for i in rows], -1, policy.device)
     turn_NT = _tensor([seqs.turn[i] for i in rows], -1, policy.device)
     named = dict(policy.logps(ids_NT, turn_NT, temperature=heat))
-    if reference:
+    if reference and "ref_NT" not in seqs.beside:
         named["ref_NT"] = policy.reference_logps(ids_NT, turn_NT, temperature=heat)
     for name, parts in seqs.beside.items():
         named[name] = _tensor([parts[i] for i in rows], 0.0, policy.device)

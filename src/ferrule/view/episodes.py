@@ -12,9 +12,6 @@ from ferrule.view.load import number
 
 __all__ = ["Line", "Sample", "Text", "choose", "sample", "text", "visible"]
 
-LONG_CHARACTERS, LONG_LINES = 700, 12
-SHOWN_CHARACTERS, SHOWN_LINES = 320, 5
-
 
 @dataclass(frozen=True)
 class Text:
@@ -69,13 +66,13 @@ def visible(raw: Any) -> str:
     return "".join(out)
 
 
-def text(raw: Any) -> Text:
-    """Prepare a text for showing; long ones get an opening of a few lines."""
+def text(raw: Any, *, long: int = 700, lines: int = 12) -> Text:
+    """Prepare a text for showing; above ``long`` characters or ``lines`` lines it gets an opening of two fifths."""
     whole = visible(raw)
-    lines = whole.split("\n")
-    if len(whole) <= LONG_CHARACTERS and len(lines) <= LONG_LINES:
+    listed = whole.split("\n")
+    if len(whole) <= long and len(listed) <= lines:
         return Text(whole)
-    return Text(whole, "\n".join(lines[:SHOWN_LINES])[:SHOWN_CHARACTERS])
+    return Text(whole, "\n".join(listed[: max(1, lines * 2 // 5)])[: long * 2 // 5].rstrip() + " …")
 
 
 def _get(data: Any, key: str, default: Any) -> Any:
@@ -117,7 +114,8 @@ def _turn(turn: Any, index: int, answered: bool) -> tuple[Line, ...]:
         if role == "tool" and answered:
             continue
         if role != "assistant" or index == 0:
-            lines.append(Line(role, role, text(_content(message))))
+            short = {"long": 240, "lines": 4} if role == "system" else {}
+            lines.append(Line(role, role, text(_content(message), **short)))
     reply = _get(turn, "reply", {})
     calls, observations = _get(reply, "calls", []), _get(turn, "observations", [])
     said = _content(reply)
@@ -137,7 +135,8 @@ def _turn(turn: Any, index: int, answered: bool) -> tuple[Line, ...]:
 
 def _score(row: Mapping[str, Any]) -> tuple[float | None, dict[str, float]]:
     """Return the reward of a recorded trajectory and its named parts."""
-    score = row.get("score", row.get("reward"))
+    listed = _get(row, "scores", [])
+    score = listed[0] if listed else row.get("score", row.get("reward"))
     if not isinstance(score, Mapping):
         return number(score), {}
     parts = {str(key): part for key, value in _get(score, "parts", {}).items() if (part := number(value)) is not None}
@@ -159,8 +158,8 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 def sample(row: Mapping[str, Any]) -> Sample:
     """Read one recorded episode (a line of ``episodes.jsonl``); entries that are missing stay empty.
 
-    What the recorder's caller adds is read from ``phase`` (before, after), ``arm``, ``step``, ``success`` (true or
-    false) and ``score`` (a number, or a mapping with ``value`` and ``parts``).
+    What the recorder's caller adds is read from ``phase`` (``"before, with tools"``: a phase and, after a comma, an
+    arm), ``step``, ``success`` (true or false) and ``scores`` (one mapping with ``value`` and ``parts`` per path).
     """
     row = _plain(row)
     task = _get(row, "task", {})
@@ -175,15 +174,17 @@ def sample(row: Mapping[str, Any]) -> Sample:
         turns.append(_turn(turn, index, answered))
         answered = bool(_get(turn, "observations", []))
     meta = _get(task, "meta", {})
-    facts = [visible(f"{key} {meta[key]}") for key in ("level", "world") if isinstance(meta.get(key), (int, str))]
-    facts += [visible(f"{key} {row[key]}") for key in ("arm", "step") if isinstance(row.get(key), (int, str))]
+    phase, _, arm = _get(row, "phase", "").partition(", ")
+    facts = [f"level {meta['level']}"] if isinstance(meta.get("level"), (int, str)) else []
+    facts += [f"step {row['step']}"] if isinstance(row.get("step"), int) else []
+    facts += [arm] if arm else []
     world = _get(task, "world", "")
     expected = task.get("answer") if isinstance(task, Mapping) else None
     given = row.get("answer")
     return Sample(
         task=visible(_get(task, "id", "unnamed task")),
         prompt=visible(_get(task, "prompt", "")),
-        phase=visible(_get(row, "phase", "")),
+        phase=visible(phase),
         solved=solved,
         reward=reward,
         parts=parts,
@@ -192,8 +193,8 @@ def sample(row: Mapping[str, Any]) -> Sample:
         finish=visible(_get(row, "finish", "")),
         problem=visible(_get(row, "problem", "")),
         turns=tuple(turns),
-        facts=tuple([visible(f"world {world}")] * bool(world) + facts),
-        arm=visible(_get(row, "arm", "")),
+        facts=tuple(visible(fact) for fact in ([f"world {world}"] if world else []) + facts),
+        arm=visible(arm),
         calls=sum(line.kind == "call" for turn in turns for line in turn),
     )
 

@@ -49,9 +49,11 @@ KNOWN: dict[str, tuple[str, bool]] = {
     "kl": ("Divergence from the start (nats per token)", False),
     "grad_norm": ("Gradient norm", False),
     "tokens": ("Tokens per step", False),
-    "seconds": ("Seconds per step", False),
+    "seconds/sample": ("Sampling (s per step)", False),
+    "seconds/update": ("Learning (s per step)", False),
 }
-_NOT_CURVES = {"step", "phase", "time", "seed", "epoch"}
+# Clocks and counters that only grow tell nothing as a curve.
+_NOT_CURVES = {"step", "phase", "time", "seconds", "seed", "epoch"}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ Row = dict[str, Any]
 class Run:
     """What a run folder holds, as plain JSON data.
 
-    ``settings`` and ``versions`` are nested dicts, ``metrics``, ``episodes`` and ``warnings`` one dict per line of
-    their files, ``evaluations`` maps ``before`` and ``after`` to measurements. A file that is not there is empty
-    data; ``troubles`` names every file or line that could not be read.
+    ``settings`` and ``versions`` are nested dicts, ``metrics`` and ``warnings`` one dict per line of their files,
+    ``evaluations`` maps ``before`` and ``after`` to measurements. ``episodes`` are those of the evaluations, or where
+    there are none the first and last of training; ``recorded`` counts all lines of that file. A file that is not
+    there is empty data; ``troubles`` names every file or line that could not be read.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class Run:
     episodes: tuple[Row, ...]
     warnings: tuple[Row, ...]
     troubles: tuple[str, ...] = ()
+    recorded: int = 0
 
     @property
     def name(self) -> str:
@@ -72,25 +75,34 @@ def _object(path: Path, troubles: list[str]) -> Row:
     return data
 
 
-def _lines(path: Path, troubles: list[str]) -> tuple[Row, ...]:
-    """Return the JSON objects of a file with one per line; a line cut off by a killed run is left out and named."""
+def _rows(path: Path, troubles: list[str]) -> Iterator[Row]:
+    """Yield the JSON objects of a file with one per line; a line cut off by a killed run is left out and named."""
     if not path.exists():
-        return ()
-    rows: list[Row] = []
-    # Only line feeds end a line: text of models may hold every other separator that splitlines knows.
-    for count, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            troubles.append(f"{path.name}, line {count}: not JSON, left out")
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            troubles.append(f"{path.name}, line {count}: not an object, left out")
-    return tuple(rows)
+        return
+    with path.open("rb") as file:  # only line feeds end a line: a model's text may hold every other separator
+        for count, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8", "replace"))
+            except (ValueError, RecursionError):
+                troubles.append(f"{path.name}, line {count}: not JSON, left out")
+                continue
+            if isinstance(row, dict):
+                yield row
+            else:
+                troubles.append(f"{path.name}, line {count}: not an object, left out")
+
+
+def _ends(path: Path, troubles: list[str], keep: int) -> tuple[tuple[Row, ...], int]:
+    """Return the first and the last ``keep`` rows of a file of any length, and how many it has."""
+    first: list[Row] = []
+    last: deque[Row] = deque(maxlen=keep)
+    count = 0
+    for row in _rows(path, troubles):
+        count += 1
+        (first if len(first) < keep else last).append(row)
+    return (*first, *last), count
 
 
 def read_run(folder: str | Path) -> Run:
@@ -99,13 +111,18 @@ def read_run(folder: str | Path) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"no run folder at {path}; runs lie in runs/NAME")
     troubles: list[str] = []
+    played = path / "evaluation.jsonl"
+    episodes, recorded = _ends(played, troubles, 5000)
+    if not recorded:
+        episodes, recorded = _ends(path / "episodes.jsonl", troubles, 200)
     return Run(
         folder=path,
         settings=_object(path / "settings.json", troubles),
         versions=_object(path / "versions.json", troubles),
-        metrics=_lines(path / "metrics.jsonl", troubles),
+        metrics=tuple(_rows(path / "metrics.jsonl", troubles)),
         evaluations=_object(path / "evaluations.json", troubles),
-        episodes=_lines(path / "episodes.jsonl", troubles),
-        warnings=_lines(path / "warnings.jsonl", troubles),
+        episodes=episodes,
+        warnings=tuple(_rows(path / "warnings.jsonl", troubles)),
         troubles=tuple(troubles),
+        recorded=recorded,
     )

@@ -92,12 +92,15 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     """Return the few facts that stand under the title, each only where it was recorded."""
     settings, versions = flatten(run.settings), flatten(run.versions)
     steps = [step for row in run.metrics if (step := number(row.get("step"))) is not None]
-    seconds = sum(number(row.get("seconds")) or 0.0 for row in run.metrics if row.get("phase", "train") == "train")
+    clock = [number(row.get("seconds")) or 0.0 for row in run.metrics if row.get("phase", "train") == "train"]
+    # The clock starts anew when a run is resumed, so every fall closes one stretch.
+    seconds = sum(now for now, then in zip(clock, [*clock[1:], 0.0], strict=True) if then < now)
     facts = [(name, settings.get(key)) for name, key in (("model", "model"), ("world", "world"), ("seed", "seed"))]
     facts.append(("steps", f"{max(steps):,.0f}" if steps else None))
     if seconds:
         facts.append(("training time", f"{int(seconds // 60)} min {int(seconds % 60)} s"))
     facts.append(("device", versions.get("device")))
+    facts.append(("cores", versions.get("cores")))
     shown = [
         (name, value if isinstance(value, str) else json.dumps(value)) for name, value in facts if value is not None
     ]
@@ -119,9 +122,10 @@ def _tasks(run: Run) -> list[dict[str, Any]]:
 def write_report(run_dir: str | Path) -> Path:
     """Write ``report.html`` and ``figures/*.png`` from the files of a run folder and return the page's path.
 
-    Reads ``settings.json``, ``versions.json``, ``metrics.jsonl``, ``evaluations.json``, ``episodes.jsonl`` and
-    ``warnings.jsonl``; whatever is missing or damaged is named on the page. Raises ``FileNotFoundError`` when there is
-    no such folder and ``ImportError`` when the ``view`` extra is not installed.
+    Reads ``settings.json``, ``versions.json``, ``metrics.jsonl``, ``evaluations.json``, ``warnings.jsonl`` and the
+    episodes of ``evaluation.jsonl`` (``episodes.jsonl`` where nothing was evaluated); whatever is missing or damaged is
+    named on the page. Raises ``FileNotFoundError`` when there is no such folder and ``ImportError`` when the ``view``
+    extra is not installed.
     """
     environment = _environment()
     run = read_run(run_dir)
@@ -133,7 +137,7 @@ def write_report(run_dir: str | Path) -> Path:
         blocks=found,
         curves=list(_curves(run)),
         tasks=_tasks(run),
-        recorded=len(run.episodes),
+        recorded=run.recorded,
         settings=_table(run.settings),
         versions=_table(run.versions),
         warnings=_warnings(run),
