@@ -1,6 +1,6 @@
 """Write the tested set of versions: every dependency of the package, with its own, as installed here.
 
-``python scripts/pin.py`` writes ``requirements/base.txt`` and ``requirements/tested.txt`` from the environment that runs it.
+``python scripts/pin.py`` writes ``requirements/base.txt`` and ``requirements/tested.txt``.
 """
 
 from __future__ import annotations

@@ -33,17 +33,21 @@ PIECES = [
     "<search>", "</search>", "<python>", "</python>", "<a>", "</a>", "{}", "[", "]", "{", "}", '"', "'", "NaN", " ",
     "\\", "<think>", "</think>", "<answer>", "</answer>", "\ud800", "\\ud800", "é", ":", ",", "1e999", "9" * 5000, "\r",
 ]  # fmt: skip
+SOUND = [piece for piece in PIECES if piece not in ("\ud800", "9" * 5000)]
 soup = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=16).map("".join)
-json_values = st.recursive(
+clean = st.lists(st.sampled_from(SOUND) | st.text(max_size=4), max_size=8).map("".join)
+scalars = (
     st.none()
     | st.booleans()
     | st.integers(-(10**15), 10**15)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | soup,
+    | clean
+)
+json_values = st.recursive(
+    scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
-).filter(lambda value: "\ud800" not in json.dumps(value, ensure_ascii=False))
-clean = soup.filter(lambda text: "\ud800" not in text)
+)
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda n: n not in ("think", "result", "answer"))
 calls = st.one_of(
     st.builds(lambda text: Call("search", {"query": text}), clean),
@@ -154,7 +158,7 @@ def test_pieces_join_to_the_whole_prompt(c: Codec, contents: list[str], drawn: l
 
 
 @every
-def test_half_a_megabyte_is_read_in_linear_time(c: Codec) -> None:
+def test_long_text_is_read_in_linear_time(c: Codec) -> None:
     """Ten times the text takes about ten times as long, not a hundred times; measured in processor time."""
 
     def seconds(text: str) -> float:
@@ -166,7 +170,7 @@ def test_half_a_megabyte_is_read_in_linear_time(c: Codec) -> None:
     for piece in PIECES:
         if "\ud800" in piece:
             continue
-        small, large = (max(seconds(piece * (size // len(piece))), 0.02) for size in (50_000, 500_000))
+        small, large = (max(seconds(piece * (size // len(piece))), 0.02) for size in (20_000, 200_000))
         assert large / small < 50, piece
 
 

@@ -18,6 +18,7 @@ from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.records import Ask, Finish, Reply, Span
 from ferrule.policies.decode import Row, Stops, decode
+from ferrule.tools.text import clean
 
 __all__ = ["Local", "fast_dtype", "load"]
 
@@ -44,7 +45,7 @@ class Local:
     ) -> None:
         self.model, self.tokenizer, self.renderer, self.name = model, tokenizer, renderer, name
         self.autocast, self.temperature, self.max_tokens, self.rows = autocast, temperature, max_tokens, rows
-        ends = {tokenizer.eos_token_id, *self.encode(renderer.end)[-1:]}
+        ends = {tokenizer.eos_token_id, *_one_token(renderer.end, self.encode(renderer.end))}
         self.stops = Stops(tokenizer, frozenset(i for i in ends if i is not None))
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
         self.value_head: torch.nn.Linear | None = None
@@ -52,7 +53,7 @@ class Local:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; special tokens are recognised, none are added."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(clean(text), add_special_tokens=False)["input_ids"])
 
     def prompt_ids(self, ask: Ask) -> tuple[int, ...]:
         """Return the ids the model is fed for an ask: its context as it is, then the new text encoded alone."""
@@ -78,17 +79,23 @@ class Local:
         return cast(torch.device, next(self.model.parameters()).device)
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
-        """Answer all asks; the ``n`` samples of an ask, and equal prompts, share one prefill."""
+        """Answer all asks; the ``n`` samples of an ask, and equal prompts, share one prefill.
+
+        A reply ends with ``length`` at the model's last position; a prompt that leaves none gets an empty reply.
+        """
         rows: list[Row] = []
+        room = getattr(self.model.config, "max_position_embeddings", None) or 10**9
         for ask in asks:
             given = self.prompt_ids(ask)
             heat = self.temperature if ask.temperature is None else ask.temperature
-            stop = tuple(dict.fromkeys((*self.renderer.codec.stop, *ask.stop)))
+            stop = tuple(dict.fromkeys(text for text in (*self.renderer.codec.stop, *ask.stop) if text))
+            most = min(ask.max_tokens or self.max_tokens, room - len(given))
+            finish = "length" if most < 1 else ""
             rows += [
-                Row(given, ask.max_tokens or self.max_tokens, heat, (ask.seed << 8) + sample, stop)
-                for sample in range(ask.n)
+                Row(given, most, heat, (ask.seed << 8) + sample, stop, finish=finish) for sample in range(ask.n)
             ]
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].given), rows[i].given))
+        fitting = (i for i, row in enumerate(rows) if not row.finish)
+        order = sorted(fitting, key=lambda i: (len(rows[i].given), rows[i].given))
         with self._mode(False):
             for start in range(0, len(order), self.rows):
                 decode(self.model, [rows[i] for i in order[start : start + self.rows]], self.stops, self.pad)
@@ -102,7 +109,7 @@ class Local:
         if ends:
             text = text[: min(ends)]
         labelled = [] if ask.prefill else self.renderer.codec.spans(text)
-        pieces = [self.stops.text([i]) for i in body] if labelled else []
+        pieces = _pieces(self.stops.text, body) if labelled else []
         return Reply(
             message=self.renderer.codec.read(ask.prefill + text),
             spans=_spans(text, pieces, labelled),
@@ -212,6 +219,27 @@ class Local:
             (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
 
 
+def _one_token(end: str, ids: Sequence[int]) -> Sequence[int]:
+    """Return the id of the end-of-turn text; a text of several tokens is refused, for its last one ends other texts too."""
+    if len(ids) != 1:
+        raise ValueError(f"the end-of-turn text {end!r} is {len(ids)} tokens of this tokenizer; it must be one")
+    return ids
+
+
+def _pieces(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
+    """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
+    pieces: list[str] = []
+    begin = 0
+    for i in range(len(ids)):
+        whole = text(ids[begin : i + 1])
+        if whole.endswith("\ufffd") and i + 1 - begin < 4:
+            pieces.append("")
+        else:
+            pieces.append(whole)
+            begin = i + 1
+    return pieces
+
+
 def _spans(text: str, pieces: Sequence[str], ranges: Sequence[tuple[str, int, int]]) -> tuple[Span, ...]:
     """Map labelled character ranges to token ranges by the lengths of the tokens' texts."""
     starts, at = [], 0
@@ -240,13 +268,16 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     """Measure a matrix product in bf16 and fp32 and return the faster type; bf16 wins with AMX and on GPUs."""
 
     def seconds(dtype: torch.dtype) -> float:
-        a = torch.randn(512, 512, device=device).to(dtype)
+        a = torch.randn(256, 256, device=device).to(dtype)
         a @ a
-        best = float("inf")
-        for _ in range(5):
+        start, best = time.perf_counter(), float("inf")
+        for _ in range(20):
             began = time.perf_counter()
             (a @ a).sum().item()
-            best = min(best, time.perf_counter() - began)
+            ended = time.perf_counter()
+            best = min(best, ended - began)
+            if ended - start > 0.2:  # a type that is emulated takes seconds
+                break
         return best
 
     return torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
@@ -267,7 +298,9 @@ def load(
     renderer; other models use their chat template, which is checked and refused when it cannot be extended safely.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # bars of a library would break the run's own live line
     if dtype not in ("float32", "bfloat16", "auto"):
         raise ValueError(f"dtype is {dtype!r}; valid: auto, bfloat16, float32")
     tokenizer = AutoTokenizer.from_pretrained(str(name))

@@ -75,5 +75,8 @@ class Display:
             spent = time.monotonic() - self._began
             left = spent / max(step - self._first, 1) * (self.total - step)
             self.console.print(
-                f"{self.title} {step}/{self.total}  {line}  left {left:.0f}s", markup=False, highlight=False
+                f"{self.title} {step}/{self.total}  {line}  left {left:.0f}s",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
             )

@@ -152,8 +152,9 @@ def train(
         start = _resume(folder, policy, optimiser, stream, monitor)
     logs = Logs(folder, {**vars(settings)}, settings.report_to) if main else None
     began, stopped = time.perf_counter(), "max_steps"
-    step = start
+    step, longest = start, 0.0
     while step < settings.max_steps:
+        step_began = time.perf_counter()
         batch, row = _step(recipe, stream, groups, world, policy, optimiser, settings, step, limits, pool)
         step += 1
         record: dict[str, Any] = {"step": step, "phase": "train", "seconds": time.perf_counter() - began, **row}
@@ -177,7 +178,13 @@ def train(
         if warned and monitor.health.stop:
             stopped = "health"
             break
-        if settings.max_minutes is not None and time.perf_counter() - began > settings.max_minutes * 60:
+        longest = max(longest, time.perf_counter() - step_began)
+        spent = time.perf_counter() - began
+        if (
+            settings.max_minutes is not None
+            and spent + longest > settings.max_minutes * 60
+            and step < settings.max_steps
+        ):
             stopped = "max_minutes"
             break
     if logs:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray, Signals, apply, pack
+from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, pack
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Policy, Score, Task, Trajectory, World
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 
-__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "stats"]
+__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "segments", "stats"]
 
 Draw = Callable[[int], Sequence[Task]]
 
@@ -94,7 +95,7 @@ def sample(
         made = groups_of(recipe, tasks, world, policy, seed=seed_of(seed, step, attempt), step=step, limits=limits)
         if pool is not None:
             made = _gathered(made)
-        good = [g for g in made if recipe.keep is None or recipe.keep(g.trajectories, g.scores)]
+        good = [g for g in made if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
         drifted += sum(episode.drifted for g in made for episode in g.episodes)
         dropped += len(made) - len(good)
         kept += good
@@ -115,15 +116,45 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 
     signals = pack([r[2] for r in rows], [r[3] for r in rows], [r[1] for r in rows], episodes=owners, step=step)
     target_NT = None
     if recipe.critic is not None and len(rows):
-        signals = replace(signals, value_NT=policy.values(signals.ids_NT, signals.turn_NT))
+        signals = replace(signals, value_NT=_by_segment(policy.values, signals))
         target_NT = apply(recipe.critic, signals)
     if recipe.reference and len(rows):
-        ref_NT = policy.references(signals.ids_NT, signals.turn_NT, temperature=recipe.temperature)
-        signals = replace(signals, ref_NT=ref_NT)
+        score = partial(policy.references, temperature=recipe.temperature)
+        signals = replace(signals, ref_NT=_by_segment(score, signals))
     adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
     if adv.shape[-2:] != signals.turn_NT.shape:
         raise ValueError(f"credit returned shape {adv.shape}; expected (..., {signals.turn_NT.shape})")
     return Batch(signals, adv, tuple(groups), target_NT)
+
+
+def segments(signals: Signals) -> Iterator[tuple[int, IntArray]]:
+    """Yield (row, columns) of every context segment that holds model tokens, up to the last of them.
+
+    A segment is what the model saw at once: log-probs and values are computed for each on its own. Observations after
+    the last model token predict nothing and are left out.
+    """
+    for n in range(len(signals.size_N)):
+        for segment in range(int(signals.segment_NT[n].max(initial=-1)) + 1):
+            at = np.nonzero(signals.segment_NT[n] == segment)[0]
+            mine = np.nonzero(signals.turn_NT[n, at] >= 0)[0]
+            if len(mine):
+                yield n, at[: mine[-1] + 1]
+
+
+def _by_segment(score: Callable[[IntArray, IntArray], FloatArray], signals: Signals) -> FloatArray:
+    """Score every segment on its own and lay the results out like ``turn_NT``, 0 elsewhere."""
+    out = np.zeros(signals.turn_NT.shape, dtype=np.float64)
+    places = list(segments(signals))
+    if not places:
+        return out
+    shape = (len(places), max(len(at) for _, at in places))
+    ids_NT, turn_NT = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
+    for i, (n, at) in enumerate(places):
+        ids_NT[i, : len(at)], turn_NT[i, : len(at)] = signals.ids_NT[n, at], signals.turn_NT[n, at]
+    found_NT = score(ids_NT, turn_NT)
+    for i, (n, at) in enumerate(places):
+        out[n, at] = found_NT[i, : len(at)]
+    return out
 
 
 def stats(batch: Batch) -> dict[str, float]:

@@ -18,7 +18,7 @@ class Settings:
 
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
     recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off.
-    ``max_minutes`` ends the run early (None: never). ``levels`` are the task levels to train on.
+    ``max_minutes`` ends the run before the step that would pass it (None: never). ``levels`` are those to train on.
     """
 
     max_steps: int = 100

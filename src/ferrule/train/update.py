@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ferrule.core.arrays import by_name
 from ferrule.objectives.reduce import Totals
-from ferrule.train.sample import Batch
+from ferrule.train.sample import Batch, segments
 
 __all__ = ["Sequences", "clip_and_step", "sequences", "update"]
 
@@ -52,20 +52,16 @@ def sequences(batch: Batch) -> Sequences:
         out.beside.update(target_NT=[], old_value_NT=[])
     if s.ref_NT is not None:
         out.beside.update(ref_NT=[])
-    for n in range(len(s.size_N)):
-        for segment in range(int(s.segment_NT[n].max(initial=-1)) + 1):
-            at = np.nonzero(s.segment_NT[n] == segment)[0]
-            if not (s.turn_NT[n, at] >= 0).any():
-                continue
-            out.ids.append(s.ids_NT[n, at])
-            out.turn.append(s.turn_NT[n, at])
-            out.beside["old_NT"].append(s.logp_NT[n, at])
-            out.beside["adv"].append(batch.adv[..., n, at])
-            if s.ref_NT is not None:
-                out.beside["ref_NT"].append(s.ref_NT[n, at])
-            if batch.target_NT is not None and s.value_NT is not None:
-                out.beside["target_NT"].append(batch.target_NT[n, at])
-                out.beside["old_value_NT"].append(s.value_NT[n, at])
+    for n, at in segments(s):
+        out.ids.append(s.ids_NT[n, at])
+        out.turn.append(s.turn_NT[n, at])
+        out.beside["old_NT"].append(s.logp_NT[n, at])
+        out.beside["adv"].append(batch.adv[..., n, at])
+        if s.ref_NT is not None:
+            out.beside["ref_NT"].append(s.ref_NT[n, at])
+        if batch.target_NT is not None and s.value_NT is not None:
+            out.beside["target_NT"].append(batch.target_NT[n, at])
+            out.beside["old_value_NT"].append(s.value_NT[n, at])
     return out
 
 

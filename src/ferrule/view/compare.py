@@ -8,9 +8,20 @@ from typing import Any
 
 from ferrule.view.load import number
 
-__all__ = ["Block", "Measure", "Row", "blocks", "measure", "verdict"]
+__all__ = ["Block", "Measure", "Other", "Row", "blocks", "measure", "verdict"]
 
-_BESIDE = ("interval", "count", "by_level", "levels", "by_world", "worlds", "arms")
+_BESIDE = ("interval", "count", "samples", "by_level", "levels", "by_world", "worlds", "arms")
+# What an evaluation measures beside success: label, and whether it is a share of one.
+_OTHERS = {
+    "calls": ("tool calls per episode", False),
+    "malformed": ("calls that cannot be read", True),
+    "failed": ("calls that did not end in ok", True),
+    "productivity": ("right answers per call", False),
+    "turns": ("turns per episode", False),
+    "tokens": ("tokens per episode", False),
+    "answered": ("episodes with an answer", True),
+    "problems": ("episodes that broke", False),
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Any other number that was measured before and after; ``share`` says that it is a share of one."""
+
+    label: str
+    share: bool
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
 class Block:
-    """The rows of one arm or world, and its other numbers as (name, before, after)."""
+    """The rows of one arm or world, and its other numbers."""
 
     title: str
     rows: tuple[Row, ...]
-    others: tuple[tuple[str, float | None, float | None], ...]
+    others: tuple[Other, ...]
 
 
 def measure(data: Any) -> Measure:
@@ -97,7 +118,8 @@ def _block(title: str, before: Any, after: Any, *, worlds: bool = True) -> Block
     right = after if isinstance(after, Mapping) else {}
     for key, old, new in _both(left, right):
         if key != "success" and key not in _BESIDE and (number(old), number(new)) != (None, None):
-            others.append((key, number(old), number(new)))
+            label, share = _OTHERS.get(key, (key, False))
+            others.append(Other(label, share, number(old), number(new)))
     return Block(title, tuple(rows), tuple(others))
 
 

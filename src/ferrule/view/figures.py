@@ -40,14 +40,19 @@ _SERIES = ("first", "second", "third", "muted")
 KNOWN: dict[str, tuple[str, bool]] = {
     "success": ("Success", True),
     "reward/mean": ("Reward, mean", False),
+    "reward/std": ("Reward, spread", False),
     "calls/mean": ("Tool calls per task", False),
     "malformed/share": ("Malformed calls", True),
+    "unknown_tool/share": ("Calls of unknown tools", True),
     "groups/zero_spread": ("Groups without spread", True),
+    "turns/mean": ("Turns per task", False),
     "length/mean": ("Tokens written per task", False),
+    "cut_off/share": ("Cut off at the token limit", True),
     "loss": ("Loss", False),
     "entropy": ("Entropy (nats per token)", False),
-    "kl": ("Divergence from the start (nats per token)", False),
+    "kl": ("Divergence (nats per token)", False),
     "grad_norm": ("Gradient norm", False),
+    "learning_rate": ("Learning rate", False),
     "tokens": ("Tokens per step", False),
     "seconds/sample": ("Sampling (s per step)", False),
     "seconds/update": ("Learning (s per step)", False),
@@ -64,6 +69,12 @@ class Curve:
     title: str
     share: bool
     series: Mapping[str, tuple[tuple[float, float], ...]]
+
+    @property
+    def constant(self) -> bool:
+        """True when several values were recorded and all are the same."""
+        values = [value for pairs in self.series.values() for _, value in pairs]
+        return len(values) > 1 and min(values) == max(values)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -305,29 +316,44 @@ def learning_curve(
     return write_png(figure, path, dpi=150)
 
 
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of at least ``count`` panels, four in a row."""
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = _figure(2.9 * columns, 3.2 * rows)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def _effect(axes: Axes, claim: Mapping[str, Any]) -> None:
+    """Draw the effect with its interval, and the threshold as a dashed line."""
+    low, high = (number(end) for end in claim["interval"])
+    effect = number(claim["effect"])
+    if low is not None and high is not None:
+        axes.vlines(0, low, high, color=COLOURS["ink"], linewidth=2.5)
+    if effect is not None:
+        axes.plot([0], [effect], "o", color=COLOURS["ink"], markersize=8)
+    axes.axhline(float(claim["threshold"]), color=COLOURS["second"], linewidth=1.5, linestyle="--")
+    axes.set_title(f"effect: {claim['verdict']}")
+    axes.set_xticks([0], ["95% interval,\nthreshold dashed"])
+    axes.set_xlim(-1, 1)
+
+
 def claim_figure(claim: Mapping[str, Any], path: str | Path) -> Path:
     """Draw a stored claim: every arm's measurements per seed, then the effect with its interval and threshold."""
     arms: Mapping[str, Mapping[str, Sequence[float]]] = claim["arms"]
     quantities = list(dict.fromkeys(name for arm in arms.values() for name in arm))
     with _style():
-        figure = _figure(2.6 * (len(quantities) + 1), 3.2)
-        for column, quantity in enumerate(quantities):
-            axes = figure.add_subplot(1, len(quantities) + 1, column + 1)
+        figure, panels = _panels(len(quantities) + 1)
+        for axes, quantity in zip(panels, quantities, strict=False):
             for place, measured in enumerate(arms.values()):
-                colour = COLOURS[_SERIES[min(place, len(_SERIES) - 1)]]
+                colour = COLOURS[_SERIES[place % len(_SERIES)]]
                 values = [v for v in map(number, measured.get(quantity, ())) if v is not None]
                 axes.plot([place] * len(values), values, "o", color=colour, alpha=0.55, markersize=6)
                 if values:
                     axes.hlines(float(np.mean(values)), place - 0.25, place + 0.25, color=colour, linewidth=2.5)
-            axes.set_title(quantity)
-            axes.set_xticks(range(len(arms)), list(arms), rotation=20 if len(arms) > 2 else 0)
+            axes.set_title(quantity.replace("_", " "), fontsize=10)
+            turned = 60 if len(arms) > 3 else 0
+            axes.set_xticks(range(len(arms)), list(arms), rotation=turned, ha="right" if turned else "center")
             axes.set_xlim(-0.6, len(arms) - 0.4)
-        axes = figure.add_subplot(1, len(quantities) + 1, len(quantities) + 1)
-        low, high = claim["interval"]
-        axes.vlines(0, low, high, color=COLOURS["ink"], linewidth=2.5)
-        axes.plot([0], [claim["effect"]], "o", color=COLOURS["ink"], markersize=8)
-        axes.axhline(float(claim["threshold"]), color=COLOURS["second"], linewidth=1.5, linestyle="--")
-        axes.set_title(f"effect: {claim['verdict']}")
-        axes.set_xticks([0], ["95 % interval, threshold dashed"])
-        axes.set_xlim(-1, 1)
-    return write_png(figure, path, dpi=150)
+        _effect(panels[-1], claim)
+    return write_png(figure, path, dpi=120)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +40,12 @@ def _slug(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-") or "metric"
 
 
-def _curves(run: Run) -> Iterator[dict[str, Any]]:
+def _curves(run: Run, found: Iterable[figures.Curve]) -> Iterator[dict[str, Any]]:
     """Draw every metric, write its PNG, and yield what the page shows of it."""
     from markupsafe import Markup
 
     used: set[str] = set()
-    for curve in figures.curves(run.metrics):
+    for curve in found:
         slug = _slug(curve.key)
         while slug in used:
             slug += "-2"
@@ -130,12 +130,15 @@ def write_report(run_dir: str | Path) -> Path:
     environment = _environment()
     run = read_run(run_dir)
     found = compare.blocks(run.evaluations)
+    curves = figures.curves(run.metrics)
+    steady = [(episodes.visible(c.title), c.say(c.ends[0])) for c in curves if c.constant]
     page = environment.get_template("report.html.j2").render(
         name=episodes.visible(run.name),
         verdict=episodes.visible(compare.verdict(found)),
         facts=_facts(run),
         blocks=found,
-        curves=list(_curves(run)),
+        curves=list(_curves(run, [curve for curve in curves if not curve.constant])),
+        steady=steady,
         tasks=_tasks(run),
         recorded=run.recorded,
         settings=_table(run.settings),

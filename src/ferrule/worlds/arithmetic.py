@@ -10,7 +10,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call, Session, Task, Tool
@@ -78,12 +78,16 @@ class Arithmetic:
     name: str = "arithmetic"
 
     def __post_init__(self) -> None:
-        """Refuse unknown forms and tools."""
+        """Refuse unknown forms, tools and isolation, and isolation where no code is run."""
         if self.form not in ("expression", "words", "mixed"):
             raise ValueError(f"Arithmetic.form: {nearest(self.form, ['expression', 'words', 'mixed'])}")
         for tool in self.tools:
             if tool not in ("calculator", "python"):
                 raise ValueError(f"Arithmetic.tools: {nearest(tool, ['calculator', 'python'])}")
+        if self.isolation not in get_args(Isolation):
+            raise ValueError(f"Arithmetic.isolation: {nearest(str(self.isolation), get_args(Isolation))}")
+        if self.isolation != "auto" and "python" not in self.tools:
+            raise ValueError("Arithmetic.isolation would do nothing without the python tool")
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return ``count`` tasks whose levels take turns; the answer is an integer, compared as a number."""

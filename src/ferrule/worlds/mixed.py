@@ -17,6 +17,15 @@ class Mixed:
 
     worlds: tuple[World, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse no worlds at all, and two of one name: a task says by name where it belongs."""
+        names = [world.name for world in self.worlds]
+        if not names:
+            raise ValueError("Mixed needs at least one world")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"Mixed holds two worlds named {name!r}; give one of them another name")
+
     @property
     def name(self) -> str:
         """Names of the parts, joined by a plus sign."""
@@ -25,10 +34,12 @@ class Mixed:
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return ``count`` tasks, one world after another."""
         parts = len(self.worlds)
-        columns = [
-            world.tasks(split, -(-(count - i) // parts), seed=seed, levels=levels) if count > i else []
-            for i, world in enumerate(self.worlds)
-        ]
+        columns = []
+        for i, world in enumerate(self.worlds):
+            share = -(-(count - i) // parts) if count > i else 0
+            columns.append(world.tasks(split, share, seed=seed, levels=levels) if share else [])
+            if len(columns[i]) < share:
+                raise ValueError(f"world {world.name!r} has no {split} tasks to give: {len(columns[i])} of {share}")
         return [columns[i % parts][i // parts] for i in range(count)]
 
     def start(self, task: Task, seed: int = 0) -> Session:

@@ -1,0 +1,130 @@
+"""Write ``docs/papers.md`` and one page per measured claim from the paper modules and their stored results.
+
+``python scripts/papers_table.py`` writes them, ``--check`` only tells whether they are up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ferrule.cli.papers_command import stored
+from ferrule.core.paper import Paper, discover
+
+__all__ = ["main", "pages"]
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- Written by scripts/papers_table.py. Do not edit. -->\n\n"
+INTRO = """\
+# Papers
+
+Each row is one module of `ferrule.papers`. Its claim is a real experiment on the embedded models and worlds. The result
+follows from the data alone: *held* when the 95% interval of the effect lies on the paper's side of the threshold, *not
+held* when it lies on the other side, *undecided* else. "Not held" says that the effect was not seen at this small
+scale; it does not say that the paper is wrong.
+
+Measure one again with `ferrule papers claim SLUG`, read about one with `ferrule papers show SLUG`.
+
+| no. | paper | date | pieces | claim | effect [95% interval] |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+
+def _number(value: float) -> str:
+    """Return a number with four digits that count."""
+    return f"{value:.4g}" if math.isfinite(value) else str(value)
+
+
+def _cell(text: str) -> str:
+    """Return text that cannot break a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _row(paper: Paper, claim: Mapping[str, Any] | None) -> str:
+    """Return one row of the table."""
+    result, effect = "not measured", ""
+    if claim is not None:
+        result = f"[{claim['verdict']}](claims/{paper.slug}.md)"
+        low, high = claim["interval"]
+        effect = f"{_number(claim['effect'])} [{_number(low)}, {_number(high)}]"
+    pieces = ", ".join(f"`{name}`" for name in sorted(paper.pieces))
+    title = f"[{_cell(paper.title)}]({paper.url})"
+    return f"| {paper.number:02d} | {title} (`{paper.slug}`) | {paper.date} | {pieces} | {result} | {effect} |\n"
+
+
+def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
+    """Return the page of one measured claim."""
+    low, high = claim["interval"]
+    lines = [
+        f"# {paper.title}: {claim['verdict']}\n\n",
+        f"Paper {paper.number:02d}, {paper.date}, [{paper.url}]({paper.url}). {paper.summary}\n\n",
+        f"**Claim.** {claim['statement']}\n\n",
+        f"**Measured.** {claim['measured']}: {_number(claim['effect'])}, 95% interval "
+        f"[{_number(low)}, {_number(high)}]; the threshold is {_number(claim['threshold'])}.\n\n",
+        f"**What would refute it.** {claim['falsifier']}\n\n",
+    ]
+    if figure:
+        lines.append(f"![Measurements by arm, and the effect with its interval]({paper.slug}.png)\n\n")
+    quantities = list(dict.fromkeys(name for arm in claim["arms"].values() for name in arm))
+    lines.append(f"Mean over the seeds {', '.join(map(str, claim['seeds']))}, and the value of each seed:\n\n")
+    lines.append("| arm | " + " | ".join(map(_cell, quantities)) + " |\n")
+    lines.append("| --- |" + " --- |" * len(quantities) + "\n")
+    for arm, measured in claim["arms"].items():
+        cells = []
+        for name in quantities:
+            values = [value for value in measured.get(name, ()) if value is not None]
+            mean = _number(sum(values) / len(values)) if values else "–"
+            cells.append(f"{mean} ({', '.join(map(_number, values))})" if values else mean)
+        lines.append(f"| {_cell(arm)} | " + " | ".join(cells) + " |\n")
+    lines.append("\n")
+    if claim["notes"]:
+        lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]
+    lines.append(f"Measure it again: `ferrule papers claim {paper.slug} --scale {claim['scale']}`.\n")
+    return "".join(lines)
+
+
+def pages(root: Path = ROOT) -> dict[Path, bytes]:
+    """Return the content of every generated file by its path below ``root``."""
+    found: dict[Path, bytes] = {}
+    rows = []
+    for paper in discover():
+        claim = stored(paper.slug, root / "claims")
+        rows.append(_row(paper, claim))
+        if claim is None:
+            continue
+        picture = root / "claims" / f"{paper.slug}.png"
+        if picture.is_file():
+            found[Path("docs/claims") / picture.name] = picture.read_bytes()
+        page = NOTE + _page(paper, claim, picture.is_file())
+        found[Path("docs/claims") / f"{paper.slug}.md"] = page.encode()
+    found[Path("docs/papers.md")] = (NOTE + INTRO + "".join(rows)).encode()
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the pages; the exit status is 1 when a check finds one that is not up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when a page is not up to date")
+    options = parser.parse_args(arguments)
+    wanted = pages()
+    extra = [p.relative_to(ROOT) for p in (ROOT / "docs/claims").glob("*") if p.relative_to(ROOT) not in wanted]
+    stale = [p for p, data in wanted.items() if not (ROOT / p).is_file() or (ROOT / p).read_bytes() != data]
+    if options.check:
+        for path in [*stale, *extra]:
+            print(f"{path} is not up to date; run: python scripts/papers_table.py", file=sys.stderr)
+        return 1 if stale or extra else 0
+    for path in extra:
+        (ROOT / path).unlink()
+    for path in stale:
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_bytes(wanted[path])
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
