@@ -18,8 +18,9 @@ __all__ = ["command", "stored"]
 
 def stored(slug: str, folder: Path = Path("claims")) -> dict[str, Any] | None:
     """Return the stored claim of a paper: measured here (``claims/``), or the one shipped with the package."""
-    shipped = Path(__file__).parents[1] / "papers" / "claims" / f"{slug}.json"
-    for path in (folder / f"{slug}.json", shipped):
+    package = Path(__file__).parents[1]
+    shipped = (package / "papers" / "claims", package.parents[1] / "claims")  # in a wheel, in a checkout
+    for path in (place / f"{slug}.json" for place in (folder, *shipped)):
         if path.is_file():
             data = json.loads(path.read_text(encoding="utf-8"))
             return data if isinstance(data, dict) else None

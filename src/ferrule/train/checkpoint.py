@@ -16,8 +16,15 @@ __all__ = ["latest", "read", "restore_files", "write"]
 
 def latest(run: Path) -> Path | None:
     """Return the newest whole checkpoint of a run folder, or None."""
-    found = [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[1].isdigit()]
-    return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
+    return max(_all(run), key=_step, default=None)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.split("-")[1])
+
+
+def _all(run: Path) -> list[Path]:
+    return [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
 
 
 def _trained(policy: Any) -> dict[str, torch.Tensor]:
@@ -50,8 +57,7 @@ def write(
             os.fsync(file.fileno())
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
-    older = sorted((p for p in run.glob("checkpoint-*")), key=lambda p: int(p.name.split("-")[1]))
-    for old in older[:-keep]:
+    for old in sorted(_all(run), key=_step)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -64,8 +70,9 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     own = {n: p for n, p in policy.model.named_parameters() if p.requires_grad}
     if policy.value_head is not None:
         own |= {f"value_head.{n}": p for n, p in policy.value_head.named_parameters()}
-    if set(own) != set(saved):
-        odd = sorted(set(own) ^ set(saved))[:3]
+    ours, theirs = ({(n, tuple(p.shape)) for n, p in state.items()} for state in (own, saved))
+    if ours != theirs:
+        odd = sorted({name for name, _ in ours ^ theirs})[:3]
         raise ValueError(f"{folder} does not fit this model or these settings: weights differ, for example {odd}")
     with torch.no_grad():
         for name, parameter in own.items():

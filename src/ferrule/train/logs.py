@@ -41,15 +41,16 @@ class Logs:
     def __init__(self, folder: Path, settings: Mapping[str, Any], report_to: Sequence[str] = ()) -> None:
         from tensorboardX import SummaryWriter
 
+        self._trackers = [_tracker(name, folder, settings) for name in report_to]
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         self._board = SummaryWriter(str(folder / "tensorboard"))
-        self._trackers = [_tracker(name, folder, settings) for name in report_to]
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row; it must hold ``step`` and ``phase``, numbers are plotted as ``phase/name``."""
+        row = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+            file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
         numbers = {

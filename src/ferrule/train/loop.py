@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ferrule.core.arrays import Signals, nearest
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
 from ferrule.rollout.drive import Limits, seed_of
@@ -73,7 +76,38 @@ def _check(recipe: Recipe, settings: Settings, evaluate: Any, processes: int) ->
         )
     if settings.eval_steps and evaluate is None:
         raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
+    _check_pieces(recipe)
     return total // recipe.samples
+
+
+_SCORES = ("logp_NT", "entropy_NT", "old_NT", "adv_NT", "turn_NT")
+_OF_REFERENCE = ("ref_NT",)
+_OF_CRITIC = ("value_NT", "old_value_NT", "target_NT")
+
+
+def _check_pieces(recipe: Recipe) -> None:
+    """Refuse pieces that read what nobody provides, and a reference or critic that nobody reads."""
+    read: set[str] = set()
+    present = [f.name for f in fields(Signals) if f.name not in ("adv_NT", *_OF_REFERENCE, *_OF_CRITIC)]
+    for piece, known in (("objective", _SCORES), ("credit", (*present, "signals"))):
+        given = [*known, *(_OF_REFERENCE if recipe.reference else ()), *(_OF_CRITIC if recipe.critic else ())]
+        function = getattr(recipe, piece)
+        bound = set(function.keywords) if isinstance(function, partial) else set()
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
+                continue
+            read.add(parameter.name)
+            if parameter.default is parameter.empty and parameter.name not in given:
+                cure = "; set Recipe.reference" if parameter.name in _OF_REFERENCE else ""
+                cure = "; set Recipe.critic" if parameter.name in _OF_CRITIC else cure
+                raise ValueError(
+                    f"the {piece} reads {parameter.name!r}, which this recipe does not provide{cure}; "
+                    f"{nearest(parameter.name, given)}"
+                )
+    if recipe.reference and not read & {*_OF_REFERENCE, "signals"}:
+        raise ValueError("Recipe.reference would do nothing: neither objective nor credit reads ref_NT")
+    if recipe.critic is not None and "target_NT" not in read:
+        raise ValueError("Recipe.critic would do nothing: the objective reads no target_NT")
 
 
 def _step(recipe: Recipe, stream: Stream, groups: int, world: World, policy: Any, optimiser: Any, settings: Settings,
@@ -180,11 +214,8 @@ def train(
             break
         longest = max(longest, time.perf_counter() - step_began)
         spent = time.perf_counter() - began
-        if (
-            settings.max_minutes is not None
-            and spent + longest > settings.max_minutes * 60
-            and step < settings.max_steps
-        ):
+        limit = settings.max_minutes
+        if limit is not None and step < settings.max_steps and _agreed(spent + longest > limit * 60, pool):
             stopped = "max_minutes"
             break
     if logs:
@@ -193,6 +224,15 @@ def train(
     if main:
         write_json(folder / "summary.json", summary)
     return summary
+
+
+def _agreed(mine: bool, pool: Any) -> bool:
+    """Return what the first process says: clocks differ, and processes that part company wait for each other for ever."""
+    if pool is None:
+        return mine
+    from accelerate.utils import broadcast_object_list
+
+    return bool(broadcast_object_list([mine])[0])
 
 
 def _tell(logs: Logs | None, show: Callable[[Mapping[str, Any]], None] | None, row: Mapping[str, Any]) -> None:

@@ -42,11 +42,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field and what is valid."""
-        least = {"max_steps": 1, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        ones = ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit")
+        least = dict.fromkeys(ones, 1)
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and value < least.get(name, 0):
                 raise ValueError(f"{name} is {value}; the least is {least.get(name, 0)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; it must be a finite number")
+        for name in ("adam_beta1", "adam_beta2"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie below 1")
         if self.lr_scheduler_type not in SCHEDULES:
             raise ValueError(
                 f"lr_scheduler_type is {self.lr_scheduler_type!r}; {nearest(self.lr_scheduler_type, SCHEDULES)}"

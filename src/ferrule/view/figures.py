@@ -104,6 +104,7 @@ def _style() -> AbstractContextManager[None]:
         {
             "font.family": "sans-serif",
             "font.size": 10,
+            "text.parse_math": False,  # names of arms and metrics are text, whatever signs they hold
             "text.color": ink,
             "axes.labelcolor": muted,
             "axes.edgecolor": rule,
@@ -198,7 +199,8 @@ def curve_figure(curve: Curve) -> Figure:
     with _style():
         figure = _figure(4.9, 2.7)
         axes = figure.add_subplot()
-        for index, (phase, pairs) in enumerate(curve.series.items()):
+        for index, (name, pairs) in enumerate(curve.series.items()):
+            phase = name if len(name) <= 24 else name[:23] + "…"
             colour = COLOURS[_SERIES[min(index, len(_SERIES) - 1)]]
             steps, values = [p[0] for p in pairs], [p[1] for p in pairs]
             many = len(values) >= 20
@@ -206,7 +208,7 @@ def curve_figure(curve: Curve) -> Figure:
                 axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
                 axes.plot(steps, smooth(values, max(5, len(values) // 12)), color=colour, linewidth=2, label=phase)
             else:
-                marker = "o" if phase != "train" or len(values) < 3 else ""
+                marker = "o" if name != "train" or len(values) < 3 else ""
                 axes.plot(steps, values, color=colour, linewidth=2, marker=marker, markersize=5, label=phase)
         if len(curve.series) > 1:
             axes.legend(loc="best")
@@ -214,6 +216,9 @@ def curve_figure(curve: Curve) -> Figure:
             _percent(axes)
         _steps(axes)
         axes.margins(x=0.02)
+        # The layout is settled once, so that every picture made of this figure is the same.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     return figure
 
 
@@ -239,7 +244,9 @@ def inline_svg(figure: Figure, label: str, key: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r"font: ([\d.]*\s*)([\d.]+px) [^;\"]*", r"font: \1\2 var(--sans)", text)
+    # Releases of matplotlib name the font's family by itself or at the end of the shorthand.
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
+    text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", text)
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
     # Ids are local names of this drawing (figure_1, axes_1, clip paths); a page holds many drawings.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     steps = [step for row in run.metrics if (step := number(row.get("step"))) is not None]
     clock = [number(row.get("seconds")) or 0.0 for row in run.metrics if row.get("phase", "train") == "train"]
     # The clock starts anew when a run is resumed, so every fall closes one stretch.
-    seconds = sum(now for now, then in zip(clock, [*clock[1:], 0.0], strict=True) if then < now)
+    seconds = sum(now for now, then in pairwise([*clock, 0.0]) if then < now)
     facts = [(name, settings.get(key)) for name, key in (("model", "model"), ("world", "world"), ("seed", "seed"))]
     facts.append(("steps", f"{max(steps):,.0f}" if steps else None))
     if seconds:

@@ -1,0 +1,87 @@
+"""Invariant 9: unknown settings, and settings that would do nothing, are refused with the valid ones."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ferrule.chat.codec import codec
+from ferrule.cli import main
+from ferrule.cli.grpo import grpo
+from ferrule.core.recipe import vary
+from ferrule.rewards.verify import verify
+from ferrule.train.loop import train
+from ferrule.train.settings import Settings
+from ferrule.worlds.apis import Apis
+from ferrule.worlds.arithmetic import Arithmetic
+
+
+def refused(*arguments: str) -> str:
+    found = CliRunner().invoke(main, list(arguments))
+    assert found.exit_code == 2, found.output
+    return found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (("trian",), "'train'"),
+        (("train", "--max-stpes", "3"), "--max-steps"),
+        (("train", "--learning-rat", "3"), "--learning-rate"),
+        (("train", "--world", "arithmetc"), "'arithmetic'"),
+        (("train", "--recipe", "ferrule.papers.otc:recipee"), "'recipe'"),
+        (("train", "--loss-type", "dapoo"), "'dapo'"),
+        (("train", "--lr-scheduler-type", "cosin"), "'cosine'"),
+        (("train", "--model", "pockte"), "'pocket'"),
+        (("eval", "arithmetik"), "'arithmetic'"),
+        (("papers", "show", "otcc"), "'otc'"),
+        (("models", "get", "smollm2-135"), "'smollm2-135m'"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_name(arguments: tuple[str, ...], nearest: str) -> None:
+    assert nearest in refused(*arguments)
+
+
+def test_a_typo_in_a_settings_file_or_a_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps({"max_stepps": 3}))
+    assert "'max_steps'" in refused("train", "--settings", str(tmp_path / "settings.json"))
+    (tmp_path / "tasks.jsonl").write_text('{"promt": "2 + 2?", "answer": "4"}\n')
+    told = refused("train", "--tasks", str(tmp_path / "tasks.jsonl"))
+    assert "prompt" in told
+    assert "line 1" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("train", "--lora-r", "4"), "would do nothing"),
+        (("train", "--tools", "tools.py"), "--tasks"),
+        (("train", "--world", "apis", "--tasks", "x.jsonl"), "not both"),
+        (("eval", "arithmetic", "--tools", "tools.py"), "would do nothing"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(arguments: tuple[str, ...], why: str) -> None:
+    assert why in refused(*arguments)
+
+
+def test_refusals_of_the_pieces(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="would do nothing without"):
+        replace(grpo(), refill=2)
+    with pytest.raises(TypeError, match="'reward'"):
+        vary(grpo(), rewards=None)
+    with pytest.raises(ValueError, match="eval_steps would do nothing"):
+        train(grpo(), Arithmetic(), None, Settings(eval_steps=2), tmp_path)
+    with pytest.raises(ValueError, match="choose a multiple"):
+        train(grpo(num_generations=3), Arithmetic(), None, Settings(), tmp_path)
+    with pytest.raises(ValueError, match="valid: train, test"):
+        Apis().tasks("tests", 1)
+    with pytest.raises(ValueError, match="valid levels"):
+        Apis().tasks("test", 1, levels=(6,))
+    with pytest.raises(ValueError, match="'numeric'"):
+        verify("numerik", "1", "1")
+    with pytest.raises(ValueError, match="'hermes'"):
+        codec("herms")
+    with pytest.raises(ValueError, match="least is 1"):
+        Settings(max_steps=0)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.toys import tiny_policy
+
+from ferrule.policies.local import Local
+from ferrule.train import checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def adam(policy: Local) -> torch.optim.AdamW:
+    return torch.optim.AdamW(policy.parameters(), lr=0.1)
+
+
+def stepped(policy: Local, optimiser: Any, times: int = 2) -> None:
+    for _ in range(times):
+        policy.logps(torch.tensor([[3, 4, 5]]), torch.tensor([[-1, 0, 0]]))["logp_NT"].sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def test_everything_comes_back(tiny: Local, tmp_path: Path) -> None:
+    tiny.add_value_head()
+    optimiser = adam(tiny)
+    stepped(tiny, optimiser)
+    torch.manual_seed(5)
+    checkpoint.write(tmp_path, 7, tiny, optimiser, {"position": 12, "given": ["x"]})
+    drawn = torch.rand(3)
+    other = tiny_policy(seed=1)
+    other.add_value_head()
+    second = adam(other)
+    state = checkpoint.read(tmp_path / "checkpoint-7", other, second)
+    assert torch.equal(torch.rand(3), drawn)
+    assert (state["step"], state["position"], state["given"]) == (7, 12, ["x"])
+    for ours, theirs in zip(tiny.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    stepped(tiny, optimiser)
+    stepped(other, second)
+    for ours, theirs in zip(tiny.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_only_adapters_are_written_where_only_adapters_train(tiny: Local, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tiny.add_adapter(rank=2)
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+    names = load_file(tmp_path / "checkpoint-1" / "trained.safetensors")
+    assert names
+    assert all("lora_" in name for name in names)
+
+
+def test_another_model_is_refused(tiny: Local, tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+    other = tiny_policy()
+    other.add_value_head()
+    with pytest.raises(ValueError, match=r"does not fit.*value_head\.bias"):
+        checkpoint.read(tmp_path / "checkpoint-1", other, adam(other))
+
+
+def test_weights_of_another_size_are_refused(tiny: Local, tmp_path: Path) -> None:
+    from tests.toys import layout, tiny_model, tokenizer
+
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+    other = Local(tiny_model(hidden_size=16), tokenizer(), layout())
+    with pytest.raises(ValueError, match="does not fit"):
+        checkpoint.read(tmp_path / "checkpoint-1", other, adam(other))
+
+
+def test_the_newest_ones_are_kept(tiny: Local, tmp_path: Path) -> None:
+    for step in (2, 9, 10, 100):
+        checkpoint.write(tmp_path, step, tiny, adam(tiny), {}, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-100"]
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-100"
+
+
+def test_other_things_in_the_folder_are_left_alone(tiny: Local, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-5").write_text("a file")
+    (tmp_path / ".checkpoint-99.part").mkdir()
+    assert checkpoint.latest(tmp_path) is None
+    for step in (1, 2, 3):
+        checkpoint.write(tmp_path, step, tiny, adam(tiny), {}, keep=1)
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-3"
+    assert (tmp_path / "checkpoint-best").is_dir()
+    assert (tmp_path / "checkpoint-5").is_file()
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tiny: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+    monkeypatch.setattr(torch, "save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(tmp_path, 2, tiny, adam(tiny), {})
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-1"
+    monkeypatch.undo()
+    checkpoint.write(tmp_path, 2, tiny, adam(tiny), {})
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_files_are_cut_back_to_where_they_were(tiny: Local, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("one\n")
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {}, logs=("a.jsonl", "b.jsonl"))
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write("two\nthr")
+    (tmp_path / "b.jsonl").write_text("new\n")
+    state = json.loads((tmp_path / "checkpoint-1" / "state.json").read_text())
+    checkpoint.restore_files(tmp_path, state)
+    assert (tmp_path / "a.jsonl").read_text() == "one\n"
+    assert (tmp_path / "b.jsonl").read_text() == ""

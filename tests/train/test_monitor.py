@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ferrule.train.monitor import Health, Monitor
+
+GOOD = {
+    "loss": 0.1,
+    "grad_norm": 1.0,
+    "calls/mean": 2.0,
+    "malformed/share": 0.1,
+    "entropy": 0.5,
+    "groups/zero_spread": 0.2,
+    "drifted": 0.0,
+}
+
+
+def fed(monitor: Monitor, *rows: dict[str, Any]) -> list[str]:
+    return [text for row in rows for text in monitor.check({**GOOD, **row})]
+
+
+def test_a_healthy_run_is_not_bothered() -> None:
+    assert fed(Monitor(Health(window=2)), *[{}] * 10) == []
+
+
+@pytest.mark.parametrize("row", [{"loss": math.nan}, {"grad_norm": math.inf}])
+def test_a_step_that_was_skipped_is_told_at_once(row: dict[str, float]) -> None:
+    (text,) = fed(Monitor(), row)
+    assert "not finite" in text
+
+
+def test_drift_is_told_at_once() -> None:
+    (text,) = fed(Monitor(), {"drifted": 1.0})
+    assert "append-only" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ({"malformed/share": 0.31}, "31% of the calls cannot be read"),
+        ({"entropy": 0.002}, "entropy is 0.0020"),
+        ({"groups/zero_spread": 0.96}, "96% of the groups"),
+    ],
+)
+def test_a_window_of_trouble_is_told_once(row: dict[str, float], word: str) -> None:
+    monitor = Monitor(Health(window=3))
+    assert fed(monitor, row, row) == []
+    (text,) = fed(monitor, row)
+    assert word in text
+    assert fed(monitor, row, row) == []
+
+
+def test_one_bad_step_in_a_good_window_is_no_trouble() -> None:
+    assert fed(Monitor(Health(window=3)), {}, {}, {"malformed/share": 0.9 - 0.2}) == []  # (0.1 + 0.1 + 0.7) / 3 = 0.3
+
+
+def test_tool_use_that_collapses_is_told() -> None:
+    """The first window makes 2 calls per task; a fifth of that is 0.4."""
+    monitor = Monitor(Health(window=2))
+    assert fed(monitor, {}, {}, {"calls/mean": 0.5}, {"calls/mean": 0.35}) == []
+    (text,) = fed(monitor, {"calls/mean": 0.25})
+    assert "from 2.00 to 0.30" in text  # (0.35 + 0.25) / 2
+
+
+def test_a_run_that_never_called_does_not_collapse() -> None:
+    assert fed(Monitor(Health(window=2)), *[{"calls/mean": 0.0}] * 6) == []
+
+
+def test_rows_without_a_number_are_passed_over() -> None:
+    monitor = Monitor(Health(window=1))
+    assert monitor.check({"groups": 0.0, "dropped": 3.0, "drifted": 0.0}) == []
