@@ -20,7 +20,9 @@ from ferrule.data.formats import Row, conversation
 from ferrule.policies.local import Local, load
 from ferrule.policies.models import get
 from ferrule.train.display import Display
-from ferrule.train.loop import Settings, train
+from ferrule.train.logs import write_json
+from ferrule.train.loop import train
+from ferrule.train.settings import Settings
 from ferrule.train.supervised import fit
 from ferrule.worlds.arithmetic import Arithmetic, demonstrate
 
@@ -61,13 +63,14 @@ def main() -> None:
     policy.renderer = ChatML(codec("hermes", style="signature"))
     recipe = grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)
     held_out = world.tasks("test", options.eval_tasks, seed=99, levels=levels)
-    record = {"model": "SmolLM2-135M-Instruct", "levels": levels, "versions": versions(), "options": vars(options)}
-    record["options"]["output"] = str(options.output)
+    chosen = {name: value for name, value in vars(options).items() if name != "output"}
+    record = {"model": "SmolLM2-135M-Instruct", "levels": levels, "options": chosen, "versions": versions()}
 
     def measure(phase: str) -> None:
         found = evaluate(recipe.agent, policy, world, held_out, seed=options.seed + 1, temperature=1.0)
         record[phase] = found.as_dict()
         record[phase]["minutes"] = round((time.perf_counter() - began) / 60, 1)
+        write_json(options.output / "smollm2-arithmetic.json", record)
         print(
             phase, json.dumps({k: record[phase][k] for k in ("success", "interval", "calls", "malformed")}), flush=True
         )
@@ -99,9 +102,6 @@ def main() -> None:
         train(recipe, world, policy, settings, folder, show=show)
     record["grpo"] = {"settings": asdict(settings), "curve": curve}
     measure("after_grpo")
-    record["minutes"] = round((time.perf_counter() - began) / 60, 1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "smollm2-arithmetic.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""Write the pages under ``docs/records`` from recorded figures.
+
+``python scripts/records.py demo runs/demo runs/demo-1 runs/demo-2`` collects demo runs into ``demo.json``, ``demo.md``
+and the learning curve of the README; ``python scripts/records.py smollm2`` writes the page of the real-model record.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["demo", "smollm2"]
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "docs" / "records"
+ARMS = ("with tools", "without tools")
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['success']:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def demo(folders: Sequence[Path]) -> None:
+    """Collect finished demo runs into one record and one page."""
+    from ferrule.view.figures import learning_curve
+
+    runs = []
+    for folder in folders:
+        parts = {
+            name: json.loads((folder / f"{name}.json").read_text()) for name in ("settings", "summary", "versions")
+        }
+        parts["evaluations"] = json.loads((folder / "evaluations.json").read_text())
+        runs.append(parts)
+    runs.sort(key=lambda run: run["settings"]["seed"])
+    count = runs[0]["evaluations"]["before"]["arms"][ARMS[0]]["count"]
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    (RECORDS / "demo.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        "# The demo, three seeds",
+        "",
+        "`ferrule demo --seed N` trains the pocket model by GRPO for at most five minutes on `arithmetic` and",
+        f"`apis`, all levels, and measures it before and after on the same {count} held-out tasks,",
+        "sampled at temperature 1, with and without tools. 95% intervals in brackets (Wilson).",
+        "",
+        "| seed | steps | training | with tools, before | with tools, after | rise | without tools, before | after |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in runs:
+        before, after = (run["evaluations"][phase]["arms"] for phase in ("before", "after"))
+        rise = 100 * (after[ARMS[0]]["success"] - before[ARMS[0]]["success"])
+        lines.append(
+            f"| {run['settings']['seed']} | {run['summary']['steps']} | {run['summary']['seconds']:.0f} s "
+            f"| {_share(before[ARMS[0]])} | {_share(after[ARMS[0]])} | {rise:+.1f} points "
+            f"| {_share(before[ARMS[1]])} | {_share(after[ARMS[1]])} |"
+        )
+    lines += [
+        "",
+        "All settings, levels and versions are in [demo.json](demo.json). The step count depends on the machine,",
+        "because the training time is capped. Made by `python scripts/records.py demo runs/...`.",
+        "",
+    ]
+    (RECORDS / "demo.md").write_text("\n".join(lines), encoding="utf-8")
+    picture = ROOT / "docs" / "assets" / "learning-curve.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    learning_curve(list(folders), picture)
+
+
+def smollm2() -> None:
+    """Write the page of the real-model record."""
+    record = json.loads((RECORDS / "smollm2-arithmetic.json").read_text(encoding="utf-8"))
+    options = record["options"]
+    lines = [
+        "# SmolLM2-135M on arithmetic word problems",
+        "",
+        "A real pretrained model with the isolated `python` tool on word problems of level 1 to 3: supervised cold",
+        f"start on 80 demonstrations ({options['sft_steps']} steps), then GRPO ({options['grpo_steps']} steps of four",
+        f"tasks with eight samples each). Success on the same {record['before']['count']} held-out tasks, sampled at",
+        "temperature 1, 95% intervals in brackets.",
+        "",
+        "| phase | success | calls per task | malformed calls | minutes so far |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for phase, name in (("before", "pretrained"), ("after_sft", "after the cold start"), ("after_grpo", "after GRPO")):
+        found = record[phase]
+        malformed = "-" if found["malformed"] is None else f"{found['malformed']:.1%}"
+        lines.append(f"| {name} | {_share(found)} | {found['calls']:.2f} | {malformed} | {found['minutes']} |")
+    lines += [
+        "",
+        "The cold start teaches the form of a call. The GRPO part is short: read its effect from the intervals above.",
+        "Everything is in [smollm2-arithmetic.json](smollm2-arithmetic.json); the script is",
+        "`examples/smollm2_arithmetic.py`.",
+        "",
+    ]
+    (RECORDS / "smollm2-arithmetic.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["demo"] and len(sys.argv) > 2:
+        demo([Path(name) for name in sys.argv[2:]])
+    elif sys.argv[1:] == ["smollm2"]:
+        smollm2()
+    else:
+        sys.exit(__doc__)
