@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def _spread(values: Sequence[float | None]) -> str:
+    """Return mean, lowest and highest of the values of an arm."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return f"{_number(sum(known) / len(known))} ({_number(min(known))} to {_number(max(known))})"
+
+
 def _row(paper: Paper, claim: Mapping[str, Any] | None) -> str:
     """Return one row of the table."""
     result, effect = "not measured", ""
@@ -59,27 +67,27 @@ def _row(paper: Paper, claim: Mapping[str, Any] | None) -> str:
 def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
     """Return the page of one measured claim."""
     low, high = claim["interval"]
+    measured = claim["measured"][:1].upper() + claim["measured"][1:]
     lines = [
         f"# {paper.title}: {claim['verdict']}\n\n",
         f"Paper {paper.number:02d}, {paper.date}, [{paper.url}]({paper.url}). {paper.summary}\n\n",
         f"**Claim.** {claim['statement']}\n\n",
-        f"**Measured.** {claim['measured']}: {_number(claim['effect'])}, 95% interval "
+        f"**Measured.** {measured}: {_number(claim['effect'])}, 95% interval "
         f"[{_number(low)}, {_number(high)}]; the threshold is {_number(claim['threshold'])}.\n\n",
         f"**What would refute it.** {claim['falsifier']}\n\n",
     ]
     if figure:
         lines.append(f"![Measurements by arm, and the effect with its interval]({paper.slug}.png)\n\n")
     quantities = list(dict.fromkeys(name for arm in claim["arms"].values() for name in arm))
-    lines.append(f"Mean over the seeds {', '.join(map(str, claim['seeds']))}, and the value of each seed:\n\n")
-    lines.append("| arm | " + " | ".join(map(_cell, quantities)) + " |\n")
-    lines.append("| --- |" + " --- |" * len(quantities) + "\n")
-    for arm, measured in claim["arms"].items():
-        cells = []
-        for name in quantities:
-            values = [value for value in measured.get(name, ()) if value is not None]
-            mean = _number(sum(values) / len(values)) if values else "–"
-            cells.append(f"{mean} ({', '.join(map(_number, values))})" if values else mean)
-        lines.append(f"| {_cell(arm)} | " + " | ".join(cells) + " |\n")
+    seeds = ", ".join(map(str, claim["seeds"]))
+    lines.append(
+        f"Mean over the seeds {seeds}, lowest and highest in brackets; `claims/{paper.slug}.json` has each:\n\n"
+    )
+    lines.append("| measured | " + " | ".join(map(_cell, claim["arms"])) + " |\n")
+    lines.append("| --- |" + " --- |" * len(claim["arms"]) + "\n")
+    for name in quantities:
+        cells = [_spread(arm.get(name, ())) for arm in claim["arms"].values()]
+        lines.append(f"| {_cell(name.replace('_', ' '))} | " + " | ".join(cells) + " |\n")
     lines.append("\n")
     if claim["notes"]:
         lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]

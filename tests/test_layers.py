@@ -11,13 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LINT = [
-    sys.executable,
-    "-c",
-    "from importlinter.cli import lint_imports_command as run; run()",
-    "--no-logo",
-    "--no-cache",
-]
+RUN = "from importlinter.cli import lint_imports_command as run; run()"
 
 
 def lint(source: Path) -> subprocess.CompletedProcess[str]:

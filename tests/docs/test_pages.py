@@ -64,9 +64,9 @@ def test_a_claim_becomes_a_page_and_a_row(tmp_path: Path) -> None:
     found = papers_table.pages(tmp_path)
     page = found[Path("docs/claims/otc.md")].decode()
     assert found[Path("docs/claims/otc.png")] == b"picture"
-    assert "0.5, 95% interval [0.25, 0.75]; the threshold is 0.4" in page
-    assert "| grpo | 3 (2, 3, 4) |" in page
-    assert "| otc | inf (1, 1.5, inf) |" in page
+    assert "Fall of calls: 0.5, 95% interval [0.25, 0.75]; the threshold is 0.4" in page
+    assert "| measured | grpo | otc |" in page
+    assert "| calls | 3 (2 to 4) | inf (1 to inf) |" in page
     table = found[Path("docs/papers.md")].decode()
     assert "[undecided](claims/otc.md) | 0.5 [0.25, 0.75] |" in table
     rows = [line for line in table.splitlines() if line.startswith("| ") and line[2].isdigit()]
@@ -101,9 +101,15 @@ def undocumented(name: str, thing: Any) -> Iterator[str]:
     if not inspect.getdoc(thing) or (inspect.isclass(thing) and not vars(thing).get("__doc__")):
         yield name
     if inspect.isclass(thing):
+        stored = getattr(thing, "__dataclass_fields__", {})  # a function may be the default of a field
         for key, value in vars(thing).items():
             inner = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-            if not key.startswith("_") and inspect.isfunction(inner) and not inspect.getdoc(getattr(thing, key)):
+            if (
+                not key.startswith("_")
+                and key not in stored
+                and inspect.isfunction(inner)
+                and not inspect.getdoc(getattr(thing, key))
+            ):
                 yield f"{name}.{key}"
 
 

@@ -166,7 +166,7 @@ def nonsense(seed: int = 0, codec: Codec | None = None, *, renderer: Renderer | 
     Whatever it says depends on the seed, the ask's seed and messages, and the sample. Nothing it says may crash or
     hang a run, which contract tests check with it.
     """
-    structured = renderer is None and codec is None
+    writer = renderer.codec if renderer is not None else codec
 
     def speak(ask: Ask, sample: int) -> str | Message:
         said = "\x1f".join(plain_text(message) for message in ask.messages)
@@ -175,10 +175,13 @@ def nonsense(seed: int = 0, codec: Codec | None = None, *, renderer: Renderer | 
         if kind == 0:
             return _garbage(rng, ask)
         call = _wild_call(rng, ask)
-        if structured:
+        if writer is None:
             return Message("assistant", _garbage(rng, ask) if kind == 1 else "", (call,))
         if kind == 1:
-            return Message("assistant", "", (call,))
+            try:
+                return writer.write(Message("assistant", "", (call,)))
+            except ValueError:  # some codecs can only write calls of one kind
+                return _garbage(rng, ask)
         body = json.dumps({"name": call.name, "arguments": dict(call.arguments)})
         return f"<tool_call>\n{body[: rng.randint(0, len(body))]}\n</tool_call>{_garbage(rng, ask)}"
 

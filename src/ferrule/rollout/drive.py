@@ -322,13 +322,13 @@ async def adrive(
         await gather.flush()
 
     with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
-        tasks = [asyncio.ensure_future(work(pool)) for _ in range(workers)]
+        running = [asyncio.ensure_future(work(pool)) for _ in range(workers)]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*running)
         finally:  # after an error the other episodes end as well, and their sessions are closed
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
     return [finished[i] for i in range(len(todo))]
 
 

@@ -1,0 +1,120 @@
+"""The command line as a user meets it: every verb, its JSON form, and what it leaves on disk."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ferrule.cli import main
+
+ROOT = Path(__file__).parents[2]
+OWN = ROOT / "examples" / "own_tools"
+
+
+def ran(*arguments: str) -> str:
+    found = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
+    """A fresh working folder with the example of own tools."""
+    shutil.copytree(OWN, tmp_path / "own_tools", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_names_every_command() -> None:
+    text = ran("--help")
+    assert all(name in text for name in ("demo", "train", "eval", "run", "papers", "models", "doctor", "report"))
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "eval", "run", "papers", "models", "doctor", "report"])
+def test_every_command_explains_itself_and_speaks_json(command: str) -> None:
+    assert "--json" in ran(command, "--help")
+
+
+def test_papers_are_listed_with_their_claims() -> None:
+    rows = json.loads(ran("papers", "--json"))
+    assert [row["slug"] for row in rows] == ["otc", "retool", "rl-survey"]
+    assert {row["slug"]: row["claim"]["verdict"] for row in rows if row["claim"]}["otc"] == "held"
+    shown = json.loads(ran("papers", "show", "otc", "--json"))
+    assert "arxiv" in shown["url"]
+    assert shown["claim"]["falsifier"]
+
+
+def test_models_are_listed() -> None:
+    rows = {row["name"]: row for row in json.loads(ran("models", "--json"))}
+    assert rows["pocket"]["ready"]
+    assert "smollm2-135m" in rows
+
+
+def test_doctor_reports_isolation() -> None:
+    assert "isolation" in json.loads(ran("doctor", "--json"))
+
+
+def test_run_answers_one_prompt_with_a_tool(here: Path) -> None:
+    episode = json.loads(ran("run", "Compute 37 + 85.", "--model", "pocket", "--json"))
+    assert episode["task"]["prompt"] == "Compute 37 + 85."
+    assert episode["turns"]
+    assert ran("run", "What is the price of the lamp?", "--tools", "own_tools/tools.py").strip()
+
+
+def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
+    data = json.loads(ran("eval", "apis", "--limit", "10", "--output", "episodes.jsonl", "--json"))
+    assert data["count"] == 10
+    assert 0 <= data["interval"][0] <= data["success"] <= data["interval"][1] <= 1
+    assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
+    bare = json.loads(ran("eval", "apis", "--limit", "10", "--no-tools", "--json"))
+    assert bare["calls"] == 0
+
+
+def test_train_on_own_tools_and_tasks(here: Path) -> None:
+    arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
+    arguments += ["--num-generations", "4", "--per-device-train-batch-size", "8", "--eval-tasks", "6", "--name", "shop"]
+    result = json.loads(ran("train", "--model", "pocket", *arguments))
+    folder = here / "runs" / "shop"
+    assert result["summary"]["steps"] == 2
+    assert set(result["evaluations"]) == {"before", "after"}
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert len((folder / "episodes.jsonl").read_text().splitlines()) == 16
+    page = (folder / "report.html").read_text()
+    assert "<svg" in page
+    assert 'src="http' not in page
+    for name in ("settings.json", "versions.json", "evaluations.json", "summary.json", "model/model.safetensors"):
+        assert (folder / name).is_file(), name
+    assert any((folder / "figures").glob("*.png"))
+    assert any((folder / "tensorboard").iterdir())
+
+    again = CliRunner().invoke(main, ["train", *arguments])
+    assert again.exit_code == 2
+    assert "--resume" in again.output
+    assert "report.html" in ran("report", "shop")
+    evaluated = json.loads(ran("eval", "--tasks", "own_tools/tasks.jsonl", "--tools", "own_tools/tools.py",
+                               "--model", "runs/shop/model", "--limit", "4", "--json"))  # fmt: skip
+    assert evaluated["count"] == 4
+
+
+def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
+    arguments = ["--world", "arithmetic", "--max-steps", "1", "--num-generations", "4", "--eval-tasks", "2", "--json"]
+    ran("train", *arguments, "--name", "otc", "--recipe", "ferrule.papers.otc:recipe")
+    assert json.loads((here / "runs" / "otc" / "settings.json").read_text())["recipe"] == "ferrule.papers.otc:recipe"
+    wrong = CliRunner().invoke(main, ["train", *arguments, "--recipe", "ferrule.papers.otc:PAPER"])
+    assert wrong.exit_code != 0
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_train_runs_on_the_real_model(here: Path) -> None:
+    arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
+    arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "2"]
+    arguments += ["--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
+    result: dict[str, Any] = json.loads(ran("train", "--model", "smollm2-135m", *arguments))
+    assert result["summary"]["steps"] == 2
+    assert (here / "runs" / "train" / "model" / "model.safetensors").stat().st_size > 100_000_000
