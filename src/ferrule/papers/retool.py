@@ -341,7 +341,7 @@ ARMS: dict[str, tuple[str, ...]] = {"text": (), "python": ("python",)}
 """Arms of the claim: the tools that the same model may use in the same training."""
 LEVELS = (3, 4)
 """Levels of the arithmetic questions: two to three digits, beyond what the pocket model does in its head."""
-SCALES = {"small": {"steps": 24, "every": 4, "tasks": 60}, "tiny": {"steps": 2, "every": 1, "tasks": 6}}
+SCALES = {"small": {"steps": 16, "every": 4, "tasks": 60}, "tiny": {"steps": 2, "every": 1, "tasks": 6}}
 """Training steps, steps between evaluations, and held-out tasks, by scale."""
 
 
@@ -352,14 +352,14 @@ def train_arm(tools: tuple[str, ...], *, seed: int, steps: int, every: int, task
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
     from ferrule.policies.local import load
-    from ferrule.policies.models import folder_of
+    from ferrule.policies.pocket import WEIGHTS
     from ferrule.rewards.outcome import outcome
     from ferrule.train.loop import train
     from ferrule.train.settings import Settings
     from ferrule.worlds.arithmetic import Arithmetic
 
     world, agent = Offering(Arithmetic(), tools), ToolLoop(turns=3, max_tokens=64)
-    policy = load(folder_of("pocket"))
+    policy = load(WEIGHTS)
     held_out = world.tasks("test", tasks, seed=10_000 + seed, levels=LEVELS)
 
     def measured(model: Any, step: int) -> dict[str, float]:

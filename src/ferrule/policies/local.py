@@ -91,9 +91,7 @@ class Local:
             stop = tuple(dict.fromkeys(text for text in (*self.renderer.codec.stop, *ask.stop) if text))
             most = min(ask.max_tokens or self.max_tokens, room - len(given))
             finish = "length" if most < 1 else ""
-            rows += [
-                Row(given, most, heat, (ask.seed << 8) + sample, stop, finish=finish) for sample in range(ask.n)
-            ]
+            rows += [Row(given, most, heat, (ask.seed << 8) + sample, stop, finish=finish) for sample in range(ask.n)]
         fitting = (i for i, row in enumerate(rows) if not row.finish)
         order = sorted(fitting, key=lambda i: (len(rows[i].given), rows[i].given))
         with self._mode(False):
@@ -220,7 +218,7 @@ class Local:
 
 
 def _one_token(end: str, ids: Sequence[int]) -> Sequence[int]:
-    """Return the id of the end-of-turn text; a text of several tokens is refused, for its last one ends other texts too."""
+    """Return the id of the end-of-turn text; a text of several tokens is refused (its last also ends others)."""
     if len(ids) != 1:
         raise ValueError(f"the end-of-turn text {end!r} is {len(ids)} tokens of this tokenizer; it must be one")
     return ids

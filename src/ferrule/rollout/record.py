@@ -101,7 +101,8 @@ class Recorder:
         is answered as ``refused``.
         """
         for call, observation in call_observations:
-            places = [(i, k) for i, turn in enumerate(self.turns) for k, own in enumerate(turn.reply.calls) if own is call]
+            calls = [(i, k, own) for i, turn in enumerate(self.turns) for k, own in enumerate(turn.reply.calls)]
+            places = [(i, k) for i, k, own in calls if own is call]
             places = [(i, k) for i, k in places if k not in self._seen[i]] or places
             if not places:
                 continue

@@ -227,7 +227,7 @@ def train(
 
 
 def _agreed(mine: bool, pool: Any) -> bool:
-    """Return what the first process says: clocks differ, and processes that part company wait for each other for ever."""
+    """Return what the first process says: clocks differ, and processes must go on or stop together."""
     if pool is None:
         return mine
     from accelerate.utils import broadcast_object_list
