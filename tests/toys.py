@@ -198,9 +198,7 @@ class Prober:
         messages = [Message("system", "Be brief."), Message("user", task.prompt)]
         answer = None
         for _ in range(self.turns):
-            replies = yield from ask(
-                Ask(tuple(messages), n=self.n, tools=session.tools, max_tokens=self.max_tokens)
-            )
+            replies = yield from ask(Ask(tuple(messages), n=self.n, tools=session.tools, max_tokens=self.max_tokens))
             messages.append(replies[-1].message)
             answer = plain_text(replies[-1].message)
             calls = two_calls(session)

@@ -17,6 +17,7 @@ from tests.toys import WORLDS, Bench, Prober, layout, spied, tiny_policy
 from tests.train.pieces import LETTERS, Speller, draw, recipe
 
 from ferrule.agents.react import ToolLoop
+from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.codec import codec_names
 from ferrule.core.records import Ask, Call, Message, Reply, Trajectory
 from ferrule.policies.scripted import Scripted, nonsense
@@ -91,15 +92,15 @@ def test_invariant_01_the_pieces_join_to_one_rendering(codec: str) -> None:
     """For replies in canonical form the ids of the last turn decode to the rendering of the whole conversation."""
     from ferrule.policies.scripted import decode
 
-    renderer = layout(codec)
     world = WORLDS["apis"]
     (task,) = world.tasks("train", 1)
     name = "python" if codec == "fence" else world.start(task).tools[0].name
+    # An inline codec ends a reply at the closing tag of a tool it knows; its results continue the open turn.
+    options = {"arguments": ((name, "id"),)} if codec == "tagged" else {}
+    renderer = replace(layout(), codec=named_codec(codec, **options))
     call = Call(name, {"code": "1"} if codec == "fence" else {"id": 1}, id="call_0")
     said = [Message("assistant", "", (call,)), Message("assistant", "", (call,)), Message("assistant", "done")]
-    policy = Scripted(
-        lambda ask, s: said[sum(m.role == "assistant" for m in ask.messages)], renderer=renderer
-    )
+    policy = Scripted(lambda ask, s: said[sum(m.role == "assistant" for m in ask.messages)], renderer=renderer)
     asks: list[Ask] = []
     generate = policy.generate
     policy.generate = lambda batch: (asks.extend(batch), generate(batch))[1]  # type: ignore[method-assign]
@@ -148,9 +149,7 @@ class Sometimes(Again):
 
 
 def test_invariant_01_drifted_samples_are_left_out_counted_and_shown(tmp_path: Path) -> None:
-    batch = sample(
-        recipe(agent=Speller(turns=2, tokens=90)), draw, 6, LETTERS, Sometimes(loose, renderer=layout())
-    )
+    batch = sample(recipe(agent=Speller(turns=2, tokens=90)), draw, 6, LETTERS, Sometimes(loose, renderer=layout()))
     drifted = [e for g in batch.groups for e in g.episodes if e.drifted]
     sound = [e for g in batch.groups for e in g.episodes if not e.drifted]
     assert drifted

@@ -85,3 +85,69 @@ def test_refusals_of_the_pieces(tmp_path: Path) -> None:
         codec("herms")
     with pytest.raises(ValueError, match="least is 1"):
         Settings(max_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Arithmetic(form="wrds"), "'words'"),
+        (lambda: Arithmetic(tools=("calculater",)), "'calculator'"),
+        (lambda: Arithmetic(isolation="nonne"), "'none'"),
+        (lambda: Arithmetic(tools=("calculator",), isolation="none"), "would do nothing"),
+        (lambda: Arithmetic().tasks("validation", 1), "valid: train, test"),
+        (lambda: Settings(lr_scheduler_type="lineer"), "'linear'"),
+        (lambda: Settings(save_total_limit=0), "least is 1"),
+        (lambda: Settings(learning_rate=float("nan")), "finite"),
+        (lambda: codec("hermes", styl="json"), "'style'"),
+        (lambda: codec("hermes", shape="wide"), "'tight'"),
+        (lambda: grpo(loss_type="gpro"), "'grpo'"),
+        (lambda: grpo(scale_rewards="groups"), "'group'"),
+        (lambda: vary(grpo(), sample=3), "'samples'"),
+        (lambda: vary(grpo(), temperature=0.0), "above 0"),
+        (lambda: replace(grpo(), refill=1), "would do nothing"),
+    ],
+)
+def test_invariant_09_unknown_names_and_idle_settings_are_refused(make, told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told.replace("'", ".")):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reference": True}, "reference would do nothing"),
+        ({"critic": lambda reward_N: reward_N}, "critic would do nothing"),
+        ({"objective": lambda logp_NT, ref_NT: logp_NT}, "set Recipe.reference"),
+        ({"objective": lambda logp_NT, target_NT: logp_NT}, "set Recipe.critic"),
+        ({"objective": lambda logp_NT, advantage_NT: logp_NT}, "reads 'advantage_NT'"),
+        ({"credit": lambda reward_N, group: reward_N}, "did you mean 'group_N'"),
+    ],
+)
+def test_invariant_09_pieces_that_do_not_fit_are_refused_before_the_first_step(changes, told, tmp_path) -> None:
+    with pytest.raises(ValueError, match=told):
+        train(replace(grpo(), **changes), Arithmetic(), None, Settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_invariant_09_trackers_and_tools_of_tasks(tmp_path: Path) -> None:
+    from tests.toys import tiny_policy
+
+    (task,) = Apis().tasks("train", 1, levels=(1,))
+    name = Apis().start(task).tools[0].name
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        Apis().start(replace(task, tools=(f"{name}e",)))
+    with pytest.raises(ValueError, match="'wandb'"):
+        train(grpo(), Arithmetic(), tiny_policy(), Settings(report_to=("wandbb",)), tmp_path / "run")
+
+
+def test_invariant_09_evaluation_settings_without_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same through the command line: nothing is trained and the reason is said."""
+    from tests.toys import tiny_policy
+
+    monkeypatch.chdir(tmp_path)
+    tiny_policy().save(tmp_path / "model")
+    told = refused("train", "--model", "model", "--eval-steps", "5", "--eval-tasks", "0", "--max-steps", "1")
+    assert "eval_steps would do nothing" in told
+    told = refused("train", "--model", "model", "--num-generations", "3", "--eval-tasks", "0", "--max-steps", "1")
+    assert "choose a multiple" in told
+    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))

@@ -216,7 +216,7 @@ def test_an_empty_stop_string_stops_nothing(tiny: Local) -> None:
 
 
 def test_text_of_a_token_after_the_stop_string_is_cut_from_the_message(tiny: Local) -> None:
-    """"hello" is one token here; the id stays as it was sampled, the message ends at the stop string."""
+    """ "hello" is one token here; the id stays as it was sampled, the message ends at the stop string."""
     assert len(tiny.encode("hello")) == 1
     reply = answer(forced(tiny, "hello there"), user("x", max_tokens=50, stop=("ell",)))
     assert reply.message.content == "hell"
@@ -259,13 +259,17 @@ def test_a_full_context_ends_the_reply_and_not_the_run() -> None:
 
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=len(tokenizer()), n_positions=64, n_embd=16, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=1)
+        GPT2Config(
+            vocab_size=len(tokenizer()), n_positions=64, n_embd=16, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=1
+        )
     ).eval()
     policy = Local(model, tokenizer(), layout())
     fits, near, full, over = policy.generate(
         [user("x" * n, max_tokens=20, temperature=1.0, seed=n) for n in (10, 55, 61, 500)]
     )
-    assert len(policy.generate([user("", max_tokens=20)])[0][0].given) == 3  # two headers and an end: 3 tokens of layout
+    assert (
+        len(policy.generate([user("", max_tokens=20)])[0][0].given) == 3
+    )  # two headers and an end: 3 tokens of layout
     assert fits[0].finish in ("stop", "length")
     assert len(near[0].given) + len(near[0].sampled) <= 64
     assert (full[0].finish, full[0].sampled) == ("length", ())

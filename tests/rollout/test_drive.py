@@ -31,9 +31,7 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 def says(*texts: str) -> Scripted:
     """A policy that says the texts in order, by the number of assistant messages in the ask."""
-    return Scripted(
-        lambda ask, sample: texts[sum(m.role == "assistant" for m in ask.messages)], renderer=layout()
-    )
+    return Scripted(lambda ask, sample: texts[sum(m.role == "assistant" for m in ask.messages)], renderer=layout())
 
 
 WRITE = '<tool_call>{"name":"write","arguments":{"line":"x"}}</tool_call>'
@@ -228,9 +226,7 @@ def test_mixed_roles_leave_equal_records_under_both_drivers(limit: int) -> None:
     def run(driver: Driver) -> list[Episode]:
         world = Bench()
         policies = {"solver": tiny_policy(1), "judge": nonsense(3, renderer=layout())}
-        return driver(
-            panel, world.tasks("train", 3), world, policies, samples=2, seed=5, limits=Limits(episodes=limit)
-        )
+        return driver(panel, world.tasks("train", 3), world, policies, samples=2, seed=5, limits=Limits(episodes=limit))
 
     assert run(drive) == run(under_asyncio)
 

@@ -58,7 +58,13 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     logs = Logs(tmp_path, {})
     logs.write({"step": 1, "phase": "eval", "a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True)})
     logs.close()
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "phase": "eval", "a": 0.5, "b": 3, "c": True}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 1,
+        "phase": "eval",
+        "a": 0.5,
+        "b": 3,
+        "c": True,
+    }
     assert events(tmp_path / "tensorboard")["eval/b"] == {1: 3.0}
 
 

@@ -101,9 +101,7 @@ def test_a_critic_learns_the_mean_reward(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_an_actor_with_a_critic_learns(tiny: Any, tmp_path: Path) -> None:
-    train(
-        replace(SPELL, **CRITIC), LETTERS, tiny, settings(max_steps=30, per_device_train_batch_size=64), tmp_path
-    )
+    train(replace(SPELL, **CRITIC), LETTERS, tiny, settings(max_steps=30, per_device_train_batch_size=64), tmp_path)
     reward = [row["reward/mean"] for row in rows(tmp_path)]
     assert sum(reward[-3:]) / 3 > 0.8
 
@@ -164,7 +162,11 @@ def test_evaluation_happens_every_few_steps(tiny: Any, tmp_path: Path) -> None:
 
 def test_the_rate_follows_the_schedule(tiny: Any, tmp_path: Path) -> None:
     train(
-        SPELL, LETTERS, tiny, settings(max_steps=4, warmup_steps=2, lr_scheduler_type="linear", learning_rate=0.5), tmp_path
+        SPELL,
+        LETTERS,
+        tiny,
+        settings(max_steps=4, warmup_steps=2, lr_scheduler_type="linear", learning_rate=0.5),
+        tmp_path,
     )
     assert [row["learning_rate"] for row in rows(tmp_path)] == [0.25, 0.5, 0.5, 0.25]
 

@@ -168,7 +168,9 @@ def test_gradients_are_cut_to_the_norm() -> None:
         found = update(
             policy, sequences(batch_of([(2, 4)])), reinforce, token_mean, sgd(policy, 1.0), max_grad_norm=most
         )
-        step = math.sqrt(sum(float((p.detach() - before[n]).square().sum()) for n, p in policy.model.named_parameters()))
+        step = math.sqrt(
+            sum(float((p.detach() - before[n]).square().sum()) for n, p in policy.model.named_parameters())
+        )
         assert found["grad_norm"] > 0.25
         assert step == pytest.approx(found["grad_norm"] if expected is None else expected, rel=1e-3)
 

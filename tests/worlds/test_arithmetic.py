@@ -55,7 +55,9 @@ def test_no_expression_is_in_both_splits(form: str) -> None:
 def test_the_prompt_asks_what_the_expression_says(form: str) -> None:
     """Every number of the expression stands in the prompt, and the answer is its value; words never go below zero."""
     for task in Arithmetic(form=form).tasks("train", 200):  # type: ignore[arg-type]
-        numbers = [part for part in task.meta["expression"].replace("(", " ").replace(")", " ").split() if part.isdigit()]
+        numbers = [
+            part for part in task.meta["expression"].replace("(", " ").replace(")", " ").split() if part.isdigit()
+        ]
         said = "".join(c if c.isdigit() else " " for c in task.prompt).split()
         assert sorted(numbers) == sorted(said), task
         assert int(task.answer) == eval(task.meta["expression"])
@@ -165,7 +167,10 @@ def test_only_tasks_that_offer_python_need_isolation(monkeypatch: pytest.MonkeyP
     (task,) = Arithmetic().tasks("train", 1)
     with pytest.raises(IsolationUnavailable):
         Arithmetic().start(task)
-    for world, offered in ((Arithmetic(tools=("calculator",)), task), (Arithmetic(), replace(task, tools=("calculator",)))):
+    for world, offered in (
+        (Arithmetic(tools=("calculator",)), task),
+        (Arithmetic(), replace(task, tools=("calculator",))),
+    ):
         assert played(world.start(offered), demonstrate(task))[0].status == "ok"
 
 
