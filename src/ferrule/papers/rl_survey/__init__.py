@@ -19,7 +19,9 @@ Departures from the paper:
    that length is its only flaw; the learned reward model is an arm of its own, trained with the weaker KL.
 5. The judged KL weight is 1. The demonstrator goes on thinking with chance 0.6, and under the penalty the best policy
    does so with ``0.6 exp(bonus / beta)``: 1.7 instead of 1.5 thoughts at weight 1, but 3.4 at weight 0.2, which
-   cannot meet the bound. The weaker weight is reported as the arm ``flawed_ppo_weak_kl``.
+   cannot meet the bound. The weight was raised from 0.2 to 1 after a run on the claim's own seeds with 0.2 had come out
+   undecided, so read the verdict on the KL part with that in mind; the weaker weight is reported as the arm
+   ``flawed_ppo_weak_kl``.
 """
 
 from __future__ import annotations
