@@ -162,7 +162,7 @@ BLOWS = {
     "half a surrogate": '{"name": "write", "arguments": {"line": "a\\ud800b"}}',
     "half a surrogate as a name": '{"name": "\\ud800", "arguments": {}}',
     "half a surrogate as an argument": '{"name": "write", "arguments": {"\\udfff": 1}}',
-    "deep": '{"name": "write", "arguments": {"line": %s}}' % DEEP,
+    "deep": f'{{"name": "write", "arguments": {{"line": {DEEP}}}}}',
     "very deep": '{"name": "write", "arguments": {"line": %s}}' % ("[" * 100_000),
     "long number": '{"name": "write", "arguments": {"line": %s}}' % ("9" * 5000),
     "not a number": '{"name": "write", "arguments": {"line": NaN, "x": Infinity}}',
