@@ -296,6 +296,15 @@ def test_opening_a_socket(attack: Attack, call: str) -> None:
 @pytest.mark.parametrize(
     "who",
     ["os.getppid()", "1", "-1", "0", "os.getpid()", f"{os.getpid()}", "-os.getpgid(0) if os.getpgid(0) > 1 else -1"],
+    ids=[
+        "parent",
+        "first",
+        "all",
+        "group",
+        "itself",
+        "host",
+        "own group",
+    ],  # a number of a process is no name of a test
 )
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM", "SIGSTOP", "SIGSEGV"])
 def test_killing_others_and_itself(attack: Attack, mode: str, who: str, sign: str) -> None:
