@@ -43,7 +43,7 @@ def demo(folders: Sequence[Path]) -> None:
     lines = [
         "# The demo, three seeds",
         "",
-        "`ferrule demo --seed N` trains the pocket model by GRPO for at most five minutes on `arithmetic` and",
+        "`ferrule demo --seed 0` (1, 2) trains the pocket model by GRPO for at most five minutes on `arithmetic` and",
         f"`apis`, all levels, and measures it before and after on the same {count} held-out tasks,",
         "sampled at temperature 1, with and without tools. 95% intervals in brackets (Wilson).",
         "",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ferrule.core.arrays import IntArray, nearest
-from ferrule.core.records import Call, Message, Tool, Trajectory
+from ferrule.core.records import Call, Image, Message, Part, Tool, Trajectory
 
 __all__ = ["Pair", "Row", "Writes", "conversation", "from_messages", "pad", "trajectory_row"]
 
@@ -79,9 +79,8 @@ def conversation(
         written = list(encode(text + renderer.end if closed else text))
         ids += written
         turn += [k if not last_only or place == places[-1] else -1] * len(written)
-        after = messages[place + 1 : places[k + 1]] if k + 1 < len(places) else ()
-        if after:
-            inserted = list(encode(renderer.extension(after, closed)))
+        if k + 1 < len(places):
+            inserted = list(encode(renderer.extension(messages[place + 1 : places[k + 1]], closed)))
             ids += inserted
             turn += [-1] * len(inserted)
     return Row(tuple(ids), tuple(turn))
@@ -123,12 +122,39 @@ def from_messages(rows: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
             raise ValueError(f"message {place}: role is {role!r}; valid: system, user, assistant, tool")
         calls = []
         for number, entry in enumerate(row.get("tool_calls") or ()):
-            function = entry.get("function", entry)
-            arguments = function.get("arguments") or {}
-            if isinstance(arguments, str):
-                arguments = json.loads(arguments)
-            calls.append(Call(function["name"], arguments, id=entry.get("id") or f"call_{number}"))
-        out.append(
-            Message(role, row.get("content") or "", tuple(calls), row.get("name") or "", row.get("tool_call_id") or "")
-        )
+            calls.append(_call(entry, number, f"message {place}, call {number}"))
+        content = _content(row.get("content"), f"message {place}")
+        out.append(Message(role, content, tuple(calls), row.get("name") or "", row.get("tool_call_id") or ""))
     return tuple(out)
+
+
+def _call(entry: Mapping[str, Any], number: int, where: str) -> Call:
+    function = entry.get("function", entry)
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError as error:
+            raise ValueError(f"{where}: arguments are not JSON: {error}") from None
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"{where}: arguments are a {type(arguments).__name__}, not an object")
+    if not function.get("name"):
+        raise ValueError(f"{where}: no name")
+    return Call(function["name"], arguments, id=entry.get("id") or f"call_{number}")
+
+
+def _content(content: Any, where: str) -> str | tuple[Part, ...]:
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, Sequence):
+        raise ValueError(f"{where}: content is of type {type(content).__name__}; it must be text or a list of parts")
+    parts: list[Part] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind == "text":
+            parts.append(str(part["text"]))
+        elif kind == "image_url":
+            parts.append(Image(part["image_url"]["url"]))
+        else:
+            raise ValueError(f"{where}: unknown part type {kind!r}; valid: text, image_url")
+    return tuple(parts)

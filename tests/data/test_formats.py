@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.toys import WORLDS, layout, tiny_policy
+
+from ferrule.agents.react import ToolLoop
+from ferrule.chat.codec import codec, codec_names
+from ferrule.core.records import Ask, Call, Message, Trajectory
+from ferrule.data.formats import Row, conversation, from_messages, pad, trajectory_row
+from ferrule.policies.scripted import Scripted, encode
+from ferrule.rollout.drive import drive
+from ferrule.worlds import apis
+
+
+def encoder(renderer: Any) -> Any:
+    return lambda text: encode(text, renderer.end)
+
+
+def spelled(row: Row) -> str:
+    """Write a row with the model's own text in capitals; the end token is ``/``."""
+    out = ""
+    for i, k in zip(row.ids, row.turn, strict=True):
+        letter = "/" if i == 256 else chr(i)
+        out += letter.upper() if k >= 0 else letter
+    return out
+
+
+def test_a_conversation_is_laid_out_turn_by_turn() -> None:
+    """The model writes its answers with their end; a call ends at its closing tag, the framework ends that turn."""
+    renderer = layout()
+    call = Call("note", {"text": "x"}, id="call_0")
+    messages = [
+        Message("user", "hi"),
+        Message("assistant", "", (call,)),
+        Message("tool", "noted", name="note", call_id="call_0"),
+        Message("assistant", "done"),
+    ]
+    row = conversation(messages, (), renderer, encoder(renderer))
+    assert spelled(row) == (
+        "<|user|>hi/<|assistant|>"
+        '<TOOL_CALL>{"NAME":"NOTE","ARGUMENTS":{"TEXT":"X"}}</TOOL_CALL>'
+        "/<|tool|><tool_response>noted</tool_response>/<|assistant|>"
+        "DONE/"
+    )
+    assert {k for k in row.turn} == {-1, 0, 1}
+
+
+def test_only_the_last_turn_may_be_trained() -> None:
+    renderer = layout()
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d")]
+    row = conversation(messages, (), renderer, encoder(renderer), last_only=True)
+    assert spelled(row) == "<|user|>a/<|assistant|>b/<|user|>c/<|assistant|>D/"
+
+
+def test_two_answers_in_a_row_are_two_turns() -> None:
+    """Each stands in a turn of its own, as a rollout that asks again would have it."""
+    renderer = layout()
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("assistant", "c")]
+    row = conversation(messages, (), renderer, encoder(renderer))
+    assert spelled(row) == "<|user|>a/<|assistant|>B/<|assistant|>C/"
+
+
+@pytest.mark.parametrize("name", codec_names())
+def test_a_demonstration_has_the_ids_of_a_rollout_that_says_the_same(name: str) -> None:
+    """Calls, results and an answer, in every codec: what is learnt from is what will be seen."""
+    world = WORLDS["apis"]
+    (task,) = world.tasks("train", 1, levels=(3,))
+    rounds = apis.demonstrate(task)
+    tools = world.start(task).tools
+    if name == "fence":
+        rounds = tuple((Call("python", {"code": f"print({i})"}, id="call_0"),) for i in range(2))
+    options = {"arguments": tuple((t.name, "") for t in tools)} if name == "tagged" else {}
+    renderer = type(layout())(codec(name, **options), header="<|{role}|>", end="<|end|>", gap="")
+    said = [*(Message("assistant", "", tuple(calls)) for calls in rounds), Message("assistant", str(task.answer))]
+    policy = Scripted(lambda ask, s: said[sum(m.role == "assistant" for m in ask.messages)], renderer=renderer)
+    asks: list[Ask] = []
+    generate = policy.generate
+    policy.generate = lambda batch: (asks.extend(batch), generate(batch))[1]  # type: ignore[method-assign]
+    (episode,) = drive(ToolLoop(), [task], world, policy)
+    path = episode.trajectories[0]
+    messages = [*asks[-1].messages, path.turns[-1].reply]
+    assert len(path.turns) == len(said)
+    assert conversation(messages, asks[-1].tools, renderer, encoder(renderer)) == trajectory_row(path)
+
+
+def test_the_same_holds_for_a_real_tokenizer(one_thread: None) -> None:
+    """Greedy replies of a tiny model that are in canonical form give the same row as their messages."""
+    policy = tiny_policy()
+    messages = [Message("user", "hello there"), Message("assistant", "ok"), Message("user", "\u00e9"), Message("assistant", "b")]
+    row = conversation(messages, (), policy.renderer, policy.encode)
+    assert policy.stops.text(row.ids) == "<|user|>hello there<|end|><|assistant|>ok<|end|><|user|>\u00e9<|end|><|assistant|>b<|end|>"
+    own = [policy.stops.text([i for i, k in zip(row.ids, row.turn, strict=True) if k == turn]) for turn in (0, 1)]
+    assert own == ["ok<|end|>", "b<|end|>"]
+
+
+@pytest.mark.parametrize("messages", [[], [Message("user", "x")], [Message("assistant", "x")]])
+def test_a_conversation_needs_something_to_learn_and_something_before_it(messages: list[Message]) -> None:
+    renderer = layout()
+    with pytest.raises(ValueError, match="needs a message before its first assistant message"):
+        conversation(messages, (), renderer, encoder(renderer))
+
+
+def test_padding_is_minus_one_in_both_arrays() -> None:
+    ids, turn = pad([Row((5, 6, 7), (-1, 0, 0)), Row((8,), (0,))])
+    assert ids.tolist() == [[5, 6, 7], [8, -1, -1]]
+    assert turn.tolist() == [[-1, 0, 0], [0, -1, -1]]
+    assert pad([])[0].shape == (0, 0)
+    assert ids.dtype == np.int64
+
+
+def test_a_trajectory_without_turns_is_an_empty_row() -> None:
+    (task,) = WORLDS["apis"].tasks("train", 1)
+    assert trajectory_row(Trajectory(task, ())) == Row((), ())
+
+
+# ------------------------------------------------------------------------------------------------------- openai messages
+
+
+def test_messages_in_the_openai_form() -> None:
+    rows = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "a1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}},
+                {"function": {"name": "g", "arguments": {"y": [2]}}},
+                {"name": "h"},
+            ],
+        },
+        {"role": "tool", "content": "r", "name": "f", "tool_call_id": "a1"},
+        {"role": "assistant", "content": "done"},
+    ]
+    system, user, calling, result, last = from_messages(rows)
+    assert (system.role, user.content, calling.content, last.content) == ("system", "u", "", "done")
+    assert calling.calls == (Call("f", {"x": 1}, "a1"), Call("g", {"y": [2]}, "call_1"), Call("h", {}, "call_2"))
+    assert (result.name, result.call_id) == ("f", "a1")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"role": "user", "contnt": "x"}, r"message 0: unknown field 'contnt'; did you mean 'content'\?"),
+        ({"role": "bot", "content": "x"}, "message 0: role is 'bot'; valid: system, user, assistant, tool"),
+        ({"content": "x"}, "message 0: role is None"),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{x"}}]},
+            "message 0, call 0: arguments are not JSON",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]},
+            "message 0, call 0: arguments are a list, not an object",
+        ),
+        ({"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}, "message 0, call 0: no name"),
+        ({"role": "user", "content": 3}, "message 0: content is of type int"),
+    ],
+)
+def test_messages_that_cannot_be_read_are_refused_with_their_place(row: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_messages([row])
+
+
+def test_content_in_parts_is_joined_text_and_images() -> None:
+    from ferrule.core.records import Image
+
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}]
+    (message,) = from_messages([{"role": "user", "content": parts}])
+    assert message.content == ("look", Image("data:image/png;base64,xx"))
+    (plain,) = from_messages([{"role": "user", "content": [{"type": "text", "text": "a"}]}])
+    assert plain.content == ("a",)
+    with pytest.raises(ValueError, match="message 0: unknown part type 'audio'"):
+        from_messages([{"role": "user", "content": [{"type": "audio"}]}])
