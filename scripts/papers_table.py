@@ -35,8 +35,10 @@ Measure one again with `ferrule papers claim SLUG`, read about one with `ferrule
 
 
 def _number(value: float) -> str:
-    """Return a number with four digits that count."""
-    return f"{value:.4g}" if math.isfinite(value) else str(value)
+    """Return a number with four digits that count, large ones in full."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _cell(text: str) -> str:
@@ -49,7 +51,8 @@ def _spread(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "–"
-    return f"{_number(sum(known) / len(known))} ({_number(min(known))} to {_number(max(known))})"
+    mean, low, high = (_number(value) for value in (sum(known) / len(known), min(known), max(known)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def _row(paper: Paper, claim: Mapping[str, Any] | None) -> str:
@@ -83,11 +86,17 @@ def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
     lines.append(
         f"Mean over the seeds {seeds}, lowest and highest in brackets; `claims/{paper.slug}.json` has each:\n\n"
     )
-    lines.append("| measured | " + " | ".join(map(_cell, claim["arms"])) + " |\n")
-    lines.append("| --- |" + " --- |" * len(claim["arms"]) + "\n")
-    for name in quantities:
-        cells = [_spread(arm.get(name, ())) for arm in claim["arms"].values()]
-        lines.append(f"| {_cell(name.replace('_', ' '))} | " + " | ".join(cells) + " |\n")
+    arms = list(claim["arms"])
+    cell = {(arm, name): _spread(claim["arms"][arm].get(name, ())) for arm in arms for name in quantities}
+    # The longer list runs down the page.
+    if len(arms) > len(quantities):
+        head = ["arm", *quantities]
+        rows = [[arm, *(cell[arm, name] for name in quantities)] for arm in arms]
+    else:
+        head = ["measured", *arms]
+        rows = [[name, *(cell[arm, name] for arm in arms)] for name in quantities]
+    for row in (head, ["---"] * len(head), *rows):
+        lines.append("| " + " | ".join(_cell(entry.replace("_", " ")) for entry in row) + " |\n")
     lines.append("\n")
     if claim["notes"]:
         lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]

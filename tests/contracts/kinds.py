@@ -181,7 +181,9 @@ def _check_session(world: World, task: Task) -> None:
     for _ in range(3):
         played(twin, [two_calls(twin)])
     need(dump_final(session) == before, "a branch shares no state")
-    need([o.text for o in played(session, [two_calls(session)])] == first_texts(world, task), "a branch shares no state")
+    need(
+        [o.text for o in played(session, [two_calls(session)])] == first_texts(world, task), "a branch shares no state"
+    )
     limit = [session.act(two_calls(session)[0]).status for _ in range(200)]
     need(limit[-1] == "refused", "calls are budgeted", limit[-1])
     for made in (twin, session):
@@ -209,7 +211,14 @@ def check_policy(make: Any) -> None:
     """As many replies as asked for, ids that continue the context, a log-prob per id, and no memory of the batch."""
     policy = make()
     asks = [
-        Ask((Message("user", f"question {i}"),), n=1 + i % 3, tools=(TOOL,) * (i % 2), max_tokens=8, seed=i, temperature=1.0)
+        Ask(
+            (Message("user", f"question {i}"),),
+            n=1 + i % 3,
+            tools=(TOOL,) * (i % 2),
+            max_tokens=8,
+            seed=i,
+            temperature=1.0,
+        )
         for i in range(5)
     ]
     replies = policy.generate(asks)
@@ -219,7 +228,9 @@ def check_policy(make: Any) -> None:
         for reply in group:
             _check_reply(ask, reply)
     need(make().generate(asks) == replies, "same asks, same replies")
-    need([make().generate([ask])[0] for ask in asks] == replies or close(make, asks, replies), "independent of the batch")
+    need(
+        [make().generate([ask])[0] for ask in asks] == replies or close(make, asks, replies), "independent of the batch"
+    )
     first = replies[0][0]
     context = (*first.given, *first.sampled)
     follow = Ask(

@@ -14,7 +14,7 @@ SETTINGS = {
     **{name: {} for name in codec_names()},
     "hermes, several": {"several": True},
     "hermes, tight": {"shape": "tight", "style": "signature"},
-    "tagged, known tools": {"arguments": (("search", "query"), ("note", ""))},
+    "tagged, known tools": {"arguments": (("search", "query"), ("note", "text"))},
 }
 
 

@@ -48,7 +48,7 @@ def check_episode(episode: Episode) -> None:
     need(parse(dump(episode))[0] == episode, "reloads equal")
 
 
-@pytest.mark.parametrize(("world", "codec"), product(WORLDS, codec_names()))
+@pytest.mark.parametrize(("world", "codec"), list(product(WORLDS, codec_names())))
 def test_records(world: str, codec: str) -> None:
     for agent, maker in product(AGENTS.values(), MAKERS.values()):
         for episode in drive(agent, WORLDS[world].tasks("train", 2), WORLDS[world], maker(codec), samples=2):

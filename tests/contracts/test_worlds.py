@@ -19,7 +19,9 @@ WORLDS = kinds.worlds("ferrule.worlds", "ferrule.papers")
 
 
 def test_discovery_finds_the_basics() -> None:
-    assert {"ferrule.worlds.arithmetic:Arithmetic", "ferrule.worlds.apis:Apis", "ferrule.worlds.facts:Facts"} <= set(WORLDS)
+    assert {"ferrule.worlds.arithmetic:Arithmetic", "ferrule.worlds.apis:Apis", "ferrule.worlds.facts:Facts"} <= set(
+        WORLDS
+    )
 
 
 @pytest.mark.parametrize("name", WORLDS)

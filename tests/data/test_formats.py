@@ -41,7 +41,7 @@ def test_a_conversation_is_laid_out_turn_by_turn() -> None:
     row = conversation(messages, (), renderer, encoder(renderer))
     assert spelled(row) == (
         "<|user|>hi/<|assistant|>"
-        '<TOOL_CALL>{"NAME":"NOTE","ARGUMENTS":{"TEXT":"X"}}</TOOL_CALL>'
+        '<TOOL_CALL>{"NAME": "NOTE", "ARGUMENTS": {"TEXT": "X"}}</TOOL_CALL>'
         "/<|tool|><tool_response>noted</tool_response>/<|assistant|>"
         "DONE/"
     )
@@ -72,7 +72,7 @@ def test_a_demonstration_has_the_ids_of_a_rollout_that_says_the_same(name: str) 
     tools = world.start(task).tools
     if name == "fence":
         rounds = tuple((Call("python", {"code": f"print({i})"}, id="call_0"),) for i in range(2))
-    options = {"arguments": tuple((t.name, "") for t in tools)} if name == "tagged" else {}
+    options = {"arguments": tuple((t.name, "body") for t in tools)} if name == "tagged" else {}
     renderer = type(layout())(codec(name, **options), header="<|{role}|>", end="<|end|>", gap="")
     said = [*(Message("assistant", "", tuple(calls)) for calls in rounds), Message("assistant", str(task.answer))]
     policy = Scripted(lambda ask, s: said[sum(m.role == "assistant" for m in ask.messages)], renderer=renderer)
@@ -89,9 +89,17 @@ def test_a_demonstration_has_the_ids_of_a_rollout_that_says_the_same(name: str) 
 def test_the_same_holds_for_a_real_tokenizer(one_thread: None) -> None:
     """Greedy replies of a tiny model that are in canonical form give the same row as their messages."""
     policy = tiny_policy()
-    messages = [Message("user", "hello there"), Message("assistant", "ok"), Message("user", "\u00e9"), Message("assistant", "b")]
+    messages = [
+        Message("user", "hello there"),
+        Message("assistant", "ok"),
+        Message("user", "\u00e9"),
+        Message("assistant", "b"),
+    ]
     row = conversation(messages, (), policy.renderer, policy.encode)
-    assert policy.stops.text(row.ids) == "<|user|>hello there<|end|><|assistant|>ok<|end|><|user|>\u00e9<|end|><|assistant|>b<|end|>"
+    assert (
+        policy.stops.text(row.ids)
+        == "<|user|>hello there<|end|><|assistant|>ok<|end|><|user|>\u00e9<|end|><|assistant|>b<|end|>"
+    )
     own = [policy.stops.text([i for i, k in zip(row.ids, row.turn, strict=True) if k == turn]) for turn in (0, 1)]
     assert own == ["ok<|end|>", "b<|end|>"]
 

@@ -65,8 +65,14 @@ def test_a_claim_becomes_a_page_and_a_row(tmp_path: Path) -> None:
     page = found[Path("docs/claims/otc.md")].decode()
     assert found[Path("docs/claims/otc.png")] == b"picture"
     assert "Fall of calls: 0.5, 95% interval [0.25, 0.75]; the threshold is 0.4" in page
-    assert "| measured | grpo | otc |" in page
-    assert "| calls | 3 (2 to 4) | inf (1 to inf) |" in page
+    assert "| arm | calls |" in page
+    assert "| grpo | 3 (2 to 4) |" in page
+    assert "| otc | inf (1 to inf) |" in page
+    wide = {**CLAIM, "arms": {"base": {name: [1000.0, 12345.6] for name in ("a", "b", "c|d")}}}
+    (tmp_path / "claims/otc.json").write_text(json.dumps(wide))
+    turned = papers_table.pages(tmp_path)[Path("docs/claims/otc.md")].decode()
+    assert "| measured | base |" in turned
+    assert "| c\\|d | 6,673 (1,000 to 12,346) |" in turned
     table = found[Path("docs/papers.md")].decode()
     assert "[undecided](claims/otc.md) | 0.5 [0.25, 0.75] |" in table
     rows = [line for line in table.splitlines() if line.startswith("| ") and line[2].isdigit()]

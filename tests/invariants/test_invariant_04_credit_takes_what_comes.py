@@ -32,7 +32,7 @@ RULES: dict[str, Any] = {
     "grpo, population": partial(group_relative, std="population"),
     "leave one out": leave_one_out,
     "reinforce++": chain(broadcast, whiten),
-    "return to go": partial(return_to_go, gamma=0.9, baseline="group"),
+    "return to go": partial(return_to_go, baseline="turn"),
     "sum then normalise": sum_then_normalise(group_relative),
     "normalise then sum": normalise_then_sum(partial(group_relative, std="unbiased")),
 }

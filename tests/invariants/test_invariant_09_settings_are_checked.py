@@ -148,6 +148,10 @@ def test_invariant_09_evaluation_settings_without_evaluation(tmp_path: Path, mon
     tiny_policy().save(tmp_path / "model")
     told = refused("train", "--model", "model", "--eval-steps", "5", "--eval-tasks", "0", "--max-steps", "1")
     assert "eval_steps would do nothing" in told
-    told = refused("train", "--model", "model", "--num-generations", "3", "--eval-tasks", "0", "--max-steps", "1")
+    # With held-out tasks to measure first, and a run of that name to overwrite: neither happens.
+    (tmp_path / "runs" / "train").mkdir(parents=True)
+    (tmp_path / "runs" / "train" / "metrics.jsonl").write_text("kept")
+    told = refused("train", "--model", "model", "--num-generations", "3", "--overwrite", "--max-steps", "1")
     assert "choose a multiple" in told
-    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
+    assert [p.name for p in tmp_path.glob("runs/*/*")] == ["metrics.jsonl"]
+    assert (tmp_path / "runs" / "train" / "metrics.jsonl").read_text() == "kept"

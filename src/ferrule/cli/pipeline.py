@@ -18,7 +18,7 @@ from rich.table import Table
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
 from ferrule.train.logs import write_json
-from ferrule.train.loop import Settings, train
+from ferrule.train.loop import Settings, check, train
 from ferrule.train.monitor import Health
 
 __all__ = ["Plan", "execute", "table", "versions"]
@@ -98,6 +98,9 @@ def execute(
 
     console = Console(stderr=True, quiet=quiet or (pool is not None and not pool.is_main_process))
     main = pool is None or pool.is_main_process
+    # Before anything is measured, written or overwritten: a run that cannot start must leave no trace.
+    processes = 1 if pool is None else pool.num_processes
+    check(plan.recipe, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
     if main:
         _prepare(plan, resume, overwrite)
 

@@ -129,7 +129,8 @@ def _new_root(binds: Sequence[str], links: Mapping[str, str]) -> None:
         with contextlib.suppress(FileExistsError):
             os.symlink(target, path)
     os.mkdir(BOX)
-    os.symlink(f"{BOX}/tmp", "/tmp")
+    with contextlib.suppress(FileExistsError):  # where Python itself lies below /tmp, that folder is there, read-only
+        os.symlink(f"{BOX}/tmp", "/tmp")
     kernel.unmount("/old")
     os.rmdir("/old")
     kernel.freeze_mount("/", recursive=False)

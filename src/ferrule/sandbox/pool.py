@@ -228,7 +228,9 @@ def bubblewrap_command(packages: bool, disk_mb: int) -> list[str]:
     for path, target in links.items():
         command += ["--symlink", target, path]
     size = ["--size", str(disk_mb << 20)] if "--size" in _help(program) else []
-    command += ["--dev", "/dev", *size, "--tmpfs", "/box", "--symlink", "/box/tmp", "/tmp", "--chdir", "/box"]
+    below = any(f"{path}/".startswith("/tmp/") for path in (*binds, *links))  # Python itself may lie there
+    short = [] if below else ["--symlink", "/box/tmp", "/tmp"]
+    command += ["--dev", "/dev", *size, "--tmpfs", "/box", *short, "--chdir", "/box"]
     return [*command, "--remount-ro", "/", "--cap-drop", "ALL", "--"]
 
 

@@ -25,7 +25,7 @@ from ferrule.train.sample import Batch, sample, stats
 from ferrule.train.settings import Settings, rate
 from ferrule.train.update import sequences, update
 
-__all__ = ["Settings", "Stream", "train"]
+__all__ = ["Settings", "Stream", "check", "train"]
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "warnings.jsonl")
 
@@ -66,15 +66,15 @@ class Stream:
         return replace(task, meta={**task.meta, "pass": again}) if again else task
 
 
-def _check(recipe: Recipe, settings: Settings, evaluate: Any, processes: int) -> int:
-    """Refuse settings that do not fit together; return the number of groups per step."""
+def check(recipe: Recipe, settings: Settings, *, evaluating: bool = False, processes: int = 1) -> int:
+    """Refuse pieces and settings that do not fit together (``ValueError``); return the number of groups per step."""
     total = settings.samples(processes)
     if total % recipe.samples:
         raise ValueError(
             f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
             f"cannot be cut into groups of num_generations={recipe.samples}; choose a multiple"
         )
-    if settings.eval_steps and evaluate is None:
+    if settings.eval_steps and not evaluating:
         raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
     _check_pieces(recipe)
     return total // recipe.samples
@@ -168,7 +168,8 @@ def train(
     returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
     ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
     """
-    groups = _check(recipe, settings, evaluate, 1 if pool is None else pool.num_processes)
+    processes = 1 if pool is None else pool.num_processes
+    groups = check(recipe, settings, evaluating=evaluate is not None, processes=processes)
     if recipe.reference:
         policy.keep_reference()
     if recipe.critic is not None:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.toys import tiny_policy
+
+from ferrule.data.formats import Pair, Row
+from ferrule.objectives.preference import dpo, kto, on_pairs, on_rows
+from ferrule.objectives.reduce import sequence_mean
+from ferrule.train.settings import Settings
+from ferrule.train.supervised import fit, fit_pairs, pairs, rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def row(*ids: int, prompt: int = 2, label: bool = True) -> Row:
+    return Row((*range(3, 3 + prompt), *ids), (*[-1] * prompt, *[0] * len(ids)), label)
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(**{"max_steps": 30, "learning_rate": 1e-2, "per_device_train_batch_size": 2, **changes})
+
+
+def logp(policy: Any, one: Row) -> float:
+    with torch.no_grad():
+        return float(policy.logps(torch.tensor([one.ids]), torch.tensor([one.turn]))["logp_NT"].sum())
+
+
+DATA = [row(40, 41, 42), row(50, 51, prompt=4), row(60)]
+
+
+def test_demonstrations_are_learnt(tiny: Any) -> None:
+    before = [logp(tiny, one) for one in DATA]
+    losses = fit(tiny, DATA, settings())
+    assert len(losses) == 30
+    assert losses[-1] < 0.2 * losses[0]
+    assert all(logp(tiny, one) > b / 3 for one, b in zip(DATA, before, strict=True))
+
+
+def test_the_first_loss_is_the_mean_over_the_tokens_of_the_step(tiny: Any) -> None:
+    """All three rows in one step: -(sum of log-probs) / 6 tokens."""
+    expected = -sum(logp(tiny, one) for one in DATA) / 6
+    losses = fit(tiny, DATA, settings(max_steps=1, per_device_train_batch_size=3))
+    assert losses == [pytest.approx(expected, rel=1e-4)]
+
+
+def test_every_item_comes_once_before_any_comes_again(tiny: Any) -> None:
+    seen: list[Any] = []
+
+    def watching(data: Any) -> Any:
+        seen.append([one.ids[-1] for one in data])
+        return rows(data)
+
+    fit(tiny, DATA, settings(max_steps=6, per_device_train_batch_size=1, learning_rate=0.0), make=watching)
+    flat = [x for step in seen for x in step]
+    assert sorted(flat[:3]) == sorted(flat[3:]) == [42, 51, 60]
+
+
+def test_the_seed_decides_the_order() -> None:
+    def losses(seed: int) -> list[float]:
+        return fit(tiny_policy(), DATA, settings(max_steps=4, per_device_train_batch_size=1, seed=seed))
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_a_step_may_hold_more_than_there_is(tiny: Any) -> None:
+    assert len(fit(tiny, DATA, settings(max_steps=2, per_device_train_batch_size=64))) == 2
+
+
+def test_no_data_is_refused(tiny: Any) -> None:
+    with pytest.raises(ValueError, match="the data is empty"):
+        fit(tiny, [], settings())
+
+
+def test_a_run_writes_and_shows_its_rows(tiny: Any, tmp_path: Path) -> None:
+    shown: list[Any] = []
+    fit(tiny, DATA, settings(max_steps=2), folder=tmp_path, show=shown.append)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == shown
+    assert [line["step"] for line in lines] == [1, 2]
+
+
+def test_a_preference_moves_the_pair_apart(tiny: Any) -> None:
+    data = [Pair(row(40, 41), row(50, 51)), Pair(row(60, prompt=4), row(70, 71, 72, prompt=4))]
+
+    def gaps() -> list[float]:
+        return [logp(tiny, p.chosen) - logp(tiny, p.rejected) for p in data]
+
+    before = gaps()
+    losses = fit_pairs(tiny, data, settings(max_steps=10), on_pairs(partial(dpo, beta=0.5)), reference=True)
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # at the reference: -log sigmoid(0) = log 2 per pair
+    assert losses[-1] < 0.3
+    assert all(after > b + 1 for after, b in zip(gaps(), before, strict=True))
+
+
+def test_labelled_rows_are_pushed_up_and_down(tiny: Any) -> None:
+    data = [row(40, 41), row(50, 51, label=False)]
+    before = [logp(tiny, one) for one in data]
+    fit(
+        tiny,
+        data,
+        settings(max_steps=15),
+        objective=on_rows(kto),
+        reduce=partial(sequence_mean, tokens="sum"),
+        reference=True,
+    )
+    assert logp(tiny, data[0]) - logp(tiny, data[1]) > before[0] - before[1] + 1
+
+
+def test_rows_and_pairs_as_sequences() -> None:
+    made = pairs([Pair(row(40), row(50, 51)), Pair(row(60), row(70))])
+    assert made.per_row == {"pair_N": [0.0, 0.0, 1.0, 1.0], "chosen_N": [1.0, 0.0, 1.0, 0.0]}
+    assert made.unit == [0, 0, 1, 1]
+    assert made.units() == [[0, 1], [2, 3]]
+    assert rows([row(40), row(50, label=False)]).per_row == {"chosen_N": [1.0, 0.0]}
