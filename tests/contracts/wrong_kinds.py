@@ -10,7 +10,7 @@ from tests.toys import Bench, Prober, layout, tiny_policy
 
 from ferrule.chat.codec import codec
 from ferrule.chat.hermes import Hermes
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Use
+from ferrule.core.records import Ask, Message, Observation, Reply, Session, Task, Tool, Use
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession

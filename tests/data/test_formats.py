@@ -45,7 +45,7 @@ def test_a_conversation_is_laid_out_turn_by_turn() -> None:
         "/<|tool|><tool_response>noted</tool_response>/<|assistant|>"
         "DONE/"
     )
-    assert {k for k in row.turn} == {-1, 0, 1}
+    assert set(row.turn) == {-1, 0, 1}
 
 
 def test_only_the_last_turn_may_be_trained() -> None:
