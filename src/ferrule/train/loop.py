@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ferrule.core.arrays import Signals, nearest
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
@@ -21,6 +19,7 @@ from ferrule.rollout.record import append
 from ferrule.train import checkpoint
 from ferrule.train.logs import Logs, write_json
 from ferrule.train.monitor import Health, Monitor
+from ferrule.train.optimiser import optimiser_of
 from ferrule.train.sample import Batch, sample, stats
 from ferrule.train.settings import Settings, rate
 from ferrule.train.update import sequences, update
@@ -174,12 +173,7 @@ def train(
         policy.keep_reference()
     if recipe.critic is not None:
         policy.add_value_head()
-    optimiser = torch.optim.AdamW(
-        policy.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        weight_decay=settings.weight_decay,
-    )
+    optimiser = optimiser_of(policy, settings)
     main = pool is None or pool.is_main_process
     stream = Stream(world, settings.split, settings.levels, settings.seed)
     monitor, start = Monitor(health or Health()), 0

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ferrule.data.formats import Pair, Row
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
 from ferrule.train.logs import Logs
+from ferrule.train.optimiser import optimiser_of
 from ferrule.train.settings import Settings, rate
 from ferrule.train.update import Sequences, update
 
@@ -64,12 +64,7 @@ def fit(
         raise ValueError("there is nothing to learn from: the data is empty")
     if reference:
         policy.keep_reference()
-    optimiser = torch.optim.AdamW(
-        policy.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        weight_decay=settings.weight_decay,
-    )
+    optimiser = optimiser_of(policy, settings)
     size = settings.samples(1 if pool is None else pool.num_processes)
     logs = Logs(folder, vars(settings), settings.report_to) if folder is not None else None
     rng = np.random.default_rng(settings.seed)
