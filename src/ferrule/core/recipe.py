@@ -21,12 +21,10 @@ class Recipe:
     ``agent`` plays one episode; ``reward`` scores a whole group; ``credit`` names the signals it reads and returns
     ``adv_NT`` (or ``adv_CNT`` for one loss per channel); ``objective`` maps log-probs to ``loss_NT``; ``reduce`` maps
     that to a scalar with the token count of the whole batch. ``keep`` decides whether a group trains (None keeps all)
-    and
-    ``refill`` how many further groups may be drawn to replace dropped ones. ``samples`` is the group size and
+    and ``refill`` how many further groups may be drawn to replace dropped ones. ``samples`` is the group size and
     ``temperature`` the sampling temperature. ``epochs`` and ``minibatches`` split one batch into optimiser steps.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
-    into value
-    targets (``target_NT``); it asks for a value head, whose values are ``value_NT``.
+    into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``.
     """
 
     agent: Agent
