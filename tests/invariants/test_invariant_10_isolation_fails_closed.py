@@ -135,7 +135,7 @@ def test_invariant_10_isolation_lost_between_two_calls_is_no_silent_fallback(mon
     session.run("import os\nos._exit(3)")
 
     class Gone:
-        def __init__(self, mode: str, settings: object) -> None:
+        def __init__(self, mode: str, *rest: object) -> None:
             raise IsolationUnavailable(mode, "gone")
 
     monkeypatch.setattr(interpreter, "LiveProcess", Gone)

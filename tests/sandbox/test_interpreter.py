@@ -39,6 +39,7 @@ def test_output_value_and_state(python: Interpreter) -> None:
         "value": "21",
         "exception": None,
         "kind": None,
+        "line": None,
         "restarted": False,
     }
     assert outcome(python.run("x *= 2\nx")) == ("ok", "40")

@@ -13,9 +13,9 @@ import pytest
 
 from ferrule.sandbox import isolate, kernel, landlock, seccomp
 from ferrule.sandbox.doctor import doctor
+from ferrule.sandbox.frames import ProtocolError, checked_run, take_frame
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.isolate import choose, probe
-from ferrule.sandbox.process import ProtocolError, _checked, _frame
 from ferrule.sandbox.settings import IsolationUnavailable, Settings, view
 
 
@@ -50,7 +50,7 @@ def test_a_host_without_namespaces_really_refuses() -> None:
         "from ferrule.sandbox.interpreter import Interpreter\n"
         "from ferrule.sandbox.settings import IsolationUnavailable, Settings\n"
         "kernel.no_new_privileges()\n"
-        "seccomp.install(True)\n"
+        "seccomp.install(seccomp.program(kernel.MACHINE, True))\n"
         "for mode in ('auto', 'namespaces', 'bubblewrap'):\n"
         "    try:\n"
         "        Interpreter(Settings(isolation=mode))\n"
@@ -66,7 +66,7 @@ def test_the_filter_refuses_what_it_should() -> None:
         "import os, socket, threading\n"
         "from ferrule.sandbox import kernel, seccomp\n"
         "kernel.no_new_privileges()\n"
-        "seccomp.install(False)\n"
+        "seccomp.install(seccomp.program(kernel.MACHINE, False))\n"
         "def tried(f):\n"
         "    try:\n"
         "        f()\n"
@@ -89,7 +89,7 @@ def test_the_filter_may_allow_processes_but_no_new_namespaces() -> None:
         "import os, subprocess\n"
         "from ferrule.sandbox import kernel, seccomp\n"
         "kernel.no_new_privileges()\n"
-        "seccomp.install(True)\n"
+        "seccomp.install(seccomp.program(kernel.MACHINE, True))\n"
         "print(subprocess.run(['/bin/echo', 'hi'], capture_output=True, text=True).stdout.strip())\n"
         "try:\n"
         "    kernel.syscall('clone', 56 if kernel.MACHINE == 'x86_64' else 220, kernel.NEWUSER | 17, 0, 0, 0, 0)\n"
@@ -101,8 +101,9 @@ def test_the_filter_may_allow_processes_but_no_new_namespaces() -> None:
 
 @pytest.mark.parametrize("machine", sorted(kernel.AUDIT_ARCH))
 @pytest.mark.parametrize("allow", [True, False])
-def test_the_filter_jumps_within_itself(machine: str, allow: bool) -> None:
-    body = seccomp.program(machine, allow)
+@pytest.mark.parametrize("notify", [True, False])
+def test_the_filter_jumps_within_itself(machine: str, allow: bool, notify: bool) -> None:
+    body = seccomp.program(machine, allow, notify=notify)
     code = [struct.unpack_from("HBBI", body, at) for at in range(0, len(body), 8)]
     for at, (operation, yes, no, _) in enumerate(code):
         if operation & 7 == 5:
@@ -122,7 +123,7 @@ def test_landlock_alone_keeps_files_out(tmp_path: Path) -> None:
         "import os\n"
         "from ferrule.sandbox import kernel, landlock\n"
         "kernel.no_new_privileges()\n"
-        f"abi = landlock.restrict({str(box)!r}, '/dev')\n"
+        f"rules, abi = landlock.ruleset({str(box)!r}, '/dev'); landlock.restrict(rules)\n"
         f"open({str(box / 'new')!r}, 'w').close()\n"
         f"open({str(outside / 'file')!r}).close()\n"
         "open('/dev/null', 'w').close()\n"
@@ -179,22 +180,36 @@ def test_bad_settings_are_refused(changes: dict[str, object], said: str) -> None
         Settings(**changes)  # type: ignore[arg-type]
 
 
+ANSWER = {
+    "id": "a",
+    "status": "ok",
+    "value": "1",
+    "exception": None,
+    "kind": None,
+    "line": None,
+    "peak": 9,
+    "dropped": [0, 0],
+    "files": [{"name": "f", "size": 1, "body": "eA=="}],
+}
+
+
 def test_frames_are_read_with_suspicion() -> None:
-    answer = {"id": "a", "status": "ok", "value": "1", "exception": None, "kind": None, "dropped": [0, 0]}
-    body = json.dumps(answer).encode()
+    body = json.dumps(ANSWER).encode()
     frame = struct.pack(">I", len(body)) + body
-    assert _frame(bytearray(frame[:3]), 1000) is None
-    assert _frame(bytearray(frame[:-1]), 1000) is None
-    assert _checked(_frame(bytearray(frame), 1000), "a", 10) == answer
+    assert take_frame(bytearray(frame[:3]), 1000) is None
+    assert take_frame(bytearray(frame[:-1]), 1000) is None
+    assert take_frame(bytearray(frame), 1000) == ANSWER
     for bad in (b"\xff" * 8, struct.pack(">I", 1) + b"{", struct.pack(">I", 900) + b"[" * 900):
         with pytest.raises(ProtocolError):
-            _frame(bytearray(bad), 1000)
+            take_frame(bytearray(bad), 1000)
     twice = bytearray(frame + b"x")
-    assert _frame(twice, 1000) == answer
-    with pytest.raises(ProtocolError, match="more than one"):
-        _checked(answer, "a", 10, len(twice))
-    for change in (
-        {"id": "b"},
+    assert take_frame(twice, 1000) == ANSWER
+    assert twice == b"x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"status": "refused"},
         {"value": 3},
         {"value": "x" * 500},
@@ -202,11 +217,21 @@ def test_frames_are_read_with_suspicion() -> None:
         {"dropped": [-1, 0]},
         {"dropped": [True, 0]},
         {"exception": []},
-    ):
-        with pytest.raises(ProtocolError):
-            _checked({**answer, **change}, "a", 10)
-    with pytest.raises(ProtocolError):
-        _checked([1], "a", 10)
+        {"line": "3"},
+        {"peak": None},
+        {"peak": -1},
+        {"files": None},
+        {"files": [{"name": "f", "size": 1, "body": "not base64!"}]},
+        {"files": [{"name": 3, "size": 1, "body": None}]},
+        {"files": [{"name": "f", "size": "big", "body": None}]},
+        {"files": [{"name": "f" * 5000, "size": 1, "body": None}]},
+        {"files": [{"name": "f", "size": 1, "body": None}] * 65},
+    ],
+)
+def test_answers_are_read_with_suspicion(change: dict[str, object]) -> None:
+    assert checked_run(dict(ANSWER), 10) == ANSWER
+    with pytest.raises(ProtocolError, match="unexpected fields"):
+        checked_run({**ANSWER, **change}, 10)
 
 
 def test_asking_for_a_missing_mode_names_what_is_missing() -> None:

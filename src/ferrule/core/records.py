@@ -6,6 +6,7 @@ part in equality, so that two runs of the same seed compare equal.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -13,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 __all__ = [
     "Agent",
     "Answer",
+    "Artifact",
     "Ask",
     "Call",
     "Effect",
@@ -22,6 +24,8 @@ __all__ = [
     "Message",
     "Observation",
     "Part",
+    "Place",
+    "Placed",
     "Policy",
     "Reply",
     "Reward",
@@ -36,6 +40,7 @@ __all__ = [
     "Turn",
     "Use",
     "World",
+    "act",
     "ask",
     "plain_text",
     "use",
@@ -60,6 +65,24 @@ Part: TypeAlias = str | Image
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a tool call left: its name, media type, size (bytes), and its content as a ``data:`` URL.
+
+    ``source`` is empty when the file was too large to be brought along.
+    """
+
+    name: str
+    media: str
+    size: int
+    source: str = field(default="", repr=False)
+
+    @property
+    def image(self) -> Image | None:
+        """The file as an image part of a message, when it is one."""
+        return Image(self.source, self.media) if self.source and self.media.startswith("image/") else None
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One tool call as a model wrote it.
 
@@ -81,17 +104,19 @@ class Observation:
     """What a tool call came to: text for the model, a status, and data that the model does not see.
 
     ``status`` is ``ok``, ``error`` (the tool failed), ``timeout``, ``refused`` (a budget or rule said no),
-    ``unknown_tool`` or ``malformed``. Tool trouble is data, never an exception. ``seconds`` is wall time and is
+    ``unknown_tool`` or ``malformed``. Tool trouble is data, never an exception. ``seconds`` (wall time) and
+    ``peak_mb`` (the most memory that the tool's process has held, MiB; 0 where unknown) measure the machine and are
     left out of comparisons. ``repairs`` names the argument coercions that were made.
     """
 
     text: str
     status: Status = "ok"
     data: Any = None
-    artifacts: tuple[Any, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
     seconds: float = field(default=0.0, compare=False)
     repairs: tuple[str, ...] = ()
     terminal: bool = False
+    peak_mb: float = field(default=0.0, compare=False)
 
     @property
     def executed(self) -> bool:
@@ -123,7 +148,10 @@ class Tool:
 
     ``run`` takes the validated arguments as keywords and returns a value or an ``Observation``; it may be async.
     ``terminal`` ends the episode and is not counted as cost. ``cost`` is in calls. ``seconds`` is the time limit
-    of one call. ``stateful`` tools are built per session: ``run`` is then taken from ``Session.tools``.
+    of one call. ``effects`` says what a call does beyond its result: ``read`` nothing, ``write`` changes state that
+    belongs to the session (and is branched with it), ``irreversible`` changes the world outside. A call of an
+    ``idempotent`` tool may be made twice with the effect of one. ``output`` is a JSON schema of the result, where
+    one is known.
     """
 
     name: str
@@ -134,6 +162,8 @@ class Tool:
     cost: float = 1.0
     effects: Effect = "read"
     seconds: float = 10.0
+    idempotent: bool = False
+    output: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +341,41 @@ class Session(Protocol):
     def close(self) -> None:
         """Free what the session holds; may be called twice."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in its episode a call stands: after how many asks (``turn``), and its number among the calls since then."""
+
+    turn: int
+    position: int
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An extra power of a session: its calls say where they stand. Drivers call it in place of ``Session.act``."""
+
+    def act_at(self, call: Call, place: Place) -> Observation:
+        """Run one call; every failure is an observation."""
+        ...
+
+
+def act(session: Session, call: Call, place: Place | None = None) -> Observation:
+    """Run one call in a session, by its ``act_at`` where it has one and the place is known. Never raises.
+
+    A session around another passes its own calls on through this, so that the place reaches the innermost. What a
+    session raises, and an answer that is no ``Observation``, is an observation of status ``error``.
+    """
+    began = time.perf_counter()
+    try:
+        seen: object = (
+            session.act_at(call, place) if place is not None and isinstance(session, Placed) else session.act(call)
+        )
+    except (Exception, SystemExit) as error:
+        return Observation(f"{type(error).__name__}: {error}", "error", seconds=time.perf_counter() - began)
+    if isinstance(seen, Observation):
+        return seen
+    return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
 
 
 @runtime_checkable

@@ -3,55 +3,110 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import mimetypes
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ferrule.core.records import Observation, Status
+from ferrule.core.records import Artifact, Observation, Status
 from ferrule.sandbox import pool
+from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, checked_run
+from ferrule.sandbox.house import HOUSE
 from ferrule.sandbox.isolate import choose
-from ferrule.sandbox.process import LateAnswer, LiveProcess, ProtocolError, Stream
-from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
+from ferrule.sandbox.process import LiveProcess, Serve
+from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, image
 
-__all__ = ["Interpreter"]
+__all__ = ["Functions", "Interpreter"]
 
 _LOST = "[the interpreter was restarted: variables and files of earlier calls are lost]"
 _GRACE = 0.1  # seconds that a process whose connection ended has to end by itself
+_BRANCH_SECONDS = 20.0  # that a fork may take on a loaded machine
+_PASSED_ON = ("ValueError", "RuntimeError", "PermissionError", "TypeError", "KeyError", "IndexError", "LookupError")
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+@dataclass
+class _Step:
+    """One call that a process has run, and what the functions it called had answered."""
+
+    code: str
+    answers: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Interpreter:
     """A Python interpreter in a process of its own that starts with the first call. Safe to use from several threads.
 
     With ``persistent`` variables live from call to call, otherwise every call gets a fresh process. The time limit
-    of a call kills the process with all that it started, so the next call begins with a fresh one and says so. Raises
-    ``IsolationUnavailable`` at once when the host lacks the isolation that ``settings`` ask for.
+    of a call kills the process with all that it started, so the next call begins with a fresh one and says so. Code
+    may call ``functions`` by name: they run on this side of the wall, on JSON arguments, and give JSON results;
+    ``ValueError`` and other plain exceptions of theirs are raised again inside. Raises ``IsolationUnavailable`` at
+    once when the host lacks the isolation that ``settings`` ask for.
     """
 
-    def __init__(self, settings: Settings | None = None, *, persistent: bool = True) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, persistent: bool = True, functions: Functions | None = None
+    ) -> None:
         """Check the isolation; no process is started for this interpreter yet."""
         self.settings = settings or Settings()
         self.persistent = persistent
+        self.functions: Functions = dict(functions or {})
+        for name in self.functions:
+            if not name.isidentifier():
+                raise ValueError(f"a function is named {name!r}, which is no Python name")
         self.mode: Mode = choose(self.settings)
+        self.used = time.monotonic()
+        self.parked = False
         self._lock = threading.Lock()
         self._live: LiveProcess | None = None
         self._lost = False
         self._closed = False
-        self._log: list[str] = []
-        self._replay: list[str] = []
+        self._log: list[_Step] = []
+        self._replay: list[_Step] = []
+        HOUSE.enter(self)
+
+    @property
+    def branching(self) -> str:
+        """How ``fork`` copies a state: ``fork`` (copy on write) or ``replay`` (all code is run again)."""
+        forks = self.mode != "bubblewrap" and not self.settings.allow_processes and self.settings.branches > 0
+        return "fork" if forks else "replay"
 
     def run(self, code: str, seconds: float | None = None) -> Observation:
         """Run ``code`` and return its output, the value of its last expression, or its error. Never raises.
 
         Text: stdout, stderr, then the value or the traceback. ``data`` holds ``stdout``, ``stderr``, ``value`` (a
-        ``repr``),
-        ``exception`` (text), ``kind`` (exception name) and ``restarted``. Status ``timeout`` keeps the output so far.
+        ``repr``), ``exception`` (text), ``kind`` (exception name), ``line`` (in ``code``, where it went wrong) and
+        ``restarted``; ``artifacts`` the files that the call wrote, ``peak_mb`` the most memory the process has held.
+        Status ``timeout`` keeps the output so far.
         """
         started = time.perf_counter()
         with self._lock:
+            self._wake()
             seen = self._run(code, self.settings.seconds if seconds is None else seconds)
-        took = time.perf_counter() - started
-        return Observation(seen.text, seen.status, data=seen.data, seconds=took)
+            self.used = time.monotonic()
+        return replace(seen, seconds=time.perf_counter() - started)
+
+    def names(self) -> dict[str, str]:
+        """Return the global variables that code has made, each with the name of its type."""
+        with self._lock:
+            self._wake()
+            live, answer = self._live, None
+            if live is None:
+                return {}
+            try:
+                streams = [Stream(0), Stream(0)]
+                answer = live.ask({"op": "names", "most": 1000}, self.settings.seconds, streams, most=1 << 20)
+            except (ProtocolError, OSError):
+                answer = None
+            found = answer.get("names") if answer else None
+            if not isinstance(found, list):
+                self._drop(lost=True)
+                return {}
+            return {str(name): str(kind) for name, kind in (pair for pair in found if _pair(pair))}
 
     def _run(self, code: str, seconds: float) -> Observation:
         if self._closed:
@@ -68,15 +123,16 @@ class Interpreter:
         if self._live is not None and not self._live.quiet():
             self._drop(lost=True)  # it died, or spoke without being asked, since the last call
         try:
-            live = self._live or self._start()
+            live = self._live or self._start(code)
         except (OSError, IsolationUnavailable) as problem:
             return _observed("error", streams, problem=f"the interpreter could not be started: {problem}")
         restarted, self._lost = self._lost and self.persistent, False
         status: Status = "error"
         answer: dict[str, Any] = {}
         said = ""
+        step = _Step(code)
         try:
-            found = live.ask(code, self.settings.output_limit, seconds, streams)
+            found = self._ask(live, step, seconds, streams)
             if found is None:
                 status, said = "timeout", f"stopped after {seconds:.3g} s"
                 self._drop(lost=True)
@@ -84,7 +140,7 @@ class Interpreter:
                 answer, status = found, found["status"]
                 for stream, count in zip(streams, found["dropped"], strict=True):
                     stream.dropped += count
-                self._log.append(code)
+                self._log.append(step)
                 if not self.persistent:
                     self._drop(lost=False)
         except LateAnswer:
@@ -97,43 +153,143 @@ class Interpreter:
             said = _cause(self._drop(lost=True, grace=_GRACE, streams=streams))
         return _observed(status, streams, answer, said, restarted)
 
-    def _start(self) -> LiveProcess:
-        """Start a process; a forked interpreter first repeats what its original had run."""
-        session = self._live = LiveProcess(self.mode, self.settings)
+    def _ask(
+        self, live: LiveProcess, step: _Step, seconds: float, streams: list[Stream], serve: Serve | None = None
+    ) -> dict[str, Any] | None:
+        cap, room = self.settings.output_limit, self.settings.artifact_limit
+        live.make_way(_BRANCH_SECONDS)
+
+        def answer(name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+            step.answers.append(self._serve(name, args, kwargs))
+            return step.answers[-1]
+
+        # JSON writes one character as 12 bytes at worst, and there are two texts; files come in base64.
+        most = 1 << 20 | 24 * cap + 2 * room
+        request = {"op": "run", "code": step.code, "cap": cap, "room": room}
+        found = live.ask(request, seconds, streams, serve=serve or answer, most=most)
+        return None if found is None else checked_run(found, cap)
+
+    def _serve(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        function = self.functions.get(name)
+        if function is None:
+            raise ProtocolError(f"a function {name[:100]!r} was called, which was not given")
+        try:
+            result = function(*args, **kwargs)
+            json.dumps(result)
+        except Exception as problem:
+            kind = type(problem).__name__
+            return {"raised": kind if kind in _PASSED_ON else "RuntimeError", "message": str(problem)}
+        return {"result": result}
+
+    def _start(self, code: str) -> LiveProcess:
+        """Start a process; a copy that could not be forked first repeats what its original had run."""
+        HOUSE.make_room(self)
         replay, self._replay, self._log = self._replay, [], []
-        for code in replay:
+        preload = image(self.settings, "\n".join([code, *(step.code for step in replay)]))
+        session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
+        for step in replay:
+            answers = iter(step.answers)
+
+            def again(name: str, args: list[Any], kwargs: dict[str, Any], answers: Any = answers) -> dict[str, Any]:
+                return next(answers, {"raised": "RuntimeError", "message": f"{name} was not called before"})
+
             streams = [Stream(0), Stream(0)]
             try:
-                sound = session.ask(code, self.settings.output_limit, self.settings.seconds, streams) is not None
+                sound = self._ask(session, _Step(step.code), self.settings.seconds, streams, again) is not None
             except (ProtocolError, OSError):
                 sound = False
             if not sound:
                 self._drop(lost=True)
-                session = self._live = LiveProcess(self.mode, self.settings)
+                session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
                 break
-            self._log.append(code)
+            self._log.append(step)
         return session
 
     def _drop(self, *, lost: bool, grace: float = 0.0, streams: list[Stream] | None = None) -> pool.End:
         session, self._live = self._live, None
         self._lost = self._lost or lost
         self._log = []
+        self.parked = False
         assert session is not None
         return session.end(grace, streams)
 
-    def fork(self) -> Interpreter:
-        """Return an independent interpreter in the same state.
+    def fork(self, functions: Functions | None = None) -> Interpreter:
+        """Return an independent interpreter in the same state, with ``functions`` of the same names when given.
 
-        The twin starts a process of its own and repeats, with its first call, every code that this one has run
-        since its start:
-        code that reads a clock or random numbers may come to other values. Output of the repetition is dropped.
+        The process is forked as it is, copy on write, in milliseconds: variables, modules and random state are the
+        same, files of the working folder are copied, threads of user code end, open files are shared. Where
+        ``branching`` is ``replay``, the twin instead repeats with its first call every code that this one has run:
+        code that reads a clock or random numbers may then come to other values; output of the repetition is dropped.
         """
+        if functions is not None and set(functions) != set(self.functions):
+            raise ValueError(f"a fork keeps the names of its functions: {', '.join(sorted(self.functions)) or 'none'}")
         with self._lock:
-            twin = Interpreter(self.settings, persistent=self.persistent)
-            twin._replay = [*self._replay, *self._log] if self.persistent else []
-            twin._lost = self._lost
-            twin._closed = self._closed
-        return twin
+            self._wake()
+            twin = Interpreter(
+                self.settings,
+                persistent=self.persistent,
+                functions=self.functions if functions is None else functions,
+            )
+            twin._lost, twin._closed = self._lost, self._closed
+            if not self.persistent or self._closed:
+                return twin
+            if self.branching == "replay" or self._live is None:
+                twin._replay = [*self._replay, *self._log]
+                return twin
+            try:
+                HOUSE.make_room(self)
+                if not self._live.quiet():
+                    raise OSError("the interpreter ended before it was forked")
+                twin._live = self._live.branch(_BRANCH_SECONDS)
+                twin._log = [*self._log]
+            except (OSError, ProtocolError, IsolationUnavailable):
+                # The process may be anywhere in the middle of it: both go on from a fresh one that repeats the log.
+                log = [*self._log]
+                self._drop(lost=False)
+                self._replay, twin._replay = [*log], [*log]
+            return twin
+
+    def park(self) -> bool:
+        """Stop the process until the next call, unless a call is running; True when it is stopped."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._live is not None and not self.parked and self.mode != "bubblewrap":
+                self._live.process.pause(True)
+                self.parked = True
+            return self.parked
+        finally:
+            self._lock.release()
+
+    def reap(self) -> bool:
+        """End an idle process to free its memory; the next call starts afresh and says so. False while one runs."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._live is not None:
+                self._drop(lost=True)
+            return True
+        finally:
+            self._lock.release()
+
+    @property
+    def alive(self) -> bool:
+        """True while a process exists."""
+        return self._live is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id as the host counts, None while there is no process."""
+        live = self._live
+        try:
+            return live.process.pid if live is not None else None
+        except (OSError, StopIteration):
+            return None
+
+    def _wake(self) -> None:
+        if self.parked and self._live is not None:
+            self._live.process.pause(False)
+        self.parked = False
 
     def close(self) -> None:
         """End the process; may be called twice."""
@@ -158,6 +314,8 @@ class Interpreter:
 
 def _cause(ended: pool.End) -> str:
     """Say why a process is gone."""
+    if ended.code is None:
+        return "interpreter died (out of memory, out of processor time, or ended by the code)"
     if ended.killed:
         return "the code closed the interpreter's connection, so it was stopped"
     if ended.code == -signal.SIGKILL:
@@ -189,6 +347,18 @@ def _observed(
         "value": answer.get("value"),
         "exception": answer.get("exception") or problem or None,
         "kind": answer.get("kind"),
+        "line": answer.get("line"),
         "restarted": restarted,
     }
-    return Observation(text, status, data=data)
+    artifacts = tuple(_artifact(entry) for entry in answer.get("files", ()))
+    return Observation(text, status, data=data, artifacts=artifacts, peak_mb=answer.get("peak", 0) / 1024)
+
+
+def _artifact(entry: Mapping[str, Any]) -> Artifact:
+    media = mimetypes.guess_type(entry["name"])[0] or "application/octet-stream"
+    source = f"data:{media};base64,{entry['body']}" if entry["body"] is not None else ""
+    return Artifact(entry["name"], media, entry["size"], source)
+
+
+def _pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2

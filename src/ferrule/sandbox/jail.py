@@ -3,8 +3,9 @@
 The zygote's step (``enter``) is taken once: user, mount, network, IPC, host name and process namespaces, and a new root
 that shows nothing but read-only binds. The session's step (``own_namespaces``, then ``confine``) is taken by each
 forked child:
-process, user and mount namespaces of its own, an empty ``/box`` as the only writable place, resource limits, no
-capabilities, Landlock and the system call filter.
+process, user and mount namespaces of its own, an empty ``/box/home`` as the only writable place, resource limits, no
+capabilities, Landlock and the system call filter. A branch of a session shares its process namespace and gets a
+working folder of its own (``adopt``).
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ferrule.sandbox import kernel, landlock, seccomp
 
-__all__ = ["BOX", "confine", "die_with_parent", "enter", "limit", "own_namespaces"]
+__all__ = ["BOX", "Walls", "adopt", "confine", "die_with_parent", "enter", "limit", "own_namespaces", "walls"]
 
-BOX = "/box"
+_ROOM = "/box"  # holds nothing but the working folder; file rules name it, so they hold for whatever is mounted inside
+BOX = f"{_ROOM}/home"
 _NOBODY = 65534
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -94,13 +98,13 @@ def _new_user(proc: int) -> None:
     else:
         kernel.unshare(kernel.NEWUSER, "user namespace")
     if not mapped:
-        _map_self(proc, 0, user, group)
+        _map_user(proc, "self", 0, user, group)
 
 
-def _map_self(proc: int, inner: int, user: int, group: int) -> None:
-    _write(proc, "self/setgroups", "deny")
-    _write(proc, "self/gid_map", f"{inner} {group} 1")
-    _write(proc, "self/uid_map", f"{inner} {user} 1")
+def _map_user(proc: int, pid: str, inner: int, user: int, group: int) -> None:
+    _write(proc, f"{pid}/setgroups", "deny")
+    _write(proc, f"{pid}/gid_map", f"{inner} {group} 1")
+    _write(proc, f"{pid}/uid_map", f"{inner} {user} 1")
 
 
 def _write(proc: int, name: str, text: str) -> None:
@@ -128,7 +132,7 @@ def _new_root(binds: Sequence[str], links: Mapping[str, str]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.symlink(target, path)
-    os.mkdir(BOX)
+    os.makedirs(BOX)
     with contextlib.suppress(FileExistsError):  # where Python itself lies below /tmp, that folder is there, read-only
         os.symlink(f"{BOX}/tmp", "/tmp")
     kernel.unmount("/old")
@@ -157,32 +161,76 @@ def die_with_parent() -> None:
 def own_namespaces(proc: int, disk_mb: int) -> None:
     """Give a session user and mount namespaces of its own and an empty ``/box`` of ``disk_mb`` MiB in memory."""
     kernel.unshare(kernel.NEWUSER | kernel.NEWNS, "namespaces of the session")
-    _map_self(proc, 1000, 0, 0)
-    kernel.mount_tmpfs(BOX, f"size={disk_mb}m,nr_inodes=8192,mode=700")
+    _map_user(proc, "self", 1000, 0, 0)
+    _mount_box(disk_mb)
     os.mkdir(f"{BOX}/tmp")
+
+
+def _mount_box(disk_mb: int) -> None:
+    kernel.mount_tmpfs(BOX, f"size={disk_mb}m,nr_inodes=8192,mode=700")
+
+
+def adopt(proc: int, pid: int, disk_mb: int) -> None:
+    """Make the process ``pid`` (as the host counts), fresh in namespaces of its own, user 1000 there.
+
+    With ``disk_mb`` it also gets a working folder of its own that holds copies of what it saw. The kernel lets this
+    happen only to namespaces below this process's own. The calling process moves there, so call it in a fork.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    mounts, user = (os.open(f"{pid}/ns/{kind}", flags, dir_fd=proc) for kind in ("mnt", "user"))
+    if disk_mb:
+        kernel.set_namespace(mounts, kernel.NEWNS)
+        os.chdir(BOX)
+        _mount_box(disk_mb)
+        if os.listdir(".") == ["tmp"] and not os.listdir("tmp"):
+            os.mkdir(f"{BOX}/tmp")
+        else:
+            with contextlib.suppress(shutil.Error):  # sockets and pipes are left out
+                shutil.copytree(".", BOX, symlinks=True, dirs_exist_ok=True)
+    kernel.set_namespace(user, kernel.NEWUSER)
+    _map_user(proc, str(pid), 1000, 1000, 1000)
 
 
 def limit(settings: dict[str, Any]) -> None:
     """Set the resource limits, hard and soft; without ``isolated`` only those that concern this process alone."""
     memory, disk = settings["memory_mb"] << 20, settings["disk_mb"] << 20
-    # Threads and processes of one user namespace are counted together.
+    # Threads and processes of one user namespace, and of those below it, are counted together.
+    tasks = settings["tasks"] + (0 if settings["allow_processes"] else settings["branches"])
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, disk),
         (resource.RLIMIT_CPU, settings["cpu_seconds"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),
-        *([(resource.RLIMIT_NPROC, settings["tasks"]), (resource.RLIMIT_MEMLOCK, 0)] if settings["isolated"] else []),
+        *([(resource.RLIMIT_NPROC, tasks), (resource.RLIMIT_MEMLOCK, 0)] if settings["isolated"] else []),
     ):
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
 
 
-def confine(allow_processes: bool) -> int:
-    """Give up all rights for good: capabilities, files, system calls; returns the Landlock ABI in force."""
+@dataclass(frozen=True)
+class Walls:
+    """What confining a session takes, made once for many: descriptor of the file rules, and the call filters."""
+
+    rules: int
+    alone: bytes
+    with_processes: bytes
+
+
+def walls(own: int, writable: str, *, notify: bool) -> Walls:
+    """Prepare the walls of sessions that see themselves as process ``own``."""
+    rules, _ = landlock.ruleset(writable, "/dev")
+    alone = seccomp.program(kernel.MACHINE, False, own=own, notify=notify)
+    return Walls(rules, alone, seccomp.program(kernel.MACHINE, True))
+
+
+def confine(made: Walls, allow_processes: bool, *, notify: bool = False) -> int:
+    """Give up all rights for good: capabilities, files, system calls; returns the filter's listener (-1: none)."""
     kernel.drop_capabilities()
     kernel.no_new_privileges()
-    abi = landlock.restrict(BOX, "/dev")
-    seccomp.install(allow_processes)
-    return abi
+    landlock.restrict(made.rules)
+    if made.rules >= 0:
+        os.close(made.rules)
+    body = made.with_processes if allow_processes else made.alone
+    return seccomp.install(body, listen=notify and not allow_processes)

@@ -8,7 +8,7 @@ import struct
 
 from ferrule.sandbox import kernel
 
-__all__ = ["restrict", "version"]
+__all__ = ["restrict", "ruleset", "version"]
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every machine
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
@@ -28,27 +28,29 @@ def _rights(abi: int) -> int:
     return (1 << (13 + (abi >= 2) + (abi >= 3) + (abi >= 5))) - 1
 
 
-def restrict(writable: str, devices: str) -> int:
-    """Allow reading everywhere, writing below ``writable`` and to the files of ``devices``; returns the ABI in force.
+def ruleset(writable: str, devices: str) -> tuple[int, int]:
+    """Make the rules: reading everywhere, writing below ``writable`` and to the files of ``devices``.
 
-    From ABI 4 TCP is refused, from ABI 6 also signals and abstract sockets beyond this process tree. Returns 0, and
-    does nothing, where the kernel has no Landlock. Needs ``no_new_privs``.
+    From ABI 4 TCP is refused, from ABI 6 also signals and abstract sockets beyond this process tree. Returns their
+    descriptor, which any number of processes may use, and the ABI; (-1, 0) where the kernel has no Landlock.
     """
     abi = version()
     if abi == 0:
-        return 0
+        return -1, 0
     everything = _rights(abi)
     attributes = struct.pack("QQQ", everything, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     holder = ctypes.create_string_buffer(attributes, len(attributes))
-    ruleset = kernel.syscall("landlock ruleset", _CREATE, holder, ctypes.c_size_t(size), 0)
-    try:
-        for path, rights in (("/", _READ), (devices, _READ | _WRITE_FILE | _TRUNCATE), (writable, everything)):
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & everything, fd), 12)
-            kernel.syscall(f"landlock rule {path}", _ADD, ruleset, 1, rule, 0)
-            os.close(fd)
-        kernel.syscall("landlock", _RESTRICT, ruleset, 0)
-    finally:
-        os.close(ruleset)
-    return abi
+    made = kernel.syscall("landlock ruleset", _CREATE, holder, ctypes.c_size_t(size), 0)
+    for path, rights in (("/", _READ), (devices, _READ | _WRITE_FILE | _TRUNCATE), (writable, everything)):
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & everything, fd), 12)
+        kernel.syscall(f"landlock rule {path}", _ADD, made, 1, rule, 0)
+        os.close(fd)
+    return made, abi
+
+
+def restrict(rules: int) -> None:
+    """Put this process under ``rules`` for good; needs ``no_new_privs``."""
+    if rules >= 0:
+        kernel.syscall("landlock", _RESTRICT, rules, 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -19,9 +21,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from ferrule.sandbox.jail import BOX
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, view
 
-__all__ = ["End", "Process", "bubblewrap_command", "close_all", "launch", "zygote"]
+__all__ = ["End", "Process", "adopt", "branch", "bubblewrap_command", "close_all", "launch", "zygote"]
 
 # The zygote runs without site, in a package skeleton: only files of this folder and the standard library are loaded.
 _BOOT = """
@@ -38,6 +41,7 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the same order of sets, and so the same output, in every run
     "OMP_NUM_THREADS": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
@@ -48,9 +52,9 @@ _START_LIMIT = 30.0  # seconds that a start may take on a loaded machine
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: exit code (negative: signal) and whether it had to be killed."""
+    """How a process ended: exit code (negative: signal, None: not known) and whether it had to be killed."""
 
-    code: int
+    code: int | None
     killed: bool
 
 
@@ -59,6 +63,19 @@ class Process(Protocol):
 
     def reap(self, grace: float) -> End:
         """Give it ``grace`` seconds to end, kill what is left, and tell how it ended."""
+        ...
+
+    def drop(self) -> None:
+        """Kill it without waiting for its end."""
+        ...
+
+    def pause(self, stopped: bool) -> None:
+        """Stop it or let it go on."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Its process id, as this process counts."""
         ...
 
 
@@ -93,17 +110,17 @@ class _Zygote:
             self.close()
             raise IsolationUnavailable(mode, str(problem)) from None
 
-    def _answer(self) -> dict[str, Any]:
-        body = self._control.recv(1 << 16)
+    def _answer(self) -> tuple[dict[str, Any], list[int]]:
+        body, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
         if not body:
             raise OSError(f"the zygote ended (exit code {self._popen.poll()})")
         answer: dict[str, Any] = json.loads(body)
         if "error" in answer:
             raise OSError(answer["error"])
-        return answer
+        return answer, fds
 
-    def ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Send one request and return the answer; ``OSError`` says what went wrong."""
+    def ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> tuple[dict[str, Any], list[int]]:
+        """Send one request and return the answer with its descriptors; ``OSError`` says what went wrong."""
         with self._lock:
             if not self.alive:
                 raise OSError("the zygote is gone")
@@ -118,10 +135,15 @@ class _Zygote:
                 self.alive = self._popen.poll() is None
                 raise
 
+    def tell(self, request: dict[str, Any]) -> None:
+        """Send one request that has no answer."""
+        with self._lock, contextlib.suppress(OSError):
+            self._control.send(json.dumps(request).encode())
+
     def start(self, settings: dict[str, Any], fds: Sequence[int]) -> Process:
         number = next(self._ids)
-        self.ask({"op": "start", "id": number, "settings": settings}, fds)
-        return _Child(self, number)
+        _, handles = self.ask({"op": "start", "id": number, "settings": settings}, fds)
+        return _Child(self, number, handles[0])
 
     def close(self) -> None:
         self.alive = False
@@ -135,17 +157,85 @@ class _Zygote:
 
 @dataclass
 class _Child:
-    """A session forked by a zygote."""
+    """A session forked by a zygote; ``handle`` is its pid descriptor."""
 
     zygote: _Zygote
     number: int
+    handle: int
+
+    @property
+    def pid(self) -> int:
+        return _pid_behind(self.handle)
+
+    def pause(self, stopped: bool) -> None:
+        _signal(self.handle, signal.SIGSTOP if stopped else signal.SIGCONT)
+
+    def drop(self) -> None:
+        if self.handle >= 0:
+            self.zygote.tell({"op": "drop", "id": self.number})
+            self._release()
 
     def reap(self, grace: float) -> End:
+        if self.handle < 0:
+            return End(None, True)
+        ended = _ended(self.handle, grace)
         try:
-            answer = self.zygote.ask({"op": "reap", "id": self.number, "grace": grace})
+            answer, _ = self.zygote.ask({"op": "reap", "id": self.number})
         except OSError:
-            return End(-signal.SIGKILL, True)  # with the zygote its sessions are gone, too
-        return End(int(answer["code"]), bool(answer["killed"]))
+            answer = {"code": -signal.SIGKILL}  # with the zygote its sessions are gone, too
+        self._release()
+        return End(int(answer["code"]), not ended)
+
+    def _release(self) -> None:
+        handle, self.handle = self.handle, -1
+        os.close(handle)
+
+
+@dataclass
+class _Branch:
+    """A session forked by another one. Its parent is not ours, so nobody tells us its exit code."""
+
+    pid: int
+    handle: int
+    group: bool
+
+    def pause(self, stopped: bool) -> None:
+        _signal(self.handle, signal.SIGSTOP if stopped else signal.SIGCONT)
+
+    def drop(self) -> None:
+        if self.handle >= 0:
+            if self.group:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
+            _signal(self.handle, signal.SIGKILL)
+            handle, self.handle = self.handle, -1
+            os.close(handle)
+
+    def reap(self, grace: float) -> End:
+        ended = self.handle >= 0 and _ended(self.handle, grace)
+        self.drop()
+        return End(None, not ended)
+
+
+def branch(pid: int, handle: int, *, group: bool) -> Process:
+    """Return the process that ``handle``, a pid descriptor, stands for; ``group``: its whole group dies with it."""
+    return _Branch(pid, handle, group)
+
+
+def _signal(handle: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        signal.pidfd_send_signal(handle, number)
+
+
+def _ended(handle: int, grace: float) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(1000 * grace))
+
+
+def _pid_behind(handle: int) -> int:
+    with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
 @dataclass
@@ -153,6 +243,16 @@ class _Wrapped:
     """A session in a bubblewrap process of its own."""
 
     popen: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def pause(self, stopped: bool) -> None:
+        """Nothing: a signal to bubblewrap does not reach the session inside."""
+
+    def drop(self) -> None:
+        self.reap(0.0)
 
     def reap(self, grace: float) -> End:
         try:
@@ -190,24 +290,40 @@ def close_all() -> None:
 atexit.register(close_all)
 
 
-def launch(mode: Mode, settings: Settings, folder: str, fds: Sequence[int]) -> Process:
+def launch(
+    mode: Mode,
+    settings: Settings,
+    folder: str,
+    fds: Sequence[int],
+    preload: tuple[str, ...] = (),
+    functions: Sequence[str] = (),
+) -> Process:
     """Start one session that owns the descriptors ``fds`` (protocol, stdout, stderr) and works in ``folder``.
 
-    Raises ``OSError`` or ``IsolationUnavailable`` with the reason when it cannot be started.
+    It is forked with the modules ``preload`` and may call the ``functions``. Raises ``OSError`` or
+    ``IsolationUnavailable`` with the reason when it cannot be started.
     """
     wire = {
         "memory_mb": settings.memory_mb,
         "disk_mb": settings.disk_mb,
         "cpu_seconds": settings.cpu_seconds,
         "tasks": settings.tasks,
+        "branches": settings.branches,
         "allow_processes": settings.allow_processes,
         "isolated": mode != "none",
         "bubblewrap": mode == "bubblewrap",
         "folder": folder,
+        "functions": list(functions),
     }
     if mode == "bubblewrap":
-        return _spawner().submit(_wrapped, settings, wire, fds).result()
-    return zygote(mode, settings.packages, settings.preload).start(wire, fds)
+        return _spawner().submit(_wrapped, settings, wire, fds, preload).result()
+    return zygote(mode, settings.packages, preload).start(wire, fds)
+
+
+def adopt(settings: Settings, pid: int, preload: tuple[str, ...] = (), *, folder: bool = False) -> None:
+    """Set up the namespaces of the branch ``pid``, with ``folder`` a working folder of its own; raises ``OSError``."""
+    request = {"op": "adopt", "pid": pid, "disk_mb": settings.disk_mb if folder else 0}
+    zygote("namespaces", settings.packages, preload).ask(request)
 
 
 @lru_cache(maxsize=1)
@@ -229,8 +345,8 @@ def bubblewrap_command(packages: bool, disk_mb: int) -> list[str]:
         command += ["--symlink", target, path]
     size = ["--size", str(disk_mb << 20)] if "--size" in _help(program) else []
     below = any(f"{path}/".startswith("/tmp/") for path in (*binds, *links))  # Python itself may lie there
-    short = [] if below else ["--symlink", "/box/tmp", "/tmp"]
-    command += ["--dev", "/dev", *size, "--tmpfs", "/box", *short, "--chdir", "/box"]
+    short = [] if below else ["--symlink", f"{BOX}/tmp", "/tmp"]
+    command += ["--dev", "/dev", *size, "--tmpfs", BOX, *short, "--chdir", BOX]
     return [*command, "--remount-ro", "/", "--cap-drop", "ALL", "--"]
 
 
@@ -239,7 +355,7 @@ def _help(program: str) -> str:
     return subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
 
 
-def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int]) -> Process:
+def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int], preload: tuple[str, ...]) -> Process:
     if settings.allow_processes and os.geteuid() == 0:
         raise IsolationUnavailable(
             "bubblewrap", "the number of processes cannot be limited for root under bubblewrap (allow_processes)"
@@ -250,7 +366,7 @@ def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int]) -> Pr
     call = f"import json; zygote.become(json.loads(sys.argv[1]), {list(fds)!r}, None, None)"
     python = _python(view(settings.packages)[2], call, _INSIDE)
     popen = subprocess.Popen(
-        [*command, *python, json.dumps({**wire, "preload": settings.preload})],
+        [*command, *python, json.dumps({**wire, "preload": preload})],
         pass_fds=list(fds),
         env=_ENVIRONMENT,
         stdin=subprocess.DEVNULL,

@@ -3,95 +3,116 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import shutil
+import signal
 import socket
-import struct
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from ferrule.sandbox import pool
+from ferrule.sandbox.family import Channel, Family
+from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, count, framed, take_frame
+from ferrule.sandbox.jail import BOX
+from ferrule.sandbox.notify import Listener
+from ferrule.sandbox.runner import GREETING
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
 
-__all__ = ["LateAnswer", "LiveProcess", "ProtocolError", "Stream", "attempt"]
+__all__ = ["LiveProcess", "Serve", "attempt", "no_functions"]
 
 _DRAIN = 1 << 20  # bytes of output read after an answer, in case threads go on writing
 
-
-class ProtocolError(Exception):
-    """Something came over the connection that is no answer to the question."""
-
-
-class LateAnswer(ProtocolError):
-    """A second answer to the question before this one: the process was still at work when it was asked."""
+Serve = Callable[[str, list[Any], dict[str, Any]], dict[str, Any]]
+"""Calls a function for code inside: name, arguments -> ``{"result"}`` or ``{"raised", "message"}``."""
 
 
-@dataclass
-class Stream:
-    """One captured output stream: the first ``cap`` bytes, and how many more there were."""
-
-    cap: int
-    body: bytearray = field(default_factory=bytearray)
-    dropped: int = 0
-
-    def add(self, chunk: bytes) -> None:
-        """Keep what there is room for and count the rest."""
-        room = max(0, self.cap - len(self.body))
-        self.body += chunk[:room]
-        self.dropped += max(0, len(chunk) - room)
-
-    def text(self) -> str:
-        """The text, with a marker when bytes were dropped."""
-        said = self.body.decode("utf-8", "replace")
-        return f"{said}\n[... {self.dropped} bytes of output left out ...]" if self.dropped else said
+def no_functions(name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Answer a session that has no functions."""
+    raise ProtocolError(f"a function {name!r} was called, which was not given")
 
 
 class LiveProcess:
     """One live process and our ends of its descriptors."""
 
-    def __init__(self, mode: Mode, settings: Settings) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        settings: Settings,
+        preload: tuple[str, ...] = (),
+        functions: Sequence[str] = (),
+    ) -> None:
         """Start the process; raises ``OSError`` or ``IsolationUnavailable`` with the reason when that fails."""
+        self.mode, self.settings, self.preload = mode, settings, preload
         self.folder = tempfile.mkdtemp(prefix="ferrule-") if mode == "none" else ""
-        self.link, theirs = socket.socketpair()
-        pipes = [os.pipe(), os.pipe()]
-        self.outputs = [read for read, _ in pipes]
-        given = [theirs.fileno(), *(write for _, write in pipes)]
+        self.channel = Channel()
         try:
-            self.process = pool.launch(mode, settings, self.folder or "/box", given)
+            where = self.folder or BOX
+            self.process = pool.launch(mode, settings, where, self.channel.given, preload, functions)
         except BaseException:
             self._close_ours()
             raise
         finally:
-            theirs.close()
-            for _, write in pipes:
-                os.close(write)
+            self.channel.hand_over()
+        self.family = Family(self.process)
+        self.first = True
         self._last = ""
-        self.link.setblocking(False)
-        for fd in self.outputs:
-            os.set_blocking(fd, False)
+
+    @property
+    def outputs(self) -> list[int]:
+        """Our ends of the output pipes."""
+        return self.channel.outputs
 
     def quiet(self) -> bool:
         """True when the process is alive as far as can be seen and has said nothing that it was not asked for."""
         poll = select.poll()
-        poll.register(self.link, select.POLLIN)
-        return not poll.poll(0)
+        poll.register(self.channel.link, select.POLLIN)
+        if not poll.poll(0):
+            return True
+        # The listener comes on its own, before the first answer.
+        return self.family.listener is None and self.mode == "namespaces" and self._greeting()
 
-    def ask(self, code: str, cap: int, seconds: float, streams: list[Stream]) -> dict[str, Any] | None:
-        """Run ``code``; None at the time limit. Raises ``ProtocolError`` and ``ConnectionError``."""
+    def _greeting(self) -> bool:
+        """Take the listener off the connection; False when something else came."""
+        try:
+            head, fds, _, _ = socket.recv_fds(self.channel.link, 1, 1)
+        except OSError:
+            return False
+        if head == GREETING and fds and self.family.listener is None:
+            self.family.listener = Listener(fds[0])
+            return True
+        for fd in fds:
+            os.close(fd)
+        return False
+
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        seconds: float,
+        streams: list[Stream],
+        *,
+        serve: Serve = no_functions,
+        most: int = 1 << 16,
+        fds: Sequence[int] = (),
+    ) -> dict[str, Any] | None:
+        """Send a request and wait for its answer; None at the time limit.
+
+        Code inside may have functions called through ``serve`` meanwhile. ``most`` bytes of answer are accepted.
+        Raises ``ProtocolError`` and ``ConnectionError``.
+        """
+        link = self.channel.link
         number = os.urandom(8).hex()
-        request = json.dumps({"id": number, "code": code, "cap": cap}).encode()
-        unsent = memoryview(struct.pack(">I", len(request)) + request)
+        unsent = memoryview(framed({"id": number, **request}))
         received = bytearray()
-        most = 1 << 16 | 24 * cap  # JSON writes one character as 12 bytes at worst, and there are two texts
         poll = select.poll()
-        poll.register(self.link, select.POLLIN | select.POLLOUT)
+        poll.register(link, select.POLLIN | select.POLLOUT)
         by_fd = dict(zip(self.outputs, streams, strict=True))
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
+        listening = self._listen(poll)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             for fd, event in poll.poll(1000 * left):
@@ -99,30 +120,160 @@ class LiveProcess:
                     if not self._take(fd, by_fd[fd]):
                         poll.unregister(fd)
                     continue
+                if fd == listening:
+                    self._refuse(poll, event)
+                    continue
                 if event & select.POLLOUT and unsent:
                     with contextlib.suppress(BlockingIOError):
-                        unsent = unsent[self.link.send(unsent, socket.MSG_NOSIGNAL) :]
+                        sent = socket.send_fds(link, [unsent], list(fds), socket.MSG_NOSIGNAL)
+                        unsent, fds = unsent[sent:], ()
                     if not unsent:
-                        poll.modify(self.link, select.POLLIN)
+                        poll.modify(link, select.POLLIN)
                 if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._receive(received)
-                    if (answer := _frame(received, most)) is not None:
+                    if listening < 0:
+                        listening = self._listen(poll)
+                    answer = take_frame(received, most)
+                    if isinstance(answer, dict) and "call" in answer:
+                        unsent = memoryview(framed(_called(answer, number, serve)))
+                        poll.modify(link, select.POLLIN | select.POLLOUT)
+                    elif answer is not None:
                         self._drain(by_fd)
                         if isinstance(answer, dict) and answer.get("id") == self._last:
                             raise LateAnswer("a question was answered twice")
                         self._last = number
-                        return _checked(answer, number, cap, len(received))
+                        if received or not isinstance(answer, dict) or answer.get("id") != number:
+                            raise ProtocolError("an answer belonged to no question")
+                        return answer
         self._drain(by_fd)
         return None
 
+    def _listen(self, poll: select.poll) -> int:
+        listener = self.family.listener
+        if listener is None:
+            return -1
+        poll.register(listener.fd, select.POLLIN)
+        return listener.fd
+
+    def _refuse(self, poll: select.poll, event: int) -> None:
+        """Answer calls that are held; a listener of nobody is let go."""
+        listener = self.family.listener
+        assert listener is not None
+        if event & select.POLLIN:
+            listener.answer()
+        else:
+            poll.unregister(listener.fd)
+
     def _receive(self, received: bytearray) -> None:
         try:
-            chunk = self.link.recv(1 << 16)
+            chunk, fds, _, _ = socket.recv_fds(self.channel.link, 1 << 16, 1)
         except BlockingIOError:
             return
         if not chunk:
             raise ConnectionError("the connection ended")
+        if fds and chunk[:1] == GREETING and self.family.listener is None and not received:
+            self.family.listener = Listener(fds.pop())
+            chunk = chunk[1:]
+        for fd in fds:
+            os.close(fd)
         received += chunk
+
+    def branch(self, seconds: float) -> LiveProcess:
+        """Fork the process itself, copy on write, and return the twin; raises ``OSError`` when that is not possible.
+
+        The twin has all variables and a copy of the working folder. Threads of user code do not live on in it; open
+        files are shared. When anything goes wrong the process may be left in an unknown state and should be dropped.
+        """
+        end = time.monotonic() + seconds
+        twin = self._fork(end)
+        try:
+            if self.mode == "none":
+                twin.folder = tempfile.mkdtemp(prefix="ferrule-")
+                shutil.copytree(self.folder, twin.folder, symlinks=True, dirs_exist_ok=True)
+            self._settle(twin, end)
+        except BaseException:
+            twin.end()
+            raise
+        return twin
+
+    def make_way(self, seconds: float) -> None:
+        """Let a fork go on in place of a process that others were branched from, before it runs anything again.
+
+        The first process of a family is process 1 of their namespace: were it to crash, all would end with it. So it
+        is stopped for good once it has branches, and its heir does the work.
+        """
+        if not self.first or self.family.members == 1 or self.mode != "namespaces":
+            return
+        heir = self._fork(time.monotonic() + seconds, folder=False)
+        self.process.pause(True)
+        self.family.frozen, self.first = True, False
+        self.channel.close()
+        self.channel, self.process, self._last = heir.channel, heir.process, heir._last
+        with self.family.lock:
+            self.family.members -= 1  # the heir takes the place of the first
+
+    def _settle(self, twin: LiveProcess, end: float) -> None:
+        request = {"op": "settle", "folder": twin.folder or BOX}
+        if twin.ask(request, max(0.0, end - time.monotonic()), [Stream(0), Stream(0)]) is None:
+            raise OSError("the branch did not answer")
+
+    def _fork(self, end: float, *, folder: bool = True) -> LiveProcess:
+        """Let the process fork once and return the child."""
+        twin = copy(self)
+        twin.channel, twin._last, twin.folder, twin.first = Channel(), "", "", False
+        listener = self.family.listener
+        made: list[tuple[int, int]] = []
+        try:
+            if listener is not None:
+                listener.open(1)
+            request, left = {"op": "fork"}, max(0.0, end - time.monotonic())
+            answer = self.ask(request, left, [Stream(0), Stream(0)], fds=twin.channel.given)
+            twin.channel.hand_over()
+            if answer is None or answer.get("problem"):
+                raise OSError(f"the interpreter could not be forked: {(answer and answer['problem']) or 'no answer'}")
+            pid = twin._born(max(0.0, end - time.monotonic()), answer)
+            made = listener.shut() if listener is not None else [(pid, os.pidfd_open(pid))]
+            if len(made) != 1:
+                raise OSError("the branch could not be told apart from other processes")
+            if listener is not None:
+                pool.adopt(self.settings, made[0][0], self.preload, folder=folder)
+        except BaseException:
+            twin.channel.hand_over()
+            twin.channel.close()
+            for _, handle in [*made, *(listener.shut() if listener is not None else [])]:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                os.close(handle)
+            with contextlib.suppress(OSError, StopIteration):
+                self.family.kill_strangers(self.process.pid)
+            raise
+        twin.process = pool.branch(*made[0], group=self.mode == "none")
+        with self.family.lock:
+            self.family.members += 1
+            self.family.pids.add(made[0][0])
+        return twin
+
+    def _born(self, seconds: float, asked: Mapping[str, Any]) -> int:
+        """Wait for the first words of a fork, letting it into its namespaces; returns the process id it claims."""
+        listener, end = self.family.listener, time.monotonic() + seconds
+        poll, received = select.poll(), bytearray()
+        poll.register(self.channel.link, select.POLLIN)
+        if listener is not None:
+            poll.register(listener.fd, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            for fd, _ in poll.poll(1000 * left):
+                if listener is not None and fd == listener.fd:
+                    listener.answer()
+                    continue
+                self._receive(received)
+                answer = take_frame(received, 1 << 12)
+                if answer is None:
+                    continue
+                if not isinstance(answer, dict) or answer.get("id") != asked["id"] or not count(answer.get("pid")):
+                    raise ProtocolError("a branch did not introduce itself")
+                self._last = answer["id"]
+                return int(answer["pid"])
+        raise OSError("the branch did not come up in time")
 
     def _take(self, fd: int, stream: Stream) -> int:
         """Read once; returns how much, 0 when the other end is closed."""
@@ -152,57 +303,33 @@ class LiveProcess:
 
     def end(self, grace: float = 0.0, streams: list[Stream] | None = None) -> pool.End:
         """Kill what is left, collect the last output, free everything, and tell how the process ended."""
-        ended = self.process.reap(grace)
+        if self.first and self.mode == "namespaces" and self.family.members > 1:
+            self.process.pause(True)  # its branches live in its namespace
+            self.family.frozen, ended = True, pool.End(None, True)
+        elif grace or streams is not None:
+            ended = self.process.reap(grace)
+        else:
+            self.process.drop()
+            ended = pool.End(None, True)
         if streams is not None:
             self.drain(streams)
         self._close_ours()
+        self.family.leave()
         return ended
 
     def _close_ours(self) -> None:
-        self.link.close()
-        for fd in self.outputs:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self.outputs = []
+        self.channel.close()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _frame(received: bytearray, most: int) -> Any:
-    """Take the JSON of a complete frame off ``received``; None while it is incomplete; raises on anything else."""
-    if len(received) < 4:
-        return None
-    size = int(struct.unpack(">I", received[:4])[0])
-    if size > most:
-        raise ProtocolError(f"an answer of {size} bytes was announced (the most is {most})")
-    if len(received) < 4 + size:
-        return None
-    body = bytes(received[4 : 4 + size])
-    del received[: 4 + size]
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProtocolError("an answer was not JSON") from None
-
-
-def _checked(answer: Any, number: str, cap: int, more: int = 0) -> dict[str, Any]:
-    """Check an answer field by field, as it comes from where untrusted code runs; ``more`` bytes came after it."""
-    if more:
-        raise ProtocolError("there was more than one answer")
-    if not isinstance(answer, dict) or answer.get("id") != number:
-        raise ProtocolError("an answer belonged to no question")
-    texts = [answer.get(name) for name in ("value", "exception", "kind")]
-    dropped = answer.get("dropped")
-    sound = (
-        answer.get("status") in ("ok", "error")
-        and all(text is None or (isinstance(text, str) and len(text) <= cap + 200) for text in texts)
-        and isinstance(dropped, list)
-        and len(dropped) == 2
-        and all(type(count) is int and 0 <= count < 1 << 60 for count in dropped)
-    )
-    if not sound:
-        raise ProtocolError("an answer had unexpected fields")
-    return answer
+def _called(frame: Mapping[str, Any], number: str, serve: Serve) -> dict[str, Any]:
+    """Serve one call of a function from inside; raises ``ProtocolError`` for a frame that is none."""
+    name, args, kwargs = frame.get("call"), frame.get("args"), frame.get("kwargs")
+    sound = isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)
+    if not sound or frame.get("id") != number:
+        raise ProtocolError("a call of a function was not in order")
+    return serve(str(name), args or [], kwargs or {})
 
 
 def attempt(mode: Mode) -> str:
@@ -213,7 +340,7 @@ def attempt(mode: Mode) -> str:
     except (OSError, IsolationUnavailable) as problem:
         return problem.missing if isinstance(problem, IsolationUnavailable) else str(problem)
     try:
-        answer = live.ask("1 + 1", 100, 20.0, streams)
+        answer = live.ask({"op": "run", "code": "1 + 1", "cap": 100, "room": 0}, 20.0, streams)
         said = "no answer within 20 s" if answer is None else "" if answer["value"] == "2" else "a wrong answer"
     except (ProtocolError, OSError):
         said = "the process ended at once"

@@ -1,30 +1,36 @@
-"""What runs inside a session's process: reads code frames, runs them, answers. Standard library only.
+"""What runs inside a session's process: reads request frames, runs code, answers. Standard library only.
 
-A frame is four bytes of length (big-endian) and so much JSON. A request is ``{"id", "code", "cap"}``, the answer
-``{"id", "status",
-"value", "exception", "kind", "dropped"}``. The other end trusts none of it: code that runs here can reach
-everything here.
+A frame is four bytes of length (big-endian) and so much JSON. Requests are ``{"id", "op"}`` with op ``run`` (code,
+caps), ``names`` and ``fork`` (with the branch's descriptors); see ``_answer`` for the answers. While code runs, a frame
+``{"id", "call", "args", "kwargs"}`` asks the other end to call a function there. The other end trusts none of it: code
+that runs here can reach everything here.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
 import builtins
 import gc
 import io
 import json
 import linecache
 import os
+import random
+import resource
+import signal
+import socket
 import struct
 import sys
+import threading
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Output", "execute", "serve"]
+__all__ = ["GREETING", "Output", "execute", "serve"]
 
-_Execute = Callable[[str, str, int], dict[str, Any]]
+GREETING = b"\xff"  # no frame starts with it: the first byte of a length is small
 
 
 class Output(io.RawIOBase):
@@ -88,9 +94,25 @@ def execute(code: str, label: str, cap: int, namespace: dict[str, Any]) -> dict[
                 value = repr(result)[:cap]
     except BaseException as problem:
         if isinstance(problem, SystemExit) and problem.code in (None, 0):
-            return {"status": "ok", "value": None, "exception": None, "kind": None}
-        return {"status": "error", "value": None, "exception": _shown(problem, cap), "kind": type(problem).__name__}
-    return {"status": "ok", "value": value, "exception": None, "kind": None}
+            return {"status": "ok", "value": None, "exception": None, "kind": None, "line": None}
+        said, line = _shown(problem, cap), _line(problem, label)
+        return {"status": "error", "value": None, "exception": said, "kind": type(problem).__name__, "line": line}
+    return {"status": "ok", "value": value, "exception": None, "kind": None, "line": None}
+
+
+def _line(problem: BaseException, label: str) -> int | None:
+    """The line of the code ``label`` in which it went wrong, as far as that can be told."""
+    try:
+        if isinstance(problem, SyntaxError) and problem.filename == label:
+            return int(problem.lineno or 0) or None
+        found, trace = None, problem.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == label:
+                found = trace.tb_lineno
+            trace = trace.tb_next
+        return found
+    except BaseException:
+        return None
 
 
 def _shown(problem: BaseException, cap: int) -> str:
@@ -107,50 +129,207 @@ def _shown(problem: BaseException, cap: int) -> str:
         return f"{type(problem).__name__} (which cannot be shown: {type(worse).__name__})"
 
 
-def _bound_execute() -> _Execute:
-    namespace = _namespace()
-    return lambda code, label, cap: execute(code, label, cap, namespace)
+class _Link:
+    """Frames over a descriptor, without trusting that user code left the modules it needs as they were."""
 
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._read, self._write, self._leave = os.read, os.write, os._exit
+        self._dumps, self._loads, self._recv = json.dumps, json.loads, socket.recv_fds
+        self._socket = socket.socket(fileno=fd)
+        self._pack, self._unpack = struct.pack, struct.unpack
 
-def serve(fd: int) -> None:
-    """Answer requests on ``fd`` until its other end closes; output goes to descriptors 1 and 2. Never returns."""
-    read, write, leave, dumps, loads = os.read, os.write, os._exit, json.dumps, json.loads
-    out, err = Output(1), Output(2)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
-    streams = [
-        io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
-        for stream in (out, err)
-    ]
-    run, count = _bound_execute(), 0
-    whose, mine = os.getpid, os.getpid()
+    def receive(self) -> tuple[dict[str, Any], list[int]]:
+        """Wait for a frame; the process ends with the connection."""
+        head, fds, _, _ = self._recv(self._socket, 4, 4)
+        head += self._rest(4 - len(head))
+        request: dict[str, Any] = self._loads(self._rest(self._unpack(">I", head)[0]))
+        return request, fds
 
-    def receive(size: int) -> bytes:
+    def _rest(self, size: int) -> bytes:
         body = b""
         while len(body) < size:
-            chunk = read(fd, min(size - len(body), 1 << 16))
+            chunk = self._read(self.fd, min(size - len(body), 1 << 16))
             if not chunk:
-                leave(0)
+                self._leave(0)
             body += chunk
         return body
 
-    while True:
-        request = loads(receive(struct.unpack(">I", receive(4))[0]))
-        count += 1
-        out.renew(request["cap"])
-        err.renew(request["cap"])
-        sys.stdout, sys.stderr = streams
-        answer = run(request["code"], f"<code {count}>", request["cap"])
-        if whose() != mine:
-            leave(0)  # a child that user code forked and that came back here: only the original answers
-        now: list[Any] = [sys.stdout, sys.stderr, *streams]
+    def send(self, answer: Mapping[str, Any]) -> None:
+        body = self._dumps(answer).encode()
+        frame = self._pack(">I", len(body)) + body
+        while frame:
+            frame = frame[self._write(self.fd, frame) :]
+
+
+class _Files:
+    """Which files below a folder are new or have changed since the last look."""
+
+    def __init__(self, top: str) -> None:
+        self.top, self._known = top, dict[str, tuple[int, int]]()
+        self._scan, self._encode = os.scandir, base64.b64encode
+
+    def changed(self, room: int, most: int = 64) -> list[dict[str, Any]]:
+        """Return up to ``most`` files with content (base64) while it fits into ``room`` bytes; else without."""
+        now, out = dict(self._walk(self.top, 200)), list[dict[str, Any]]()
+        for path, stamp in now.items():
+            if self._known.get(path) == stamp or len(out) >= most:
+                continue
+            entry: dict[str, Any] = {"name": path[len(self.top) + 1 :], "size": stamp[1], "body": None}
+            if stamp[1] <= room:
+                try:
+                    with open(path, "rb") as file:
+                        body = file.read(room)
+                except OSError:
+                    continue
+                room -= len(body)
+                entry["body"] = self._encode(body).decode()
+            out.append(entry)
+        self._known = now
+        return out
+
+    def _walk(self, folder: str, most: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        try:
+            entries = list(self._scan(folder))[:most]
+        except OSError:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.path != f"{self.top}/tmp" and "__pycache__" not in entry.path:
+                    yield from self._walk(entry.path, most)
+            elif entry.is_file(follow_symlinks=False):
+                stat = entry.stat(follow_symlinks=False)
+                yield entry.path, (stat.st_mtime_ns, stat.st_size)
+
+
+class _Server:
+    """The state of one session: its connection, its namespace, its output."""
+
+    def __init__(self, fd: int, settings: Mapping[str, Any]) -> None:
+        self.link, self.count = _Link(fd), 0
+        self.isolated, self.folder = settings["isolated"], settings["folder"]
+        self.out, self.err = Output(1), Output(2)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+        self.streams = [
+            io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+            for stream in (self.out, self.err)
+        ]
+        self.namespace = _namespace()
+        self.functions = {name: self._stub(name) for name in settings["functions"]}
+        self.files = _Files(settings["folder"])
+        self.files.changed(0)
+        self._asking, self._run = threading.Lock(), ""
+        self._mine, self._whose, self._usage = os.getpid(), os.getpid, resource.getrusage
+        self._collect, self._leave = gc.collect, os._exit
+
+    def _stub(self, name: str) -> Callable[..., Any]:
+        """A function of the other end, as user code sees it."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._asking:
+                self.link.send({"id": self._run, "call": name, "args": args, "kwargs": kwargs})
+                answer, _ = self.link.receive()
+            if "raised" in answer:
+                kind = getattr(builtins, answer["raised"], RuntimeError)
+                sound = isinstance(kind, type) and issubclass(kind, Exception)
+                raise (kind if sound else RuntimeError)(answer["message"])
+            return answer["result"]
+
+        call.__name__ = call.__qualname__ = name
+        return call
+
+    def serve(self) -> None:
+        """Answer requests until the connection ends."""
+        while True:
+            request, fds = self.link.receive()
+            match request["op"]:
+                case "run":
+                    answer = self.run(request)
+                case "names":
+                    answer = {"names": self.names(request["most"])}
+                case "settle":
+                    answer = self.settle(request["folder"])
+                case _:
+                    answer = self.fork(request["id"], fds)
+            self.link.send({"id": request["id"], **answer})
+            del answer, request
+
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run code once; see ``execute`` for what comes back."""
+        self.count += 1
+        cap, self._run = request["cap"], request["id"]
+        self.out.renew(cap)
+        self.err.renew(cap)
+        sys.stdout, sys.stderr = self.streams
+        # Names of functions cannot be lost to a variable of an earlier call.
+        self.namespace.update(self.functions)
+        answer = execute(request["code"], f"<code {self.count}>", cap, self.namespace)
+        if self._whose() != self._mine:
+            self._leave(0)  # a child that user code forked and that came back here: only the original answers
+        now: list[Any] = [sys.stdout, sys.stderr, *self.streams]
         for stream in now:
             try:
                 stream.flush()
             except BaseException:  # whatever the code put there
                 continue
-        body = dumps({"id": request["id"], "dropped": [out.dropped, err.dropped], **answer}).encode()
-        frame = struct.pack(">I", len(body)) + body
-        while frame:
-            frame = frame[write(fd, frame) :]
-        del answer, body, frame
-        gc.collect(0)
+        answer["dropped"] = [self.out.dropped, self.err.dropped]
+        answer["peak"] = self._usage(resource.RUSAGE_SELF).ru_maxrss
+        answer["files"] = self.files.changed(request["room"])
+        self._collect(0)
+        return answer
+
+    def settle(self, folder: str) -> dict[str, Any]:
+        """Move to the working folder that this branch was given."""
+        os.chdir(folder)
+        os.environ["HOME"] = self.folder = self.files.top = folder
+        os.environ["TMPDIR"] = os.path.join(folder, "tmp") if self.isolated else folder
+        self.files.changed(0)
+        return {}
+
+    def names(self, most: int) -> list[list[str]]:
+        """The variables that user code has made, with the names of their types."""
+        own = [(k, v) for k, v in self.namespace.items() if isinstance(k, str) and not k.startswith("__")]
+        return [[k[:200], type(v).__name__[:200]] for k, v in own if self.functions.get(k) is not v][:most]
+
+    def fork(self, number: str, fds: Sequence[int]) -> dict[str, Any]:
+        """Fork this process: the child goes on with the connection and the output given, the parent as before."""
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # branches that end leave nothing behind
+            dice = random.getstate()
+            child = os.fork()
+        except OSError as problem:
+            for fd in fds:
+                os.close(fd)
+            return {"forked": 0, "problem": str(problem)}
+        if child:
+            for fd in fds:
+                os.close(fd)
+            return {"forked": child}
+        try:
+            if self.isolated:
+                _enter_branch()
+            os.setsid()
+            for source, target in zip(fds, (self.link.fd, 1, 2), strict=True):
+                os.dup2(source, target, inheritable=False)
+                os.close(source)
+            self._mine = self._whose()
+            random.setstate(dice)  # the module reseeds itself in a forked child, but this one is the same episode
+        except BaseException:
+            self._leave(72)
+        return {"forked": 0, "pid": self._mine}
+
+
+def _enter_branch() -> None:
+    """Enter user and mount namespaces of one's own, as the other end allows at this moment only."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    # A new user namespace comes with all rights over itself: give them up like everything before it.
+    if libc.unshare(0x10020000) < 0 or libc.capset(ctypes.byref(header), ctypes.byref(none)) < 0:
+        raise OSError(ctypes.get_errno(), "namespaces of the branch")
+
+
+def serve(fd: int, settings: Mapping[str, Any]) -> None:
+    """Answer requests on ``fd`` until its other end closes; output goes to descriptors 1 and 2. Never returns."""
+    _Server(fd, settings).serve()

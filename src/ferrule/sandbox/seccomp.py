@@ -9,10 +9,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from collections.abc import Sequence
 
 from ferrule.sandbox import kernel
 
-__all__ = ["install", "program"]
+__all__ = ["BRANCH_FLAGS", "FORK_FLAGS", "install", "numbers", "program"]
 
 # name: (x86_64, aarch64); -1 where the machine has no such call. Numbers from 424 on are the same everywhere.
 _REFUSED = {
@@ -36,7 +37,6 @@ _REFUSED = {
     "open_tree_attr": (467, 467),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "unshare": (272, 97),
     "setns": (308, 268),
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
@@ -85,6 +85,24 @@ _REFUSED = {
     "msgget": (68, 186),
     "mq_open": (240, 180),
 }
+_UNSHARE = (272, 97)
+# Calls whose first argument names a process: allowed for oneself only, as branches of an episode see each other.
+_SIGNALS = {
+    "kill": (62, 129),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_open": (434, 434),
+}
+_TUNING = {
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "prlimit64": (302, 261),
+    "setpgid": (109, 154),
+}
+_OTHERS = {"tkill": (200, 130), "setpriority": (141, 140), "ioprio_set": (251, 30), "pidfd_send_signal": (424, 424)}
 _PROCESSES = {"fork": (57, -1), "vfork": (58, -1), "execve": (59, 221), "execveat": (322, 281)}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
@@ -94,63 +112,108 @@ _CLONE_NEW = 0x7E020000  # all namespace flags that clone takes
 _TIOCSTI = 0x5412
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_ALLOW, _KILL, _ERRNO, _NOTIFY = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_NEW_LISTENER = 8
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
 
 
-def program(machine: str, allow_processes: bool) -> bytes:
+# What libc's fork asks of clone: a signal at the end and the thread id written on both sides.
+FORK_FLAGS = 0x01200011
+# New user and mount namespaces: what a branch enters to get a working folder of its own.
+BRANCH_FLAGS = 0x10020000
+
+
+def numbers(machine: str) -> tuple[int, int]:
+    """Return the call numbers of ``clone`` and ``unshare``, which the filter may hand to a listener."""
+    return _CLONE[machine], _UNSHARE[list(kernel.AUDIT_ARCH).index(machine)]
+
+
+class _Code:
+    """A filter program under construction."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, int, int]] = []
+
+    def add(self, operation: int, k: int, yes: int = 0, no: int = 0) -> None:
+        self.steps.append((operation, yes, no, k))
+
+    def refuse(self, number: int = errno.EPERM) -> None:
+        self.add(_RETURN, _ERRNO | number)
+
+    def when(self, number: int, steps: list[tuple[int, int, int, int]]) -> None:
+        """Add ``steps``, which must end in a return, for one system call (-1: none on this machine)."""
+        if number >= 0:
+            self.add(_EQUAL, number, no=len(steps))
+            self.steps += steps
+
+
+def _first_argument(values: Sequence[int], then: int, otherwise: int) -> list[tuple[int, int, int, int]]:
+    """Return ``then`` when the first argument's lower half is one of ``values``, else ``otherwise``."""
+    tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    return [(_LOAD, 0, 0, _ARG0), *tests, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, then)]
+
+
+def program(machine: str, allow_processes: bool, *, own: int = 1, notify: bool = False) -> bytes:
     """Return the filter as BPF instructions; refused calls fail with ``EPERM`` (``clone3`` with ``ENOSYS``).
 
+    Signals reach the process ``own`` only, unless processes are allowed. With ``notify`` a plain fork and the
+    namespaces of a branch are put before a listener, which refuses them except while it is branching an episode.
     ``clone3`` hides its flags behind a pointer that a filter cannot read; ``ENOSYS`` makes libc use ``clone``
     instead. Raises ``ValueError`` for a machine whose call numbers are not known.
     """
     if machine not in kernel.AUDIT_ARCH:
         raise ValueError(f"no system call table for {machine!r}; known: {', '.join(sorted(kernel.AUDIT_ARCH))}")
     column = list(kernel.AUDIT_ARCH).index(machine)
-    code: list[tuple[int, int, int, int]] = []
-
-    def add(operation: int, k: int, yes: int = 0, no: int = 0) -> None:
-        code.append((operation, yes, no, k))
-
-    def refuse(number: int = errno.EPERM) -> None:
-        add(_RETURN, _ERRNO | number)
-
-    add(_LOAD, _ARCH)
-    add(_EQUAL, kernel.AUDIT_ARCH[machine], yes=1)
-    add(_RETURN, _KILL)
-    add(_LOAD, _NR)
-    add(_AT_LEAST, 0x40000000, no=1)  # the second table of call numbers that x86-64 has
-    refuse()
-    for table in (_REFUSED, {} if allow_processes else _PROCESSES):
-        for numbers in table.values():
-            if numbers[column] >= 0:
-                add(_EQUAL, numbers[column], no=1)
-                refuse()
-    add(_EQUAL, _CLONE3, no=1)
-    refuse(errno.ENOSYS)
-    add(_EQUAL, _CLONE[machine], no=4 if allow_processes else 6)
-    add(_LOAD, _ARG0)
-    add(_ANY_BIT, _CLONE_NEW, no=1)
-    refuse()
+    code, no = _Code(), [(_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+    code.add(_LOAD, _ARCH)
+    code.add(_EQUAL, kernel.AUDIT_ARCH[machine], yes=1)
+    code.add(_RETURN, _KILL)
+    code.add(_LOAD, _NR)
+    code.add(_AT_LEAST, 0x40000000, no=1)  # the second table of call numbers that x86-64 has
+    code.refuse()
+    refused = [*_REFUSED.values()]
     if not allow_processes:
-        add(_ANY_BIT, _CLONE_THREAD, yes=1)
-        refuse()
-    add(_RETURN, _ALLOW)
-    add(_EQUAL, _IOCTL[machine], no=3)
-    add(_LOAD, _ARG1)
-    add(_EQUAL, _TIOCSTI, no=1)  # typing into the terminal of whoever started us
-    refuse()
-    add(_RETURN, _ALLOW)
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+        refused += [*_PROCESSES.values(), *_OTHERS.values()]
+        for row in _SIGNALS.values():  # others do not exist, as far as can be seen from inside
+            code.when(row[column], _first_argument((own,), _ALLOW, _ERRNO | errno.ESRCH))
+        for row in _TUNING.values():
+            code.when(row[column], _first_argument((0, own), _ALLOW, no[0][3]))
+    for row in refused:
+        code.when(row[column], no)
+    branch = _first_argument((BRANCH_FLAGS,), _NOTIFY, no[0][3]) if notify else no
+    code.when(_UNSHARE[column], branch)
+    code.when(_CLONE3, [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)])
+    code.when(_CLONE[machine], _clone(allow_processes, notify))
+    # Typing into the terminal of whoever started us.
+    code.when(_IOCTL[machine], [(_LOAD, 0, 0, _ARG1), (_EQUAL, 0, 1, _TIOCSTI), *no, (_RETURN, 0, 0, _ALLOW)])
+    code.add(_RETURN, _ALLOW)
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in code.steps)
 
 
-def install(allow_processes: bool) -> None:
-    """Install the filter in this process for good; needs ``no_new_privs``."""
-    body = program(kernel.MACHINE, allow_processes)
+def _clone(allow_processes: bool, notify: bool) -> list[tuple[int, int, int, int]]:
+    """Threads always; processes where they are allowed; a plain fork by the listener's leave; namespaces never."""
+    refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
+    steps = [(_LOAD, 0, 0, _ARG0), (_ANY_BIT, 0, 1, _CLONE_NEW), refuse]
+    if allow_processes:
+        return [*steps, allow]
+    steps += [(_ANY_BIT, 0, 1, _CLONE_THREAD), allow]
+    if notify:
+        steps += [(_EQUAL, 0, 1, FORK_FLAGS), (_RETURN, 0, 0, _NOTIFY)]
+    return [*steps, refuse]
+
+
+def install(body: bytes, *, listen: bool = False) -> int:
+    """Install a filter in this process for good; needs ``no_new_privs``.
+
+    With ``listen`` returns the descriptor of the listener, otherwise -1.
+    """
     holder = ctypes.create_string_buffer(body, len(body))
 
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
     whole = Program(len(body) // 8, ctypes.cast(holder, ctypes.c_void_p))
-    kernel.prctl("seccomp filter", 22, 2, ctypes.addressof(whole))
+    flags = _NEW_LISTENER if listen else 0
+    found = kernel.syscall("seccomp filter", _SECCOMP[kernel.MACHINE], 1, flags, ctypes.byref(whole))
+    return found if listen else -1

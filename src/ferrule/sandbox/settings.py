@@ -7,11 +7,12 @@ import os
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["Isolation", "IsolationUnavailable", "Mode", "Settings", "view"]
+__all__ = ["Isolation", "IsolationUnavailable", "Mode", "Settings", "image", "view"]
 
 Isolation = Literal["auto", "namespaces", "bubblewrap", "none"]
 Mode = Literal["namespaces", "bubblewrap", "none"]
@@ -35,14 +36,12 @@ class Settings:
     """Limits of one isolated interpreter.
 
     ``isolation``: ``auto`` takes namespaces, else bubblewrap, and refuses when the host has neither. ``seconds`` is
-    the wall
-    time of one call, ``cpu_seconds`` the processor time of an interpreter's whole life. ``memory_mb`` limits the
-    address space
-    of each process, ``disk_mb`` the private folder (MiB), ``tasks`` the number of threads and processes together.
-    ``output_limit`` is how many bytes of each output stream and how many characters of a value are kept.
-    ``allow_processes`` permits
-    child processes. ``packages`` shows the installed Python packages, of which ``preload`` are imported before the
-    start.
+    the wall time of one call, ``cpu_seconds`` the processor time of an interpreter's whole life. ``memory_mb`` limits
+    the address space of each process, ``disk_mb`` the private folder (MiB), ``tasks`` the number of threads and
+    processes, to which ``branches`` living branches of an episode are added. ``output_limit`` is how many bytes of
+    each output stream and how many characters of a value are kept, ``artifact_limit`` how many bytes of files a call
+    may bring along. ``allow_processes`` permits child processes. ``packages`` shows the installed Python packages, of
+    which ``preload`` are imported before the start; None takes those of numpy and sympy that the first code names.
     """
 
     isolation: Isolation = "auto"
@@ -52,27 +51,49 @@ class Settings:
     cpu_seconds: int = 600
     tasks: int = 64
     output_limit: int = 64_000
+    artifact_limit: int = 1_000_000
     allow_processes: bool = False
     packages: bool = True
-    preload: tuple[str, ...] = ()
+    preload: tuple[str, ...] | None = None
+    branches: int = 256
 
     def __post_init__(self) -> None:
         """Refuse values that no interpreter could run with, naming the field."""
         if self.isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {self.isolation!r}; {nearest(str(self.isolation), get_args(Isolation))}")
         least = {"memory_mb": 64, "disk_mb": 1, "cpu_seconds": 1, "tasks": 1, "output_limit": 100}
+        least |= {"artifact_limit": 0, "branches": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is {bound}")
-        if self.output_limit > 4_000_000:
-            raise ValueError(f"output_limit is {self.output_limit}; the most is 4000000")
+        for name, bound in {"output_limit": 4_000_000, "artifact_limit": 16_000_000, "branches": 4096}.items():
+            if getattr(self, name) > bound:
+                raise ValueError(f"{name} is {getattr(self, name)}; the most is {bound}")
         if not self.seconds > 0:
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
         if self.preload and not self.packages:
             raise ValueError("preload would do nothing with packages=False")
-        for name in self.preload:
+        for name in self.preload or ():
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise ValueError(f"preload names the module {name!r}, which is not installed")
+
+
+def image(settings: Settings, code: str) -> tuple[str, ...]:
+    """Return the modules that a process which starts with ``code`` should be forked with.
+
+    Starting from the smallest image keeps starts fast for code that needs no packages; what is not in the image can
+    still be imported, only slower.
+    """
+    if settings.preload is not None or not settings.packages:
+        return settings.preload or ()
+    # sympy brings numpy's users along often enough, and the other way round seldom
+    wanted = ("numpy", "sympy") if "sympy" in code else ("numpy",) if "numpy" in code else ()
+    return tuple(name for name in wanted if _installed(name))
+
+
+@lru_cache(maxsize=8)
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def view(packages: bool) -> tuple[list[str], dict[str, str], list[str]]:

@@ -1,9 +1,9 @@
 """The zygote: a small process without threads that forks one isolated child per session. Standard library only.
 
 It is started once per group of settings, enters the namespaces, and then answers packets on its control socket:
-``{"op": "start", "id": int, "settings": {...}}`` with the session's descriptors (protocol, stdout, stderr), and
-``{"op": "reap", "id": int, "grace": seconds}``, which kills what is left of the session and tells how it ended.
-Closing the control socket ends the zygote, and with it every session.
+``start`` with the session's descriptors (protocol, stdout, stderr) is answered with a pid descriptor; ``reap`` kills
+what is left of a session and tells how it ended; ``drop`` does the same without an answer; ``adopt`` sets up the
+namespaces of a branch. Closing the control socket ends the zygote, and with it every session.
 """
 
 from __future__ import annotations
@@ -18,16 +18,27 @@ import resource
 import signal
 import socket
 import sys
-import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.sandbox import jail, kernel, runner
 
-__all__ = ["main"]
+__all__ = ["become", "main"]
 
 _PROTOCOL_FD = 3
+_kept: list[Any] = []  # modules taken from user code: kept alive, as freeing them would cost every session time
+
+
+@dataclass
+class _State:
+    control: socket.socket
+    handles: tuple[int, int] | None
+    walls: jail.Walls | None
+    children: dict[int, int] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
+    helper: _Helper | None = None
 
 
 def main(argument: str) -> None:
@@ -37,39 +48,65 @@ def main(argument: str) -> None:
     try:
         for name in options["preload"]:
             __import__(name)
-        handles = jail.enter(options["binds"], options["links"]) if options["mode"] == "namespaces" else None
+        isolated = options["mode"] == "namespaces"
+        handles = jail.enter(options["binds"], options["links"]) if isolated else None
+        made = jail.walls(1, os.path.dirname(jail.BOX), notify=True) if isolated else None
     except BaseException as problem:
         _send(control, {"error": f"{type(problem).__name__}: {problem}"})
         os._exit(1)
     gc.collect()
     gc.freeze()  # shared pages stay shared: the collector does not touch them in the children
+    state = _State(control, handles, made)
     _send(control, {"ready": True})
-    children: dict[int, int] = {}
     while True:
         request, fds = _receive(control)
         if request is None:
             break
-        try:
-            if request["op"] == "start":
-                children[request["id"]] = _start(request["settings"], fds, handles, control)
-                answer: dict[str, Any] = {"id": request["id"]}
-            else:
-                pid = children.pop(request["id"], 0)
-                answer = _reap(pid, request["grace"], handles is None) if pid else {"code": 0, "killed": False}
-        except BaseException as problem:
-            answer = {"error": f"{type(problem).__name__}: {problem}"}
-        for fd in fds:
-            os.close(fd)
-        _send(control, answer)
+        _serve(state, request, fds)
     if handles is None:
-        for pid in children.values():
+        for pid in state.children.values():
             _kill(pid, group=True)
     os._exit(0)
 
 
-def _send(control: socket.socket, answer: Mapping[str, Any]) -> None:
+def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
+    handle = -1
+    answer: dict[str, Any] | None = {"id": request.get("id")}
+    try:
+        match request["op"]:
+            case "start":
+                pid = state.children[request["id"]] = _start(request["settings"], fds, state)
+                handle = os.pidfd_open(pid)
+            case "reap":
+                pid = state.children.pop(request["id"], 0)
+                answer = _reap(pid, state.handles is None) if pid else {"code": 0}
+            case "drop":
+                answer = None
+                pid = state.children.pop(request["id"], 0)
+                if pid:
+                    _kill(pid, group=state.handles is None)
+                    state.dropped.add(pid)
+            case "adopt":
+                _adopt(state, request["pid"], request["disk_mb"])
+        for pid in list(state.dropped):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                state.dropped.discard(pid)
+    except BaseException as problem:
+        answer = {"error": f"{type(problem).__name__}: {problem}"}
+    for fd in fds:
+        os.close(fd)
+    if answer is not None:
+        _send(state.control, answer, [handle] if handle >= 0 else [])
+    if handle >= 0:
+        os.close(handle)
+    if request["op"] == "adopt" and state.handles is not None and state.helper is None:
+        with contextlib.suppress(OSError):
+            state.helper = _Helper(state.handles[0])  # for the next branch
+
+
+def _send(control: socket.socket, answer: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
     with contextlib.suppress(OSError):  # the parent is gone; the next receive ends the loop
-        control.send(json.dumps(answer).encode())
+        socket.send_fds(control, [json.dumps(answer).encode()], list(fds))
 
 
 def _receive(control: socket.socket) -> tuple[Any, list[int]]:
@@ -80,9 +117,9 @@ def _receive(control: socket.socket) -> tuple[Any, list[int]]:
     return (json.loads(body) if body else None), fds
 
 
-def _start(settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | None, control: socket.socket) -> int:
+def _start(settings: dict[str, Any], fds: list[int], state: _State) -> int:
     """Fork one session; in the parent returns its process id."""
-    if handles is None:
+    if state.handles is None:
         pid = os.fork()
     else:
         kernel.unshare(kernel.NEWPID, "process namespace of the session")
@@ -91,17 +128,16 @@ def _start(settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | 
         finally:
             # In the child this fails or does nothing: it is process 1 of the new namespace already.
             with contextlib.suppress(OSError):
-                kernel.set_namespace(handles[1], kernel.NEWPID)
+                kernel.set_namespace(state.handles[1], kernel.NEWPID)
     if pid == 0:
-        become(settings, fds, handles, control)
+        state.control.detach()
+        become(settings, fds, state.handles, state.walls)
     return pid
 
 
-def become(
-    settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | None, control: socket.socket | None
-) -> None:
+def become(settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | None, walls: jail.Walls | None) -> None:
     """Turn this process into a confined session; never returns. What goes wrong is told on its stderr."""
-    complain = fds[2]
+    complain, listener = fds[2], -1
     try:
         # Higher than every descriptor we were handed, so that none is overwritten before it is moved.
         moved = [_above(fd) for fd in fds]
@@ -114,13 +150,11 @@ def become(
             jail.die_with_parent()
         if handles is not None:
             jail.own_namespaces(handles[0], settings["disk_mb"])
-        if control is not None:
-            control.detach()
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (moved[1], 1), (moved[2], 2), (moved[0], _PROTOCOL_FD)):
             os.dup2(source, target, inheritable=False)
         complain = 2
-        os.closerange(_PROTOCOL_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        _close_others(walls.rules if walls else -1)
         os.chdir(settings["folder"])
         jail.limit(settings)
         random.seed()
@@ -130,14 +164,20 @@ def become(
         os.dup2(_PROTOCOL_FD, hidden, inheritable=False)
         os.close(_PROTOCOL_FD)
         if settings["isolated"]:
-            jail.confine(settings["allow_processes"])
+            if walls is None:
+                walls = jail.walls(os.getpid(), jail.BOX, notify=False)
+            listener = jail.confine(walls, settings["allow_processes"], notify=handles is not None)
         _forget(settings)
+        if listener >= 0:
+            with socket.socket(fileno=os.dup(hidden)) as link:
+                socket.send_fds(link, [runner.GREETING], [listener])
+            os.close(listener)
     except BaseException:
         with contextlib.suppress(BaseException):
             os.write(complain, traceback.format_exc(limit=-2).encode())
         os._exit(70)
     try:
-        runner.serve(hidden)
+        runner.serve(hidden, settings)
     finally:
         os._exit(71)
 
@@ -146,10 +186,18 @@ def _above(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
 
 
+def _close_others(keep: int) -> None:
+    """Close everything above the session's own descriptors, but ``keep``."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if keep > _PROTOCOL_FD:
+        os.closerange(_PROTOCOL_FD + 1, keep)
+    os.closerange(max(_PROTOCOL_FD, keep) + 1, most)
+
+
 def _forget(settings: dict[str, Any]) -> None:
     """Leave user code a clean interpreter: no modules of ours, its own folder, default signal handlers."""
     for name in [name for name in sys.modules if name.split(".")[0] == "ferrule"]:
-        del sys.modules[name]
+        _kept.append(sys.modules.pop(name))
     sys.argv = [""]
     os.environ["HOME"] = settings["folder"]
     os.environ["TMPDIR"] = os.path.join(settings["folder"], "tmp") if settings["isolated"] else settings["folder"]
@@ -161,19 +209,54 @@ def _kill(pid: int, *, group: bool) -> None:
         (os.killpg if group else os.kill)(pid, signal.SIGKILL)
 
 
-def _reap(pid: int, grace: float, group: bool) -> dict[str, Any]:
-    """Wait ``grace`` seconds for a session to end, else kill it; tells the exit code (negative: signal) and which.
+def _reap(pid: int, group: bool) -> dict[str, Any]:
+    """Kill what is left of a session; tells the exit code (negative: signal).
 
     In namespaces the session is process 1 of its own: the kernel kills everything in there with it.
     """
-    end = time.monotonic() + grace
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done or time.monotonic() >= end:
-            break
-        time.sleep(0.0005)
+    done, status = os.waitpid(pid, os.WNOHANG)
     if group or not done:
         _kill(pid, group=group)
     if not done:
         _, status = os.waitpid(pid, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "killed": not done}
+    return {"code": os.waitstatus_to_exitcode(status)}
+
+
+class _Helper:
+    """A forked helper that waits for one branch to adopt; forked ahead, as forking is what takes the time."""
+
+    def __init__(self, proc: int) -> None:
+        (asked, self._ask), (self._answer, said) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(asked)
+            os.close(said)
+            return
+        os.close(self._ask)
+        problem = ""
+        try:
+            order = os.read(asked, 100).split()
+            if order:
+                jail.adopt(proc, int(order[0]), int(order[1]))
+        except BaseException as raised:
+            problem = f"{type(raised).__name__}: {raised}"
+        os.write(said, problem.encode()[:4000] or b" ")
+        os._exit(0)
+
+    def adopt(self, pid: int, disk_mb: int) -> str:
+        """Set up one branch and end; returns what went wrong."""
+        os.write(self._ask, b"%d %d" % (pid, disk_mb))
+        said = os.read(self._answer, 4096).decode().strip()
+        os.close(self._ask)
+        os.close(self._answer)
+        return said
+
+
+def _adopt(state: _State, pid: int, disk_mb: int) -> None:
+    """Set up the namespaces of a branch; raises with what went wrong."""
+    assert state.handles is not None
+    helper, state.helper = state.helper or _Helper(state.handles[0]), None
+    said = helper.adopt(pid, disk_mb)
+    state.dropped.add(helper.pid)
+    if said:
+        raise OSError(f"namespaces of a branch: {said}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.core.records import Observation, Tool
-from ferrule.sandbox.interpreter import Interpreter
+from ferrule.sandbox.backend import Backend, open_backend
 from ferrule.sandbox.settings import Isolation, Settings
 from ferrule.tools.text import clip
 
@@ -39,12 +39,15 @@ class PythonSession:
         limit: int = 8000,
         allow_processes: bool = False,
         packages: bool = True,
-        preload: tuple[str, ...] = (),
+        preload: tuple[str, ...] | None = None,
         name: str = "python",
+        backend: str = "local",
+        key: str | None = None,
     ) -> None:
         """Check the settings (see ``ferrule.sandbox.settings.Settings``); ``limit`` cuts the observation (characters).
 
-        Raises ``IsolationUnavailable`` when the host lacks the isolation and ``ValueError`` for an unusable value.
+        ``backend`` is where code runs: ``local``, ``monty``, or the URL of a tool server with its API ``key``. Raises
+        ``IsolationUnavailable`` when the host lacks the isolation and ``ValueError`` for an unusable value.
         """
         if limit < 1:
             raise ValueError(f"limit is {limit}; the least is 1 character")
@@ -56,11 +59,11 @@ class PythonSession:
             packages=packages,
             preload=preload,
         )
-        self._limit = limit
-        self._use(Interpreter(settings, persistent=persistent), name)
+        self._limit, self._seconds, self._persistent = limit, seconds, persistent
+        self._use(open_backend(backend, settings, persistent=persistent, key=key), name)
 
-    def _use(self, interpreter: Interpreter, name: str) -> None:
-        memory = "Variables are kept from call to call." if interpreter.persistent else "Every call starts afresh."
+    def _use(self, interpreter: Backend, name: str) -> None:
+        memory = "Variables are kept from call to call." if self._persistent else "Every call starts afresh."
         self._interpreter = interpreter
         self.tool = Tool(
             name=name,
@@ -68,13 +71,17 @@ class PythonSession:
             parameters=_PARAMETERS,
             run=self.run,
             effects="write",
-            seconds=interpreter.settings.seconds + _START_SECONDS,
+            seconds=self._seconds + _START_SECONDS,
         )
 
     def run(self, code: str) -> Observation:
         """Run ``code``; the text keeps its head and its tail when it is longer than the limit. Never raises."""
         seen = self._interpreter.run(code)
         return replace(seen, text=clip(seen.text, self._limit, "middle"))
+
+    def names(self) -> dict[str, str]:
+        """Return the global variables that code has made, each with the name of its type."""
+        return self._interpreter.names()
 
     def fork(self) -> PythonSession:
         """Return an independent session in the same state (see ``Interpreter.fork`` for what that means)."""

@@ -1,0 +1,82 @@
+"""Descriptors of one session, and what sessions that were branched from one another have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from dataclasses import dataclass, field
+
+from ferrule.sandbox import pool
+from ferrule.sandbox.notify import Listener
+
+__all__ = ["Channel", "Family"]
+
+
+class Channel:
+    """Our ends of a session's connection and output, and its ends until they are handed over."""
+
+    def __init__(self) -> None:
+        self.link, self._theirs = socket.socketpair()
+        pipes = [os.pipe(), os.pipe()]
+        self.outputs = [read for read, _ in pipes]
+        self._writes = [write for _, write in pipes]
+        self.link.setblocking(False)
+        for fd in self.outputs:
+            os.set_blocking(fd, False)
+
+    @property
+    def given(self) -> list[int]:
+        """The other ends: protocol, stdout, stderr."""
+        return [self._theirs.fileno(), *self._writes]
+
+    def hand_over(self) -> None:
+        """Close our copies of the other ends."""
+        self._theirs.close()
+        for fd in self._writes:
+            os.close(fd)
+        self._writes = []
+
+    def close(self) -> None:
+        """Close our ends."""
+        self.link.close()
+        for fd in self.outputs:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.outputs = []
+
+
+@dataclass
+class Family:
+    """Sessions that were branched from one another: they live in the process namespace of the first.
+
+    The first process is its process 1, so it must outlive the others (``LiveProcess.make_way``).
+    """
+
+    root: pool.Process
+    listener: Listener | None = None
+    members: int = 1
+    pids: set[int] = field(default_factory=set)
+    frozen: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def leave(self) -> None:
+        """One member is gone; with the last one everything ends."""
+        with self.lock:
+            self.members -= 1
+            last = self.members == 0
+        if last:
+            if self.frozen:
+                self.root.drop()
+            if self.listener is not None:
+                self.listener.close()
+
+    def kill_strangers(self, parent: int) -> None:
+        """Kill the children of ``parent`` that are no members: forks that went wrong, or that nobody had asked for."""
+        with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
+            for pid in map(int, file.read().split()):
+                if pid not in self.pids:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
