@@ -1,14 +1,23 @@
 """What every benchmark shares: the ``--json`` flag, medians with spread, versions and load."""
 
 import argparse
+import importlib.metadata
 import json
 import os
+import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ferrule.cli.pipeline import versions
+
+def versions() -> dict[str, Any]:
+    """Return the machine, and the versions of ours and of every package that the benchmark has loaded."""
+    known = importlib.metadata.packages_distributions()
+    loaded = sorted({known[name][0] for name in list(sys.modules) if name in known} | {"ferrule"})
+    out: dict[str, Any] = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+    return {**out, "machine": platform.machine(), **{name: importlib.metadata.version(name) for name in loaded}}
 
 
 def arguments(about: str, **numbers: int) -> argparse.Namespace:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ferrule.sandbox.interpreter import Interpreter
 
-__all__ = ["HOUSE", "House", "Rules"]
+__all__ = ["HOUSE", "House", "Rules", "resident_mb"]
 
 
 @dataclass
@@ -76,7 +76,7 @@ class House:
         self._fit([one for one in living if one.alive])
 
     def _fit(self, living: list[Interpreter]) -> None:
-        sizes = [(one, _resident_mb(one.pid)) for one in living]
+        sizes = [(one, resident_mb(one.pid)) for one in living]
         total = sum(size for _, size in sizes)
         for one, size in sizes:
             if total <= self.rules.memory_mb:
@@ -94,7 +94,7 @@ class House:
                     return
 
 
-def _resident_mb(pid: int | None) -> float:
+def resident_mb(pid: int | None) -> float:
     """Memory that a process holds, shared pages divided by their users (MiB); 0 where that cannot be read."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
