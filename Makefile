@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help setup system demo test fmt lint types docs serve-docs bench claims pins clean
+.PHONY: help setup system peers demo test fmt lint types docs serve-docs bench claims pins clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,10 +40,13 @@ $(READY): pyproject.toml $(wildcard requirements/*.txt)
 system: ## install the system packages that the full test suite uses (Debian and Ubuntu, as root)
 	@bash scripts/system.sh
 
+peers: setup ## make the environments of other projects' clients and servers that the tests talk to
+	@PYTHON=$(BIN)/python bash scripts/peers.sh
+
 demo: setup ## train the pocket model on your CPU and show success before and after
 	$(BIN)/ferrule demo $(ARGS)
 
-test: setup system ## run all tests
+test: setup system peers ## run all tests
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 fmt: setup ## format the code and apply safe fixes

@@ -16,9 +16,12 @@ PACKAGE = ROOT / "src" / "ferrule"
 # From the bottom layer to the top, as the architecture page presents them.
 ORDER = (
     "core", "chat", "sandbox", "tools", "worlds", "agents", "credit", "rewards", "data", "online", "rollout",
-    "policies", "objectives", "train", "bench", "view", "papers", "cli",
+    "policies", "objectives", "train", "bench", "serve", "view", "papers", "cli",
 )  # fmt: skip
-GUIDES = ("tools", "worlds", "chat", "models", "rewards", "credit", "objectives", "training", "evaluation", "reports")
+GUIDES = (
+    "tools", "worlds", "chat", "models", "rewards", "credit", "objectives", "training", "evaluation", "reports",
+    "serving", "mcp", "openenv", "contracts", "replay",
+)  # fmt: skip
 
 
 def modules() -> dict[str, list[str]]:

@@ -118,3 +118,15 @@ def test_train_runs_on_the_real_model(here: Path) -> None:
     result: dict[str, Any] = json.loads(ran("train", "--model", "smollm2-135m", *arguments))
     assert result["summary"]["steps"] == 2
     assert (here / "runs" / "train" / "model" / "model.safetensors").stat().st_size > 100_000_000
+
+
+def test_eval_is_recorded_and_replayed_without_the_model(here: Path) -> None:
+    told = ["eval", "arithmetic", "--limit", "3", "--json"]
+    made = json.loads(ran(*told, "--record", "run.jsonl"))
+    played = json.loads(ran(*told, "--replay", "run.jsonl", "--model", "no/such-model"))
+    assert {**played, "model": made["model"]} == made
+    wrong = CliRunner().invoke(main, [*told, "--replay", "run.jsonl", "--seed", "5"])
+    assert wrong.exit_code == 2
+    assert "not in the cassette run.jsonl" in wrong.output
+    both = CliRunner().invoke(main, [*told, "--replay", "run.jsonl", "--record", "run.jsonl"])
+    assert "not both" in both.output

@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": "Answer one prompt with a model and tools.",
     "papers": "List published methods, explain one, or measure its claim.",
     "models": "List, fetch, build and measure models.",
+    "serve": "Serve tools over HTTP and MCP, or a world over OpenEnv.",
     "doctor": "Say what this machine offers: isolation, number formats, extras.",
     "report": "Write the HTML report of a run again.",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, load_policy
+from ferrule.cli.options import emit, guarded, load_policy, open_cassette
 
 __all__ = ["command"]
 
@@ -31,6 +31,8 @@ __all__ = ["command"]
 )
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
+@click.option("--record", type=click.Path(path_type=Path), help="Keep every reply and tool result in this cassette.")
+@click.option("--replay", type=click.Path(path_type=Path), help="Play a cassette; no model and no tool is run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(suite: str | None, **given: Any) -> None:
@@ -39,7 +41,9 @@ def command(suite: str | None, **given: Any) -> None:
 
     from ferrule.agents.react import ToolLoop
     from ferrule.bench.evaluate import evaluate
+    from ferrule.policies.recorded import recorded as recorded_policy
     from ferrule.rollout.record import save
+    from ferrule.worlds.recorded import recorded
 
     if (suite is None) == (given["tasks"] is None):
         raise click.UsageError("give a suite or --tasks, and not both; suites: ferrule eval --help")
@@ -47,11 +51,16 @@ def command(suite: str | None, **given: Any) -> None:
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
     options = {"codec": given["codec"]} if given["codec"] else {}
-    policy = load_policy(given["model"], **options)
+    cassette = open_cassette(given["record"], given["replay"])
+    policy = recorded_policy(None if given["replay"] else load_policy(given["model"], **options), cassette)
+    world = recorded(world, cassette)
     agent = ToolLoop(max_tokens=given["max_completion_length"])
     found = evaluate(
         agent, policy, world, tasks, samples=given["samples"], seed=given["seed"], temperature=given["temperature"]
     )
+    cassette.close()
+    if cassette.misses:
+        click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
     if given["output"] is not None:
         save(given["output"], found.episodes)
     data = {"suite": suite or str(given["tasks"]), "model": given["model"], **found.as_dict()}

@@ -17,7 +17,17 @@ import click
 from ferrule.core.arrays import nearest
 from ferrule.core.records import World
 
-__all__ = ["by_path", "emit", "flags", "guarded", "load_policy", "make_world", "read_settings", "world_names"]
+__all__ = [
+    "by_path",
+    "emit",
+    "flags",
+    "guarded",
+    "load_policy",
+    "make_world",
+    "open_cassette",
+    "read_settings",
+    "world_names",
+]
 
 Command = Callable[..., Any]
 
@@ -140,6 +150,17 @@ def load_policy(model: str, **options: Any) -> Any:
     return load(folder_of(model, progress=lambda line: click.echo(line, err=True)), **options)
 
 
+def open_cassette(record: Path | None, replay: Path | None) -> Any:
+    """Return the cassette that ``--record`` or ``--replay`` asks for; one that passes everything through without."""
+    from ferrule.worlds.cassette import Cassette
+
+    if record is not None and replay is not None:
+        raise click.UsageError("give --record or --replay, not both")
+    if replay is not None:
+        return Cassette(replay, "replay")
+    return Cassette() if record is None else Cassette(record, "record")
+
+
 def by_path(path: str) -> Any:
     """Return the object of an import path such as ``ferrule.papers.otc:recipe``."""
     module, _, name = path.partition(":")
@@ -163,6 +184,7 @@ _EXTRAS = {
     ),
     **dict.fromkeys(("datasets", "math_verify"), "data"),
     **dict.fromkeys(("matplotlib", "jinja2"), "view"),
+    **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),
 }
 
 

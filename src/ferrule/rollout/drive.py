@@ -13,10 +13,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Agent, Answer, Ask, Call, Finish, Observation, Policy, Reply, Task, Use, World
+from ferrule.core.records import (
+    Agent,
+    Answer,
+    Ask,
+    Finish,
+    Observation,
+    Place,
+    Policy,
+    Reply,
+    Task,
+    Use,
+    World,
+    act,
+)
 from ferrule.rollout.record import Episode, Recorder
 
 __all__ = ["Limits", "adrive", "drive", "seed_of"]
@@ -52,7 +66,7 @@ class _Run:
         self.temperature = temperature
         self.session = world.start(task, self.seed)
         self.recorder = Recorder(task)
-        self.asked = self.used = 0
+        self.asked = self.used = self.made = 0
         self.pending: Ask | Use | None = None
         self.parent: int | None = None
         self.answer: Answer = None
@@ -91,7 +105,7 @@ class _Run:
                 seed=seed_of(self.seed, self.asked),
                 temperature=self.temperature if request.temperature is None else request.temperature,
             )
-            self.asked, self.used = self.asked + 1, 0
+            self.asked, self.used, self.made = self.asked + 1, 0, 0
             self.pending, self.parent = self.recorder.extend(request)
         elif isinstance(request, Use):
             self.used += 1
@@ -138,17 +152,12 @@ class _Run:
         else:
             self.advance(tuple(observations))
 
-    def act(self, call: Call) -> Observation:
-        """Run one call; whatever goes wrong is an observation."""
-        began = time.perf_counter()
-        try:
-            seen: object = self.session.act(call)
-        except (Exception, SystemExit) as error:
-            text = f"{type(error).__name__}: {error}"
-            return Observation(text, "error", seconds=time.perf_counter() - began)
-        if isinstance(seen, Observation):
-            return seen
-        return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
+    def acts(self) -> list[Callable[[], Observation]]:
+        """Return one function for each pending call, which runs it; whatever goes wrong is an observation."""
+        request = self.pending
+        assert isinstance(request, Use)
+        first, self.made = self.made, self.made + len(request.calls)
+        return [partial(act, self.session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
 
     def close(self) -> Episode:
         """Close the session and return the record."""
@@ -232,8 +241,7 @@ def drive(
 def _act_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, limit: int) -> None:
     futures = []
     for run in runs:
-        assert isinstance(run.pending, Use)
-        futures.append([pool.submit(run.act, call) for call in run.pending.calls])
+        futures.append([pool.submit(call) for call in run.acts()])
     for run, waiting in zip(runs, futures, strict=True):
         run.take_observations([future.result() for future in waiting], limit)
 
@@ -346,5 +354,5 @@ async def _carry_out(
         run.take_replies(replies, limits.turns)
     elif isinstance(request, Use):
         loop = asyncio.get_running_loop()
-        acts = [loop.run_in_executor(pool, run.act, call) for call in request.calls]
+        acts = [loop.run_in_executor(pool, call) for call in run.acts()]
         run.take_observations(await asyncio.gather(*acts), limits.turns)

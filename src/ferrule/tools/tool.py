@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,15 @@ from typing import Any, overload
 
 from docstring_parser import parse as parse_docstring
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation, PydanticUserError
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Effect, Tool
+from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.schema import untitled
 
-__all__ = ["Typed", "load_tools", "tool"]
+__all__ = ["NAME", "Typed", "load_tools", "tool"]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _EFFECTS = ("read", "write", "irreversible")
 _files = itertools.count()
 
@@ -58,6 +59,7 @@ def tool(
     effects: Effect = "read",
     seconds: float = 10.0,
     isolated: bool = False,
+    idempotent: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -73,6 +75,7 @@ def tool(
     effects: Effect = "read",
     seconds: float = 10.0,
     isolated: bool = False,
+    idempotent: bool = False,
 ) -> Tool: ...
 
 
@@ -87,11 +90,14 @@ def tool(
     effects: Effect = "read",
     seconds: float = 10.0,
     isolated: bool = False,
+    idempotent: bool = False,
 ) -> Any:
     """Make a ``Tool`` of a typed function, sync or async: ``@tool``, ``@tool(...)`` or ``tool(function, ...)``.
 
     The schema comes from the annotations, the texts from the docstring (Google, NumPy, reST or Epydoc style).
-    ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that is killed at the limit.
+    ``output`` is the schema of the return annotation, where it has one. A call of an ``idempotent`` tool may be made
+    twice with the effect of one. ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that
+    is killed at the limit.
     Raises ``TypeError`` for a parameter that has no usable annotation and ``ValueError`` for an unusable option.
     """
     if function is None:
@@ -104,6 +110,7 @@ def tool(
             effects=effects,
             seconds=seconds,
             isolated=isolated,
+            idempotent=idempotent,
         )
     label = name or str(getattr(function, "__name__", type(function).__name__))
     _check_options(label, cost, effects, seconds)
@@ -119,11 +126,13 @@ def tool(
         cost=cost,
         effects=effects,
         seconds=seconds,
+        idempotent=idempotent,
+        output=_output(function),
     )
 
 
 def _check_options(name: str, cost: float, effects: str, seconds: float) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError(
             f"tool name {name!r} is not usable; take letters, digits and _ . - (64 at most), a letter or _ first"
         )
@@ -182,6 +191,21 @@ def _parameters(
     if extra.get("$defs"):
         whole["$defs"] = {key: untitled(value) for key, value in extra["$defs"].items()}
     return adapters, whole
+
+
+def _output(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """Return the JSON schema of what a function returns; None where its annotation says nothing or has no schema."""
+    hinted = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        wanted = typing.get_type_hints(hinted, include_extras=True).get("return", Any)
+        if Observation in (wanted, *typing.get_args(wanted)):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a default without a JSON form does not matter for a result
+            schema: dict[str, Any] = untitled(TypeAdapter(wanted).json_schema(mode="serialization"))
+    except (NameError, TypeError, PydanticUserError):
+        return None
+    return schema or None
 
 
 def _plain(adapter: TypeAdapter[Any], default: Any) -> Any:

@@ -34,7 +34,8 @@ class ToolSession:
 
     ``state`` is branched by its own ``fork()`` when it has one and by ``copy.deepcopy`` otherwise, and closed by its
     own ``close()``. ``budget`` is charged before a call runs; ``limit`` is the longest observation in characters.
-    ``final(state)`` is what verifiers may read. Calls from several threads are safe when the state is.
+    ``final(state)`` is what verifiers may read. A branch refuses irreversible tools unless it was forked with
+    permission. Calls from several threads are safe when the state is.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ToolSession:
         budget: Budget | None = None,
         limit: int = 2000,
         final: Callable[[Any], Mapping[str, Any]] | None = None,
+        irreversible: bool = True,
     ) -> None:
         self.task = task
         self._build = build
@@ -53,6 +55,7 @@ class ToolSession:
         self._budget = budget
         self._limit = limit
         self._final = final
+        self._irreversible = irreversible
         self._tools = offered(build(state), task)
         self._lock = threading.Lock()
 
@@ -70,18 +73,29 @@ class ToolSession:
             return Observation(f"unknown tool {call.name!r}; {hint}", "unknown_tool")
         if call.problem or tool is None:
             return Observation(f"malformed call: {call.problem}", "malformed")
+        if tool.effects == "irreversible" and not self._irreversible:
+            text = f"{call.name!r} cannot be undone, so a branch of the episode must not call it"
+            return Observation(text, "refused", data={"reason": "irreversible_in_branch"})
         with self._lock:
             reason = self._budget.charge(tool) if self._budget else None
         if reason:
             return Observation(reason, "refused")
         return invoke(tool, call, limit=self._limit)
 
-    def fork(self) -> Session:
-        """Return an independent session in the same state, budget included."""
+    def fork(self, *, irreversible: bool = False) -> Session:
+        """Return an independent session in the same state, budget included; ``irreversible`` permits such tools."""
         state = self._state.fork() if hasattr(self._state, "fork") else copy.deepcopy(self._state)
         with self._lock:
             budget = self._budget.copy() if self._budget else None
-        return ToolSession(self.task, self._build, state, budget=budget, limit=self._limit, final=self._final)
+        return ToolSession(
+            self.task,
+            self._build,
+            state,
+            budget=budget,
+            limit=self._limit,
+            final=self._final,
+            irreversible=irreversible,
+        )
 
     def final(self) -> Mapping[str, Any]:
         """Return what the world says about its state."""

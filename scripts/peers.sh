@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Environments of other projects' servers and clients, which the tests speak with: one under .venv-peers/ for each
+# requirements/peers-*.txt. None of them enters Ferrule's own environment. Does nothing when they are there already.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+mkdir -p .venv-peers
+exec 9>.venv-peers/.lock
+flock 9 # several test processes may come here at once
+
+for wanted in requirements/peers-*.txt; do
+    name=$(basename "$wanted" .txt)
+    place=.venv-peers/${name#peers-}
+    cmp -s "$wanted" "$place/.ready" && continue
+    echo "setting up $place"
+    rm -rf "$place"
+    "$python" -m venv "$place"
+    # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
+    "$place/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-deps --requirement "$wanted"
+    cp "$wanted" "$place/.ready"
+done

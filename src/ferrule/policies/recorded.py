@@ -1,0 +1,124 @@
+"""Record a policy's replies, and play them again without the model or the network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Ask, Policy, Reply
+from ferrule.policies.endpoint_http import PolicyError
+from ferrule.worlds.cassette import Cassette
+from ferrule.worlds.tape import decode, encode, text_of
+
+__all__ = ["RecordedPolicy", "recorded"]
+
+_MODES = ("live", "record", "replay")
+
+
+class RecordedPolicy:
+    """A policy whose replies go to a cassette, or come from it.
+
+    A reply is found by the ask's seed, role and ``n``; drivers give every ask of every episode a seed of its own. What
+    else an ask holds (messages, tools, limits) must be as it was recorded: a replay of an ask that differs, or that
+    was not recorded, raises ``PolicyError``. In a replay ``policy`` may be None and is never asked. Every other
+    attribute is the policy's own.
+    """
+
+    def __init__(self, policy: Policy | None, cassette: Cassette) -> None:
+        if cassette.mode not in _MODES:
+            raise ValueError(f"a policy cannot be in the cassette mode {cassette.mode!r}; {nearest('', _MODES)}")
+        if policy is None and cassette.mode != "replay":
+            raise ValueError(f"the cassette mode {cassette.mode!r} needs a policy to ask")
+        self.policy, self.cassette = policy, cassette
+        if cassette.mode == "replay" or hasattr(policy, "agenerate"):
+            self.agenerate = self._agenerate  # drivers look whether a policy has this power
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "policy" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.policy, name)
+
+    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
+        """Answer all asks: from the cassette in a replay, else by the policy."""
+        if self.cassette.mode == "replay":
+            return [self._play(ask) for ask in asks]
+        assert self.policy is not None
+        answers = self.policy.generate(asks)
+        if self.cassette.mode == "record":
+            for ask, replies in zip(asks, answers, strict=True):
+                self._keep(ask, replies)
+        return answers
+
+    async def _agenerate(self, ask: Ask) -> list[Reply]:
+        """Answer one ask; the same as ``generate`` on an event loop."""
+        if self.cassette.mode == "replay":
+            return self._play(ask)
+        policy: Any = self.policy
+        replies = list(await policy.agenerate(ask))
+        if self.cassette.mode == "record":
+            self._keep(ask, replies)
+        return replies
+
+    def _keep(self, ask: Ask, replies: Sequence[Reply]) -> None:
+        row = {"key": list(_key(ask)), "ask": _prints(ask), "replies": [_small(ask, reply) for reply in replies]}
+        self.cassette.write({"kind": "reply", **row})
+
+    def _play(self, ask: Ask) -> list[Reply]:
+        key = _key(ask)
+        row = self.cassette.entry(("reply", *key))
+        seed, role, n = key
+        label = f"the ask with seed {seed}, role {role!r}, n {n}"
+        if row is None:
+            raise PolicyError(self.cassette.missed(f"{label}; {self._known(seed)}"))
+        differs = [name for name, print_ in _prints(ask).items() if row["ask"].get(name) != print_]
+        if differs:
+            raise PolicyError(self.cassette.missed(f"{label} was recorded with other {', '.join(differs)}"))
+        return [_whole(ask, data) for data in row["replies"]]
+
+    def _known(self, seed: int) -> str:
+        keys = self.cassette.keys("reply")
+        same = [f"role {key[2]!r}, n {key[3]}" for key in keys if key[1] == seed]
+        return f"recorded for this seed: {'; '.join(same)}" if same else f"it holds {len(keys)} asks of other seeds"
+
+
+def _key(ask: Ask) -> tuple[int, str, int]:
+    return ask.seed, ask.role, ask.n
+
+
+def _prints(ask: Ask) -> dict[str, str]:
+    """Return a short print of every part of an ask that a reply depends on."""
+    parts = {
+        "messages": ask.messages,
+        "tools": ask.tools,
+        "limits": (ask.stop, ask.max_tokens, ask.temperature, ask.prefill, ask.want),
+        "context ids": ask.context,
+    }
+    return {
+        name: hashlib.blake2b(text_of(encode(part)).encode("ascii"), digest_size=8).hexdigest()
+        for name, part in parts.items()
+    }
+
+
+def _small(ask: Ask, reply: Reply) -> dict[str, Any]:
+    """Encode a reply; ids that repeat the ask's context are left out."""
+    data: dict[str, Any] = encode(reply)
+    known = len(ask.context)
+    if known and reply.given[:known] == ask.context:
+        return {**data, "given": encode(reply.given[known:]), "after": known}
+    return data
+
+
+def _whole(ask: Ask, data: Mapping[str, Any]) -> Reply:
+    after = data.get("after", 0)
+    reply: dict[str, Any] = {key: value for key, value in data.items() if key != "after"}
+    if after:
+        reply["given"] = encode((*ask.context, *decode(reply["given"])))
+    made: Reply = decode(reply)
+    return made
+
+
+def recorded(policy: Policy | None, cassette: Cassette) -> RecordedPolicy:
+    """Return ``policy`` with ``cassette`` around it; see ``RecordedPolicy``."""
+    return RecordedPolicy(policy, cassette)

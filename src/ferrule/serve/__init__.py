@@ -1,0 +1,1 @@
+"""Servers: toolsets and worlds over HTTP, MCP and WebSocket."""

@@ -1,0 +1,167 @@
+"""Toolsets by name: built-in tools and files of tools, opened anew for every episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.sandbox.interpreter import Interpreter
+from ferrule.sandbox.settings import Isolation, Settings
+from ferrule.tools.invoke import invoke
+from ferrule.tools.python import PythonSession
+from ferrule.tools.text import clip
+
+__all__ = ["Toolset", "toolset_names"]
+
+_START_SECONDS = 60.0  # what the start of an interpreter may take on top of a call's own limit
+
+
+def toolset_names() -> tuple[str, ...]:
+    """Return the forms in which a toolset can be named."""
+    return ("python", "calculator", "search:FOLDER_OR_JSONL", "sql:DATABASE", "FILE.py")
+
+
+@dataclass(frozen=True)
+class Toolset:
+    """The tools that ``names`` name, in order; ``open`` gives every episode a session of its own.
+
+    ``python`` is one isolated interpreter per episode with the limits ``seconds``, ``memory_mb`` and ``isolation``;
+    tools of files are shared by all episodes of a process. ``limit`` is the longest observation (characters). Raises
+    ``ValueError`` for an unknown name and for two tools of one name, and what loading a file raises.
+    """
+
+    names: Sequence[str]
+    seconds: float = 10.0
+    memory_mb: int = 1024
+    isolation: Isolation = "auto"
+    limit: int = 8000
+    _shared: Mapping[str, tuple[Tool, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Load everything that episodes share, and check the names."""
+        if not self.names:
+            raise ValueError(f"no toolset is named; known: {', '.join(toolset_names())}")
+        object.__setattr__(self, "_shared", {name: self._load(name) for name in self.names if name != "python"})
+        seen: set[str] = set()
+        for one in self.tools:
+            if one.name in seen:
+                raise ValueError(f"two tools are named {one.name!r} in {', '.join(self.names)}; serve them apart")
+            seen.add(one.name)
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return Settings(isolation=self.isolation, seconds=self.seconds, memory_mb=self.memory_mb)
+
+    @cached_property
+    def _python(self) -> Tool:
+        """The description of the python tool; making it also finds out whether the isolation is to be had."""
+        session = PythonSession(
+            seconds=self.seconds, memory_mb=self.memory_mb, isolation=self.isolation, limit=self.limit
+        )
+        session.close()
+        return session.tool
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools on offer."""
+        found: list[Tool] = []
+        for name in self.names:
+            found += (self._python,) if name == "python" else self._shared[name]
+        return tuple(found)
+
+    def open(self, episode: str) -> Session:
+        """Open the session of an episode."""
+        code = _Code(Interpreter(self._settings), self.limit) if "python" in self.names else None
+        tools = tuple(replace(one, run=code.run) if code and one is self._python else one for one in self.tools)
+        return _Opened(tools, code, self.limit)
+
+    def warm(self) -> None:
+        """Run the slow parts once, so that the first episode need not wait for them."""
+        session = self.open("")
+        try:
+            if "python" in self.names:
+                session.act(Call("python", {"code": "0"}))
+        finally:
+            session.close()
+
+    def _load(self, name: str) -> tuple[Tool, ...]:
+        kind, _, where = name.partition(":")
+        if name == "calculator":
+            from ferrule.tools.calculator import calculator
+
+            return (calculator,)
+        if kind == "search" and where:
+            from ferrule.tools.search import read_corpus, search_tool
+
+            return (search_tool(read_corpus(where)),)
+        if kind == "sql" and where:
+            from ferrule.tools.sql import sql_tool
+
+            return (sql_tool(where),)
+        if name.endswith(".py") or Path(name).is_file():
+            from ferrule.tools.tool import load_tools
+
+            return load_tools(name)
+        raise ValueError(f"no toolset {name!r}; {nearest(name, toolset_names())}")
+
+
+class _Code:
+    """The interpreter of one episode; the limit of the next call is set before it runs."""
+
+    def __init__(self, interpreter: Interpreter, limit: int) -> None:
+        self.interpreter = interpreter
+        self.seconds: float | None = None
+        self._limit = limit
+
+    def run(self, code: str) -> Observation:
+        seen = self.interpreter.run(code, self.seconds)
+        return replace(seen, text=clip(seen.text, self._limit, "middle"))
+
+
+class _Opened:
+    """The session of one episode: shared tools as they are, python with an interpreter of its own."""
+
+    def __init__(self, tools: tuple[Tool, ...], code: _Code | None, limit: int) -> None:
+        self.tools = tools
+        self._code = code
+        self._limit = limit
+
+    def act(self, call: Call) -> Observation:
+        return self.act_within(call, None)
+
+    def act_within(self, call: Call, seconds: float | None) -> Observation:
+        """Run one call; every failure is an observation."""
+        tool = next((one for one in self.tools if one.name == call.name), None)
+        if call.problem:
+            return Observation(f"malformed call: {call.problem}", "malformed")
+        if tool is None:
+            known = [one.name for one in self.tools]
+            return Observation(f"unknown tool {call.name!r}; {nearest(call.name, known)}", "unknown_tool")
+        if self._code is None or not _is(tool.run, self._code.run):
+            return invoke(tool, call, seconds=seconds, limit=self._limit)
+        self._code.seconds = seconds
+        start = None if seconds is None else seconds + _START_SECONDS
+        return invoke(tool, call, seconds=start, limit=self._limit)
+
+    def fork(self) -> Session:
+        if self._code is None:
+            return _Opened(self.tools, None, self._limit)
+        twin = _Code(self._code.interpreter.fork(), self._limit)
+        tools = tuple(replace(one, run=twin.run) if _is(one.run, self._code.run) else one for one in self.tools)
+        return _Opened(tools, twin, self._limit)
+
+    def final(self) -> Mapping[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        if self._code is not None:
+            self._code.interpreter.close()
+
+
+def _is(run: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    return run == other  # bound methods are made anew by every look-up, so identity would not do

@@ -1,0 +1,238 @@
+"""What a tool declares about its effects, put to use: safe retries and a cache of reads, as sessions around others.
+
+``Tool.effects`` says what a call does beyond its result and ``Tool.idempotent`` whether two calls do the same as one.
+Only a tool that reads or is idempotent is ever called again, only reads are cached, and any other call of a session
+ends what its cache knew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.tools.schema import problem
+
+__all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result_of", "version_of"]
+
+
+def repeatable(tool: Tool) -> bool:
+    """Return whether a call may be made a second time without harm: the tool reads, or is idempotent."""
+    return not tool.terminal and (tool.effects == "read" or tool.idempotent)
+
+
+def branch(session: Session, irreversible: bool = False) -> Session:
+    """Fork a session; with ``irreversible`` the branch may call irreversible tools, where the session knows of that.
+
+    Raises ``TypeError`` when the permission is asked for and the session cannot give it.
+    """
+    return session.fork(irreversible=True) if irreversible else session.fork()  # type: ignore[call-arg]
+
+
+def result_of(seen: Observation, output: Mapping[str, Any] | None = None) -> Any:
+    """Return what a tool came to as JSON data: its data, or its text where it has none.
+
+    A text is read as JSON where it does not fit the schema ``output``, or where it looks like an object or a list and
+    there is no schema.
+    """
+    data = seen.data["result"] if isinstance(seen.data, Hit) else seen.data
+    if data is not None:
+        return data
+    looks = seen.text.lstrip()[:1] in ("{", "[") if output is None else bool(problem(seen.text, output, output))
+    try:
+        return json.loads(seen.text) if looks else seen.text
+    except (ValueError, RecursionError):
+        return seen.text
+
+
+def _tool(session: Session, call: Call) -> Tool | None:
+    return None if call.problem else next((tool for tool in session.tools if tool.name == call.name), None)
+
+
+class Retrying:
+    """A session whose repeatable tools are called again after an ``error`` or a ``timeout``.
+
+    At most ``attempts`` calls are made. The i-th pause lasts ``pause * 2**i`` seconds, and an attempt begins only when
+    its own time limit (``Tool.seconds``) still fits into ``seconds`` since the first began, so that the bound holds
+    whatever the tool does. Every attempt is charged to the session's budget; a refusal that a repetition meets does
+    not hide the failure before it. ``repeated`` counts the extra calls. ``sleep`` and ``clock`` can be
+    replaced. Raises ``ValueError`` for settings out of range.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        attempts: int = 3,
+        seconds: float = 60.0,
+        pause: float = 0.1,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if attempts < 1 or not seconds >= 0 or not pause >= 0:
+            raise ValueError(f"attempts is {attempts}, seconds {seconds} and pause {pause}; the least are 1, 0 and 0")
+        self.session, self.attempts, self.seconds, self.pause = session, attempts, seconds, pause
+        self.repeated = 0
+        self._sleep, self._clock = sleep, clock
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Tools of the session inside."""
+        return self.session.tools
+
+    def act(self, call: Call) -> Observation:
+        """Run one call, again where that is safe; the last failure says how often it was tried."""
+        tool, began = _tool(self.session, call), self._clock()
+        seen = self.session.act(call)
+        if tool is None or not repeatable(tool):
+            return seen
+        made = 1
+        while seen.status in ("error", "timeout") and made < self.attempts:
+            wait = self.pause * 2 ** (made - 1)
+            if self._clock() - began + wait + tool.seconds > self.seconds:
+                break
+            self._sleep(wait)
+            again = self.session.act(call)
+            if again.status not in ("ok", "error", "timeout"):
+                break
+            seen, made = again, made + 1
+            self.repeated += 1
+        if made > 1 and seen.status != "ok":
+            return replace(seen, text=f"{seen.text}\n(tried {made} times)")
+        return seen
+
+    def fork(self, *, irreversible: bool = False) -> Retrying:
+        """Return an independent branch with the same settings."""
+        inner = branch(self.session, irreversible)
+        return Retrying(
+            inner,
+            attempts=self.attempts,
+            seconds=self.seconds,
+            pause=self.pause,
+            sleep=self._sleep,
+            clock=self._clock,
+        )
+
+    def final(self) -> Mapping[str, Any]:
+        """Return what the session inside says."""
+        return self.session.final()
+
+    def close(self) -> None:
+        """Close the session inside."""
+        self.session.close()
+
+
+class Hit(dict[str, Any]):
+    """``Observation.data`` of a cached result: ``{"cached": True, "result": data of the first call}``."""
+
+
+def version_of(tool: Tool) -> str:
+    """Return a hash of what a tool declares; another description or schema makes another version."""
+    text = json.dumps([tool.name, tool.description, tool.parameters, tool.output], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Cache:
+    """Results by key, at most ``size`` of them; the one that was not used for longest goes first. Safe in threads."""
+
+    def __init__(self, size: int = 1024) -> None:
+        if size < 1:
+            raise ValueError(f"size is {size}; the least is 1")
+        self.size = size
+        self.hits = self.misses = 0
+        self._kept: OrderedDict[tuple[object, ...], Observation] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: tuple[object, ...]) -> Observation | None:
+        """Return what is kept under a key."""
+        with self._lock:
+            seen = self._kept.get(key)
+            if seen is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._kept.move_to_end(key)
+            return seen
+
+    def put(self, key: tuple[object, ...], seen: Observation) -> None:
+        """Keep a result."""
+        with self._lock:
+            self._kept[key] = seen
+            self._kept.move_to_end(key)
+            while len(self._kept) > self.size:
+                self._kept.popitem(last=False)
+
+
+_states = itertools.count(1)
+
+
+class Cached:
+    """A session that answers a repeated read from a cache: same tool, same version, same arguments, same state.
+
+    What it assumes: a tool whose ``effects`` is ``read`` (the default of a tool, so mind clocks and dice) answers the
+    same until a tool of the session with other effects has run, whatever came of that. Nothing else may
+    change the session's state. A branch shares what was known when it was forked. Tools in ``stable`` are taken to
+    answer the same for ever and for every session that shares the ``cache``. Only results of status ``ok`` are kept. A
+    hit runs no tool, so it charges no budget; its data is a ``Hit``. ``version`` becomes part of every key (the release
+    of a data set, say).
+    """
+
+    def __init__(
+        self, session: Session, cache: Cache | None = None, *, stable: Container[str] = (), version: str = ""
+    ) -> None:
+        self.session, self.cache, self.version = session, cache if cache is not None else Cache(), version
+        self.stable = stable
+        self._state = next(_states)
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Tools of the session inside."""
+        return self.session.tools
+
+    def _key(self, tool: Tool, call: Call) -> tuple[object, ...] | None:
+        """Return the key of a call, or None when it must not be cached."""
+        if tool.effects != "read" or tool.terminal:
+            return None
+        try:
+            arguments = json.dumps(dict(call.arguments), sort_keys=True)
+        except (TypeError, ValueError, RecursionError):
+            return None
+        return (0 if tool.name in self.stable else self._state, tool.name, version_of(tool), self.version, arguments)
+
+    def act(self, call: Call) -> Observation:
+        """Answer one call from the cache or by the session inside."""
+        tool = _tool(self.session, call)
+        key = self._key(tool, call) if tool is not None else None
+        known = self.cache.get(key) if key is not None else None
+        if known is not None:
+            return replace(known, data=Hit(cached=True, result=known.data), seconds=0.0)
+        seen = self.session.act(call)
+        if key is not None and seen.status == "ok" and not isinstance(seen.data, Hit):
+            self.cache.put(key, seen)
+        elif tool is not None and tool.effects != "read" and seen.executed:
+            self._state = next(_states)
+        return seen
+
+    def fork(self, *, irreversible: bool = False) -> Cached:
+        """Return an independent branch that shares what is known of the state up to here."""
+        twin = Cached(branch(self.session, irreversible), self.cache, stable=self.stable, version=self.version)
+        twin._state = self._state
+        return twin
+
+    def final(self) -> Mapping[str, Any]:
+        """Return what the session inside says."""
+        return self.session.final()
+
+    def close(self) -> None:
+        """Close the session inside."""
+        self.session.close()

@@ -1,0 +1,231 @@
+"""Overlays: versioned texts over immutable tools.
+
+What a model reads of a tool (name, description, names and descriptions of parameters, examples) can be written anew
+without touching the callable, its types or its effects. An overlay is a value: its id is the hash of its
+content, and it links to the version it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Tool
+from ferrule.tools.tool import NAME, Typed
+
+__all__ = ["Overlay", "ParameterText", "ToolText", "apply", "diff", "from_json", "names", "revise", "to_json"]
+
+
+@dataclass(frozen=True)
+class ParameterText:
+    """What is said of one parameter; None keeps what the tool says itself."""
+
+    name: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class ToolText:
+    """What is said of one tool; None keeps what the tool says itself.
+
+    ``parameters`` is keyed by the tool's own parameter names. ``examples`` follow the description.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    parameters: Mapping[str, ParameterText] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Texts by the tools' own names, made from ``parent`` (None for the first version)."""
+
+    texts: Mapping[str, ToolText] = field(default_factory=dict)
+    parent: Overlay | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """Hash of the texts and of the parent's id: 16 hexadecimal digits."""
+        return _hash(_plain(self), self.parent.id if self.parent else "")
+
+    @property
+    def history(self) -> tuple[Overlay, ...]:
+        """All versions up to this one, oldest first."""
+        versions: list[Overlay] = []
+        at: Overlay | None = self
+        while at is not None:
+            versions.append(at)
+            at = at.parent
+        return tuple(reversed(versions))
+
+
+def _hash(texts: Any, parent: str) -> str:
+    content = json.dumps([texts, parent], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def revise(overlay: Overlay, texts: Mapping[str, ToolText]) -> Overlay:
+    """Return the next version: ``texts`` replace those of the same tools, the others stay."""
+    return Overlay({**overlay.texts, **texts}, parent=overlay)
+
+
+def names(overlay: Overlay) -> dict[str, dict[str, Any]]:
+    """Return the renamings alone: ``{tool: {"name": shown, "parameters": {own: shown}}}``, identities included."""
+    return {
+        own: {
+            "name": text.name or own,
+            "parameters": {key: entry.name or key for key, entry in text.parameters.items()},
+        }
+        for own, text in overlay.texts.items()
+    }
+
+
+def apply(tools: Sequence[Tool], overlay: Overlay) -> tuple[Tool, ...]:
+    """Return the tools as the overlay words them; they take renamed arguments and run the same callables.
+
+    Raises ``ValueError`` for a tool or parameter that does not exist, a name that is not usable, and two tools or
+    parameters of one name.
+    """
+    known = [tool.name for tool in tools]
+    for name in overlay.texts:
+        if name not in known:
+            raise ValueError(f"the overlay words a tool {name!r} that is not there; {nearest(name, known)}")
+    worded = tuple(_worded(tool, overlay.texts[tool.name]) if tool.name in overlay.texts else tool for tool in tools)
+    _distinct([tool.name for tool in worded], "tools")
+    return worded
+
+
+def _distinct(shown: Sequence[str], what: str) -> None:
+    double = sorted({name for name in shown if shown.count(name) > 1})
+    if double:
+        raise ValueError(f"the overlay gives two {what} the name {double[0]!r}; names must differ")
+
+
+def _worded(tool: Tool, text: ToolText) -> Tool:
+    own: Mapping[str, Any] = tool.parameters.get("properties", {})
+    for name in text.parameters:
+        if name not in own:
+            raise ValueError(f"the overlay words a parameter {name!r} of {tool.name!r}; {nearest(name, list(own))}")
+    shown = {name: (text.parameters[name].name if name in text.parameters else None) or name for name in own}
+    _distinct(list(shown.values()), f"parameters of {tool.name!r}")
+    for name in (text.name or tool.name, *shown.values()):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"the overlay names something of {tool.name!r} {name!r}, which is no usable name")
+    properties = {}
+    for name, entry in own.items():
+        said = text.parameters[name].description if name in text.parameters else None
+        properties[shown[name]] = entry if said is None else {**entry, "description": said}
+    parameters = {**tool.parameters, "properties": properties}
+    if "required" in tool.parameters:
+        parameters["required"] = [shown.get(name, name) for name in tool.parameters["required"]]
+    description = tool.description if text.description is None else text.description
+    if text.examples:
+        description = "\n".join((description, "Examples:", *text.examples)).strip()
+    run = tool.run if all(name == own_name for own_name, name in shown.items()) else _renamed(tool.run, shown)
+    return replace(tool, name=text.name or tool.name, description=description, parameters=parameters, run=run)
+
+
+def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[..., Any]:
+    """Return the callable under other parameter names; what checks its arguments stays as it is."""
+    back = {name: own for own, name in shown.items()}
+    function = run.function if isinstance(run, Typed) else run
+
+    def translated(**arguments: Any) -> Any:
+        return function(**{back.get(name, name): value for name, value in arguments.items()})
+
+    async def awaited(**arguments: Any) -> Any:
+        return await translated(**arguments)
+
+    under = awaited if inspect.iscoroutinefunction(function) else translated
+    if not isinstance(run, Typed):
+        return under
+    return Typed(under, {shown.get(own, own): adapter for own, adapter in run.adapters.items()}, run.isolated)
+
+
+def diff(before: Overlay, after: Overlay) -> dict[str, tuple[Any, Any]]:
+    """Return what changed as ``{"tool.field": (old, new)}``; None stands for the tool's own words."""
+    old, new = _flat(_plain(before)), _flat(_plain(after))
+    return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+
+
+def _flat(texts: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(texts, Mapping):
+        return {prefix: texts}
+    return {k: v for name, part in texts.items() for k, v in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _plain(overlay: Overlay) -> dict[str, Any]:
+    """Return the texts as JSON data without what they leave open."""
+    out: dict[str, Any] = {}
+    for name, text in overlay.texts.items():
+        parameters = {key: _said(entry) for key, entry in text.parameters.items()}
+        entry = _said(text) | {"parameters": {key: said for key, said in parameters.items() if said}}
+        entry["examples"] = list(text.examples)
+        out[name] = {key: value for key, value in entry.items() if value not in ({}, [])}
+    return out
+
+
+def _said(text: ToolText | ParameterText) -> dict[str, Any]:
+    return {key: getattr(text, key) for key in ("name", "description") if getattr(text, key) is not None}
+
+
+def to_json(overlay: Overlay) -> str:
+    """Return the overlay with its history as JSON: ``{"versions": [{"id", "texts"}, ...]}``, oldest first."""
+    versions = [{"id": version.id, "texts": _plain(version)} for version in overlay.history]
+    return json.dumps({"versions": versions}, ensure_ascii=False, indent=1)
+
+
+def from_json(text: str) -> Overlay:
+    """Read what ``to_json`` wrote.
+
+    Raises ``ValueError`` for text that is no overlay, for keys that an overlay does not have (types and callables
+    cannot be overlaid), and for a version whose content does not match its id.
+    """
+    try:
+        versions = json.loads(text)["versions"]
+        rows = [(str(row["id"]), dict(row["texts"])) for row in versions]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"no overlay: {type(error).__name__}: {error}; wanted an object with 'versions'") from None
+    if not rows:
+        raise ValueError("no overlay: it has no versions")
+    made: Overlay | None = None
+    for name, texts in rows:
+        made = Overlay({tool: _tool_text(tool, entry) for tool, entry in texts.items()}, parent=made)
+        if made.id != name:
+            raise ValueError(f"overlay version {name!r} has the content of {made.id!r}; it was changed")
+    assert made is not None
+    return made
+
+
+def _tool_text(tool: str, entry: Any) -> ToolText:
+    said = _checked(tool, entry, ToolText)
+    parameters = {
+        name: ParameterText(**_checked(f"{tool}.{name}", part, ParameterText))
+        for name, part in said.pop("parameters", {}).items()
+    }
+    return ToolText(**{**said, "parameters": parameters, "examples": tuple(said.get("examples", ()))})
+
+
+def _checked(where: str, entry: Any, kind: type[ToolText] | type[ParameterText]) -> dict[str, Any]:
+    """Return the entry as keywords of ``kind``; unknown keys and values of a wrong type are refused."""
+    known = [one.name for one in fields(kind)]
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"overlay of {where}: an object was expected, not {type(entry).__name__}")
+    for key, value in entry.items():
+        if key not in known:
+            raise ValueError(f"overlay of {where}: there is no {key!r} to overlay; {nearest(key, known)}")
+        if key == "parameters":
+            fits = isinstance(value, Mapping)
+        elif key == "examples":
+            fits = isinstance(value, list) and all(isinstance(line, str) for line in value)
+        else:
+            fits = isinstance(value, str)
+        if not fits:
+            raise ValueError(f"overlay of {where}: {key} cannot be {value!r:.80}")
+    return dict(entry)

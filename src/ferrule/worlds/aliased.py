@@ -1,0 +1,179 @@
+"""Sessions under other names: the model sees aliases of tools and parameters, everything behind sees the real names.
+
+Calls are translated back before they run, so budgets, contracts and records of the session inside speak of the real
+tools. ``final()["aliases"]`` keeps the aliases, with which ``canonical`` gives the calls of a trajectory their real
+names for scoring.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory
+from ferrule.tools.effects import branch
+from ferrule.tools.invoke import Malformed, arguments
+from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names
+
+__all__ = ["Aliased", "aliases", "canonical", "canonical_call", "on_canonical"]
+
+_ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+Aliases = Mapping[str, Mapping[str, Any]]
+
+
+def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True) -> Overlay:
+    """Return an overlay that gives every tool (and parameter) a made-up word, the same for the same seed.
+
+    No alias is the real name of any tool or parameter, and none is given twice. Names of tools and parameters in the
+    descriptions are put into aliases as well, where they stand in quotes or contain an underscore.
+    """
+    rng = random.Random(f"aliases/{seed}")
+    taken = {name for tool in tools for name in (tool.name, *tool.parameters.get("properties", {}))}
+
+    def word() -> str:
+        while True:
+            made = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(3))
+            if made not in taken:
+                taken.add(made)
+                return made
+
+    shown = {tool.name: word() for tool in tools}
+    texts = {}
+    for tool in tools:
+        entries = tool.parameters.get("properties", {})
+        inner = {name: word() for name in entries} if parameters else {}
+        said = {n: e.get("description") for n, e in entries.items() if isinstance(e, Mapping)}
+        texts[tool.name] = ToolText(
+            name=shown[tool.name],
+            description=_reworded(tool.description, {**shown, **inner}),
+            parameters={
+                name: ParameterText(inner.get(name), _reworded(text, {**shown, **inner}) if text else None)
+                for name, text in said.items()
+            },
+        )
+    return Overlay(texts)
+
+
+def _reworded(text: str, shown: Mapping[str, str]) -> str:
+    """Replace names that are plainly meant as names: in quotes, or with an underscore."""
+    for pattern in (r"""(?<=(['"`]))(?P<name>{})(?=\1)""", r"\b(?P<name>{})\b"):
+        keys = [name for name in shown if pattern.startswith("(?<=") or "_" in name]
+        text = _replaced(text, {key: shown[key] for key in keys}, pattern)
+    return text
+
+
+def _replaced(text: str, shown: Mapping[str, str], pattern: str = r"(?<![\w])(?P<name>{})(?![\w])") -> str:
+    """Replace all names in one pass, so that aliases which are names of others are not replaced again."""
+    if not shown:
+        return text
+    any_of = "|".join(re.escape(name) for name in sorted(shown, key=len, reverse=True))
+    return re.sub(pattern.format(any_of), lambda match: shown[match["name"]], text)
+
+
+class Aliased:
+    """``session`` in the words of ``overlay`` (see ``aliases``); raises ``ValueError`` where names collide.
+
+    An alias is the only way to call a tool: its real name is unknown here. Texts of calls that went wrong speak of
+    aliases, never of real names of tools and of the called tool's parameters; results of calls that went well are
+    passed on as they are.
+    """
+
+    def __init__(self, session: Session, overlay: Overlay) -> None:
+        self.session, self.overlay = session, overlay
+        shown = names(overlay)
+        self._names = {own: entry["name"] for own, entry in shown.items()}
+        self._parameters = {own: dict(entry["parameters"]) for own, entry in shown.items()}
+        self._inside: tuple[Tool, ...] = ()
+        self._offered: tuple[Tool, ...] = ()
+        self._reword()
+
+    def _reword(self) -> tuple[Tool, ...]:
+        """Put what the session offers now into aliases."""
+        inside = self.session.tools
+        if inside is not self._inside:
+            offered = [tool.name for tool in inside]
+            here = {name: text for name, text in self.overlay.texts.items() if name in offered}
+            self._inside, self._offered = inside, apply(inside, Overlay(here))
+        return self._offered
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools on offer now, in aliases."""
+        return self._reword()
+
+    def act(self, call: Call) -> Observation:
+        """Translate one call back, run it inside, and word what went wrong in aliases."""
+        if call.problem:
+            return self.session.act(call)
+        pairs = zip(self._reword(), self._inside, strict=True)
+        tool, own = next(((shown, inner.name) for shown, inner in pairs if shown.name == call.name), (None, ""))
+        if tool is None:
+            known = [tool.name for tool in self._offered]
+            hint = nearest(call.name, known) if known else "no tools are on offer"
+            return Observation(f"unknown tool {call.name!r}; {hint}", "unknown_tool")
+        seen = self.session.act(canonical_call(call, own, self._parameters))
+        if seen.status == "ok":
+            return seen
+        if seen.status == "malformed":
+            try:
+                arguments(tool, call.arguments)
+            except Malformed as problem:
+                return replace(seen, text=str(problem))
+        return replace(seen, text=_replaced(seen.text, {**self._parameters.get(own, {}), **self._names}))
+
+    def fork(self, *, irreversible: bool = False) -> Aliased:
+        """Return an independent branch under the same names."""
+        return Aliased(branch(self.session, irreversible), self.overlay)
+
+    def final(self) -> Mapping[str, Any]:
+        """Return what the session inside says, and the ``aliases``."""
+        return {**self.session.final(), "aliases": names(self.overlay)}
+
+    def close(self) -> None:
+        """Close the session inside."""
+        self.session.close()
+
+
+def canonical_call(call: Call, own: str, parameters: Mapping[str, Mapping[str, str]]) -> Call:
+    """Return a call under the tool's real name ``own``; ``parameters`` maps real to shown names by tool.
+
+    A real parameter name that has an alias is not accepted in place of the alias: it becomes an argument that no tool
+    has.
+    """
+    real = parameters.get(own, {})
+    back = {shown: name for name, shown in real.items()}
+    given = call.arguments
+    if isinstance(given, Mapping):
+        given = {back.get(name, f"not an alias: {name}" if name in real else name): v for name, v in given.items()}
+    return replace(call, name=own, arguments=given)
+
+
+def canonical(trajectory: Trajectory, known: Aliases | None = None) -> Trajectory:
+    """Return the trajectory with its calls under their real names, for rewards and measures; texts and ids stay.
+
+    ``known`` are the aliases; by default those that ``Trajectory.final`` holds. Without any the trajectory stays as it
+    is.
+    """
+    known = trajectory.final.get("aliases", {}) if known is None else known
+    if not known:
+        return trajectory
+    own = {entry["name"]: name for name, entry in known.items()}
+    parameters = {name: entry["parameters"] for name, entry in known.items()}
+    turns = []
+    for turn in trajectory.turns:
+        calls = tuple(canonical_call(c, own[c.name], parameters) if c.name in own else c for c in turn.reply.calls)
+        turns.append(replace(turn, reply=replace(turn.reply, calls=calls)))
+    return replace(trajectory, turns=tuple(turns))
+
+
+def on_canonical(reward: Reward) -> Reward:
+    """Return the reward that scores trajectories with their calls under real names."""
+
+    def scored(task: Task, trajectories: Sequence[Trajectory]) -> Sequence[Score]:
+        return reward(task, [canonical(trajectory) for trajectory in trajectories])
+
+    return scored

@@ -1,0 +1,188 @@
+"""A session behind contracts: calls are gated, results verified, and only verified results become facts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from pydantic_core import to_jsonable_python
+
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.tools.contracts import Contract, Level, Reason, State, Verdict, coverage, from_schema, gate, verify
+from ferrule.tools.effects import branch, result_of
+from ferrule.tools.invoke import Malformed, arguments
+from ferrule.tools.tool import Typed
+
+__all__ = ["Entry", "Gated", "Mode", "Outcome", "unaccounted"]
+
+Mode: TypeAlias = Literal["off", "schema", "full", "audit"]
+Outcome: TypeAlias = Literal["committed", "refused", "rejected", "failed"]
+MODES: tuple[Mode, ...] = ("off", "schema", "full", "audit")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the trace: a call, what became of it, and the facts that it changed.
+
+    ``refused`` calls never ran, ``failed`` ones ran into trouble of their own, ``rejected`` results were not believed.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    outcome: Outcome
+    reason: Reason
+    text: str = ""
+    detail: str = ""
+    updates: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Gated:
+    """``session`` behind ``contracts`` (by tool name; None makes them from the tools' schemas) over a ``state``.
+
+    Modes: ``off`` passes everything on; ``schema`` checks presence and types; ``full`` checks everything; ``audit``
+    checks everything, writes it down, and refuses nothing. A call whose precondition fails does not run
+    and is answered ``refused``; a result that is not believed is answered ``error`` without a word of it. Both carry
+    ``{"reason", "text", "stage"}`` as data. Facts change through verified results alone, in ``audit`` as well.
+    A rejected result of a tool that writes has been written all the same: contracts keep facts clean,
+    preconditions keep the world clean.
+
+    ``fill`` puts equally named facts where a call leaves required arguments out. Tools without a contract pass through
+    and commit nothing, or are refused with ``strict``; ``final()["gate"]["coverage"]`` names them. Calls are made
+    one after another. Raises ``ValueError`` for an unknown mode.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        contracts: Mapping[str, Contract] | None = None,
+        state: State | None = None,
+        *,
+        mode: Mode = "full",
+        fill: bool = False,
+        strict: bool = False,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; {nearest(str(mode), MODES)}")
+        if contracts is None:
+            contracts = {tool.name: from_schema(tool) for tool in session.tools}
+        self.session, self.contracts, self.mode = session, dict(contracts), mode
+        self.state = state if state is not None else State()
+        self.initial = tuple(self.state.facts)
+        self.fill, self.strict = fill, strict
+        self.trace: tuple[Entry, ...] = ()
+        self._start = self.state.values()
+        self._lock = threading.Lock()
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Tools of the session inside."""
+        return self.session.tools
+
+    def act(self, call: Call) -> Observation:
+        """Gate, run, verify and commit one call."""
+        tool = None if call.problem else next((tool for tool in self.session.tools if tool.name == call.name), None)
+        if self.mode == "off" or tool is None:
+            return self.session.act(call)
+        with self._lock:
+            return self._act(tool, self._filled(tool, call))
+
+    def _filled(self, tool: Tool, call: Call) -> Call:
+        if not self.fill or not isinstance(call.arguments, Mapping):
+            return call
+        missing = [name for name in tool.parameters.get("required", ()) if name not in call.arguments]
+        values = self.state.values()
+        known = {name: values[name] for name in missing if self.state.exists(name)}
+        return replace(call, arguments={**call.arguments, **known}) if known else call
+
+    def _act(self, tool: Tool, call: Call) -> Observation:
+        contract = self.contracts.get(tool.name)
+        level: Level = "schema" if self.mode == "schema" else "full"
+        try:
+            given = {**_defaults(tool), **to_jsonable_python(arguments(tool, call.arguments)[0], fallback=repr)}
+        except (Malformed, ValueError, RecursionError):
+            return self.session.act(call)  # it says what is wrong with the arguments and runs nothing
+        if contract is None:
+            verdict = Verdict("no_contract" if self.strict else "ok", f"{tool.name} has no contract")
+            contract = Contract()
+        else:
+            verdict = gate(self.state, contract, given, level=level)
+        if not verdict.passed:
+            self._note(tool, given, "refused", verdict)
+            if self.mode != "audit":
+                return _answer(f"{tool.name} was not run", verdict, "before", Observation("", "refused"))
+        seen = self.session.act(call)
+        if seen.status != "ok":
+            if seen.executed:
+                self._note(tool, given, "failed", Verdict("tool_failed", seen.status, seen.text))
+            return seen
+        before, verdict = verdict, verify(self.state, contract, result_of(seen, tool.output), given, level=level)
+        if not verdict.passed:
+            self._note(tool, given, "rejected", verdict)
+            if self.mode != "audit":
+                return _answer(f"the result of {tool.name} is not believed", verdict, "after", seen)
+        elif before.passed:
+            self.state = verdict.state
+            self._note(tool, given, "committed", verdict)
+        return seen
+
+    def _note(self, tool: Tool, given: Any, outcome: Outcome, verdict: Verdict) -> None:
+        updates = dict(verdict.updates) if outcome == "committed" else {}
+        self.trace += (Entry(tool.name, given, outcome, verdict.reason, verdict.text, verdict.detail, updates),)
+
+    def fork(self, *, irreversible: bool = False) -> Gated:
+        """Return an independent branch with the same facts and the same trace so far."""
+        with self._lock:
+            inner = branch(self.session, irreversible)
+            twin = Gated(inner, self.contracts, self.state, mode=self.mode, fill=self.fill, strict=self.strict)
+            twin.trace, twin.initial, twin._start = self.trace, self.initial, self._start
+        return twin
+
+    def final(self) -> Mapping[str, Any]:
+        """Return what the session inside says, and ``gate``: mode, facts, initial facts, trace and coverage."""
+        report = {
+            "mode": self.mode,
+            "facts": self.state.values(),
+            "initial": dict(self._start),
+            "trace": [asdict(entry) for entry in self.trace],
+            "coverage": asdict(coverage(self.contracts, self.session.tools)),
+        }
+        return {**self.session.final(), "gate": report}
+
+    def close(self) -> None:
+        """Close the session inside."""
+        self.session.close()
+
+
+def _defaults(tool: Tool) -> dict[str, Any]:
+    """Return the defaults that a typed function takes for what a call leaves out; other tools do as they like."""
+    entries = tool.parameters.get("properties", {}) if isinstance(tool.run, Typed) else {}
+    return {name: entry["default"] for name, entry in entries.items() if "default" in entry}
+
+
+def _answer(what: str, verdict: Verdict, stage: str, seen: Observation) -> Observation:
+    """Answer instead of the tool: nothing of what it returned is passed on."""
+    text = f"{what} ({verdict.reason}): {verdict.text}"
+    return Observation(
+        text if stage == "before" else f"{text}; nothing was recorded",
+        "refused" if stage == "before" else "error",
+        data={"reason": verdict.reason, "text": verdict.text, "stage": stage},
+        seconds=seen.seconds,
+        repairs=seen.repairs,
+    )
+
+
+def unaccounted(gate: Mapping[str, Any]) -> list[str]:
+    """Return the facts of ``final()["gate"]`` that are neither initial nor committed by a verified result.
+
+    A fact is accounted for when its value is that of the last committed trace entry that updates it, or, without one,
+    its initial value. A sound gate leaves none.
+    """
+    known = dict(gate["initial"])
+    entries: Iterable[Mapping[str, Any]] = gate["trace"]
+    for entry in entries:
+        if entry["outcome"] == "committed" and entry["reason"] == "ok":
+            known.update(entry["updates"])
+    return [name for name, value in gate["facts"].items() if name not in known or known[name] != value]
