@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.records import Call, Observation, Place, Session, Tool, act
 from ferrule.tools.schema import problem
 
 __all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result_of", "version_of"]
@@ -87,10 +87,10 @@ class Retrying:
         """Tools of the session inside."""
         return self.session.tools
 
-    def act(self, call: Call) -> Observation:
+    def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call, again where that is safe; the last failure says how often it was tried."""
         tool, began = _tool(self.session, call), self._clock()
-        seen = self.session.act(call)
+        seen = act(self.session, call, place)
         if tool is None or not repeatable(tool):
             return seen
         made = 1
@@ -99,7 +99,7 @@ class Retrying:
             if self._clock() - began + wait + tool.seconds > self.seconds:
                 break
             self._sleep(wait)
-            again = self.session.act(call)
+            again = act(self.session, call, place)
             if again.status not in ("ok", "error", "timeout"):
                 break
             seen, made = again, made + 1
@@ -107,6 +107,10 @@ class Retrying:
         if made > 1 and seen.status != "ok":
             return replace(seen, text=f"{seen.text}\n(tried {made} times)")
         return seen
+
+    def act_at(self, call: Call, place: Place) -> Observation:
+        """Run one call whose place in the episode is known."""
+        return self.act(call, place)
 
     def fork(self, *, irreversible: bool = False) -> Retrying:
         """Return an independent branch with the same settings."""
@@ -209,19 +213,23 @@ class Cached:
             return None
         return (0 if tool.name in self.stable else self._state, tool.name, version_of(tool), self.version, arguments)
 
-    def act(self, call: Call) -> Observation:
+    def act(self, call: Call, place: Place | None = None) -> Observation:
         """Answer one call from the cache or by the session inside."""
         tool = _tool(self.session, call)
         key = self._key(tool, call) if tool is not None else None
         known = self.cache.get(key) if key is not None else None
         if known is not None:
             return replace(known, data=Hit(cached=True, result=known.data), seconds=0.0)
-        seen = self.session.act(call)
+        seen = act(self.session, call, place)
         if key is not None and seen.status == "ok" and not isinstance(seen.data, Hit):
             self.cache.put(key, seen)
         elif tool is not None and tool.effects != "read" and seen.executed:
             self._state = next(_states)
         return seen
+
+    def act_at(self, call: Call, place: Place) -> Observation:
+        """Run one call whose place in the episode is known."""
+        return self.act(call, place)
 
     def fork(self, *, irreversible: bool = False) -> Cached:
         """Return an independent branch that shares what is known of the state up to here."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory
+from ferrule.core.records import Call, Observation, Place, Reward, Score, Session, Task, Tool, Trajectory, act
 from ferrule.tools.effects import branch
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names
@@ -105,17 +105,17 @@ class Aliased:
         """The tools on offer now, in aliases."""
         return self._reword()
 
-    def act(self, call: Call) -> Observation:
+    def act(self, call: Call, place: Place | None = None) -> Observation:
         """Translate one call back, run it inside, and word what went wrong in aliases."""
         if call.problem:
-            return self.session.act(call)
+            return act(self.session, call, place)
         pairs = zip(self._reword(), self._inside, strict=True)
         tool, own = next(((shown, inner.name) for shown, inner in pairs if shown.name == call.name), (None, ""))
         if tool is None:
             known = [tool.name for tool in self._offered]
             hint = nearest(call.name, known) if known else "no tools are on offer"
             return Observation(f"unknown tool {call.name!r}; {hint}", "unknown_tool")
-        seen = self.session.act(canonical_call(call, own, self._parameters))
+        seen = act(self.session, canonical_call(call, own, self._parameters), place)
         if seen.status == "ok":
             return seen
         if seen.status == "malformed":
@@ -124,6 +124,10 @@ class Aliased:
             except Malformed as problem:
                 return replace(seen, text=str(problem))
         return replace(seen, text=_replaced(seen.text, {**self._parameters.get(own, {}), **self._names}))
+
+    def act_at(self, call: Call, place: Place) -> Observation:
+        """Run one call whose place in the episode is known."""
+        return self.act(call, place)
 
     def fork(self, *, irreversible: bool = False) -> Aliased:
         """Return an independent branch under the same names."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic_core import to_jsonable_python
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.records import Call, Observation, Place, Session, Tool, act
 from ferrule.tools.contracts import Contract, Level, Reason, State, Verdict, coverage, from_schema, gate, verify
 from ferrule.tools.effects import branch, result_of
 from ferrule.tools.invoke import Malformed, arguments
@@ -81,13 +81,17 @@ class Gated:
         """Tools of the session inside."""
         return self.session.tools
 
-    def act(self, call: Call) -> Observation:
+    def act(self, call: Call, place: Place | None = None) -> Observation:
         """Gate, run, verify and commit one call."""
         tool = None if call.problem else next((tool for tool in self.session.tools if tool.name == call.name), None)
         if self.mode == "off" or tool is None:
-            return self.session.act(call)
+            return act(self.session, call, place)
         with self._lock:
-            return self._act(tool, self._filled(tool, call))
+            return self._act(tool, self._filled(tool, call), place)
+
+    def act_at(self, call: Call, place: Place) -> Observation:
+        """Run one call whose place in the episode is known."""
+        return self.act(call, place)
 
     def _filled(self, tool: Tool, call: Call) -> Call:
         if not self.fill or not isinstance(call.arguments, Mapping):
@@ -97,13 +101,13 @@ class Gated:
         known = {name: values[name] for name in missing if self.state.exists(name)}
         return replace(call, arguments={**call.arguments, **known}) if known else call
 
-    def _act(self, tool: Tool, call: Call) -> Observation:
+    def _act(self, tool: Tool, call: Call, place: Place | None) -> Observation:
         contract = self.contracts.get(tool.name)
         level: Level = "schema" if self.mode == "schema" else "full"
         try:
             given = {**_defaults(tool), **to_jsonable_python(arguments(tool, call.arguments)[0], fallback=repr)}
         except (Malformed, ValueError, RecursionError):
-            return self.session.act(call)  # it says what is wrong with the arguments and runs nothing
+            return act(self.session, call, place)  # it says what is wrong with the arguments and runs nothing
         if contract is None:
             verdict = Verdict("no_contract" if self.strict else "ok", f"{tool.name} has no contract")
             contract = Contract()
@@ -113,7 +117,7 @@ class Gated:
             self._note(tool, given, "refused", verdict)
             if self.mode != "audit":
                 return _answer(f"{tool.name} was not run", verdict, "before", Observation("", "refused"))
-        seen = self.session.act(call)
+        seen = act(self.session, call, place)
         if seen.status != "ok":
             if seen.executed:
                 self._note(tool, given, "failed", Verdict("tool_failed", seen.status, seen.text))
