@@ -139,7 +139,10 @@ def test_a_thread_that_wants_the_fork_for_itself(python: Interpreter, monkeypatc
     )
     twin = python.fork()
     for one in (twin, python):
-        assert one.run("1 + 1", seconds=10).text.endswith("2")
+        # The thief may have cost its own episode the state; that is said, and the next call works.
+        first = one.run("1 + 1", seconds=10)
+        assert first.text.endswith("2") or first.status in ("error", "timeout")
+        assert first.text.endswith("2") or one.run("1 + 1", seconds=10).data["restarted"]
     twin.close()
 
 

@@ -102,7 +102,6 @@ def test_instances_meet_the_limits() -> None:
             made = items_of.generate(seed, size)
             usable = [item for item in made.items if item.kind in made.allowed]
             assert size.items[0] <= len(made.items) <= size.items[1]
-            assert made.items[0].kind in made.allowed
             assert len(usable) >= 5
             assert len(made.best) >= 3
             value = sum(item.value for item in made.best)
@@ -114,10 +113,10 @@ def test_instances_meet_the_limits() -> None:
 def test_easy_and_hard_are_like_the_published_splits() -> None:
     """Published: Easy 34 items, budget for 82 %, optimal set of about 4; Hard 102 items, 78 %, about 12."""
     for level, items, share, best in ((4, 34, 0.82, 4.5), (5, 102, 0.78, 12)):
-        made = [items_of.generate(seed, LEVELS[level]) for seed in range(40)]
-        assert sum(len(m.items) for m in made) / 40 == pytest.approx(items, abs=5)
-        assert sum(m.inspections / len(m.items) for m in made) / 40 == pytest.approx(share, abs=0.1)
-        assert sum(len(m.best) for m in made) / 40 == pytest.approx(best, abs=1.5)
+        made = [items_of.generate(seed, LEVELS[level]) for seed in range(100)]
+        assert sum(len(m.items) for m in made) / 100 == pytest.approx(items, abs=5)
+        assert sum(m.inspections / len(m.items) for m in made) / 100 == pytest.approx(share, abs=0.1)
+        assert sum(len(m.best) for m in made) / 100 == pytest.approx(best, abs=1.5)
 
 
 def test_impossible_sizes_are_refused() -> None:

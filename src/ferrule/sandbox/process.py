@@ -103,12 +103,11 @@ class LiveProcess:
         Code inside may have functions called through ``serve`` meanwhile. ``most`` bytes of answer are accepted.
         Raises ``ProtocolError`` and ``ConnectionError``.
         """
-        link = self.channel.link
-        number = os.urandom(8).hex()
-        unsent = memoryview(framed({"id": number, **request}))
+        link, number = self.channel.link, os.urandom(8).hex()
         received = bytearray()
+        unsent = self._send(memoryview(framed({"id": number, **request})), fds)
         poll = select.poll()
-        poll.register(link, select.POLLIN | select.POLLOUT)
+        poll.register(link, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
         by_fd = dict(zip(self.outputs, streams, strict=True))
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
@@ -124,9 +123,7 @@ class LiveProcess:
                     self._refuse(poll, event)
                     continue
                 if event & select.POLLOUT and unsent:
-                    with contextlib.suppress(BlockingIOError):
-                        sent = socket.send_fds(link, [unsent], list(fds), socket.MSG_NOSIGNAL)
-                        unsent, fds = unsent[sent:], ()
+                    unsent = self._send(unsent)
                     if not unsent:
                         poll.modify(link, select.POLLIN)
                 if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -135,18 +132,36 @@ class LiveProcess:
                         listening = self._listen(poll)
                     answer = take_frame(received, most)
                     if isinstance(answer, dict) and "call" in answer:
-                        unsent = memoryview(framed(_called(answer, number, serve)))
-                        poll.modify(link, select.POLLIN | select.POLLOUT)
+                        unsent = self._send(memoryview(framed(_called(answer, number, serve))))
+                        if unsent:
+                            poll.modify(link, select.POLLIN | select.POLLOUT)
                     elif answer is not None:
                         self._drain(by_fd)
-                        if isinstance(answer, dict) and answer.get("id") == self._last:
-                            raise LateAnswer("a question was answered twice")
-                        self._last = number
-                        if received or not isinstance(answer, dict) or answer.get("id") != number:
-                            raise ProtocolError("an answer belonged to no question")
-                        return answer
+                        return self._matched(answer, number, received)
         self._drain(by_fd)
         return None
+
+    def _send(self, unsent: memoryview, fds: Sequence[int] = ()) -> memoryview:
+        """Send what the connection takes now; returns the rest. Descriptors go with the first byte."""
+        try:
+            if fds:
+                sent = socket.send_fds(self.channel.link, [unsent], list(fds), socket.MSG_NOSIGNAL)
+            else:
+                sent = self.channel.link.send(unsent, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            if fds:  # nothing else is ever under way when descriptors are sent
+                raise ConnectionError("the connection is blocked") from None
+            return unsent
+        return unsent[sent:]
+
+    def _matched(self, answer: Any, number: str, more: bytearray) -> dict[str, Any]:
+        """Return the answer when it is the one to question ``number`` and nothing came after it."""
+        if isinstance(answer, dict) and answer.get("id") == self._last:
+            raise LateAnswer("a question was answered twice")
+        self._last = number
+        if more or not isinstance(answer, dict) or answer.get("id") != number:
+            raise ProtocolError("an answer belonged to no question")
+        return answer
 
     def _listen(self, poll: select.poll) -> int:
         listener = self.family.listener

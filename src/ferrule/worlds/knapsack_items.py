@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import string
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Item:
 class Size:
     """How instances of one size are drawn: items, classes in all and allowed, and the limits of rejection.
 
-    ``short`` makes ids of one letter (at most 26 items), otherwise ``item_`` and 12 hexadecimal digits.
+    ``short`` makes the ids a, b, c, ... (at most 26 items), otherwise ``item_`` and 12 hexadecimal digits.
     """
 
     items: tuple[int, int]
@@ -130,7 +131,7 @@ class Instance:
 
 def _ids(rng: random.Random, count: int, short: bool) -> list[str]:
     if short:
-        return rng.sample("abcdefghijklmnopqrstuvwxyz", count)
+        return list(string.ascii_lowercase[:count])
     return [f"item_{rng.getrandbits(48):012x}" for _ in range(count)]
 
 
@@ -139,10 +140,13 @@ def _attempt(rng: random.Random, size: Size) -> Instance | None:
     count = rng.randint(*size.items)
     classes = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: size.classes])
     allowed = frozenset(rng.sample(classes, size.allowed))
-    items = []
-    for i, name in enumerate(_ids(rng, count, size.short)):
-        kind = rng.choice(sorted(allowed)) if i == 0 else rng.choice(classes)
-        items.append(Item(name, rng.randint(*size.weights), rng.randint(*size.values), kind))
+    # The first draw is of an allowed class; it must not be known by its place, so ids are given out afterwards.
+    kinds = [rng.choice(sorted(allowed)), *(rng.choice(classes) for _ in range(count - 1))]
+    rng.shuffle(kinds)
+    items = [
+        Item(name, rng.randint(*size.weights), rng.randint(*size.values), kind)
+        for name, kind in zip(_ids(rng, count, size.short), kinds, strict=True)
+    ]
     usable = [item for item in items if item.kind in allowed]
     if len(usable) < size.least_allowed:
         return None
