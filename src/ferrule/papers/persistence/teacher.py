@@ -1,8 +1,8 @@
 """The scripted teacher: one way to fill a knapsack, written for an interpreter that keeps its state and for one not.
 
-Both regimes inspect the same items in the same rounds, then take items by value per weight, then try those
-never inspected and finish. What differs is where data lives: in variables and functions of earlier blocks, or in literals and definitions
-that every block makes anew from what was printed.
+Both regimes inspect the same items in the same rounds, then take items by value per weight, then try those never
+inspected and finish. What differs is where data lives: in variables and functions of earlier blocks, or in literals and
+definitions that every block makes anew from what was printed.
 """
 
 from __future__ import annotations
@@ -26,29 +26,32 @@ ROUND = 2
 _LOOK = 'def look(i):\n x = json.loads(inspect(i))\n d[i] = x["value"] // x["weight"]'
 _TAKE = "def take(i):\n try: take_item(i)\n except Exception: pass"
 _BEST = "for i in sorted(d, key=d.get, reverse=True): take(i)"
+_REST = "for i in list_items():\n if i not in d: take(i)\nfinish()"
 
 
 def _persistent(turn: int, budget: int) -> str:
     """Return the block of a turn when variables are kept; nothing is printed because nothing has to be read."""
-    first, last = turn * ROUND, min(turn * ROUND + ROUND, budget)
+    first = turn * ROUND
     if turn == 0:
-        return f"import json\nids = list_items()\nd = {{}}\n{_LOOK}\nfor i in ids[:{last}]: look(i)"
+        return f"import json\nids = list_items()[:{budget}]\nd = {{}}\n{_LOOK}\nfor i in ids[:{ROUND}]: look(i)"
     if first < budget:
-        return f"for i in ids[{first}:{last}]: look(i)"
+        return f"for i in ids[{first}:{first + ROUND}]: look(i)"
     if first - ROUND < budget:
         return f"{_TAKE}\n{_BEST}"
-    return "for i in ids:\n if i not in d: take(i)\nfinish()"
+    return _REST
 
 
 def _reset(turn: int, budget: int, outputs: Sequence[str]) -> str:
     """Return the block of a turn when nothing is kept: data are literals copied from what was printed before."""
-    first, last = turn * ROUND, min(turn * ROUND + ROUND, budget)
+    first = turn * ROUND
     table = next((text.strip() for text in reversed(outputs) if text.strip()), "{}")
     if first < budget:
-        return f"import json\nd = {table}\n{_LOOK}\nfor i in list_items()[{first or ''}:{last}]: look(i)\nprint(d)"
+        part = f"{first or ''}:{first + ROUND}"
+        ids = f"ids = list_items()[:{budget}]"
+        return f"import json\n{ids}\nd = {table}\n{_LOOK}\nfor i in ids[{part}]: look(i)\nprint(d)"
     if first - ROUND < budget:
         return f"d = {table}\n{_TAKE}\n{_BEST}"
-    return f"d = {table}\n{_TAKE}\nfor i in list_items():\n if i not in d: take(i)\nfinish()"
+    return f"d = {table}\n{_TAKE}\n{_REST}"
 
 
 def script(ask: Ask, sample: int = 0) -> str:
