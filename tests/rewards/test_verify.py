@@ -148,6 +148,6 @@ def test_every_integer_equals_itself_written_with_separators(value: int) -> None
 
 
 @settings(deadline=None)
-@given(st.fractions(max_denominator=10**6))
+@given(st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**6))
 def test_every_fraction_equals_its_decimal(value: Fraction) -> None:
     assert verify("numeric", f"{float(value):.12f}" if abs(value) >= 1e-3 else str(value), str(value)) == 1.0

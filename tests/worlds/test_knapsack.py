@@ -1,4 +1,4 @@
-"""Opaque Knapsack: the sheet's numbers, exact optima, nothing private in what is shown, and one state behind two faces."""
+"""Opaque Knapsack: the published numbers, exact optima, nothing private in what is shown, and one state behind two faces."""
 
 from __future__ import annotations
 
