@@ -401,5 +401,5 @@ def test_no_thread_and_no_descriptor_is_left() -> None:
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         _odd().close()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert len(os.listdir("/proc/self/fd")) <= files

@@ -154,6 +154,8 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
         raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
     runs = [run_seed(SCALES[scale], seed) for seed in seeds]
     found = conditions(runs)
+    # What decides is shown: the first condition that is not held, else the first.
+    main = next((condition for condition in found if condition.verdict == "not held"), found[0])
     arms: dict[str, dict[str, list[float]]] = {}
     for kind, suffix in (("cells", ""), ("untrue", ", told otherwise")):
         for name in runs[0][kind]:
@@ -168,11 +170,11 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
     return Claim(
         paper="interpreter-persistence",
         statement="Students keep the runtime they were trained in: a mismatch costs crashes or tokens, not quality.",
-        measured=found[0].name,
+        measured=main.name,
         arms=arms,
-        effect=found[0].effect,
-        interval=found[0].interval,
-        threshold=found[0].threshold,
+        effect=main.effect,
+        interval=main.interval,
+        threshold=main.threshold,
         falsifier="S->P adapts (tokens within 1.2 times those of P->P), or P->S recovers without errors.",
         verdict=conclude(found),
         seeds=tuple(seeds),

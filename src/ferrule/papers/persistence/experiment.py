@@ -54,7 +54,7 @@ class Scale:
     levels: tuple[int, ...] = (1, 2)
 
 
-SCALES: Mapping[str, Scale] = {"small": Scale(1200, 300, 4, 100, 9), "tiny": Scale(8, 2, 4, 4, 3)}
+SCALES: Mapping[str, Scale] = {"small": Scale(1200, 300, 4, 100, 9), "tiny": Scale(8, 2, 4, 2, 2)}
 """The claim's scale (every trace is seen once) and one to try the machinery."""
 
 
