@@ -41,7 +41,7 @@ system: ## install the system packages that the full test suite uses (Debian and
 	@bash scripts/system.sh
 
 peers: setup ## make the environments of other projects' clients and servers that the tests talk to
-	@PYTHON=$(BIN)/python bash scripts/peers.sh
+	@PYTHON=$(BIN)/python TORCH_OPTIONS="$(TORCH_OPTIONS)" bash scripts/peers.sh
 
 demo: setup ## train the pocket model on your CPU and show success before and after
 	$(BIN)/ferrule demo $(ARGS)
@@ -63,10 +63,12 @@ types: setup ## check types (mypy, strict)
 
 docs: setup ## check the generated pages and build the site into site/
 	$(BIN)/python scripts/papers_table.py --check
+	$(BIN)/python scripts/planning_table.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: setup ## serve the site while you write
 	$(BIN)/python scripts/papers_table.py
+	$(BIN)/python scripts/planning_table.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: setup ## run every benchmark; results go to benchmarks/results/

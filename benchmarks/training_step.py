@@ -1,6 +1,7 @@
-"""One GRPO step of the pocket model: sampled tokens per second, and row tokens per second of the update."""
+"""One GRPO step of the pocket model: its seconds, tokens sampled a second, and row tokens a second of the update."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,19 +19,23 @@ def main() -> None:
     options = arguments(__doc__ or "", repeats=7)
     with TemporaryDirectory() as folder:
         plan = plan_of(Path(folder), seed=0, steps=1, tasks=2, minutes=60)
-    tasks = plan.world.tasks("train", 16, seed=5)
+    recipe = replace(plan.recipe, samples=8)
+    tasks = plan.world.tasks("train", 8, seed=5)
     optimiser = torch.optim.AdamW(plan.policy.parameters(), lr=1e-6)
-    sampled, updated = [], []
+    sampled, updated, steps, episodes = [], [], [], 0
     for step in range(options.repeats + 1):
         began = time.perf_counter()
-        batch = sample(plan.recipe, lambda count: tasks[:count], 16, plan.world, plan.policy, seed=1, step=step)
+        batch = sample(recipe, lambda count: tasks[:count], 8, plan.world, plan.policy, seed=1, step=step)
         middle = time.perf_counter()
         seqs = sequences(batch)
         update(plan.policy, seqs, plan.recipe.objective, plan.recipe.reduce, optimiser, rows=32)
         ended = time.perf_counter()
         sampled.append(float((batch.signals.turn_NT >= 0).sum()) / (middle - began))
+        steps.append(ended - began)
+        episodes = sum(len(group.episodes) for group in batch.groups)
         updated.append(sum(len(ids) for ids in seqs.ids) / (ended - middle))
-    figures = {"sampled tokens/s": spread(sampled[1:]), "update row tokens/s": spread(updated[1:])}
+    figures = {"episodes": episodes, "step seconds": spread(steps[1:])}
+    figures |= {"sampled tokens/s": spread(sampled[1:]), "update row tokens/s": spread(updated[1:])}
     report("training_step", {**figures, "threads": torch.get_num_threads()}, options.json)
 
 

@@ -17,6 +17,8 @@ for wanted in requirements/peers-*.txt; do
     rm -rf "$place"
     "$python" -m venv "$place"
     # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
-    "$place/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-deps --requirement "$wanted"
+    # shellcheck disable=SC2086 # options are words
+    "$place/bin/python" -m pip install --quiet --quiet --disable-pip-version-check ${TORCH_OPTIONS:-} \
+        --no-deps --requirement "$wanted"
     cp "$wanted" "$place/.ready"
 done

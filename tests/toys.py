@@ -63,36 +63,35 @@ def tiny_policy(seed: int = 0, codec_name: str = "", **settings: Any) -> Local:
 def spied(policy: Local) -> Iterator[set[tuple[int, ...]]]:
     """Collect every context that the model computed a next token for, read off its own inputs and its cache.
 
-    Ids travel with the cache: selecting rows of the cache selects their ids, so nothing is taken from the decoder's
-    own bookkeeping.
+    Ids travel with the pages of the cache: what is put into a page and what is copied between pages is watched where
+    the engine hands it to the model, so nothing is taken from the engine's own bookkeeping of rows.
     """
     seen: set[tuple[int, ...]] = set()
-    model, forward = policy.model, policy.model.forward
+    held: dict[tuple[int, int], int] = {}
+    engine: Any = policy.engine
+    forward = engine.forward
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        out = forward(*args, **kwargs)
-        cache_, ids, mask = kwargs.get("past_key_values"), kwargs["input_ids"], kwargs.get("attention_mask")
-        if cache_ is None:
-            return out
-        if not hasattr(cache_, "spied_ids"):
-            cache_.spied_ids, select = ids.clone(), cache_.batch_select_indices
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(forward, name)
 
-            def selecting(index: torch.Tensor) -> Any:
-                cache_.spied_ids = cache_.spied_ids[index]
-                return select(index)
+        def copy(self, source: int, target: int) -> None:
+            forward.copy(source, target)
+            held.update({(target, slot): i for (page, slot), i in list(held.items()) if page == source})
 
-            cache_.batch_select_indices = selecting
-        else:
-            cache_.spied_ids = torch.cat([cache_.spied_ids, ids], 1)
-        for row, kept in zip(cache_.spied_ids, mask, strict=True):
-            seen.add(tuple(row[kept.bool()].tolist()))
-        return out
+        def __call__(self, ids: Any, positions: Any, pages: Any, rows: Any, table: Any, last: Any) -> Any:
+            size = forward.page_size
+            held.update({(page, at % size): i for i, at, page in zip(ids, positions, pages, strict=True)})
+            for n in last:
+                own = [(int(table[rows[n]][at // size]), at % size) for at in range(positions[n] + 1)]
+                seen.add(tuple(held[place] for place in own))
+            return forward(ids, positions, pages, rows, table, last)
 
-    model.forward = watched
+    engine.forward = Watched()
     try:
         yield seen
     finally:
-        del model.forward
+        engine.forward = forward
 
 
 # --------------------------------------------------------------------------------------------------------------- worlds

@@ -30,10 +30,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> P
 
 def test_help_names_every_command() -> None:
     text = ran("--help")
-    assert all(name in text for name in ("demo", "train", "eval", "run", "papers", "models", "doctor", "report"))
+    assert all(
+        name in text
+        for name in ("demo", "train", "eval", "run", "papers", "models", "doctor", "report", "bench", "plan")
+    )
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "run", "papers", "models", "doctor", "report"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "eval", "run", "papers", "models", "doctor", "report", "bench", "plan"]
+)
 def test_every_command_explains_itself_and_speaks_json(command: str) -> None:
     assert "--json" in ran(command, "--help")
 

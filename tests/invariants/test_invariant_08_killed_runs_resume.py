@@ -160,7 +160,7 @@ DEATHS: dict[str, tuple[Any, str, int, bool]] = {
     "after the episodes, before the metrics": (loop, "append", 5, True),
     "before a warning": (loop, "_warn", 1, False),
     "before the checkpoint": (checkpoint, "write", 2, False),
-    "inside the checkpoint": (torch, "save", 3, False),
+    "inside the checkpoint": (checkpoint.state_dict_saver, "save", 3, True),
     "right after the checkpoint": (checkpoint, "write", 3, True),
 }
 

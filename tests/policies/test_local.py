@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from tests.toys import NOTE, layout, spied, tiny_model, tiny_policy, tokenizer
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
 from ferrule.core.records import Ask, Message, Reply
-from ferrule.policies.decode import Row, Stops
 from ferrule.policies.local import Local, fast_dtype, load
+from ferrule.policies.rows import Row, Stops
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,18 +120,16 @@ def test_samples_of_one_ask_differ_and_each_is_its_own(tiny: Local) -> None:
 
 
 def test_equal_prompts_are_computed_once_and_finished_rows_leave(tiny: Local) -> None:
-    """Two asks of one prompt with 3 and 2 samples, another with two: two rows in the prefill, seven after it."""
-    sizes: list[int] = []
-    tiny.model.register_forward_pre_hook(
-        lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+    """Prompts a (5 samples of 4 tokens) and b (2 of 2): both prompts once, then 3 tokens of each a and 1 of each b."""
+    engine: Any = tiny.engine
     asks = [user("a", n=3, max_tokens=4), user("a", n=2, max_tokens=4, seed=5), user("b", n=2, max_tokens=2)]
-    tiny.generate(asks)
-    assert sizes[0] == 2
-    assert sizes[1] <= 7
-    assert len(sizes) == 4  # the prefill draws the first token, three more steps the rest
-    assert sizes[2] <= 5  # the rows with two tokens are more than a quarter, and gone
-    assert sizes == sorted(sizes[:1]) + sorted(sizes[1:], reverse=True)
+    tiny.generate(asks)  # nothing of the second prompt but whole pages can be shared with the first
+    lengths = {len(tiny.prompt_ids(request)) for request in asks}
+    shared = max(lengths) // engine.pages.size * engine.pages.size
+    assert len(lengths) == 1
+    assert 2 * max(lengths) - shared <= engine.computed - (5 * 3 + 2 * 1) <= 2 * max(lengths)
+    assert engine.sampled == 5 * 4 + 2 * 2
+    assert engine.busy == 0
 
 
 def test_what_the_model_saw_is_what_the_reply_says(tiny: Local) -> None:
@@ -157,21 +155,24 @@ def test_generating_leaves_the_mode_of_the_model_alone(tiny: Local) -> None:
 
 
 def forced(policy: Local, text: str) -> Local:
-    """Make the model say a text, token by token, whatever it is asked: logits by position since the first call."""
-    wanted = policy.encode(text)
-    forward, size = policy.model.forward, len(policy.tokenizer)
+    """Make the model say a text, token by token, whatever it is asked: logits by place since the prompt."""
+    wanted, engine = policy.encode(text), cast(Any, policy.engine)
+    forward = engine.forward
 
-    def saying(*args: Any, **kwargs: Any) -> Any:
-        out = forward(*args, **kwargs)
-        if kwargs["input_ids"].shape[1] > 1:
-            saying.at = 0  # type: ignore[attr-defined]
-        logits = torch.full((*out.logits.shape[:2], size), -30.0)
-        logits[:, -1, wanted[min(saying.at, len(wanted) - 1)]] = 30.0  # type: ignore[attr-defined]
-        saying.at += 1  # type: ignore[attr-defined]
-        out.logits = logits
-        return out
+    class Saying:
+        at = 0
 
-    policy.model.forward = saying
+        def __getattr__(self, name: str) -> Any:
+            return getattr(forward, name)
+
+        def __call__(self, ids: Any, *args: Any) -> Any:
+            logits, hidden = forward(ids, *args)
+            self.at = self.at + 1 if len(ids) == 1 else 0
+            logits = torch.full_like(logits, -30.0)
+            logits[:, wanted[min(self.at, len(wanted) - 1)]] = 30.0
+            return logits, hidden
+
+    engine.forward = Saying()
     return policy
 
 
@@ -505,7 +506,7 @@ def test_stops_decide_on_what_was_sampled() -> None:
     ids = tokenizer()("ab", add_special_tokens=False)["input_ids"]
 
     def row(*sampled: int, stop: tuple[str, ...] = (), most: int = 9) -> Row:
-        return Row((0,), most, 1.0, 0, stop, list(sampled))
+        return Row((0,), most, 1.0, 0, stop, sampled=list(sampled))
 
     assert stops.check(row(*ids)) == ""
     assert stops.check(row(*ids, 1)) == "stop"

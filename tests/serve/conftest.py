@@ -26,7 +26,7 @@ def peers() -> dict[str, Path]:
         env=os.environ | {"PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1000,
     )
     assert made.returncode == 0, made.stderr
     names = [path.stem.removeprefix("peers-") for path in (_ROOT / "requirements").glob("peers-*.txt")]

@@ -253,3 +253,33 @@ def test_supervised_rows_have_no_advantages(tiny: Local) -> None:
     for _ in range(10):
         last = update(tiny, seqs, nll, token_mean, sgd(tiny, 0.5))["loss"]
     assert last < 0.7 * first
+
+
+# ---------------------------------------------------------------------------------------------------------------- packs
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(13, [13, 13]), (12, [11, 11, 11, 11]), (26, [26]), (None, [26])])
+def test_the_token_budget_bounds_what_is_computed_at_once(tiny: Local, tokens: int | None, expected: list[int]) -> None:
+    """Two prompts of 9, two replies of 3 each: one row reads 9 + 2 tokens, two with one prompt 9 + 2 + 2."""
+    ids = [np.array([*range(p, p + 9), 50 + n, 60, 61]) for n, p in enumerate((10, 30, 10, 30))]
+    seqs = Sequences(ids, [np.array([-1] * 9 + [0] * 3)] * 4)
+    sizes: list[int] = []
+    update(tiny, seqs, nll, token_mean, sgd(tiny, 0.0))  # the first one also tries whether the model can be packed
+    tiny.model.get_input_embeddings().register_forward_pre_hook(lambda module, args: sizes.append(args[0].numel()))
+    update(tiny, seqs, nll, token_mean, sgd(tiny, 0.0), tokens=tokens)
+    assert sizes == expected
+
+
+@pytest.mark.parametrize("tokens", [1, 13, 20])
+def test_the_token_budget_does_not_change_the_result(tokens: int) -> None:
+    ids = [np.array([*range(p, p + 9), 50 + n, 60, 61]) for n, p in enumerate((10, 30, 10, 30))]
+    seqs = Sequences(ids, [np.array([-1] * 9 + [0] * 3)] * 4)
+
+    def after(**more: Any) -> dict[str, torch.Tensor]:
+        policy = tiny_policy()
+        update(policy, seqs, nll, token_mean, sgd(policy, 1.0), **more)
+        return weights(policy)
+
+    whole = after()
+    for name, found in after(tokens=tokens).items():
+        assert torch.allclose(found, whole[name], atol=1e-6), name

@@ -19,6 +19,8 @@ _COMMANDS = {
     "papers": "List published methods, explain one, or measure its claim.",
     "models": "List, fetch, build and measure models.",
     "serve": "Serve tools over HTTP and MCP, or a world over OpenEnv.",
+    "bench": "Measure rollout and update of a model on this machine, beside the roofline.",
+    "plan": "Say what a training step takes on accelerators: seconds, memory, network.",
     "doctor": "Say what this machine offers: isolation, number formats, extras.",
     "report": "Write the HTML report of a run again.",
 }

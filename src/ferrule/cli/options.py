@@ -184,6 +184,8 @@ _EXTRAS = {
     ),
     **dict.fromkeys(("datasets", "math_verify"), "data"),
     **dict.fromkeys(("matplotlib", "jinja2"), "view"),
+    **dict.fromkeys(("numba", "llvmlite"), "fast"),
+    "ray": "ray",
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),
 }
 

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from rich.table import Table
 
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
+from ferrule.rollout.drive import drive
+from ferrule.rollout.record import Episode
 from ferrule.train.logs import write_json
 from ferrule.train.loop import Settings, check, train
 from ferrule.train.monitor import Health
@@ -37,6 +39,7 @@ class Plan:
     eval_temperature: float = 1.0
     without_tools: bool = True
     stop_on_warning: bool = False
+    play: Callable[..., list[Episode]] = drive
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -115,6 +118,7 @@ def execute(
         summary = train(
             plan.recipe, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
             pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
+            play=plan.play,
         )  # fmt: skip
     if not main:
         return {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def _recipe_flags(function: Any) -> Any:
 @click.option("--adapter", is_flag=True, help="Train LoRA adapters instead of all weights.")
 @click.option("--lora-r", default=None, type=int, help="Rank of the adapters [default: 16].")
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "vllm"]),
+    help="What samples: this process, or a vLLM child of it ($FERRULE_VLLM_PYTHON).",
+)
 @click.option("--codec", default=None, help="How calls are written [default: hermes, or the model's own].")
 @click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
 @click.option(
@@ -59,6 +67,10 @@ def _recipe_flags(function: Any) -> Any:
 @click.option("--name", default="train", show_default=True, help="The run lies in runs/NAME.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
+@click.option(
+    "--ray", default=None, metavar="ADDRESS", help="Play episodes on Ray workers: a cluster's address, auto or local."
+)
+@click.option("--ray-workers", default=None, type=int, help="Ray workers per process [default: one per free core].")
 @click.option("--stop-on-warning", is_flag=True, help="End the run at the first health warning.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @_recipe_flags
@@ -70,14 +82,18 @@ def command(**given: Any) -> None:
     \b
     ferrule train --model pocket --world arithmetic --max-steps 20
     ferrule train --tools tools.py --tasks tasks.jsonl
+    torchrun --nproc-per-node 2 -m ferrule train --fsdp
     """
     from ferrule.cli.pipeline import execute, table
 
     chosen = {name: value for name, value in given.items() if value is not None}
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
     settings = {**read_settings(chosen.get("settings_file"), known), **{k: chosen[k] for k in known if k in chosen}}
-    plan, pool = _plan(chosen, settings)
-    result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
+    pool = _pool()
+    with _crew(chosen, pool) as crew:
+        plan = _plan(chosen, settings, pool)
+        plan = plan if crew is None else replace(plan, play=crew.drive)
+        result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
 
     def text() -> None:
         if result.get("evaluations"):
@@ -87,7 +103,7 @@ def command(**given: Any) -> None:
         emit(result, given["as_json"], text)
 
 
-def _plan(chosen: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
+def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     from ferrule.cli.grpo import grpo
     from ferrule.cli.pipeline import Plan
 
@@ -103,14 +119,20 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
     drawn = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
     held_out = {task.id: task for task in drawn}.values()  # a small data set comes round again
     options = {"codec": chosen["codec"]} if "codec" in chosen else {}
+    if pool is not None:
+        options["device"] = str(pool.device)
     policy = load_policy(chosen["model"], dtype=chosen["dtype"], **options)
     if not hasattr(policy, "parameters"):
         raise click.UsageError(f"--model {chosen['model']} is a server; training needs weights (a name or a folder)")
     if chosen["adapter"]:
         policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
-    kept = ("model", "worlds", "tasks", "tools", "recipe", "adapter", "lora_r", "dtype")
+    if chosen["engine"] == "vllm":
+        from ferrule.policies.vllm import Vllm
+
+        policy = Vllm(policy)
+    kept = ("model", "worlds", "tasks", "tools", "recipe", "adapter", "lora_r", "dtype", "engine", "ray", "ray_workers")
     about = {"command": "ferrule train", **{k: str(chosen[k]) for k in kept if chosen.get(k)}, **settings}
-    plan = Plan(
+    return Plan(
         folder=Path("runs") / chosen["name"],
         policy=policy,
         world=world,
@@ -121,7 +143,6 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
         stop_on_warning=chosen["stop_on_warning"],
         about=about,
     )
-    return plan, _pool()
 
 
 def _pool() -> Any:
@@ -133,6 +154,19 @@ def _pool() -> Any:
     from accelerate import Accelerator
 
     return Accelerator(cpu=not _cuda())
+
+
+def _crew(chosen: dict[str, Any], pool: Any) -> Any:
+    """Return the Ray workers that are asked for as a context, or one of nothing."""
+    if "ray" not in chosen:
+        if "ray_workers" in chosen:
+            raise click.UsageError("--ray-workers would do nothing without --ray")
+        return contextlib.nullcontext()
+    from ferrule.rollout.cluster import Crew
+
+    if pool is not None and "ray_workers" not in chosen:
+        raise click.UsageError("several processes share the Ray cluster: say with --ray-workers how many each may take")
+    return Crew(workers=chosen.get("ray_workers"), address=chosen["ray"])
 
 
 def _cuda() -> bool:

@@ -30,10 +30,13 @@ __all__ = [
     "Reply",
     "Reward",
     "Role",
+    "Sampling",
     "Score",
     "Session",
     "Span",
     "Status",
+    "Stream",
+    "Streaming",
     "Task",
     "Tool",
     "Trajectory",
@@ -271,11 +274,30 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of a reply are drawn beyond its temperature; the defaults draw from the whole distribution.
+
+    ``top_k`` (0: all) and ``top_p`` keep the most probable tokens. ``bias`` is added to logits (token id or text of one
+    token). ``ban`` lists token ids and texts that are never written. ``allowed(ids so far)`` returns the only ids that
+    may come next, or ``None`` for all. ``ignore_end`` samples on past the end token, up to the token limit.
+    Log-probs of a reply stay those of the whole distribution, which is what a learner scores.
+    """
+
+    top_k: int = 0
+    top_p: float = 1.0
+    bias: Mapping[int | str, float] = field(default_factory=dict)
+    ban: tuple[int | str, ...] = ()
+    allowed: Callable[[tuple[int, ...]], Sequence[int] | None] | None = None
+    ignore_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A request to the model, as an agent yields it.
 
     ``role`` names which policy answers when several are at hand. ``prefill`` is text the reply must start with
-    (never trained on). ``want`` names extra powers (for example ``"entropy"``). The driver fills the last three
+    (never trained on). ``want`` names what a reply's ``extras`` should hold as well: ``"entropy"`` (per token),
+    ``"hidden"`` (the last hidden state the last token was drawn from), ``"top_logps:5"``. The driver fills three
     fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the first message that
     is not part of it, ``seed`` the sampling seed.
     """
@@ -292,6 +314,7 @@ class Ask:
     context: tuple[int, ...] = ()
     fresh: int = 0
     seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +424,35 @@ class Policy(Protocol):
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
         """Answer all asks."""
+        ...
+
+
+class Stream(Protocol):
+    """Asks on their way through a policy that brings many on together."""
+
+    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
+        """Queue asks, each under a number of the caller's."""
+        ...
+
+    def advance(self) -> list[tuple[int, list[Reply]]]:
+        """Do one piece of work and return the asks that are complete, by number."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is on its way."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An extra power of a policy: asks may join while others are being answered."""
+
+    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
+        """Answer all asks."""
+        ...
+
+    def stream(self) -> Stream:
+        """Open a stream of asks."""
         ...
 
 

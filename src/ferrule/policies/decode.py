@@ -1,67 +1,16 @@
-"""Batched sampling from a causal language model with a shared prefill and rows that leave when they are done."""
+"""Sampling by whole batches through a model's own cache, for models whose attention cannot read pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Row", "Stops", "decode"]
+from ferrule.policies.rows import Row, Stops, advance
 
-
-@dataclass
-class Row:
-    """One sample on its way: prompt ids, limits and seed in, sampled ids and their log-probs out."""
-
-    given: tuple[int, ...]
-    max_tokens: int
-    temperature: float
-    seed: int
-    stop: tuple[str, ...] = ()
-    sampled: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    finish: str = ""
-
-
-class Stops:
-    """Decides whether a sampled row has reached its end token or one of its stop strings."""
-
-    def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
-        self._tokenizer = tokenizer
-        self.end_ids = end_ids
-        self._pieces: list[str] | None = None
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Return the exact text of ids, special tokens included."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-    def check(self, row: Row) -> str:
-        """Return the finish of a row, or an empty text while it goes on."""
-        last = row.sampled[-1]
-        if last in self.end_ids:
-            return "stop"
-        if row.stop and self._may_end(last, row.stop):
-            # A token is a byte at least, and the text of the first ones may be cut off inside a letter.
-            tail = self.text(row.sampled[-max(48, 8 + max(len(stop.encode()) for stop in row.stop)) :])
-            if any(stop in tail for stop in row.stop):
-                return "stop"
-        return "length" if len(row.sampled) >= row.max_tokens else ""
-
-    def _may_end(self, token: int, stops: Sequence[str]) -> bool:
-        """Cheap filter: a stop string can only be complete when its last character is in the newest token.
-
-        Letters outside ASCII may be spread over several tokens, and blanks get lost when a token is decoded alone.
-        """
-        if self._pieces is None:
-            size = len(self._tokenizer)
-            self._pieces = self._tokenizer.batch_decode([[i] for i in range(size)], skip_special_tokens=False)
-        piece = self._pieces[token] if token < len(self._pieces) else ""
-        return any(stop[-1] in piece or not stop[-1].isascii() or stop[-1].isspace() for stop in stops)
+__all__ = ["Whole", "decode"]
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -72,25 +21,6 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Te
         ids[i, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
         mask[i, width - len(prompt) :] = 1
     return ids, mask
-
-
-def _choose(logits: Tensor, rows: Sequence[Row], noise: Sequence[float]) -> tuple[list[int], Tensor, Tensor]:
-    """Draw one id per row by inverting its distribution at the row's own uniform number.
-
-    A row's draw depends on its logits and its seed only, never on its neighbours. Temperature 0 takes the most
-    probable id and reports its log-probability at temperature 1.
-    """
-    heat = torch.tensor([row.temperature or 1.0 for row in rows], dtype=torch.float32)
-    logp = torch.log_softmax(logits.float().cpu() / heat[:, None], dim=-1)
-    probs = logp.exp()
-    total = probs.double().cumsum(-1)
-    target = torch.tensor(noise, dtype=torch.float64)[:, None] * total[:, -1:]
-    drawn = torch.searchsorted(total, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
-    greedy = torch.tensor([row.temperature == 0 for row in rows])
-    drawn = torch.where(greedy, logp.argmax(-1), drawn)
-    chosen = logp.gather(1, drawn[:, None]).squeeze(1)
-    entropy = -(probs * logp.clamp(min=-1e4)).sum(-1)
-    return drawn.tolist(), chosen, entropy
 
 
 def _with_room(cache: Any, room: int = 64) -> None:
@@ -138,6 +68,7 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
     from transformers import DynamicCache
 
     device = next(model.parameters()).device
+    wanted = any(row.wants_hidden for row in rows)
     prompts: dict[tuple[int, ...], int] = {}
     for row in rows:
         prompts.setdefault(row.given, len(prompts))
@@ -151,16 +82,19 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        output_hidden_states=wanted,
     )
     pick = torch.tensor([prompts[row.given] for row in rows], device=device)
     cache = out.past_key_values
     cache.batch_select_indices(pick)
     _with_room(cache)
     logits, mask = out.logits[:, -1][pick], mask[pick]
+    hidden = out.hidden_states[-1][:, -1][pick] if wanted else None
     live = list(rows)
-    noise = {id(row): np.random.Generator(np.random.Philox(key=row.seed)).random(row.max_tokens) for row in rows}
     while True:
-        _advance(live, logits, noise, stops)
+        places = [place for place, row in enumerate(live) if not row.finish]
+        chosen = [live[place] for place in places]
+        advance(chosen, logits[places], stops, None if hidden is None else hidden[places])
         keep = [place for place, row in enumerate(live) if not row.finish]
         if not keep:
             return
@@ -176,17 +110,37 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
             position_ids=mask.sum(-1, keepdim=True) - 1,
             past_key_values=cache,
             use_cache=True,
+            output_hidden_states=wanted,
         )
         logits = out.logits[:, -1]
+        hidden = out.hidden_states[-1][:, -1] if wanted else None
 
 
-def _advance(live: Sequence[Row], logits: Tensor, noise: dict[int, np.ndarray[Any, Any]], stops: Stops) -> None:
-    """Give every row that is not finished its next id."""
-    places = [place for place, row in enumerate(live) if not row.finish]
-    rows = [live[place] for place in places]
-    drawn, chosen, entropy = _choose(logits[places], rows, [noise[id(row)][len(row.sampled)] for row in rows])
-    for place, row in enumerate(rows):
-        row.sampled.append(drawn[place])
-        row.logps.append(float(chosen[place]))
-        row.entropies.append(float(entropy[place]))
-        row.finish = stops.check(row)
+class Whole:
+    """Rows sampled by whole batches, for models whose cache is their own affair; nothing is shared across batches."""
+
+    def __init__(self, model: Any, stops: Stops, pad: int, *, rows: int = 128) -> None:
+        self.model, self.stops, self.pad, self.rows = model, stops, pad, rows
+        self._waiting: list[Row] = []
+
+    @property
+    def busy(self) -> int:
+        """Rows that are not finished."""
+        return len(self._waiting)
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue rows."""
+        self._waiting += rows
+
+    def step(self) -> list[Row]:
+        """Sample the rows that came first to their ends."""
+        batch, self._waiting = self._waiting[: self.rows], self._waiting[self.rows :]
+        decode(self.model, batch, self.stops, self.pad)
+        return batch
+
+    def cancel(self, rows: Sequence[Row]) -> None:
+        """Let go of rows."""
+        self._waiting = [row for row in self._waiting if row not in rows]
+
+    def forget(self) -> None:
+        """Nothing is kept between batches."""

@@ -7,20 +7,22 @@ import os
 import threading
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Message, Reply
+from ferrule.core.records import Ask, Message, Reply, Sampling
+from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint_http import Meter, PolicyError, Refused, Sender
 from ferrule.policies.endpoint_wire import from_choice, native_messages, textual_messages, tool_schemas
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Endpoint", "Meter", "PolicyError"]
+__all__ = ["Caller", "Endpoint", "Link", "Meter", "PolicyError", "together", "too_long"]
 
 T = TypeVar("T")
 _OWN = ("messages", "model", "n", "seed", "stop", "stream", "temperature", "tools", "max_tokens", "logprobs")
@@ -48,14 +50,15 @@ def _has_choices(body: Mapping[str, Any]) -> str:
     return "the answer has no 'choices'"
 
 
-def _too_long(error: Refused) -> bool:
+def too_long(error: Refused) -> bool:
+    """Tell whether a server refused a request because the prompt does not fit its context."""
     text = error.problem.lower()
     return error.status in (400, 413) and any(
         sign in text for sign in ("context size", "context length", "context window", "context_length", "too long")
     )
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines at the same time and return their results in order; when one fails the others are given up."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
@@ -113,7 +116,7 @@ class Endpoint:
         self._headers = {**self._key(api_key), **(headers or {})}
         self._single = False  # True once the server has shown that it ignores ``n``
         self._lock = threading.Lock()
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._check()
 
     def _check(self) -> None:
@@ -145,6 +148,10 @@ class Endpoint:
         """Answer one ask without blocking the caller's event loop; cancelling gives its requests up."""
         return await asyncio.wrap_future(self._connected().start(self._answer(ask)))
 
+    def stream(self) -> Awaited:
+        """Open a stream: each ask is a request of its own, sent when it comes."""
+        return Awaited(lambda ask: self._connected().start(self._answer(ask)))
+
     def close(self) -> None:
         """Close connections and end the background thread; a later ask opens them again."""
         with self._lock:
@@ -152,26 +159,37 @@ class Endpoint:
         if link is not None:
             link.stop()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process opens connections of its own."""
+        return {**vars(self), "_lock": None, "_link": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     def __enter__(self) -> Endpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connected(self) -> _Link:
+    def _connected(self) -> Link:
         with self._lock:
             if self._link is None:
-                self._link = _Link(self)
+                self._link = Link(self)
             return self._link
 
     async def _all(self, asks: Sequence[Ask]) -> list[list[Reply]]:
-        return await _together([self._answer(ask) for ask in asks])
+        return await together([self._answer(ask) for ask in asks])
 
     async def _answer(self, ask: Ask) -> list[Reply]:
         """Collect ``n`` replies, one request each once the server has shown that it ignores ``n``."""
         for want in ask.want:
             if want not in _WANTS:
                 raise PolicyError(f"{self!r} cannot give {want!r}; {nearest(want, _WANTS)}")
+        beyond = replace(ask.sampling, top_p=1.0)
+        if beyond != Sampling():
+            raise PolicyError(f"{self!r} cannot sample with {beyond}; only top_p is sent to a server")
         replies: list[Reply] = []
         if ask.n > 1 and not self._single:
             try:
@@ -181,7 +199,7 @@ class Endpoint:
                     raise
             self._single = self._single or len(replies) < ask.n
         rest = [self._request(ask, sample, 1) for sample in range(len(replies), ask.n)]
-        for more in await _together(rest):
+        for more in await together(rest):
             replies += more[:1]
         return replies[: ask.n]
 
@@ -194,7 +212,7 @@ class Endpoint:
                     "POST", "/chat/completions", self.body(ask, sample, n), meter, _has_choices
                 )
             except Refused as error:
-                if not _too_long(error):
+                if not too_long(error):
                     raise
                 empty = Reply(Message("assistant", ""), finish="length", extras={"problem": error.problem})
                 return [empty] * n
@@ -204,7 +222,7 @@ class Endpoint:
             from_choice(choice, body, codec=self.codec, stops=stops, prefill=ask.prefill) for choice in body["choices"]
         ]
 
-    async def _find_model(self, link: _Link) -> None:
+    async def _find_model(self, link: Link) -> None:
         """Ask the server once for its only model; servers without a list get requests without a model."""
         async with link.finding:
             if self.model is not None:
@@ -233,6 +251,8 @@ class Endpoint:
         if self.model:
             body["model"] = self.model
         body["temperature"] = self.temperature if ask.temperature is None else ask.temperature
+        if ask.sampling.top_p < 1:
+            body["top_p"] = ask.sampling.top_p
         if limit := ask.max_tokens or self.max_tokens:
             body["max_tokens"] = limit
         if self.seed is not None:
@@ -252,7 +272,8 @@ class Endpoint:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
-    def _open_client(self) -> httpx.AsyncClient:
+    def open_client(self) -> httpx.AsyncClient:
+        """Return a client with this endpoint's headers and limits."""
         try:
             import httpx
         except ImportError as error:
@@ -266,14 +287,28 @@ class Endpoint:
         )
 
 
-class _Link:
-    """The event loop in a background thread that owns an endpoint's connections."""
+class Caller(Protocol):
+    """What a ``Link`` needs to know of the policy whose connections it owns."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    url: str
+    concurrency: int
+    retries: int
+    timeout: float
+    backoff: float
+
+    def open_client(self) -> httpx.AsyncClient:
+        """Return a client for all requests."""
+        ...
+
+
+class Link:
+    """The event loop in a background thread that owns a policy's connections."""
+
+    def __init__(self, endpoint: Caller) -> None:
         self.loop = asyncio.new_event_loop()
         self.slots = asyncio.Semaphore(endpoint.concurrency)
         self.finding = asyncio.Lock()
-        client = endpoint._open_client()
+        client = endpoint.open_client()
         self.sender = Sender(client, endpoint.url, endpoint.retries, endpoint.timeout, endpoint.backoff)
         thread = threading.Thread(target=_serve, args=(self.loop,), name="ferrule-endpoint", daemon=True)
         thread.start()

@@ -5,22 +5,30 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.renderer import ChatML, Renderer, Template
-from ferrule.core.records import Ask, Finish, Reply, Span
-from ferrule.policies.decode import Row, Stops, decode
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Ask, Finish, Reply, Span, Stream
+from ferrule.policies.engine import Decoder
+from ferrule.policies.engines import open_engine
+from ferrule.policies.packed import logps, micro_batches
+from ferrule.policies.rows import Row, Stops
 from ferrule.tools.text import clean
 
 __all__ = ["Local", "fast_dtype", "load"]
+
+_WANTS = ("entropy", "hidden", "logprobs", "top_logps:5")
 
 
 class Local:
@@ -28,7 +36,8 @@ class Local:
 
     ``generate`` answers asks in batches; ``logps`` scores token ids with gradients. Ids are append-only: a prompt is
     ``ask.context`` followed by the encoding of the new text alone. ``autocast`` runs matrix products in bf16.
-    ``rows`` bounds the samples decoded at once.
+    ``rows`` bounds the samples decoded at once and ``cache_mb`` the memory of their cache (MiB); ``engine`` names how
+    they are decoded (``policies.engines``).
     """
 
     def __init__(
@@ -42,6 +51,8 @@ class Local:
         temperature: float = 1.0,
         max_tokens: int = 256,
         rows: int = 128,
+        engine: str = "auto",
+        cache_mb: int = 1024,
     ) -> None:
         self.model, self.tokenizer, self.renderer, self.name = model, tokenizer, renderer, name
         self.autocast, self.temperature, self.max_tokens, self.rows = autocast, temperature, max_tokens, rows
@@ -50,6 +61,11 @@ class Local:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
         self.value_head: torch.nn.Linear | None = None
         self._reference: Any = None
+        self._settings: dict[str, Any] = {"kind": engine, "rows": rows, "cache_mb": cache_mb}
+        self._engine: Decoder | None = None
+        self._built: tuple[Any, ...] = ()
+        self._weights: tuple[int, int] = (0, 0)
+        self.lock = threading.RLock()
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; special tokens are recognised, none are added."""
@@ -78,29 +94,78 @@ class Local:
         """Device of the weights."""
         return cast(torch.device, next(self.model.parameters()).device)
 
+    @property
+    def engine(self) -> Decoder:
+        """The engine that decodes; what it has cached is forgotten once the weights have changed."""
+        if self._built != (self.model, self.autocast):
+            self._engine = open_engine(self.model, self.stops, self.pad, autocast=self.autocast, **self._settings)
+            self._built, self._weights = (self.model, self.autocast), (0, 0)
+        assert self._engine is not None
+        parameters = list(self.model.parameters())
+        weights = (sum(p._version for p in parameters), hash(tuple(p.data_ptr() for p in parameters)))
+        if weights != self._weights:
+            self._engine.forget()
+            self._weights = weights
+        return self._engine
+
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
-        """Answer all asks; the ``n`` samples of an ask, and equal prompts, share one prefill.
+        """Answer all asks; equal beginnings are computed once.
 
         A reply ends with ``length`` at the model's last position; a prompt that leaves none gets an empty reply.
         """
-        rows: list[Row] = []
-        room = getattr(self.model.config, "max_position_embeddings", None) or 10**9
-        for ask in asks:
-            given = self.prompt_ids(ask)
-            heat = self.temperature if ask.temperature is None else ask.temperature
-            stop = tuple(dict.fromkeys(text for text in (*self.renderer.codec.stop, *ask.stop) if text))
-            most = min(ask.max_tokens or self.max_tokens, room - len(given))
-            finish = "length" if most < 1 else ""
-            rows += [Row(given, most, heat, (ask.seed << 8) + sample, stop, finish=finish) for sample in range(ask.n)]
-        fitting = (i for i, row in enumerate(rows) if not row.finish)
-        order = sorted(fitting, key=lambda i: (len(rows[i].given), rows[i].given))
-        with self._mode(False):
-            for start in range(0, len(order), self.rows):
-                decode(self.model, [rows[i] for i in order[start : start + self.rows]], self.stops, self.pad)
-        done = iter(rows)
-        return [[self._reply(ask, next(done)) for _ in range(ask.n)] for ask in asks]
+        found: dict[int, list[Reply]] = {}
+        stream = self.stream()
+        try:
+            stream.begin(list(enumerate(asks)))
+            while len(found) < len(asks):
+                found |= dict(stream.advance())
+        finally:
+            stream.close()
+        return [found[i] for i in range(len(asks))]
 
-    def _reply(self, ask: Ask, row: Row) -> Reply:
+    def stream(self) -> Stream:
+        """Open a stream: asks may join while others are decoded."""
+        return _Stream(self)
+
+    def step(self) -> None:
+        """Bring all rows in the engine on by one step."""
+        assert self._engine is not None
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            self._engine.step()
+
+    def replies(self, ask: Ask, rows: Sequence[Row]) -> list[Reply]:
+        """Return the replies that finished rows make."""
+        return [self.reply(ask, row) for row in rows]
+
+    def rows_of(self, ask: Ask) -> list[Row]:
+        """Return one row for each sample of an ask."""
+        given, how = self.prompt_ids(ask), ask.sampling
+        room = getattr(self.model.config, "max_position_embeddings", None) or 10**9
+        most = min(ask.max_tokens or self.max_tokens, room - len(given))
+        settings: dict[str, Any] = {
+            "stop": tuple(dict.fromkeys(text for text in (*self.renderer.codec.stop, *ask.stop) if text)),
+            "top_k": how.top_k,
+            "top_p": how.top_p,
+            "bias": {self._token(token): more for token, more in how.bias.items()},
+            "bans": tuple((ban,) if isinstance(ban, int) else tuple(self.encode(ban)) for ban in how.ban),
+            "allowed": how.allowed,
+            "ignore_end": how.ignore_end,
+            **_wanted(ask.want),
+            "finish": "length" if most < 1 else "",
+        }
+        heat = self.temperature if ask.temperature is None else ask.temperature
+        return [Row(given, most, heat, (ask.seed << 8) + sample, **settings) for sample in range(ask.n)]
+
+    def _token(self, token: int | str) -> int:
+        if isinstance(token, int):
+            return token
+        ids = self.encode(token)
+        if len(ids) != 1:
+            raise ValueError(f"Sampling.bias names {token!r}, which is {len(ids)} tokens of this tokenizer; name one")
+        return ids[0]
+
+    def reply(self, ask: Ask, row: Row) -> Reply:
+        """Return the reply that a finished row makes."""
         body = row.sampled[:-1] if row.sampled and row.sampled[-1] in self.stops.end_ids else row.sampled
         text = self.stops.text(body)
         ends = [text.find(stop) + len(stop) for stop in row.stop if stop in text]
@@ -115,7 +180,7 @@ class Local:
             sampled=tuple(row.sampled),
             logps=tuple(row.logps),
             finish=cast(Finish, row.finish),
-            extras={"entropy": tuple(row.entropies)} if "entropy" in ask.want else {},
+            extras=_extras(row),
         )
 
     def logps(
@@ -124,37 +189,36 @@ class Local:
         """Return log-probs, entropies and (with a value head) values of every token given those before it.
 
         ``ids_BT`` is right-padded, ``turn_BT`` the turn index with -1 off the model's tokens; results are (B, T), zero
-        where ``turn_BT`` is -1. Logits are computed only at columns that some row needs.
+        where ``turn_BT`` is -1. Prefixes that rows share are computed once (``policies.packed``).
         """
-        model = self.model if model is None else model
-        needed = torch.nonzero((turn_BT[:, 1:] >= 0).any(0)).squeeze(1)
-        out = {name: torch.zeros(ids_BT.shape, device=ids_BT.device) for name in ("logp_NT", "entropy_NT", "value_NT")}
-        if needed.numel() == 0:
-            return out
-        ids = ids_BT.clamp(min=0)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            result = model(
-                input_ids=ids, use_cache=False, logits_to_keep=needed, output_hidden_states=self.value_head is not None
-            )
-        logits = result.logits.float() / temperature
-        columns = needed + 1
-        logp = torch.log_softmax(logits, dim=-1)
-        mask = turn_BT[:, columns] >= 0
-        chosen = logp.gather(2, ids[:, columns, None]).squeeze(2)
-        entropy = -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)
-        zero = torch.zeros((), device=ids.device)
-        out["logp_NT"] = out["logp_NT"].index_copy(1, columns, torch.where(mask, chosen, zero))
-        out["entropy_NT"] = out["entropy_NT"].index_copy(1, columns, torch.where(mask, entropy, zero))
-        if self.value_head is not None:
-            hidden = result.hidden_states[-1][:, needed].float().detach()
-            values = self.value_head(hidden).squeeze(-1)
-            out["value_NT"] = out["value_NT"].index_copy(1, columns, torch.where(mask, values, zero))
-        return out
+        return logps(
+            self.model if model is None else model, ids_BT, turn_BT,
+            temperature=temperature, autocast=self.autocast, value_head=self.value_head,
+        )  # fmt: skip
 
     def values(self, ids_NT: Any, turn_NT: Any) -> Any:
         """Return the critic's values of all rows, (N, T) numpy, zero off the model's tokens."""
         self.add_value_head()
         return self._by_rows(lambda ids, turn: self.logps(ids, turn)["value_NT"], ids_NT, turn_NT)
+
+    def scores(self, ids_NT: Any, turn_NT: Any, *, temperature: float = 1.0) -> Any:
+        """Return log-probs under the present weights of all rows, (N, T) numpy, zero off the model's tokens."""
+        return self._by_rows(
+            lambda ids, turn: self.logps(ids, turn, temperature=temperature)["logp_NT"], ids_NT, turn_NT
+        )
+
+    def frozen(self) -> Local:
+        """Return a policy of its own with a copy of the present weights."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model).requires_grad_(False)
+        other.lock, other._engine, other._built = threading.RLock(), None, ()
+        return other
+
+    def follow(self, other: Local) -> None:
+        """Take over the weights of another policy of the same shape."""
+        with torch.no_grad():
+            for mine, its in zip(self.model.parameters(), other.model.parameters(), strict=True):
+                mine.copy_(its)
 
     def references(self, ids_NT: Any, turn_NT: Any, *, temperature: float = 1.0) -> Any:
         """Return log-probs under the reference weights of all rows, (N, T) numpy, zero off the model's tokens."""
@@ -163,14 +227,13 @@ class Local:
 
     @torch.no_grad()
     def _by_rows(self, score: Callable[[Tensor, Tensor], Tensor], ids_NT: Any, turn_NT: Any, rows: int = 32) -> Any:
-        """Score numpy rows a few at a time and return the results as one numpy array."""
-        parts = []
+        """Score numpy rows, as many at a time as the token budget has room for, and return one numpy array."""
+        out = np.zeros(ids_NT.shape)
         with self._mode(False):
-            for start in range(0, len(ids_NT), rows):
-                ids = torch.from_numpy(ids_NT[start : start + rows]).to(self.device)
-                turn = torch.from_numpy(turn_NT[start : start + rows]).to(self.device)
-                parts.append(score(ids, turn).double().cpu())
-        return torch.cat(parts).numpy()
+            for part in micro_batches(self.model, ids_NT, turn_NT, rows=rows, autocast=self.autocast):
+                ids, turn = (torch.from_numpy(array[part]).to(self.device) for array in (ids_NT, turn_NT))
+                out[part] = score(ids, turn).double().cpu()
+        return out
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters that train (adapters only, when there are any), and the value head's."""
@@ -215,6 +278,68 @@ class Local:
         self.tokenizer.save_pretrained(folder)
         if isinstance(self.renderer, ChatML):
             (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
+
+
+class _Stream:
+    """Asks on their way through a local policy; several streams share its engine."""
+
+    def __init__(self, policy: Local) -> None:
+        self._policy, self._training = policy, policy.model.training
+        policy.model.train(False)
+        self._open: dict[int, tuple[Ask, list[Row]]] = {}
+
+    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
+        """Queue asks, each under a number of the caller's; equal prompts are computed together."""
+        opened = {number: (ask, self._policy.rows_of(ask)) for number, ask in asks}
+        self._open |= opened
+        rows = [row for _, own in opened.values() for row in own if not row.finish]
+        with self._policy.lock:
+            self._policy.engine.submit(sorted(rows, key=lambda row: (len(row.given), row.given)))
+
+    def advance(self) -> list[tuple[int, list[Reply]]]:
+        """Compute one step for all rows and return the asks that are complete, by number."""
+        with self._policy.lock:
+            if self._waiting():
+                self._policy.step()
+        ready = [n for n, (_, rows) in self._open.items() if all(row.finish for row in rows)]
+        return [(n, self._policy.replies(*self._open.pop(n))) for n in ready]
+
+    def _waiting(self) -> bool:
+        return any(not row.finish for _, rows in self._open.values() for row in rows)
+
+    def close(self) -> None:
+        """Give up what is on its way; the model's mode is what it was before."""
+        self._policy.model.train(self._training)
+        rows = [row for _, own in self._open.values() for row in own if not row.finish]
+        self._open = {}
+        if rows:
+            with self._policy.lock:
+                self._policy.engine.cancel(rows)
+
+
+def _wanted(want: Sequence[str]) -> dict[str, Any]:
+    """Translate ``Ask.want`` into settings of a row."""
+    out: dict[str, Any] = {}
+    for entry in want:
+        name, _, count = entry.partition(":")
+        if name == "top_logps" and count.isdecimal():
+            out["top_logps"] = int(count)
+        elif entry in ("entropy", "hidden"):
+            out[{"hidden": "wants_hidden"}.get(entry, entry)] = True
+        elif entry != "logprobs":
+            raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
+    return out
+
+
+def _extras(row: Row) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if row.entropy:
+        out["entropy"] = tuple(row.entropies)
+    if row.wants_hidden:
+        out["hidden"] = row.hidden
+    if row.top_logps:
+        out["top_logps"] = tuple(row.tops)
+    return out
 
 
 def _one_token(end: str, ids: Sequence[int]) -> Sequence[int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Policy, Reply
+from ferrule.core.records import Ask, Policy, Reply, Streaming
 from ferrule.policies.endpoint_http import PolicyError
 from ferrule.worlds.cassette import Cassette
 from ferrule.worlds.tape import decode, encode, text_of
@@ -34,9 +36,11 @@ class RecordedPolicy:
         self.policy, self.cassette = policy, cassette
         if cassette.mode == "replay" or hasattr(policy, "agenerate"):
             self.agenerate = self._agenerate  # drivers look whether a policy has this power
+        if cassette.mode != "replay" and isinstance(policy, Streaming):
+            self.stream = partial(_Stream, self, policy)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "policy" not in vars(self):
+        if name.startswith("__") or name in ("agenerate", "stream") or "policy" not in vars(self):
             raise AttributeError(name)
         return getattr(self.policy, name)
 
@@ -46,9 +50,8 @@ class RecordedPolicy:
             return [self._play(ask) for ask in asks]
         assert self.policy is not None
         answers = self.policy.generate(asks)
-        if self.cassette.mode == "record":
-            for ask, replies in zip(asks, answers, strict=True):
-                self._keep(ask, replies)
+        for ask, replies in zip(asks, answers, strict=True):
+            self.keep(ask, replies)
         return answers
 
     async def _agenerate(self, ask: Ask) -> list[Reply]:
@@ -57,11 +60,13 @@ class RecordedPolicy:
             return self._play(ask)
         policy: Any = self.policy
         replies = list(await policy.agenerate(ask))
-        if self.cassette.mode == "record":
-            self._keep(ask, replies)
+        self.keep(ask, replies)
         return replies
 
-    def _keep(self, ask: Ask, replies: Sequence[Reply]) -> None:
+    def keep(self, ask: Ask, replies: Sequence[Reply]) -> None:
+        """Write the replies to an ask down, when recording."""
+        if self.cassette.mode != "record":
+            return
         row = {"key": list(_key(ask)), "ask": _prints(ask), "replies": [_small(ask, reply) for reply in replies]}
         self.cassette.write({"kind": "reply", **row})
 
@@ -83,8 +88,39 @@ class RecordedPolicy:
         return f"recorded for this seed: {'; '.join(same)}" if same else f"it holds {len(keys)} asks of other seeds"
 
 
+class _Stream:
+    """A stream of the policy whose replies are written down as they come."""
+
+    def __init__(self, recorder: RecordedPolicy, policy: Streaming) -> None:
+        self._recorder, self._stream = recorder, policy.stream()
+        self._asked: dict[int, Ask] = {}
+
+    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
+        """Queue asks, each under a number of the caller's."""
+        self._asked |= dict(asks)
+        self._stream.begin(asks)
+
+    def advance(self) -> list[tuple[int, list[Reply]]]:
+        """Do one piece of work and return the asks that are complete, by number."""
+        ready = sorted(self._stream.advance(), key=lambda pair: pair[0])
+        for number, replies in ready:
+            self._recorder.keep(self._asked.pop(number), replies)
+        return ready
+
+    def close(self) -> None:
+        """Give up what is on its way."""
+        self._stream.close()
+
+
 def _key(ask: Ask) -> tuple[int, str, int]:
     return ask.seed, ask.role, ask.n
+
+
+def _drawn(ask: Ask) -> tuple[object, ...]:
+    """What an ask says of sampling; of a function only its name can be told."""
+    allowed = ask.sampling.allowed
+    name = getattr(allowed, "__qualname__", type(allowed).__name__) if allowed is not None else None
+    return (*(getattr(ask.sampling, f.name) for f in fields(ask.sampling) if f.name != "allowed"), name)
 
 
 def _prints(ask: Ask) -> dict[str, str]:
@@ -92,7 +128,7 @@ def _prints(ask: Ask) -> dict[str, str]:
     parts = {
         "messages": ask.messages,
         "tools": ask.tools,
-        "limits": (ask.stop, ask.max_tokens, ask.temperature, ask.prefill, ask.want),
+        "limits": (ask.stop, ask.max_tokens, ask.temperature, ask.prefill, ask.want, _drawn(ask)),
         "context ids": ask.context,
     }
     return {

@@ -8,173 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import (
     Agent,
-    Answer,
     Ask,
-    Finish,
     Observation,
-    Place,
     Policy,
     Reply,
+    Stream,
+    Streaming,
     Task,
     Use,
     World,
-    act,
 )
-from ferrule.rollout.record import Episode, Recorder
+from ferrule.rollout.calls import Calls
+from ferrule.rollout.record import Episode
+from ferrule.rollout.run import Limits, Run, seed_of
 
-__all__ = ["Limits", "adrive", "drive", "seed_of"]
+__all__ = ["Gather", "Limits", "Policies", "adrive", "carry_out", "drive", "policy_for", "seed_of"]
 
 Policies = Policy | Mapping[str, Policy]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a rollout: episodes alive at once, tool calls at once, and model turns of one episode.
-
-    ``turns`` bounds the rounds of tool calls that follow each other without a model turn as well.
-    """
-
-    episodes: int = 256
-    calls: int = 16
-    turns: int = 64
-
-
-def seed_of(*parts: object) -> int:
-    """Return a 63-bit seed that depends on all parts and nothing else."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-class _Run:
-    """The state machine of one episode: a generator, its session, and its recorder."""
-
-    def __init__(
-        self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None
-    ) -> None:
-        self.task, self.sample, self.seed = task, sample, seed_of(seed, task.id, task.meta.get("pass", 0), sample)
-        self.temperature = temperature
-        self.session = world.start(task, self.seed)
-        self.recorder = Recorder(task)
-        self.asked = self.used = self.made = 0
-        self.pending: Ask | Use | None = None
-        self.parent: int | None = None
-        self.answer: Answer = None
-        self.finish: Finish = "answer"
-        self.problem = ""
-        self.began = time.perf_counter()
-        self._flow: Any = None
-        self._begin(agent)
-
-    def _begin(self, agent: Agent) -> None:
-        try:
-            self._flow = agent(self.task, self.session)
-        except Exception as error:
-            self._fail(f"agent raised {type(error).__name__}: {error}")
-            return
-        if hasattr(self._flow, "send"):
-            self.advance(None)
-        else:
-            self._fail(f"agent returned {type(self._flow).__name__}; an agent is a generator that yields Ask or Use")
-
-    def advance(self, value: Any) -> None:
-        """Send a value into the agent and keep what it yields next; an exception ends the episode as data."""
-        self.pending = None
-        try:
-            request: object = self._flow.send(value)
-        except StopIteration as stop:
-            self.answer = stop.value if stop.value is None else str(stop.value)
-            self.finish = self._ending()
-            return
-        except Exception as error:
-            self._fail(f"agent raised {type(error).__name__}: {error}")
-            return
-        if isinstance(request, Ask):
-            request = replace(
-                request,
-                seed=seed_of(self.seed, self.asked),
-                temperature=self.temperature if request.temperature is None else request.temperature,
-            )
-            self.asked, self.used, self.made = self.asked + 1, 0, 0
-            self.pending, self.parent = self.recorder.extend(request)
-        elif isinstance(request, Use):
-            self.used += 1
-            self.pending = request
-        else:
-            self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask or Use")
-
-    def _ending(self) -> Finish:
-        if self.answer is not None:
-            return "answer"
-        last = self.recorder.turns[-1].finish if self.recorder.turns else "stop"
-        return last if last in ("length", "cancelled", "error") else "turns"
-
-    def _fail(self, problem: str) -> None:
-        self.pending, self.answer, self.finish, self.problem = None, None, "error", problem
-        with contextlib.suppress(Exception):  # a generator may raise while it is closed; there is nobody to tell
-            self._flow.close()
-
-    def take_replies(self, replies: Sequence[Reply], limit: int) -> None:
-        """Record the replies to the pending ask and hand them to the agent."""
-        request = self.pending
-        assert isinstance(request, Ask)
-        if len(replies) != request.n:
-            raise ValueError(f"the policy gave {len(replies)} replies to an ask for {request.n}")
-        for reply in replies:
-            self.recorder.add(request, self.parent, reply)
-        if self.recorder.drifted:
-            self._fail("token ids were not append-only")
-            self.finish = "drift"
-        elif max(len(self.recorder.turns), self.asked) > limit:
-            self._fail(f"more than {limit} model turns")
-            self.finish = "turns"
-        else:
-            self.advance(tuple(replies))
-
-    def take_observations(self, observations: Sequence[Observation], limit: int) -> None:
-        """Record the observations of the pending calls and hand them to the agent."""
-        request = self.pending
-        assert isinstance(request, Use)
-        self.recorder.observe(zip(request.calls, observations, strict=True))
-        if self.used > limit:
-            self._fail(f"more than {limit} rounds of tool calls without a model turn")
-            self.finish = "turns"
-        else:
-            self.advance(tuple(observations))
-
-    def acts(self) -> list[Callable[[], Observation]]:
-        """Return one function for each pending call, which runs it; whatever goes wrong is an observation."""
-        request = self.pending
-        assert isinstance(request, Use)
-        first, self.made = self.made, self.made + len(request.calls)
-        return [partial(act, self.session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
-
-    def close(self) -> Episode:
-        """Close the session and return the record."""
-        try:
-            final = dict(self.session.final()) if not self.problem else {}
-        except Exception as error:
-            final, self.problem = {}, f"session.final raised {type(error).__name__}: {error}"
-        try:
-            self.session.close()
-        except Exception as error:
-            self.problem = self.problem or f"session.close raised {type(error).__name__}: {error}"
-        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem)
-        seconds = time.perf_counter() - self.began
-        return Episode(self.task, self.sample, self.seed, trajectories, self.problem, self.recorder.drifted, seconds)
-
-
-def _policy_for(policies: Policies, role: str) -> Policy:
+def policy_for(policies: Policies, role: str) -> Policy:
+    """Return the policy that answers for a role (``KeyError`` naming the roles there are)."""
     if not isinstance(policies, Mapping):
         return policies
     if role not in policies:
@@ -182,17 +43,59 @@ def _policy_for(policies: Policies, role: str) -> Policy:
     return policies[role]
 
 
-def _answer_asks(runs: Sequence[_Run], policies: Policies, limit: int) -> None:
-    """Gather the pending asks by policy into one ``generate`` each, and hand the replies back."""
-    by_policy: dict[int, tuple[Policy, list[_Run]]] = {}
-    for run in runs:
+def _groups(asking: Mapping[int, Run], policies: Policies) -> list[tuple[Policy, list[int]]]:
+    """Sort episodes that ask by the policy they ask."""
+    by_policy: dict[int, tuple[Policy, list[int]]] = {}
+    for i, run in asking.items():
         assert isinstance(run.pending, Ask)
-        chosen = _policy_for(policies, run.pending.role)
-        by_policy.setdefault(id(chosen), (chosen, []))[1].append(run)
-    for chosen, asking in by_policy.values():
-        replies = chosen.generate([run.pending for run in asking if isinstance(run.pending, Ask)])
-        for run, answered in zip(asking, replies, strict=True):
-            run.take_replies(answered, limit)
+        chosen = policy_for(policies, run.pending.role)
+        by_policy.setdefault(id(chosen), (chosen, []))[1].append(i)
+    return list(by_policy.values())
+
+
+def _own_stream(policy: Any) -> bool:
+    """Tell whether a policy's stream does what its ``generate`` does, and not what a replaced one did."""
+    if "generate" in vars(policy) and "stream" not in vars(policy):
+        return False
+    owner = {name: next((c for c in type(policy).__mro__ if name in vars(c)), None) for name in ("generate", "stream")}
+    return "stream" in vars(policy) or owner["generate"] is owner["stream"]
+
+
+class _Asks:
+    """Asks on their way: policies that stream take them as they come, others get whole batches."""
+
+    def __init__(self, policies: Policies, limit: int) -> None:
+        self._policies, self._limit = policies, limit
+        self._streams: dict[int, Stream] = {}
+        self._away: dict[int, int] = {}  # episode -> id of the policy that brings it on
+
+    def __len__(self) -> int:
+        return len(self._away)
+
+    def begin(self, live: Mapping[int, Run], more: bool) -> None:
+        """Hand over new asks. Batches wait until no ask can join them any more (``more``: something else goes on)."""
+        asking = {i: run for i, run in live.items() if isinstance(run.pending, Ask) and i not in self._away}
+        for policy, episodes in _groups(asking, self._policies):
+            asks = [(i, run.pending) for i in episodes if isinstance((run := live[i]).pending, Ask)]
+            if isinstance(policy, Streaming) and _own_stream(policy):
+                stream = self._streams.setdefault(id(policy), policy.stream())
+                self._away |= dict.fromkeys(episodes, id(policy))
+                stream.begin(asks)
+            elif not more and not self._away:
+                for i, replies in zip(episodes, policy.generate([ask for _, ask in asks]), strict=True):
+                    live[i].take_replies(replies, self._limit)
+
+    def advance(self, live: Mapping[int, Run]) -> None:
+        """Bring streaming policies on by one step and hand their replies over."""
+        for key in sorted(set(self._away.values())):
+            for i, replies in sorted(self._streams[key].advance()):
+                del self._away[i]
+                live[i].take_replies(replies, self._limit)
+
+    def close(self) -> None:
+        """Give up what is on its way."""
+        for stream in self._streams.values():
+            stream.close()
 
 
 def drive(
@@ -206,47 +109,65 @@ def drive(
     temperature: float | None = None,
     limits: Limits | None = None,
     done: Callable[[int, int], None] | None = None,
+    take: Callable[[int, Episode], None] | None = None,
 ) -> list[Episode]:
     """Play ``samples`` episodes of every task and return them, the samples of a task side by side.
 
-    Asks of all live episodes are answered in one batch per round; the calls of a round run at the same time, at most
-    ``limits.calls`` of them. ``policy`` may map roles to policies. ``done(finished, total)`` reports progress.
+    With a policy that streams, replies, tool calls and what ``take`` does go on at the same time; other policies
+    answer the asks of all live episodes in one batch per round. At most ``limits.calls`` calls run at once. ``policy``
+    may map roles to policies. ``done(finished, total)`` reports progress; ``take(place, episode)`` is given every
+    episode as it ends.
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(samples)]
     finished: dict[int, Episode] = {}
-    live: dict[int, _Run] = {}
-    began = 0
+    live: dict[int, Run] = {}
+    began, asks = 0, _Asks(policy, limits.turns)
     with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
+        calls = Calls(pool, limits.patience)
         try:
             while len(finished) < len(todo):
                 while began < len(todo) and len(live) < limits.episodes:
-                    live[began] = _Run(agent, *todo[began], world, seed, temperature)
+                    live[began] = Run(agent, *todo[began], world, seed, temperature)
                     began += 1
-                _act_all([run for run in live.values() if isinstance(run.pending, Use)], pool, limits.turns)
-                asking = [run for run in live.values() if isinstance(run.pending, Ask)]
-                if asking:
-                    _answer_asks(asking, policy, limits.turns)
+                _act(live, calls, limits.turns)
+                asks.begin(live, more=bool(calls))
+                if asks:
+                    asks.advance(live)
+                elif calls:
+                    _hand_over(live, calls.next(), limits.turns)
                 for index in [i for i, run in live.items() if run.pending is None]:
                     finished[index] = live.pop(index).close()
+                    if take:
+                        take(index, finished[index])
                     if done:
                         done(len(finished), len(todo))
         finally:
+            asks.close()
             for run in live.values():
                 with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
                     run.session.close()
     return [finished[i] for i in range(len(todo))]
 
 
-def _act_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, limit: int) -> None:
-    futures = []
-    for run in runs:
-        futures.append([pool.submit(call) for call in run.acts()])
-    for run, waiting in zip(runs, futures, strict=True):
-        run.take_observations([future.result() for future in waiting], limit)
+def _act(live: Mapping[int, Run], calls: Calls, limit: int) -> None:
+    """Start new calls and hand observations over, until no episode wants another call now."""
+    while True:
+        for i, run in live.items():
+            if isinstance(run.pending, Use) and i not in calls:
+                calls.start(i, [call.name for call in run.pending.calls], run.acts())
+        back = calls.ready()
+        if not back:
+            return
+        _hand_over(live, back, limit)
 
 
-class _Gather:
+def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[int, Sequence[Observation]]], limit: int) -> None:
+    for i, observations in back:
+        live[i].take_observations(observations, limit)
+
+
+class Gather:
     """Collects asks of concurrent episodes for policies that answer in batches.
 
     A batch leaves when no episode is busy with anything else, in the order of the episodes, so batches do not depend
@@ -297,6 +218,7 @@ async def adrive(
     temperature: float | None = None,
     limits: Limits | None = None,
     done: Callable[[int, int], None] | None = None,
+    take: Callable[[int, Episode], None] | None = None,
 ) -> list[Episode]:
     """Play the same episodes on an event loop, each at its own pace; arguments as in ``drive``.
 
@@ -305,15 +227,15 @@ async def adrive(
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(samples)]
     workers = min(limits.episodes, len(todo))
-    gather = _Gather(workers)
+    gather = Gather(workers)
     order = iter(range(len(todo)))
     finished: dict[int, Episode] = {}
 
     async def play(index: int, pool: ThreadPoolExecutor) -> Episode:
-        run = _Run(agent, *todo[index], world, seed, temperature)
+        run = Run(agent, *todo[index], world, seed, temperature)
         try:
             while run.pending is not None:
-                await _carry_out(run, index, policy, gather, pool, limits)
+                await carry_out(run, index, policy, gather, pool, limits)
         except BaseException:
             with contextlib.suppress(Exception):
                 run.session.close()
@@ -324,6 +246,8 @@ async def adrive(
         """Play one episode after another: the place of an episode that ended is taken before the next batch leaves."""
         for index in order:
             finished[index] = await play(index, pool)
+            if take:
+                take(index, finished[index])
             if done:
                 done(len(finished), len(todo))
         gather.busy -= 1
@@ -340,13 +264,13 @@ async def adrive(
     return [finished[i] for i in range(len(todo))]
 
 
-async def _carry_out(
-    run: _Run, index: int, policies: Policies, gather: _Gather, pool: ThreadPoolExecutor, limits: Limits
+async def carry_out(
+    run: Run, index: int, policies: Policies, gather: Gather, pool: ThreadPoolExecutor, limits: Limits
 ) -> None:
     """Carry out what one episode waits for."""
     request = run.pending
     if isinstance(request, Ask):
-        chosen = _policy_for(policies, request.role)
+        chosen = policy_for(policies, request.role)
         if hasattr(chosen, "agenerate"):
             replies = list(await chosen.agenerate(request))
         else:

@@ -1,15 +1,26 @@
-"""Checkpoints that resume to the same numbers: weights, optimiser, random state, data position, file lengths."""
+"""Checkpoints that resume to the same numbers: weights, optimiser, random state, data position, file lengths.
+
+Weights and optimiser state lie there by name (``torch.distributed.checkpoint``), so a run that was cut over some number
+of processes goes on with any other number, or with one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+from ferrule.train.shard import is_sharded
 
 __all__ = ["latest", "read", "restore_files", "write"]
 
@@ -27,61 +38,107 @@ def _all(run: Path) -> list[Path]:
     return [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
 
 
-def _trained(policy: Any) -> dict[str, torch.Tensor]:
+def _trained(policy: Any) -> dict[str, nn.Parameter]:
     """Weights that may have changed (all, or the adapters), and the value head's."""
-    state = {n: p.detach().clone() for n, p in policy.model.named_parameters() if p.requires_grad}
+    found = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
     if policy.value_head is not None:
-        state |= {f"value_head.{n}": p.detach().clone() for n, p in policy.value_head.named_parameters()}
-    return state
+        found |= {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
+    return found
+
+
+def _moving(own: dict[str, nn.Parameter], optimiser: Any) -> dict[str, dict[str, torch.Tensor]]:
+    """What the optimiser remembers of every weight that has had a gradient, by the weight's name."""
+    return {name: dict(optimiser.state[p]) for name, p in own.items() if optimiser.state.get(p)}
 
 
 def write(
-    run: Path, step: int, policy: Any, optimiser: Any, state: dict[str, Any], *, keep: int = 2, logs: Sequence[str] = ()
+    run: Path,
+    step: int,
+    policy: Any,
+    optimiser: Any,
+    state: dict[str, Any],
+    *,
+    keep: int = 2,
+    logs: Sequence[str] = (),
+    main: bool = True,
 ) -> Path:
     """Write ``checkpoint-STEP`` whole or not at all, drop the oldest beyond ``keep``, and return its folder.
 
     ``state`` is plain data of the loop; ``logs`` names files of the run whose length is remembered, so that a resumed
-    run continues them without doubled lines.
+    run continues them without doubled lines. Of a sharded policy every process writes its part to the same folder:
+    all call this, with ``main`` in the first of them only.
     """
-    from safetensors.torch import save_file
-
-    part, target = run / f".checkpoint-{step}.part", run / f"checkpoint-{step}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(_trained(policy), part / "trained.safetensors")
-    torch.save({"optimizer": optimiser.state_dict(), "rng": torch.get_rng_state()}, part / "optimizer.pt")
-    lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
-    (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
-    for name in os.listdir(part):
-        with (part / name).open("rb") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
-    for old in sorted(_all(run), key=_step)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    part, target, together = run / f".checkpoint-{step}.part", run / f"checkpoint-{step}", is_sharded(policy)
+    if main:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    _meet(together)
+    own = _trained(policy)
+    tensors = {"trained": {n: p.detach() for n, p in own.items()}, "optimizer": _moving(own, optimiser)}
+    with _alone():
+        state_dict_saver.save(tensors, checkpoint_id=part, no_dist=not together)
+    if main:
+        torch.save(torch.get_rng_state(), part / "rng.pt")
+        lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
+        (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
+        for name in os.listdir(part):
+            with (part / name).open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(target, ignore_errors=True)
+        part.replace(target)
+        for old in sorted(_all(run), key=_step)[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+    _meet(together)
     return target
 
 
-def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
-    """Put weights, optimiser and random state back and return the loop's state."""
-    from safetensors.torch import load_file
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep torch from warning that one process saves alone, which it does even when that is asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
 
-    saved = load_file(folder / "trained.safetensors")
-    own = {n: p for n, p in policy.model.named_parameters() if p.requires_grad}
-    if policy.value_head is not None:
-        own |= {f"value_head.{n}": p for n, p in policy.value_head.named_parameters()}
-    ours, theirs = ({(n, tuple(p.shape)) for n, p in state.items()} for state in (own, saved))
+
+def _meet(together: bool) -> None:
+    if together:
+        torch.distributed.barrier()
+
+
+def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
+    """Put weights, optimiser and random state back and return the loop's state.
+
+    The policy may be sharded in any way, or not at all; of a sharded one all processes call this. Raises ``ValueError``
+    when the checkpoint is of another model.
+    """
+    own = _trained(policy)
+    kept = FileSystemReader(folder).read_metadata().state_dict_metadata
+    sizes = {name: tuple(getattr(entry, "size", ())) for name, entry in kept.items()}
+    theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
+    ours = {(name, tuple(p.shape)) for name, p in own.items()}
     if ours != theirs:
         odd = sorted({name for name, _ in ours ^ theirs})[:3]
         raise ValueError(f"{folder} does not fit this model or these settings: weights differ, for example {odd}")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(saved[name])
-    extra = torch.load(folder / "optimizer.pt", weights_only=True)
-    optimiser.load_state_dict(extra["optimizer"])
-    torch.set_rng_state(extra["rng"])
+    moving = _room(own, sizes)
+    with _alone():
+        tensors = {"trained": {n: p.detach() for n, p in own.items()}, "optimizer": moving}
+        state_dict_loader.load(tensors, checkpoint_id=folder, no_dist=not is_sharded(policy))
+    optimiser.state.clear()
+    optimiser.state.update((own[name], state) for name, state in moving.items())
+    torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
     return state
+
+
+def _room(own: dict[str, nn.Parameter], sizes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, torch.Tensor]]:
+    """Make room for what the optimiser remembered; what has the shape of a weight is sharded like the weight."""
+    room: dict[str, dict[str, torch.Tensor]] = {}
+    for full, size in sizes.items():
+        name, _, key = full.removeprefix("optimizer.").rpartition(".")
+        if full.startswith("optimizer.") and name in own:
+            like = own[name].detach() if size == tuple(own[name].shape) else torch.zeros(size)
+            room.setdefault(name, {})[key] = torch.zeros_like(like)
+    return room
 
 
 def restore_files(run: Path, state: dict[str, Any]) -> None:

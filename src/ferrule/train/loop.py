@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 import time
@@ -14,14 +15,16 @@ from typing import Any
 from ferrule.core.arrays import Signals, nearest
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, World
-from ferrule.rollout.drive import Limits, seed_of
-from ferrule.rollout.record import append
+from ferrule.rollout.drive import Limits, drive, seed_of
+from ferrule.rollout.record import Episode, append
 from ferrule.train import checkpoint
+from ferrule.train.ahead import Ahead
 from ferrule.train.logs import Logs, write_json
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.optimiser import optimiser_of
 from ferrule.train.sample import Batch, sample, stats
 from ferrule.train.settings import Settings, rate
+from ferrule.train.shard import Shards
 from ferrule.train.update import sequences, update
 
 __all__ = ["Settings", "Stream", "check", "train"]
@@ -73,8 +76,15 @@ def check(recipe: Recipe, settings: Settings, *, evaluating: bool = False, proce
             f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
             f"cannot be cut into groups of num_generations={recipe.samples}; choose a multiple"
         )
+    if settings.sample_ahead and (processes > 1 or settings.fsdp):
+        raise ValueError("sample_ahead works with one process; set it to 0, or train with one")
     if settings.eval_steps and not evaluating:
         raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
+    if settings.fsdp and processes < 2:
+        raise ValueError(
+            "fsdp would do nothing: this run has one process; start several, "
+            "for example: torchrun --nproc-per-node 2 -m ferrule train --fsdp"
+        )
     _check_pieces(recipe)
     return total // recipe.samples
 
@@ -109,12 +119,11 @@ def _check_pieces(recipe: Recipe) -> None:
         raise ValueError("Recipe.critic would do nothing: the objective reads no target_NT")
 
 
-def _step(recipe: Recipe, stream: Stream, groups: int, world: World, policy: Any, optimiser: Any, settings: Settings,
-          step: int, limits: Limits | None, pool: Any) -> tuple[Batch, dict[str, float]]:  # fmt: skip
+def _step(recipe: Recipe, played: Callable[[int], tuple[Batch, dict[str, float]]], policy: Any, optimiser: Any,
+          settings: Settings, step: int, pool: Any) -> tuple[Batch, dict[str, float]]:  # fmt: skip
     """Run one sampling step and one update step and return the batch with its metrics."""
     began = time.perf_counter()
-    seed = seed_of(settings.seed, "sample")
-    batch = sample(recipe, stream, groups, world, policy, seed=seed, step=step, limits=limits, pool=pool)
+    batch, stale = played(step)
     sampled = time.perf_counter()
     for group in optimiser.param_groups:
         group["lr"] = rate(settings, step)
@@ -134,7 +143,14 @@ def _step(recipe: Recipe, stream: Stream, groups: int, world: World, policy: Any
         pool=pool,
     )
     times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
-    return batch, {**stats(batch), **metrics, "learning_rate": rate(settings, step), **times}
+    return batch, {
+        **stats(batch),
+        **metrics,
+        **stale,
+        **getattr(policy, "metrics", {}),
+        "learning_rate": rate(settings, step),
+        **times,
+    }
 
 
 def _extras(batch: Batch, step: int) -> list[dict[str, Any]]:
@@ -160,12 +176,14 @@ def train(
     limits: Limits | None = None,
     health: Health | None = None,
     pool: Any = None,
+    play: Callable[..., list[Episode]] = drive,
 ) -> dict[str, Any]:
     """Train ``policy`` in place and return a summary; everything is recorded under ``folder`` as it happens.
 
     ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
     returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
     ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
+    ``play`` is the driver of the rollouts, for example ``Crew.drive``.
     """
     processes = 1 if pool is None else pool.num_processes
     groups = check(recipe, settings, evaluating=evaluate is not None, processes=processes)
@@ -173,22 +191,38 @@ def train(
         policy.keep_reference()
     if recipe.critic is not None:
         policy.add_value_head()
+    shards = Shards(policy, pool) if settings.fsdp else None
+    whole = shards.whole if shards else contextlib.nullcontext
     optimiser = optimiser_of(policy, settings)
     main = pool is None or pool.is_main_process
     stream = Stream(world, settings.split, settings.levels, settings.seed)
     monitor, start = Monitor(health or Health()), 0
     if resume:
         start = _resume(folder, policy, optimiser, stream, monitor)
+
+    def sampled(step: int, asked: Any) -> Batch:
+        seed = seed_of(settings.seed, "sample")
+        with whole():
+            return sample(
+                recipe, stream, groups, world, asked, seed=seed, step=step, limits=limits, pool=pool, play=play
+            )
+
+    ahead = Ahead(sampled, policy, partial(_starts_anew, settings)) if settings.sample_ahead else None
+
+    def played(step: int) -> tuple[Batch, dict[str, float]]:
+        return ahead(step, recipe.temperature) if ahead else (sampled(step, policy), {})
+
     logs = Logs(folder, {**vars(settings)}, settings.report_to) if main else None
     began, stopped = time.perf_counter(), "max_steps"
     step, longest = start, 0.0
     while step < settings.max_steps:
         step_began = time.perf_counter()
-        batch, row = _step(recipe, stream, groups, world, policy, optimiser, settings, step, limits, pool)
+        batch, row = _step(recipe, played, policy, optimiser, settings, step, pool)
         step += 1
         record: dict[str, Any] = {"step": step, "phase": "train", "seconds": time.perf_counter() - began, **row}
         if evaluate is not None and settings.eval_steps and step % settings.eval_steps == 0:
-            found = {"step": step, "phase": "eval", **evaluate(policy, step)}
+            with whole():
+                found = {"step": step, "phase": "eval", **evaluate(policy, step)}
             _tell(logs, show, found)
         if logs:
             append(folder / "episodes.jsonl", [e for g in batch.groups for e in g.episodes], _extras(batch, step))
@@ -196,14 +230,16 @@ def train(
         warned = monitor.check(row)
         for text in warned:
             _warn(folder if main else None, show, step, text)
-        if main and settings.save_steps and (step % settings.save_steps == 0 or step == settings.max_steps):
+        if (main or shards) and settings.save_steps and (step % settings.save_steps == 0 or step == settings.max_steps):
             state = {
                 "position": stream.position,
                 "given": sorted(monitor.given),
                 "rows": [dict(r) for r in monitor.rows],
                 "first_calls": monitor.first_calls,
             }
-            checkpoint.write(folder, step, policy, optimiser, state, keep=settings.save_total_limit, logs=_LOGS)
+            checkpoint.write(
+                folder, step, policy, optimiser, state, keep=settings.save_total_limit, logs=_LOGS, main=main
+            )
         if warned and monitor.health.stop:
             stopped = "health"
             break
@@ -213,12 +249,21 @@ def train(
         if limit is not None and step < settings.max_steps and _agreed(spent + longest > limit * 60, pool):
             stopped = "max_minutes"
             break
+    if ahead:
+        ahead.close()
+    if shards:
+        shards.restore()
     if logs:
         logs.close()
     summary = {"steps": step, "stopped_by": stopped, "seconds": round(time.perf_counter() - began, 1)}
     if main:
         write_json(folder / "summary.json", summary)
     return summary
+
+
+def _starts_anew(settings: Settings, step: int) -> bool:
+    """Tell whether the batch of a step (0-based) may not be begun early: it follows a checkpoint, or the end."""
+    return step >= settings.max_steps or bool(settings.save_steps and step % settings.save_steps == 0)
 
 
 def _agreed(mine: bool, pool: Any) -> bool:

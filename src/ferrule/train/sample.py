@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,9 +17,10 @@ from ferrule.core.records import Policy, Score, Task, Trajectory, World
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 
-__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "segments", "stats"]
+__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "score_segments", "segments", "stats"]
 
 Draw = Callable[[int], Sequence[Task]]
+Play = Callable[..., list[Episode]]
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,44 @@ class Batch:
 
 
 def groups_of(
-    recipe: Recipe, tasks: Sequence[Task], world: World, policy: Any, *, step: int = 0, **options: Any
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    world: World,
+    policy: Any,
+    *,
+    step: int = 0,
+    play: Play = drive,
+    **options: Any,
 ) -> list[Group]:
-    """Roll out ``recipe.samples`` episodes per task and score each group; drifted episodes are kept but not scored."""
-    episodes = drive(
-        recipe.agent, tasks, world, policy, samples=recipe.samples, temperature=recipe.temperature, **options
-    )
+    """Roll out ``recipe.samples`` episodes per task and score each group; drifted episodes are kept but not scored.
+
+    A group is scored while later ones are still played, one group at a time and in their order.
+    """
+    ended: dict[int, Episode] = {}
+    scoring: list[Future[Group]] = []
+
+    def take(place: int, episode: Episode) -> None:
+        ended[place] = episode
+        while len(scoring) < len(tasks):
+            own = range(len(scoring) * recipe.samples, (len(scoring) + 1) * recipe.samples)
+            if not all(i in ended for i in own):
+                return
+            scoring.append(pool.submit(_scored, recipe, tasks[len(scoring)], [ended.pop(i) for i in own], step))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="ferrule-score") as pool:
+        settings: dict[str, Any] = {"samples": recipe.samples, "temperature": recipe.temperature, "take": take}
+        play(recipe.agent, tasks, world, policy, **settings, **options)
+        return [future.result() for future in scoring]
+
+
+def _scored(recipe: Recipe, task: Task, episodes: Sequence[Episode], step: int) -> Group:
     extra = {"step": step} if "step" in inspect.signature(recipe.reward).parameters else {}
-    out = []
-    for i, task in enumerate(tasks):
-        own = episodes[i * recipe.samples : (i + 1) * recipe.samples]
-        sound = [(j, t) for j, episode in enumerate(own) if not episode.drifted for t in episode.trajectories]
-        trajectories = tuple(t for _, t in sound)
-        scores = tuple(recipe.reward(task, trajectories, **extra))
-        if len(scores) != len(trajectories):
-            raise ValueError(
-                f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}"
-            )
-        out.append(Group(task, tuple(own), trajectories, scores, tuple(j for j, _ in sound)))
-    return out
+    sound = [(j, t) for j, episode in enumerate(episodes) if not episode.drifted for t in episode.trajectories]
+    trajectories = tuple(t for _, t in sound)
+    scores = tuple(recipe.reward(task, trajectories, **extra))
+    if len(scores) != len(trajectories):
+        raise ValueError(f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}")
+    return Group(task, tuple(episodes), trajectories, scores, tuple(j for j, _ in sound))
 
 
 def sample(
@@ -77,11 +98,13 @@ def sample(
     step: int = 0,
     limits: Limits | None = None,
     pool: Any = None,
+    play: Play = drive,
 ) -> Batch:
     """Return a packed batch of ``groups`` groups with credit assigned.
 
     Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. With ``pool`` (an
-    ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups.
+    ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups. ``play`` is the
+    driver of the rollouts, for example ``Crew.drive``.
     """
     kept: list[Group] = []
     dropped = drifted = 0
@@ -92,7 +115,8 @@ def sample(
         tasks = list(draw(missing))
         if pool is not None:
             tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
-        made = groups_of(recipe, tasks, world, policy, seed=seed_of(seed, step, attempt), step=step, limits=limits)
+        own = seed_of(seed, step, attempt)
+        made = groups_of(recipe, tasks, world, policy, seed=own, step=step, limits=limits, play=play)
         if pool is not None:
             made = _gathered(made)
         good = [g for g in made if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
@@ -116,11 +140,11 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 
     signals = pack([r[2] for r in rows], [r[3] for r in rows], [r[1] for r in rows], episodes=owners, step=step)
     target_NT = None
     if recipe.critic is not None and len(rows):
-        signals = replace(signals, value_NT=_by_segment(policy.values, signals))
+        signals = replace(signals, value_NT=score_segments(policy.values, signals))
         target_NT = apply(recipe.critic, signals)
     if recipe.reference and len(rows):
         score = partial(policy.references, temperature=recipe.temperature)
-        signals = replace(signals, ref_NT=_by_segment(score, signals))
+        signals = replace(signals, ref_NT=score_segments(score, signals))
     adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
     if adv.shape[-2:] != signals.turn_NT.shape:
         raise ValueError(f"credit returned shape {adv.shape}; expected (..., {signals.turn_NT.shape})")
@@ -141,7 +165,7 @@ def segments(signals: Signals) -> Iterator[tuple[int, IntArray]]:
                 yield n, at[: mine[-1] + 1]
 
 
-def _by_segment(score: Callable[[IntArray, IntArray], FloatArray], signals: Signals) -> FloatArray:
+def score_segments(score: Callable[[IntArray, IntArray], FloatArray], signals: Signals) -> FloatArray:
     """Score every segment on its own and lay the results out like ``turn_NT``, 0 elsewhere."""
     out = np.zeros(signals.turn_NT.shape, dtype=np.float64)
     places = list(segments(signals))

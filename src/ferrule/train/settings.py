@@ -19,6 +19,9 @@ class Settings:
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
     recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off.
     ``max_minutes`` ends the run before the step that would pass it (None: never). ``levels`` are those to train on.
+    ``sample_ahead`` is how many steps old the weights that sampled a batch may be: 0, or 1 to sample the next batch
+    while the present one is learned from (on a second copy of the weights), with importance weights.
+    ``fsdp`` cuts weights, gradients and optimiser state over the processes of the run.
     """
 
     max_steps: int = 100
@@ -39,6 +42,8 @@ class Settings:
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     split: str = "train"
     report_to: tuple[str, ...] = ()
+    fsdp: bool = False
+    sample_ahead: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field and what is valid."""
@@ -53,6 +58,8 @@ class Settings:
         for name in ("adam_beta1", "adam_beta2"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie below 1")
+        if self.sample_ahead > 1:
+            raise ValueError(f"sample_ahead is {self.sample_ahead}; valid: 0, 1")
         if self.lr_scheduler_type not in SCHEDULES:
             raise ValueError(
                 f"lr_scheduler_type is {self.lr_scheduler_type!r}; {nearest(self.lr_scheduler_type, SCHEDULES)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ferrule.core.arrays import by_name
 from ferrule.objectives.reduce import Totals
+from ferrule.policies.packed import micro_batches
 from ferrule.train.sample import Batch, segments
+from ferrule.train.shard import is_sharded, passes_missing, whole_norm
 
 __all__ = ["Sequences", "clip_and_step", "sequences", "update"]
 
@@ -65,18 +67,6 @@ def sequences(batch: Batch) -> Sequences:
     return out
 
 
-def _micro(seqs: Sequences, units: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Cut units of similar length into micro-batches of at most ``size`` rows (one unit at least)."""
-    batch: list[int] = []
-    for unit in sorted(units, key=lambda unit: max(len(seqs.ids[i]) for i in unit)):
-        if batch and len(batch) + len(unit) > size:
-            yield batch
-            batch = []
-        batch += unit
-    if batch:
-        yield batch
-
-
 def _tensor(parts: Sequence[np.ndarray[Any, Any]], fill: float, device: torch.device) -> Tensor:
     """Right-pad along the last axis and stack along the row axis (the one before it)."""
     width = max(part.shape[-1] for part in parts)
@@ -109,13 +99,13 @@ def _loss(
 def clip_and_step(policy: Any, optimiser: Any, max_grad_norm: float, pool: Any = None) -> float:
     """Add gradients up over processes, clip their norm, and take one step; return the norm before clipping.
 
-    A gradient that is not finite takes no step, and the norm returned says so.
+    A gradient that is not finite takes no step, and the norm returned says so. Sharded gradients are sums already.
     """
     parameters = policy.parameters()
-    if pool is not None:
+    if pool is not None and not is_sharded(policy):
         for p in parameters:
             p.grad = pool.reduce(p.grad if p.grad is not None else torch.zeros_like(p), reduction="sum")
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm if max_grad_norm > 0 else math.inf))
+    norm = whole_norm(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm if max_grad_norm > 0 else math.inf))
     if math.isfinite(norm):
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
@@ -130,6 +120,7 @@ def update(
     optimiser: Any,
     *,
     rows: int = 16,
+    tokens: int | None = None,
     epochs: int = 1,
     minibatches: int = 1,
     temperature: float = 1.0,
@@ -140,11 +131,12 @@ def update(
 ) -> dict[str, float]:
     """Take ``epochs * minibatches`` optimiser steps and return averages of loss, entropy, divergence and gradient norm.
 
-    ``rows`` bounds a micro-batch; how a batch is cut never changes the result beyond rounding. With ``pool`` (an
+    A micro-batch has at most ``rows`` rows and computes at most ``tokens`` tokens (None: what suits the device), where
+    prefixes that rows share count once; how a batch is cut never changes the result beyond rounding. With ``pool`` (an
     ``accelerate.Accelerator``) every process takes its share of the rows and gradients are added up.
     """
     sums = {"loss": 0.0, "entropy": 0.0, "kl": 0.0, "grad_norm": 0.0}
-    steps, tokens, units = 0, 0.0, seqs.units()
+    steps, seen, units = 0, 0.0, seqs.units()
     policy.model.train()
     for epoch in range(epochs):
         order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
@@ -153,7 +145,12 @@ def update(
             if not total.tokens:
                 continue
             own = part[pool.process_index :: pool.num_processes] if pool is not None else part
-            for micro in _micro(seqs, [units[u] for u in own], rows):
+            cut = list(micro_batches(
+                policy.model, seqs.ids, seqs.turn, units=[units[u] for u in own], rows=rows, tokens=tokens,
+                autocast=getattr(policy, "autocast", False),
+            ))  # fmt: skip
+            idle = passes_missing(policy, len(cut), pool)
+            for micro in cut:
                 loss_NT, turn_NT, named = _loss(policy, seqs, micro, objective, temperature, reference)
                 loss = reduce(loss_NT, turn_NT, total)
                 torch.autograd.backward(loss)
@@ -162,16 +159,20 @@ def update(
                 sums["entropy"] += float(named["entropy_NT"].detach()[mine].sum())
                 if "old_NT" in named:
                     sums["kl"] += float((named["old_NT"] - named["logp_NT"].detach())[mine].sum())
-                tokens += float(mine.sum())
+                seen += float(mine.sum())
+            for _ in range(idle):  # sharded weights are gathered by all processes together
+                loss_NT, turn_NT, _ = _loss(policy, seqs, units[part[0]], objective, temperature, reference)
+                torch.autograd.backward(reduce(loss_NT, turn_NT, total) * 0.0)
             sums["grad_norm"] += clip_and_step(policy, optimiser, max_grad_norm, pool)
             steps += 1
     if pool is not None:
-        shared = pool.reduce(torch.tensor([sums["loss"], sums["entropy"], sums["kl"], tokens]), reduction="sum")
-        sums["loss"], sums["entropy"], sums["kl"], tokens = (float(x) for x in shared)
+        mine = torch.tensor([sums["loss"], sums["entropy"], sums["kl"], seen], device=pool.device)
+        shared = pool.reduce(mine, reduction="sum")
+        sums["loss"], sums["entropy"], sums["kl"], seen = (float(x) for x in shared)
     return {
         "loss": sums["loss"] / max(steps, 1),
-        "entropy": sums["entropy"] / max(tokens, 1.0),
-        "kl": sums["kl"] / max(tokens, 1.0),
+        "entropy": sums["entropy"] / max(seen, 1.0),
+        "kl": sums["kl"] / max(seen, 1.0),
         "grad_norm": sums["grad_norm"] / max(steps, 1),
         "optimizer_steps": float(steps),
     }

@@ -1,0 +1,179 @@
+"""``ferrule plan``: what a training step takes on accelerators, before any is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ferrule.bench.plan import Fractions, Setup, Workload
+from ferrule.cli.options import emit, flags, guarded
+
+__all__ = ["command"]
+
+_LOAD = {
+    "episodes": "Episodes of a step.",
+    "group": "Episodes of a task, which share its prompt.",
+    "prompt": "Tokens of a prompt.",
+    "new": "Tokens of a reply.",
+    "observation": "Tokens of a tool's answer.",
+    "turns": "Replies of an episode.",
+    "tool_seconds": "Seconds of a tool call.",
+}
+_SETUP = {
+    "per_node": "Devices with fast links between them.",
+    "tensor": "Devices of one engine; 0 takes as few as fit.",
+    "micro": "Tokens of a micro-batch on one device.",
+    "lora": "Rank of adapters; 0 trains all weights.",
+    "checkpointing": "Compute activations again in the backward pass.",
+    "offload": "Keep the training state in the host's memory while the engine runs.",
+    "packed": "Compute the prompt of a group once in the update.",
+    "epochs": "Passes over a step's episodes.",
+}
+_SHARES = {
+    "train": "Share of the matrix rate that the update reaches.",
+    "prefill": "Share of the matrix rate that prompts reach.",
+    "decode": "Share of the roofline that decoding reaches.",
+    "network": "Share of the links' rate.",
+    "overhead": "Seconds per decode step for scheduling and sampling.",
+}
+
+
+@click.command("plan")
+@click.option("--model", default="qwen3-8b", show_default=True, help="A known name, a config.json or its folder.")
+@click.option("--device", default=None, help="A known accelerator [default: h100].")
+@click.option("--gpus", default="8", show_default=True, help="Numbers of devices, comma separated.")
+@click.option(
+    "--rates",
+    type=click.Path(path_type=Path),
+    help="Measured rates and shares, a file of 'ferrule bench --json'; --device then gives memory and links only.",
+)
+@click.option("--list", "listing", is_flag=True, help="List the known models and devices with their sources.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@flags(Workload, help=_LOAD)
+@flags(Setup, only=list(_SETUP), help=_SETUP)
+@flags(Fractions, help=_SHARES)
+@guarded
+def command(
+    model: str, device: str | None, gpus: str, rates: Path | None, listing: bool, as_json: bool, **given: Any
+) -> None:
+    """Say what a training step takes: seconds, memory and network.
+
+    \b
+    ferrule plan --model qwen3-8b --device h100 --gpus 8,16,64
+    ferrule plan --model models/mine/config.json --rates bench.json --gpus 1
+    """
+    from dataclasses import fields, replace
+
+    from ferrule.bench.devices import device_of, measured
+    from ferrule.bench.plan import plan
+    from ferrule.bench.shapes import shape_of
+
+    if listing:
+        _list(as_json)
+        return
+    counts, hardware = _counts(gpus), device_of(device or "h100")
+    shares: dict[str, float] = {}
+    if rates is not None:
+        found, shares = measured(rates)
+        if device is None and max(counts) > 1:
+            raise click.UsageError("--rates knows one device and no links; name the --device that has the links")
+        if device is None:
+            hardware = found
+        else:  # which keeps its memory and links
+            hardware = replace(hardware, flops=found.flops, bandwidth=found.bandwidth, width=found.width)
+    known = {kind: {f.name for f in fields(kind)} for kind in (Workload, Setup, Fractions)}
+    chosen = {
+        kind: {name: value for name, value in given.items() if name in names and value is not None}
+        for kind, names in known.items()
+    }
+    shape, load = shape_of(model), Workload(**chosen[Workload])
+    fractions = Fractions(**{**shares, **chosen[Fractions]})
+    plans = [plan(shape, hardware, load, Setup(gpus=count, fractions=fractions, **chosen[Setup])) for count in counts]
+    emit(plans, as_json, lambda: show(plans))
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        counts = []
+    if not counts:
+        raise click.UsageError(f"--gpus {text!r} is no list of numbers, for example 1,8,64")
+    return counts
+
+
+def _list(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ferrule.bench.devices import DEVICES
+    from ferrule.bench.shapes import MODELS
+
+    data = {
+        "models": {name: {**asdict(shape), "parameters": shape.parameters} for name, shape in MODELS.items()},
+        "devices": {name: asdict(device) for name, device in DEVICES.items()},
+    }
+
+    def text() -> None:
+        for name, shape in MODELS.items():
+            click.echo(f"{name}: {shape.parameters / 1e9:.2f} B parameters, {shape.source}")
+        for name, device in DEVICES.items():
+            click.echo(
+                f"{name}: {device.flops / 1e12:.0f} TFLOP/s, {device.bandwidth / 1e9:.0f} GB/s, "
+                f"{device.memory / 1e9:.0f} GB, {device.source}"
+            )
+
+    emit(data, as_json, text)
+
+
+def show(plans: list[dict[str, Any]]) -> None:
+    """Print plans side by side, then what does not fit."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console, first = Console(), plans[0]
+    load = first["settings"]["workload"]
+    console.print(
+        f"{first['model']}, {first['parameters'] / 1e9:.2f} B parameters, on {first['device']}; a step of "
+        f"{load['episodes']} episodes in groups of {load['group']}, {load['turns']} turns",
+        highlight=False,
+        markup=False,
+    )
+    table = Table()
+    table.add_column("devices")
+    for found in plans:
+        table.add_column(str(found["gpus"]), justify="right")
+    cells = [_column(found) for found in plans]
+    for name in max(cells, key=len):  # a plan that does not fit lacks some rows, and no other
+        table.add_row(name, *(cell.get(name, "–") for cell in cells))
+    console.print(table)
+    for found in plans:
+        for line in found["problems"]:
+            console.print(f"{found['gpus']} devices: {line}", highlight=False, markup=False)
+
+
+def _column(found: dict[str, Any]) -> dict[str, str]:
+    """Return what the table says about one plan."""
+    memory, made, sent, work = (found[key] for key in ("training_memory", "generation", "network", "update"))
+    rows = {"fits": "yes" if found["fits"] else "no"}
+    if found["fits"]:
+        rows["step, s"] = f"{found['step_seconds']:,.1f}"
+        rows["episodes per hour"] = f"{found['episodes_per_hour']:,.0f}"
+    if made["fits"]:
+        rows["generation, s"] = f"{made['seconds']:,.1f}"
+        rows["  of it prompts, s"] = f"{made['prefill']:,.1f}"
+        rows["  of it decoding, s"] = f"{made['decode']:,.1f}"
+        rows["  of it tools, s"] = f"{made['tools']:,.1f}"
+        rows["  tokens/s written"] = f"{made['tokens_per_second']:,.0f}"
+        rows["  engines x devices"] = f"{made['engines']} x {made['tensor']}"
+        rows["  rows at once, waves"] = f"{made['rows']}, {made['waves']}"
+        rows["  generation's memory, GB"] = f"{made['total'] / 1e9:,.1f}"
+    rows["update, s"] = f"{work['seconds']:,.1f}"
+    rows["  row tokens/s"] = f"{work['row_tokens_per_second']:,.0f}"
+    rows["  padded would be, s"] = f"{work['padded_seconds']:,.1f}"
+    rows["  update's memory, GB"] = f"{memory['total'] / 1e9:,.1f}"
+    rows["network per device, GB"] = f"{sent['total'] / 1e9:,.1f}"
+    rows["  its share of the update, s"] = f"{sent['update_seconds']:,.2f}"
+    rows["  new weights to engines, s"] = f"{sent['push_seconds']:,.2f}"
+    return rows

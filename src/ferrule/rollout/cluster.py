@@ -1,0 +1,316 @@
+"""The distributed driver: Ray workers on any number of machines play the episodes, models answer where they live.
+
+A worker holds sessions, tools and interpreters and plays episodes with the state machine of ``rollout.drive``. Policies
+that answer one ask at a time (``agenerate``: a server by URL) are asked by the workers themselves; all others answer
+gathered batches in the process that drives, where their weights are. The records are those of ``adrive``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ferrule.core.records import Agent, Ask, Reply, Task, World
+from ferrule.rollout.cluster_worker import Job, Worker, away
+from ferrule.rollout.drive import Gather, Limits, Policies, policy_for, seed_of
+from ferrule.rollout.record import Episode, Recorder
+
+__all__ = ["Crew"]
+
+
+class Crew:
+    """Ray workers that play episodes; ``drive`` and ``adrive`` take and return what the functions of that name do.
+
+    Joins the Ray cluster that this process is connected to, else the one at ``address`` (None: ``RAY_ADDRESS``, else a
+    cluster of this machine alone, which ends with ``close``). ``workers`` processes of ``cpus`` logical cores each are
+    kept until ``close``; None takes as many as the cluster has room for. ``Limits`` hold over all workers together.
+
+    The episodes of a lost worker are played again from the start, with the same seeds, on another one. An episode that
+    has lost ``retries`` workers is played once more when nothing else is; if that worker is lost as well it ends as
+    data: finish ``error`` and a ``problem``. Raises ``RuntimeError`` when no worker comes up within ``patience``
+    seconds. World and agent must be importable or picklable. Needs ``pip install "ferrule[ray]"``.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        cpus: float = 1.0,
+        retries: int = 2,
+        patience: float = 120.0,
+        address: str | None = None,
+    ) -> None:
+        if (workers is not None and workers < 1) or cpus <= 0 or retries < 1 or patience <= 0:
+            raise ValueError(
+                f"Crew(workers={workers}, cpus={cpus}, retries={retries}, patience={patience}): workers (unless None) "
+                "and retries must be at least 1, cpus and patience above 0"
+            )
+        self.cpus, self.retries, self.patience = cpus, retries, patience
+        self.lost = 0  # workers lost so far
+        self._ray = _ray()
+        self._mine = not self._ray.is_initialized()
+        if self._mine:
+            self._ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=30)
+        room = int(self._ray.available_resources().get("CPU", 0) / cpus)
+        self.workers = workers or max(room, 1)
+        self._live: dict[Any, int] = {}  # workers that are ready, and how many episodes each plays
+        self._starting: list[Any] = []
+        self._coming: set[asyncio.Task[None]] = set()
+        self._complete = False
+        self._job: Any = None
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, and the cluster if this object started it; may be called twice."""
+        live, self._live = list(self._live), {}
+        starting, self._starting = self._starting, []
+        if self._ray.is_initialized():
+            for worker in starting:
+                self._ray.kill(worker)
+            closing = [worker.close.remote() for worker in live]
+            for worker, ref in zip(live, closing, strict=True):
+                with contextlib.suppress(self._ray.exceptions.RayError):  # a lost worker has nothing left to close
+                    self._ray.get(ref, timeout=10)
+                self._ray.kill(worker)
+        if self._mine:
+            self._mine = False
+            self._ray.shutdown()
+
+    def drive(
+        self, agent: Agent, tasks: Sequence[Task], world: World, policy: Policies, **options: Any
+    ) -> list[Episode]:
+        """Play episodes as ``rollout.drive.drive`` does; ``options`` are its keywords."""
+        return asyncio.run(self.adrive(agent, tasks, world, policy, **options))
+
+    async def adrive(
+        self,
+        agent: Agent,
+        tasks: Sequence[Task],
+        world: World,
+        policy: Policies,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
+        limits: Limits | None = None,
+        done: Callable[[int, int], None] | None = None,
+        take: Callable[[int, Episode], None] | None = None,
+    ) -> list[Episode]:
+        """Play episodes on an event loop; arguments as in ``rollout.drive.drive``."""
+        limits = limits or Limits()
+        todo = [(task, sample) for task in tasks for sample in range(samples)]
+        if not todo:
+            return []
+        hands = min(self.workers, limits.calls)
+        own, there = replace(limits, calls=limits.calls // hands), away(policy, self._ray.cloudpickle.dumps)
+        self._job = self._ray.put(Job(agent, world, there, seed, temperature, own))
+        try:
+            await self._muster(hands)
+            return await _Rollout(self, policy, todo, seed, done, take).play(min(limits.episodes, len(todo)))
+        except BaseException:
+            await self._drop()
+            raise
+        finally:
+            self._job = None
+            for hire in self._coming:
+                hire.cancel()
+            await asyncio.gather(*self._coming, return_exceptions=True)
+
+    # ---------------------------------------------------------------------------------------------------------- workers
+
+    async def _muster(self, hands: int) -> None:
+        """Give the job to the workers at hand and hire those that are missing; the first time all must come up."""
+        self._changed = asyncio.Event()
+        for worker in list(self._live)[hands:]:
+            self._ray.kill(worker)
+            del self._live[worker]
+        await asyncio.gather(*(self._brief(worker) for worker in list(self._live)))
+        started, self._starting = self._starting[: hands - len(self._live)], []
+        for worker in started + [None] * (hands - len(self._live) - len(started)):
+            self._hire(worker)
+        hires = [] if self._complete and self._live else list(self._coming)
+        if hires:
+            await asyncio.wait(hires, timeout=self.patience)
+        for hire in hires:
+            if hire.done() and not hire.cancelled() and (error := hire.exception()) is not None:
+                raise error
+        if len(self._live) < (1 if self._complete else hands):
+            raise RuntimeError(
+                f"{len(self._live)} of {hands} workers came up in {self.patience:g} s; each needs {self.cpus:g} CPU, "
+                f"the cluster has {self._ray.available_resources().get('CPU', 0):g} free: ask for fewer workers"
+            )
+        self._complete = True
+
+    async def _brief(self, worker: Any) -> None:
+        """Give the job to a worker of an earlier rollout, which may have been lost meanwhile."""
+        try:
+            await worker.take.remote(self._job)
+            self._live[worker] = 0
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError:
+            self.lose(worker, hire=False)
+
+    def _hire(self, worker: Any = None) -> None:
+        """Start a worker (or go on with one that was starting); it counts from when it has taken the job."""
+        if worker is None:
+            kind = self._ray.remote(Worker).options(
+                num_cpus=self.cpus, max_restarts=0, max_concurrency=10_000, scheduling_strategy="SPREAD"
+            )
+            worker = kind.remote()
+
+        async def hire() -> None:
+            try:
+                await worker.take.remote(self._job)
+            except asyncio.CancelledError:
+                self._starting.append(worker)
+                raise
+            except BaseException:
+                self._ray.kill(worker)
+                raise
+            self._live[worker] = 0
+            self._changed.set()
+
+        coming = asyncio.ensure_future(hire())
+        self._coming.add(coming)
+        coming.add_done_callback(lambda one: one.cancelled() or one.exception())  # seen, whoever looks
+        coming.add_done_callback(self._coming.discard)
+
+    def lose(self, worker: Any, *, hire: bool = True) -> None:
+        """Take a worker out that does not answer; what it played will be played elsewhere."""
+        if self._live.pop(worker, None) is None:
+            return
+        self.lost += 1
+        self._ray.kill(worker)  # it may be cut off and still running
+        if hire:
+            self._hire()
+
+    async def take(self) -> Any:
+        """Return the ready worker with the fewest episodes; waits for a new one when all are lost."""
+        while not self._live:
+            self._changed.clear()
+            hires = list(self._coming)
+            waiting = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait([waiting, *hires], timeout=self.patience, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+            if not self._live:
+                raise RuntimeError(f"all {self.lost} workers were lost and no new one came up in {self.patience:g} s")
+        worker = min(self._live, key=self._live.__getitem__)
+        self._live[worker] += 1
+        return worker
+
+    def put_back(self, worker: Any) -> None:
+        """Count an episode of a worker as ended."""
+        if worker in self._live:
+            self._live[worker] -= 1
+
+    async def _drop(self) -> None:
+        """Let the workers give up their episodes and close the sessions."""
+        refs = [worker.drop.remote() for worker in self._live]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*refs, return_exceptions=True), 10)
+
+
+class _Rollout:
+    """One call of ``Crew.adrive``: which episodes are to be played, and who answers their asks."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        policies: Policies,
+        todo: Sequence[tuple[Task, int]],
+        seed: int,
+        done: Callable[[int, int], None] | None,
+        take: Callable[[int, Episode], None] | None,
+    ) -> None:
+        self.crew, self.policies, self.todo, self.seed, self.done, self.take = crew, policies, todo, seed, done, take
+        self.finished: dict[int, Episode] = {}
+        self.errors = crew._ray.exceptions
+
+    async def play(self, together: int) -> list[Episode]:
+        """Play all episodes, ``together`` at once, and then one by one those that lost a worker too often."""
+        gather, order = Gather(together), iter(range(len(self.todo)))
+        suspects: list[int] = []
+
+        async def work() -> None:
+            for index in order:
+                if not await self._try(index, gather, self.crew.retries):
+                    suspects.append(index)
+            gather.busy -= 1
+            await gather.flush()
+
+        running = [asyncio.ensure_future(work()) for _ in range(together)]
+        try:
+            await asyncio.gather(*running)
+        finally:  # after an error the other episodes end as well
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        for index in sorted(suspects):
+            if not await self._try(index, Gather(1), 1):
+                self._keep(index, self._given_up(*self.todo[index]))
+        return [self.finished[i] for i in range(len(self.todo))]
+
+    def _keep(self, index: int, episode: Episode) -> None:
+        self.finished[index] = episode
+        if self.take:
+            self.take(index, episode)
+        if self.done:
+            self.done(len(self.finished), len(self.todo))
+
+    def _given_up(self, task: Task, sample: int) -> Episode:
+        problem = f"the worker was lost {self.crew.retries + 1} times while it played this episode"
+        seed = seed_of(self.seed, task.id, task.meta.get("pass", 0), sample)
+        return Episode(task, sample, seed, Recorder(task).paths(None, "error", {}, problem), problem)
+
+    async def _try(self, index: int, gather: Gather, times: int) -> bool:
+        """Play one episode until it ends or has lost ``times`` workers; tell whether it ended."""
+        for _ in range(times):
+            if not self.crew._live:  # while there is nobody to play on, the others need not wait for this episode
+                gather.busy -= 1
+                await gather.flush()
+                worker = await self.crew.take()
+                gather.busy += 1
+            else:
+                worker = await self.crew.take()
+            try:
+                self._keep(index, await self._on(worker, index, gather))
+                return True
+            except self.errors.RayTaskError:
+                raise
+            except self.errors.RayError:
+                self.crew.lose(worker)
+            finally:
+                self.crew.put_back(worker)
+        return False
+
+    async def _on(self, worker: Any, index: int, gather: Gather) -> Episode:
+        """Play one episode on a worker and answer what it asks."""
+        step = await worker.begin.remote(index, *self.todo[index])
+        while isinstance(step, Ask):
+            step = await worker.resume.remote(index, await self._replies(index, step, gather))
+        return Worker.unpacked(step)
+
+    async def _replies(self, index: int, request: Ask, gather: Gather) -> list[Reply]:
+        chosen = policy_for(self.policies, request.role)
+        if hasattr(chosen, "agenerate"):
+            return list(await chosen.agenerate(request))
+        return await gather.ask(index, chosen, request)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError('a Crew needs Ray: pip install "ferrule[ray]"') from error
+    return ray

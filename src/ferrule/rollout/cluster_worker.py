@@ -1,0 +1,172 @@
+"""What a Ray worker does: plays episodes in its own process and hands out their asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from ferrule.core.records import Agent, Ask, Observation, Policy, Reply, Task, World
+from ferrule.rollout.drive import Policies, carry_out
+from ferrule.rollout.plain import plain
+from ferrule.rollout.record import Episode
+from ferrule.rollout.run import Limits, Run
+
+__all__ = ["Elsewhere", "Job", "Worker", "away"]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Stands for a policy that answers in the driving process."""
+
+    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
+        """Never called: a worker hands such asks out."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all episodes of one rollout share."""
+
+    agent: Agent
+    world: World
+    policies: Policies
+    seed: int
+    temperature: float | None
+    limits: Limits
+
+
+def away(policies: Policies, dumps: Callable[[Any], bytes]) -> Policies:
+    """Return the policies as workers see them: those that answer single asks and can be sent along, and stand-ins."""
+
+    def seen(policy: Policy) -> Policy:
+        if not hasattr(policy, "agenerate"):
+            return Elsewhere()
+        try:
+            dumps(policy)
+        except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+            return Elsewhere()  # bound to this process, for example by the file it records to
+        return policy
+
+    if isinstance(policies, Mapping):
+        return {role: seen(policy) for role, policy in policies.items()}
+    return seen(policies)
+
+
+def _not_here(**_: Any) -> Any:
+    raise RuntimeError("a tool of another process")
+
+
+@dataclass
+class _Line:
+    """The line between one episode and the driving process; stands where ``carry_out`` expects the gathered asks."""
+
+    out: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    replies: asyncio.Future[list[Reply]] | None = None
+    playing: asyncio.Task[None] | None = None
+
+    async def ask(self, index: int, policy: Policy, request: Ask) -> list[Reply]:
+        """Hand an ask out, without the functions of its tools, and wait for the replies."""
+        self.replies = asyncio.get_running_loop().create_future()
+        tools = tuple(replace(tool, run=_not_here) for tool in request.tools)
+        self.out.put_nowait(replace(request, tools=tools))
+        return await self.replies
+
+
+class Worker:
+    """One process of a ``Crew``. Every method is called by Ray, from the driving process."""
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._lines: dict[int, _Line] = {}
+
+    async def take(self, job: Job) -> None:
+        """Take a job; what is left of the one before is given up."""
+        await self.drop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+        self._job, self._pool = job, ThreadPoolExecutor(job.limits.calls, thread_name_prefix="ferrule-call")
+
+    async def begin(self, index: int, task: Task, sample: int) -> Ask | bytes:
+        """Start an episode and return its first ask, or the episode."""
+        line = self._lines[index] = _Line()
+        line.playing = asyncio.ensure_future(self._play(index, task, sample, line))
+        return await self._next(index)
+
+    async def resume(self, index: int, replies: list[Reply]) -> Ask | bytes:
+        """Give an episode its replies and return its next ask, or the episode."""
+        waiting = self._lines[index].replies
+        assert waiting is not None
+        waiting.set_result(replies)
+        return await self._next(index)
+
+    async def drop(self) -> None:
+        """Give all episodes up and close their sessions."""
+        lines, self._lines = list(self._lines.values()), {}
+        playing = [line.playing for line in lines if line.playing is not None]
+        for one in playing:
+            one.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Give all up before the process ends."""
+        await self.drop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    @staticmethod
+    def unpacked(step: bytes) -> Episode:
+        """Return the episode that a worker sent."""
+        return cast(Episode, pickle.loads(step))
+
+    async def _next(self, index: int) -> Ask | bytes:
+        step = await self._lines[index].out.get()
+        if isinstance(step, Ask):
+            return step
+        del self._lines[index]
+        if isinstance(step, BaseException):
+            raise step
+        return _packed(step)
+
+    async def _play(self, index: int, task: Task, sample: int, line: _Line) -> None:
+        """Play one episode; what comes of it goes out on its line."""
+        job, pool = self._job, self._pool
+        assert job is not None
+        assert pool is not None
+        try:
+            run = Run(job.agent, task, sample, job.world, job.seed, job.temperature)
+            try:
+                while run.pending is not None:
+                    await carry_out(run, index, job.policies, cast(Any, line), pool, job.limits)
+            except BaseException:
+                with contextlib.suppress(Exception):  # whatever ended the episode is what the caller should see
+                    run.session.close()
+                raise
+            line.out.put_nowait(run.close())
+        except Exception as error:
+            line.out.put_nowait(error)
+
+
+def _packed(episode: Episode) -> bytes:
+    """Pickle an episode; what a tool left in ``data`` and cannot be sent becomes plain data."""
+    try:
+        return pickle.dumps(episode)
+    except (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError):
+        paths = tuple(
+            replace(
+                path,
+                final=plain(path.final),
+                turns=tuple(replace(t, observations=tuple(map(_sent, t.observations))) for t in path.turns),
+            )
+            for path in episode.trajectories
+        )
+        return pickle.dumps(replace(episode, trajectories=paths))
+
+
+def _sent(observation: Observation) -> Observation:
+    return replace(observation, data=plain(observation.data))

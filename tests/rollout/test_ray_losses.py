@@ -1,0 +1,78 @@
+"""Ray workers that are lost while they play: nothing is missing afterwards and nothing is there twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.rollout.ray_kit import SMALL, Calling, Desk, tool, two_nodes, word
+from tests.toys import layout
+
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.cluster import Crew
+from ferrule.rollout.drive import Limits, adrive, drive
+from ferrule.rollout.record import Episode
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with two_nodes() as cluster:
+        yield cluster
+
+
+def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Path) -> None:
+    """As soon as 3 of 12 episodes have ended, the node of one of the two workers is killed."""
+
+    def where() -> str:
+        with (tmp_path / "calls").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.1)
+        return "seen"
+
+    world, policy = Desk((tool("where", where),)), Scripted(word, renderer=layout())
+    tasks = world.tasks("train", 6)
+    more: dict[str, Any] = {"samples": 2, "seed": 5, "limits": Limits(episodes=6, calls=6)}
+    here = asyncio.run(adrive(Calling("where"), tasks, world, policy, **more))
+    (tmp_path / "calls").unlink()
+    taken: list[int] = []
+
+    def take(place: int, episode: Episode) -> None:
+        taken.append(place)
+        if len(taken) == 3:
+            cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+
+    with Crew(workers=2) as crew:
+        there = crew.drive(Calling("where"), tasks, world, policy, take=take, **more)
+        assert there == here
+        assert sorted(taken) == list(range(12))
+        assert crew.lost == 1
+        calls = (tmp_path / "calls").read_text().splitlines()
+        assert len(set(calls)) == 2, "both workers took part"
+        assert len(calls) > 24, "the calls of lost episodes were made again"
+        assert crew.drive(Calling("where"), tasks, world, policy, **more) == here, "the rest goes on"
+    cluster.add_node(**SMALL)
+
+
+def test_an_episode_that_ends_every_worker_ends_as_data(cluster: Any) -> None:
+    """The third task kills its own process; the other episodes are those of a run without it."""
+    fatal = tool("fatal", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    world, policy = Desk((fatal, tool("good", lambda: "fine"))), Scripted(word, renderer=layout())
+    tasks = world.tasks("train", 4)
+    with Crew(workers=1) as crew:
+        agent = Calling("good", other=(tasks[2].id, "fatal"))
+        found = crew.drive(agent, tasks, world, policy, seed=1)
+        assert crew.lost == 3
+    assert [bool(episode.problem) for episode in found] == [False, False, True, False]
+    assert "lost 3 times" in found[2].problem
+    assert (found[2].trajectories[0].finish, found[2].trajectories[0].turns) == ("error", ())
+    alone = drive(Calling("good"), tasks, world, policy, seed=1)
+    assert [found[i] for i in (0, 1, 3)] == [alone[i] for i in (0, 1, 3)]
+    assert found[2].seed == alone[2].seed
