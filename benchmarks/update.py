@@ -11,15 +11,14 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common import report, spread
+from contenders import Child, answer, quiet_output
 
 ROWS, PROMPT, COMPLETION = 8, 300, 64
 RATE = 1e-6
@@ -35,14 +34,6 @@ def batch(setting: str) -> dict[str, Any]:
     if setting == "shared":
         prompt[:] = prompt[0]
     return {"prompt": prompt, "completion": completion, "advantages": rng.normal(size=ROWS)}
-
-
-def serve(out: Any, step: Callable[[], float], more: Callable[[str], Any]) -> None:
-    """Answer ``update`` with its seconds, anything else with what ``more`` makes of it."""
-    print("ready", file=out, flush=True)
-    for line in sys.stdin:
-        asked = line.strip()
-        print(json.dumps(step() if asked == "update" else more(asked)), file=out, flush=True)
 
 
 def peak_mb() -> float:
@@ -99,7 +90,7 @@ def ferrule(setting: str, model: str, out: Any) -> None:
 
     answers = {"peak": peak_mb, "norm": lambda: norms[0], "agreement": agreement, "cpu": time.process_time}
     answers["versions"] = versions
-    serve(out, step, lambda asked: answers[asked]())
+    answer(out, {**answers, "update": step})
 
 
 def versions() -> dict[str, str]:
@@ -141,14 +132,15 @@ def trl(setting: str, model: str, out: Any, checkpointing: bool) -> None:
         """Waits for the parent before a step and tells it the seconds after."""
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            print("ready", file=out, flush=True)
+            print(json.dumps("ready"), file=out, flush=True)
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             answers = {"peak": peak_mb, "norm": lambda: norms[0], "versions": versions, "cpu": time.process_time}
             for line in sys.stdin:
-                if line.strip() == "update":
+                asked = json.loads(line)["what"]
+                if asked == "update":
                     break
-                print(json.dumps(answers[line.strip()]()), file=out, flush=True)
+                print(json.dumps(answers[asked]()), file=out, flush=True)
             else:
                 os._exit(0)
             self.began = time.perf_counter()
@@ -177,38 +169,21 @@ def trl(setting: str, model: str, out: Any, checkpointing: bool) -> None:
 # -------------------------------------------------------------------------------------------------------------- parent
 
 
-class Child:
-    """A contender in a process of its own, asked by lines."""
-
-    def __init__(self, python: str, name: str, setting: str, options: argparse.Namespace) -> None:
-        command = [python, __file__, "--child", name, "--setting", setting, "--model", options.model]
-        command += ["--threads", str(options.threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
-        assert self._from.readline().strip() == "ready", f"{name} did not start"
-
-    def ask(self, what: str) -> Any:
-        print(what, file=self._to, flush=True)
-        answer = self._from.readline()
-        if not answer:
-            raise RuntimeError(f"a contender ended with status {self._process.wait()} when asked for {what!r}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self._to.close()
-        self._process.wait(timeout=60)
-
-
 def compare(setting: str, options: argparse.Namespace) -> dict[str, Any]:
     """Let all contenders update in turn; the first round is not counted."""
     children = {
-        name: Child(sys.executable if name == "ferrule" else options.trl_python, name, setting, options)
+        name: Child(
+            sys.executable if name == "ferrule" else options.trl_python,
+            __file__,
+            name,
+            options.threads,
+            "--setting",
+            setting,
+            "--model",
+            options.model,
+        )
         for name in CONTENDERS
+        if name not in options.without
     }
     seconds: dict[str, list[float]] = {name: [] for name in children}
     work: dict[str, list[float]] = {name: [] for name in children}  # processor seconds: less moved by other processes
@@ -230,10 +205,13 @@ def compare(setting: str, options: argparse.Namespace) -> dict[str, Any]:
     agreement = children["ferrule"].ask("agreement")
     for child in children.values():
         child.close()
-    mine, peer, plain = (rates[name]["median"] for name in ("ferrule", *CONTENDERS[:2]))
+    ratios = {
+        f"ratio_to_{name.replace(' ', '_')}": round(rates["ferrule"]["median"] / rate["median"], 3)
+        for name, rate in rates.items()
+        if name != "ferrule"
+    }
     return {
-        "ratio_to_trl": round(mine / peer, 3),
-        "ratio_to_trl_without_checkpointing": round(mine / plain, 3),
+        **ratios,
         "memory_ratio": round(peaks["ferrule"] / peaks["trl"], 3),
         "gradient_agreement": agreement,
         "row_tokens_a_second": rates,
@@ -253,6 +231,7 @@ def main() -> None:
     parser.add_argument("--trl-python", default=sys.executable, help="interpreter of an environment with trl")
     parser.add_argument("--model", default="smollm2-135m", help="name or folder (default smollm2-135m)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each contender")
+    parser.add_argument("--without", choices=CONTENDERS[1:2], action="append", default=[], help="leave one out")
     parser.add_argument("--child", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--setting", choices=("shared", "unshared"), action="append", help="default: both")
     options = parser.parse_args()
@@ -265,8 +244,7 @@ def main() -> None:
         rows = f"{ROWS} rows of {PROMPT} + {COMPLETION} tokens, fp32, {options.threads} threads"
         report("update", {**figures, "what": rows}, options.json)
         return
-    out, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr  # libraries that print must not answer for us
-    os.dup2(2, 1)
+    out = quiet_output()
     import torch
 
     torch.set_num_threads(options.threads)

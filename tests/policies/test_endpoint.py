@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.records import Ask, Call, Image, Message, Tool, plain_text
+from ferrule.core.records import Ask, Call, Image, Message, Sampling, Tool, plain_text
 from ferrule.policies.endpoint import Endpoint, Meter, PolicyError
 from ferrule.policies.endpoint_http import retry_after
 from ferrule.policies.endpoint_wire import whole
@@ -452,6 +452,14 @@ def test_ids_that_do_not_match_the_log_probs_are_left_out() -> None:
     body = answer(choice("3", logprobs=pairs, token_ids=[33, 2]), prompt_token_ids=[1])
     with serving(lambda h, b, i: body) as wire:
         assert one(wire, token_ids=True).sampled == ()
+
+
+def test_of_constraints_only_the_nucleus_is_sent() -> None:
+    with serving(lambda h, body, i: answer(choice())) as wire:
+        one(wire, Ask(QUESTION, sampling=Sampling(top_p=0.9)))
+        assert wire.bodies[0]["top_p"] == 0.9
+        with pytest.raises(PolicyError, match="top_k=3.*only top_p"):
+            one(wire, Ask(QUESTION, sampling=Sampling(top_k=3)))
 
 
 def test_wish_that_no_server_grants_is_refused() -> None:
