@@ -458,7 +458,7 @@ def test_of_constraints_only_the_nucleus_is_sent() -> None:
     with serving(lambda h, body, i: answer(choice())) as wire:
         one(wire, Ask(QUESTION, sampling=Sampling(top_p=0.9)))
         assert wire.bodies[0]["top_p"] == 0.9
-        with pytest.raises(PolicyError, match="top_k=3.*only top_p"):
+        with pytest.raises(PolicyError, match=r"top_k=3.*only top_p"):
             one(wire, Ask(QUESTION, sampling=Sampling(top_k=3)))
 
 
