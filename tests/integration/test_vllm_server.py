@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.train.pieces import seeded
 
 from ferrule.cli.grpo import grpo
 from ferrule.core.records import Ask, Message, Reply
@@ -125,7 +126,8 @@ def check_training(policy: Vllm, folder: Path) -> None:
     """GRPO runs as it does with a ``Local``: an update per step, the weights pushed before the next sampling."""
     pushes = policy.metrics["vllm/pushes"]
     settings = Settings(max_steps=3, per_device_train_batch_size=8, learning_rate=1e-4, save_steps=3)
-    summary = train(grpo(num_generations=4, max_completion_length=48), Arithmetic(), policy, settings, folder)
+    recipe = replace(grpo(num_generations=4, max_completion_length=48), reward=seeded, keep=None)  # always some spread
+    summary = train(recipe, Arithmetic(), policy, settings, folder)
     assert summary["steps"] == 3
     assert policy.metrics["vllm/pushes"] >= pushes + 2
     assert policy.metrics["vllm/agreement"] < 1e-3

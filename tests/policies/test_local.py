@@ -512,3 +512,14 @@ def test_stops_decide_on_what_was_sampled() -> None:
     assert stops.check(row(*ids, 1)) == "stop"
     assert stops.check(row(*ids, most=2)) == "length"
     assert stops.check(row(*ids, stop=("b",), most=2)) == "stop"
+
+
+def test_weights_written_past_the_version_counter_are_seen(tiny: Local) -> None:
+    """A fused optimiser or a write through ``.data`` counts nothing; what was cached for the old weights must go."""
+    prompt = user("x" * 40, temperature=0.0, max_tokens=6)
+    first = answer(tiny, prompt)
+    for parameter in tiny.model.parameters():
+        parameter.data.mul_(-0.7)
+    fresh = tiny_policy()
+    fresh.model.load_state_dict(tiny.model.state_dict())
+    assert answer(tiny, prompt) == answer(fresh, prompt) != first

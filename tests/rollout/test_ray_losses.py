@@ -34,6 +34,11 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
     def where() -> str:
         with (tmp_path / "calls").open("a") as file:
             file.write(f"{os.getpid()}\n")
+        until = time.monotonic() + 60
+        while (tmp_path / "two").exists() and time.monotonic() < until:  # until both workers are at it
+            if len(set((tmp_path / "calls").read_text().splitlines())) > 1:
+                break
+            time.sleep(0.05)
         time.sleep(0.1)
         return "seen"
 
@@ -42,6 +47,7 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
     more: dict[str, Any] = {"samples": 2, "seed": 5, "limits": Limits(episodes=6, calls=6)}
     here = asyncio.run(adrive(Calling("where"), tasks, world, policy, **more))
     (tmp_path / "calls").unlink()
+    (tmp_path / "two").touch()
     taken: list[int] = []
 
     def take(place: int, episode: Episode) -> None:
@@ -57,6 +63,7 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
         calls = (tmp_path / "calls").read_text().splitlines()
         assert len(set(calls)) == 2, "both workers took part"
         assert len(calls) > 24, "the calls of lost episodes were made again"
+        (tmp_path / "two").unlink()
         assert crew.drive(Calling("where"), tasks, world, policy, **more) == here, "the rest goes on"
     cluster.add_node(**SMALL)
 

@@ -24,6 +24,7 @@ from ferrule.policies.engine import Decoder
 from ferrule.policies.engines import open_engine
 from ferrule.policies.packed import logps, micro_batches
 from ferrule.policies.rows import Row, Stops
+from ferrule.policies.weights import fingerprint
 from ferrule.tools.text import clean
 
 __all__ = ["Local", "fast_dtype", "load"]
@@ -64,7 +65,7 @@ class Local:
         self._settings: dict[str, Any] = {"kind": engine, "rows": rows, "cache_mb": cache_mb}
         self._engine: Decoder | None = None
         self._built: tuple[Any, ...] = ()
-        self._weights: tuple[int, int] = (0, 0)
+        self._weights: tuple[Any, ...] = ()
         self.lock = threading.RLock()
 
     def encode(self, text: str) -> list[int]:
@@ -99,13 +100,13 @@ class Local:
         """The engine that decodes; what it has cached is forgotten once the weights have changed."""
         if self._built != (self.model, self.autocast):
             self._engine = open_engine(self.model, self.stops, self.pad, autocast=self.autocast, **self._settings)
-            self._built, self._weights = (self.model, self.autocast), (0, 0)
+            self._built, self._weights = (self.model, self.autocast), ()
         assert self._engine is not None
-        parameters = list(self.model.parameters())
-        weights = (sum(p._version for p in parameters), hash(tuple(p.data_ptr() for p in parameters)))
-        if weights != self._weights:
-            self._engine.forget()
-            self._weights = weights
+        if not self._engine.busy:  # nobody changes weights while rows are decoded
+            weights = fingerprint(self.model)
+            if weights != self._weights:
+                self._engine.forget()
+                self._weights = weights
         return self._engine
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:

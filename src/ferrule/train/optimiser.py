@@ -18,5 +18,4 @@ def optimiser_of(policy: Any, settings: Settings) -> torch.optim.AdamW:
         lr=settings.learning_rate,
         betas=(settings.adam_beta1, settings.adam_beta2),
         weight_decay=settings.weight_decay,
-        fused=True,
     )
