@@ -19,8 +19,8 @@ ORDER = (
     "policies", "objectives", "train", "bench", "serve", "view", "papers", "cli",
 )  # fmt: skip
 GUIDES = (
-    "tools", "worlds", "chat", "models", "engines", "rewards", "credit", "objectives", "training", "packed", "scale",
-    "planning", "evaluation", "reports", "serving", "mcp", "openenv", "contracts", "replay",
+    "tools", "worlds", "chat", "models", "engines", "rewards", "credit", "objectives", "training", "trees", "packed",
+    "scale", "planning", "evaluation", "reports", "serving", "mcp", "openenv", "contracts", "replay",
 )  # fmt: skip
 
 
@@ -64,10 +64,11 @@ def _existing(folder: str, order: tuple[str, ...] = ()) -> list[str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation from what exists."""
+    arena = ["arena.md"] if (ROOT / "docs/arena.md").is_file() else []
     nav: list[Any] = [
         {"Start": ["index.md", "quickstart.md", "architecture.md"]},
         {"Guide": _existing("guide", GUIDES)},
-        {"Papers": ["papers.md", *_existing("claims")]},
+        {"Papers": ["papers.md", *arena, *_existing("claims")]},
         {"Records": _existing("records")},
         {"Reference": [{f"ferrule.{folder}": f"reference/{folder}.md"} for folder in modules()]},
         {"Project": ["deprecation.md", "changelog.md", "contributing.md"]},

@@ -126,6 +126,9 @@ def signals_of(rows: Sequence[int], groups: Sequence[int], *, seed: int = 0, equ
         malformed_N=np.arange(n) % 2,
         turns_N=(node_NK >= 0).sum(1),
         size_N=(turn_NT >= 0).sum(1),
+        span_NT=np.where(turn_NT >= 0, np.arange(width)[None, :] % 3 - 1, -1),
+        first_call_N=np.where(np.arange(n) % 2 == 0, (turn_NT >= 0).argmax(1), -1),
+        labels=("call", "think"),
         channels=("outcome", "format"),
         value_NT=float_NT["value"],
         adv_NT=float_NT["adv"],
@@ -221,10 +224,11 @@ def example_trajectories(task: Task, *, observed: str = "4") -> list[Trajectory]
     ]
 
 
+_GOLD = {"calls": [{"name": "calculator", "arguments": {"expression": "2+2"}}]}
 TASKS = (
-    Task("numeric", "How much is 2 + 2?", answer="4", meta={"verifier": "numeric"}),
-    Task("exact", "How much is 2 + 2?", answer="4"),
-    Task("nobody", "How much is 2 + 2?", answer="6"),
+    Task("numeric", "How much is 2 + 2?", answer="4", meta={**_GOLD, "verifier": "numeric"}),
+    Task("exact", "How much is 2 + 2?", answer="4", meta=_GOLD),
+    Task("nobody", "How much is 2 + 2?", answer="6", meta=_GOLD),
 )
 
 

@@ -15,6 +15,7 @@ from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import retool
+from ferrule.papers.retool import experiment
 from ferrule.rewards.outcome import outcome
 
 TEXT = (
@@ -171,8 +172,8 @@ def test_recipes() -> None:
 
 
 def test_steps_to() -> None:
-    assert retool.steps_to([0.1, 0.4, 0.7], 0.4, every=5) == 5.0
-    assert retool.steps_to([0.1, 0.4], 0.9, every=5) == float("inf")
+    assert experiment.steps_to([0.1, 0.4, 0.7], 0.4, every=5) == 5.0
+    assert experiment.steps_to([0.1, 0.4], 0.9, every=5) == float("inf")
 
 
 def test_paper_is_found() -> None:

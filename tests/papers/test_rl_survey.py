@@ -74,9 +74,11 @@ def test_preference_recipes_ask_for_a_reference(make: Callable[[Recipe], Recipe]
 
 
 def test_dapo_drops_groups_without_spread() -> None:
-    assert not recipes.spread((), [Score(1.0), Score(1.0)])
-    assert not recipes.spread((), [])
-    assert recipes.spread((), [Score(1.0), Score(0.0)])
+    keep = recipes.dapo(BASE).keep
+    assert keep is not None
+    assert not keep((), [Score(1.0), Score(1.0)])
+    assert not keep((), [])
+    assert keep((), [Score(1.0), Score(0.0)])
     assert recipes.dapo(BASE).refill == 2
 
 

@@ -23,7 +23,8 @@ from click.testing import CliRunner
 
 from ferrule.agents.react import ToolLoop
 from ferrule.cli.train_command import command
-from ferrule.core.records import Ask, Message, Reply, Sampling, Streaming
+from ferrule.core.records import Ask, Message, Reply, Sampling
+from ferrule.core.streams import Streaming
 from ferrule.policies import keeper
 from ferrule.policies.endpoint import PolicyError
 from ferrule.policies.local import Local

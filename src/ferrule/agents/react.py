@@ -15,20 +15,23 @@ class ToolLoop:
 
     ``system`` is put before the prompt when it is not empty. ``max_tokens`` bounds one reply and ``stop`` adds stop
     strings. When the turns run out, or a reply is cut off, the answer is None. A terminal tool's observation ends
-    the episode and is the answer.
+    the episode and is the answer. ``role`` names the policy that is asked when there are several.
     """
 
     system: str = ""
     turns: int = 6
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    role: str = "solver"
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
         messages = [Message("system", self.system)] if self.system else []
         messages.append(Message("user", task.prompt))
         for _ in range(self.turns):
-            request = Ask(tuple(messages), tools=session.tools, stop=self.stop, max_tokens=self.max_tokens)
+            request = Ask(
+                tuple(messages), tools=session.tools, stop=self.stop, max_tokens=self.max_tokens, role=self.role
+            )
             (reply,) = yield from ask(request)
             if reply.finish not in ("stop", "answer") and not reply.message.calls:
                 return None

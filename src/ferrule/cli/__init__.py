@@ -16,6 +16,7 @@ _COMMANDS = {
     "train": "Train a model on a world, or on your own tools and tasks.",
     "eval": "Measure a model on a suite or on your own tasks.",
     "run": "Answer one prompt with a model and tools.",
+    "arena": "Compare training recipes at the same number of generated tokens.",
     "papers": "List published methods, explain one, or measure its claim.",
     "models": "List, fetch, build and measure models.",
     "serve": "Serve tools over HTTP and MCP, or a world over OpenEnv.",

@@ -22,10 +22,23 @@ import numpy.typing as npt
 
 from ferrule.core.records import Score, Trajectory
 
-__all__ = ["FloatArray", "IntArray", "Signals", "apply", "by_name", "chain", "nearest", "pack", "spread_turns"]
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "Signals",
+    "apply",
+    "by_name",
+    "chain",
+    "first_call",
+    "nearest",
+    "pack",
+    "spread_turns",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,9 @@ class Signals:
     ``reward_N`` scalar rewards; ``parts_CN`` named channels in the order of ``channels``; ``group_N`` group index;
     ``episode_N`` episode index (paths of one tree share it); ``turn_reward_NK`` per-turn rewards (0 where
     absent); ``node_NK`` turn ids; ``ids_NT`` token ids (-1 is padding); ``segment_NT`` context segment of each token
-    (-1 is padding); ``logp_NT`` sampler log-probs; ``calls_N`` executed calls; ``malformed_N`` malformed calls;
+    (-1 is padding); ``span_NT`` the labelled stretch of each token as an index into ``labels`` (-1: none);
+    ``logp_NT`` sampler log-probs; ``calls_N`` executed calls; ``malformed_N`` malformed calls; ``first_call_N``
+    the column where the first executed call begins (-1: none);
     ``turns_N`` and ``size_N`` valid lengths along K and T; ``value_NT`` critic values when a value head is in use;
     ``ref_NT`` log-probs under the reference weights when a recipe asks for them;
     ``adv_NT`` is present while a chain of credit rules runs; ``step`` counts training steps.
@@ -55,6 +70,9 @@ class Signals:
     malformed_N: IntArray
     turns_N: IntArray
     size_N: IntArray
+    span_NT: IntArray
+    first_call_N: IntArray
+    labels: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     step: int = 0
     value_NT: FloatArray | None = None
@@ -140,6 +158,39 @@ def _row(trajectory: Trajectory) -> tuple[list[int], list[int], list[float], lis
     return ids, turn_index, logps, segments
 
 
+def _marked(trajectory: Trajectory, labels: Sequence[str]) -> list[int]:
+    """Return the index of the label of every token, -1 outside spans; where spans overlap the later one holds."""
+    out: list[int] = []
+    for turn in trajectory.turns:
+        start = len(out) + len(turn.given)
+        out += [-1] * (len(turn.given) + len(turn.sampled))
+        for span in turn.spans:
+            out[start + span.start : start + span.stop] = [labels.index(span.label)] * (span.stop - span.start)
+    return out
+
+
+def first_call(trajectory: Trajectory) -> int:
+    """Return the column where the first executed call begins (its span, or else its turn); -1 without one."""
+    column = 0
+    for turn in trajectory.turns:
+        column += len(turn.given)
+        ran = [i for i, observation in enumerate(turn.observations) if observation.executed]
+        if ran:
+            calls = [span.start for span in turn.spans if span.label == "call"]
+            return column + (calls[ran[0]] if ran[0] < len(calls) else 0)
+        column += len(turn.sampled)
+    return -1
+
+
+def _groups(scores: Sequence[Score], groups: Sequence[int]) -> list[int]:
+    """Number the groups; the scores of one task may set several apart."""
+    if not any(score.group for score in scores):
+        return list(groups)
+    keys = [(group, score.group) for group, score in zip(groups, scores, strict=True)]
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys]
+
+
 def _padded(rows: Sequence[Sequence[float]], fill: float, dtype: Any) -> Any:
     width = max((len(row) for row in rows), default=0)
     out = np.full((len(rows), width), fill, dtype=dtype)
@@ -160,6 +211,7 @@ def pack(
     if not len(trajectories) == len(scores) == len(groups):
         raise ValueError(f"{len(trajectories)} trajectories, {len(scores)} scores and {len(groups)} groups differ")
     flat = [_row(t) for t in trajectories]
+    labels = tuple(sorted({span.label for t in trajectories for turn in t.turns for span in turn.spans}))
     channels = tuple(dict.fromkeys(name for score in scores for name in score.parts))
     turns = [len(t.turns) for t in trajectories]
     episode_N = np.asarray(range(len(trajectories)) if episodes is None else episodes, dtype=np.int64)
@@ -176,7 +228,7 @@ def pack(
         turn_reward[i, : len(score.turns)] = score.turns
     return Signals(
         reward_N=np.asarray([s.value for s in scores], dtype=np.float64),
-        group_N=np.asarray(groups, dtype=np.int64),
+        group_N=np.asarray(_groups(scores, groups), dtype=np.int64),
         turn_NT=_padded([f[1] for f in flat], -1, np.int64),
         ids_NT=_padded([f[0] for f in flat], -1, np.int64),
         logp_NT=_padded([f[2] for f in flat], 0.0, np.float64),
@@ -193,6 +245,9 @@ def pack(
         ),
         turns_N=np.asarray(turns, dtype=np.int64),
         size_N=np.asarray([len(f[0]) for f in flat], dtype=np.int64),
+        span_NT=_padded([_marked(t, labels) for t in trajectories], -1, np.int64),
+        first_call_N=np.asarray([first_call(t) for t in trajectories], dtype=np.int64),
+        labels=labels,
         channels=channels,
         step=step,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ferrule.core.arrays import nearest
@@ -21,8 +21,12 @@ class Recipe:
     ``agent`` plays one episode; ``reward`` scores a whole group; ``credit`` names the signals it reads and returns
     ``adv_NT`` (or ``adv_CNT`` for one loss per channel); ``objective`` maps log-probs to ``loss_NT``; ``reduce`` maps
     that to a scalar with the token count of the whole batch. ``keep`` decides whether a group trains (None keeps all)
-    and ``refill`` how many further groups may be drawn to replace dropped ones. ``samples`` is the group size and
-    ``temperature`` the sampling temperature. ``epochs`` and ``minibatches`` split one batch into optimiser steps.
+    and ``refill`` how many further draws may replace dropped groups; every draw takes ``oversample`` times what is
+    missing, and what is kept beyond the batch waits for the next step. ``mask`` says which of the model's own tokens
+    carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
+    ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
+    objective may read by name. ``samples`` is the group size and ``temperature`` the sampling temperature. ``epochs``
+    and ``minibatches`` split one batch into optimiser steps.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
     into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``.
     """
@@ -34,6 +38,9 @@ class Recipe:
     reduce: Callable[..., Any]
     keep: Keep | None = None
     refill: int = 0
+    oversample: float = 1.0
+    mask: Callable[..., Any] | None = None
+    beside: Mapping[str, Callable[..., Any]] = field(default_factory=dict, hash=False)
     samples: int = 8
     temperature: float = 1.0
     epochs: int = 1
@@ -50,6 +57,13 @@ class Recipe:
             raise ValueError(f"Recipe.temperature is {self.temperature}; training samples need a value above 0")
         if self.refill and self.keep is None:
             raise ValueError("Recipe.refill would do nothing without Recipe.keep")
+        for name in self.beside:
+            if not name.endswith("_NT"):
+                raise ValueError(f"Recipe.beside names {name!r}; the name of an array per token ends in '_NT'")
+        if self.oversample < 1:
+            raise ValueError(f"Recipe.oversample is {self.oversample}; the least is 1")
+        if self.oversample > 1 and not self.refill:
+            raise ValueError("Recipe.oversample would do nothing without Recipe.refill")
 
 
 def vary(recipe: Recipe, **changes: Any) -> Recipe:

@@ -21,6 +21,8 @@ __all__ = [
     "Finish",
     "Flow",
     "Image",
+    "Leaf",
+    "Leaves",
     "Message",
     "Observation",
     "Part",
@@ -35,8 +37,6 @@ __all__ = [
     "Session",
     "Span",
     "Status",
-    "Stream",
-    "Streaming",
     "Task",
     "Tool",
     "Trajectory",
@@ -52,7 +52,7 @@ __all__ = [
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Status: TypeAlias = Literal["ok", "error", "timeout", "refused", "unknown_tool", "malformed"]
 Effect: TypeAlias = Literal["read", "write", "irreversible"]
-Finish: TypeAlias = Literal["stop", "length", "answer", "turns", "budget", "cancelled", "drift", "error"]
+Finish: TypeAlias = Literal["stop", "length", "answer", "turns", "budget", "cancelled", "discarded", "drift", "error"]
 Answer: TypeAlias = str | None
 
 
@@ -264,13 +264,40 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """How one branch of an episode ended: ``reply`` is its last model message, the very object that was received."""
+
+    reply: Message
+    answer: Answer = None
+    finish: Finish = "answer"
+    final: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """What an agent returns that followed several branches: one trajectory per leaf, in this order.
+
+    Turns on the way to no leaf were given up: they make trajectories that ended ``discarded``, which cost tokens but
+    are neither scored nor trained on.
+    """
+
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
-    """A reward for one trajectory: a scalar, optional values per turn, and named parts (channels)."""
+    """A reward for one trajectory: a scalar, optional values per turn, and named parts (channels).
+
+    ``group`` tells apart which trajectories of a task are compared with each other (all of them when it is the same).
+    ``drop`` takes the trajectory out of training; filters still see it.
+    """
 
     value: float
     turns: tuple[float, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+    drop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +346,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A request to run tool calls, as an agent yields it; the calls of one ``Use`` run at the same time."""
+    """A request to run tool calls, as an agent yields it; the calls of one ``Use`` run at the same time.
+
+    ``session`` is a branch of the episode (``Session.fork``) that the calls belong to; None is the episode itself.
+    """
 
     calls: tuple[Call, ...]
+    session: Session | None = field(default=None, repr=False, compare=False)
 
 
 T = TypeVar("T")
@@ -334,9 +365,9 @@ def ask(request: Ask) -> Flow[tuple[Reply, ...]]:
     return tuple(replies)
 
 
-def use(*calls: Call) -> Flow[tuple[Observation, ...]]:
-    """Yield a ``Use`` and return one observation per call, in order."""
-    observations = yield Use(calls)
+def use(*calls: Call, session: Session | None = None) -> Flow[tuple[Observation, ...]]:
+    """Yield a ``Use`` and return one observation per call, in order; ``session`` is a branch to run them in."""
+    observations = yield Use(calls, session)
     return tuple(observations)
 
 
@@ -427,34 +458,5 @@ class Policy(Protocol):
         ...
 
 
-class Stream(Protocol):
-    """Asks on their way through a policy that brings many on together."""
-
-    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
-        """Queue asks, each under a number of the caller's."""
-        ...
-
-    def advance(self) -> list[tuple[int, list[Reply]]]:
-        """Do one piece of work and return the asks that are complete, by number."""
-        ...
-
-    def close(self) -> None:
-        """Give up what is on its way."""
-        ...
-
-
-@runtime_checkable
-class Streaming(Protocol):
-    """An extra power of a policy: asks may join while others are being answered."""
-
-    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
-        """Answer all asks."""
-        ...
-
-    def stream(self) -> Stream:
-        """Open a stream of asks."""
-        ...
-
-
-Agent: TypeAlias = Callable[[Task, Session], Flow[Answer]]
+Agent: TypeAlias = Callable[[Task, Session], Flow[Answer] | Flow[Leaves]]
 Reward: TypeAlias = Callable[[Task, Sequence[Trajectory]], Sequence[Score]]

@@ -9,9 +9,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray, Signals, apply, nearest
+from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, nearest
 
-__all__ = ["ChannelRule", "Rule", "normalise_then_sum", "per_channel", "sum_then_normalise"]
+__all__ = [
+    "ChannelRule",
+    "Rule",
+    "effective_weights",
+    "normalise_then_sum",
+    "per_channel",
+    "qualifying",
+    "sum_then_normalise",
+]
 
 Rule: TypeAlias = Callable[..., FloatArray]
 ChannelRule: TypeAlias = Callable[[Signals], FloatArray]
@@ -81,3 +89,38 @@ def normalise_then_sum(rule: Rule, *, weights: Mapping[str, float] | None = None
         return np.asarray(total, dtype=np.float64)
 
     return summed
+
+
+def qualifying(rule: Rule, when: Callable[..., Any]) -> ChannelRule:
+    """Return ``rule`` among the rows that qualify: others get 0 and take no part in any comparison.
+
+    ``when`` names signals and returns one boolean per row. A row that qualifies alone in its group has nothing to be
+    compared with (what ``rule`` gives to a group of one).
+    """
+
+    def among(signals: Signals) -> FloatArray:
+        picked_N = np.asarray(by_name(when, {**signals.named(), "signals": signals}), dtype=bool)
+        apart = int(signals.group_N.max(initial=-1)) + 1 + np.arange(len(picked_N))
+        adv_NT = apply(rule, replace(signals, group_N=np.where(picked_N, signals.group_N, apart)))
+        return np.where(picked_N[:, None], adv_NT, 0.0)
+
+    return among
+
+
+def effective_weights(
+    parts_CN: FloatArray, group_N: IntArray, *, weights_C: FloatArray | None = None, ddof: int = 0
+) -> FloatArray:
+    """What each channel really weighs when the sum is normalised: ``w_c std(parts_c) / std(sum_c w_c parts_c)``.
+
+    Shape (G, C), one row per group in sorted order; a group whose sum is constant has zeros. With the same ``ddof``
+    it holds exactly that ``A(sum) = sum_c effective_c A(parts_c)``. Source: "Rethinking Reinforcement Fine-Tuning in
+    LVLM" (41).
+    """
+    weights_C = np.ones(len(parts_CN)) if weights_C is None else np.asarray(weights_C, dtype=np.float64)
+    rows = []
+    for group in np.unique(group_N):
+        part_CG = parts_CN[:, group_N == group]
+        spread_C = part_CG.std(axis=1, ddof=ddof) if part_CG.shape[1] > ddof else np.zeros(len(part_CG))
+        total = float((weights_C @ part_CG).std(ddof=ddof)) if part_CG.shape[1] > ddof else 0.0
+        rows.append(weights_C * spread_C / total if total > 0 else np.zeros(len(part_CG)))
+    return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(parts_CN))

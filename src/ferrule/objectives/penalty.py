@@ -15,7 +15,7 @@ from ferrule.core.arrays import by_name
 from ferrule.credit.wrap import naming
 from ferrule.objectives.surrogate import LOG_RATIO_LIMIT
 
-__all__ = ["Objective", "add", "kl_k1", "kl_k2", "kl_k3", "with_entropy", "with_kl"]
+__all__ = ["Objective", "add", "kl_k1", "kl_k2", "kl_k3", "weighted", "with_entropy", "with_kl"]
 
 Objective: TypeAlias = Callable[..., Tensor]
 
@@ -78,3 +78,18 @@ def add(objective: Objective, other: Objective, weight: float) -> Objective:
         return total
 
     return naming(both, objective, other)
+
+
+def weighted(objective: Objective, by: str) -> Objective:
+    """Return ``w * objective`` per token, where ``w`` is the array named ``by`` (see ``Recipe.beside``).
+
+    Where ``w`` is 0 the loss is 0 whatever the objective gives. ``add(surrogate, weighted(kl_k3, "unaided_NT"), 0.1)``
+    keeps only the rows near the reference that the array picks.
+    """
+
+    def scaled(**arrays: Any) -> Tensor:
+        loss_NT, weight_NT = by_name(objective, arrays), arrays[by]
+        weight_NT = weight_NT.to(loss_NT.dtype)
+        return torch.where(weight_NT == 0, torch.zeros_like(loss_NT), weight_NT * loss_NT)
+
+    return naming(scaled, objective, adds=(by,))

@@ -18,7 +18,7 @@ from ferrule.core.arrays import by_name
 from ferrule.credit.exempt import exempt
 from ferrule.objectives.penalty import Objective
 
-__all__ = ["bradley_terry", "dpo", "ipo", "kto", "on_pairs", "on_rows", "sequence_logp", "simpo"]
+__all__ = ["bradley_terry", "dpo", "ipo", "kto", "on_pairs", "on_rows", "rpo", "sequence_logp", "simpo"]
 
 
 @exempt("loss")
@@ -57,6 +57,24 @@ def dpo(
     return bradley_terry(
         margin_P, torch.zeros_like(margin_P), preference=1 - smoothing if preference_P is None else preference_P
     )
+
+
+def rpo(
+    chosen_P: Tensor,
+    rejected_P: Tensor,
+    ref_chosen_P: Tensor,
+    ref_rejected_P: Tensor,
+    chosen_length_P: Tensor,
+    *,
+    beta: float = 0.1,
+    alpha: float = 1.0,
+) -> Tensor:
+    """DPO with a likelihood term on the chosen row: ``dpo - alpha chosen / len_c`` (RPO).
+
+    The term keeps the chosen row from losing likelihood together with the rejected one.
+    """
+    likelihood_P = chosen_P / chosen_length_P.clamp(min=1)
+    return dpo(chosen_P, rejected_P, ref_chosen_P, ref_rejected_P, beta=beta) - alpha * likelihood_P
 
 
 def ipo(

@@ -19,7 +19,8 @@ from torch import Tensor
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Finish, Reply, Span, Stream
+from ferrule.core.records import Ask, Finish, Reply, Span
+from ferrule.core.streams import Stream
 from ferrule.policies.engine import Decoder
 from ferrule.policies.engines import open_engine
 from ferrule.policies.packed import logps, micro_batches

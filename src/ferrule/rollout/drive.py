@@ -19,12 +19,11 @@ from ferrule.core.records import (
     Observation,
     Policy,
     Reply,
-    Stream,
-    Streaming,
     Task,
     Use,
     World,
 )
+from ferrule.core.streams import Stream, Streaming
 from ferrule.rollout.calls import Calls
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run, seed_of

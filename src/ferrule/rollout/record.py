@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferrule.core.records import Answer, Ask, Finish, Message, Observation, Reply, Task, Trajectory, Turn
+from ferrule.core.records import Answer, Ask, Finish, Leaf, Message, Observation, Reply, Task, Trajectory, Turn
 from ferrule.rollout import plain
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ class Episode:
     drifted: bool = False
     seconds: float = field(default=0.0, compare=False)
 
+    @property
+    def sampled_count(self) -> int:
+        """Number of tokens the models wrote, shared prefixes once and discarded branches included."""
+        turns = {turn.id: len(turn.sampled) for path in self.trajectories for turn in path.turns}
+        return sum(turns.values())
+
 
 def _extends(messages: Sequence[Message], known: Sequence[Message]) -> bool:
     return len(messages) >= len(known) and all(a is b for a, b in zip(messages, known, strict=False))
@@ -51,8 +57,15 @@ class Recorder:
         self._contexts: list[tuple[Message, ...]] = []
         self._ids: list[tuple[int, ...]] = []
         self._before: list[int | None] = []
+        self._branch: list[int | None] = []
         self._fresh: tuple[Ask | None, int | None] = (None, None)
         self._seen: list[dict[int, Observation]] = []
+        self._depth: list[int] = []
+
+    @property
+    def depth(self) -> int:
+        """Number of turns on the longest path."""
+        return max(self._depth, default=0)
 
     def extend(self, request: Ask) -> tuple[Ask, int | None]:
         """Return the ask with ``context`` and ``fresh`` filled in, and the id of the turn it extends."""
@@ -87,12 +100,23 @@ class Recorder:
         if self._fresh[0] is not request:  # the samples of one ask are siblings: all follow what was before the ask
             same_role = [t.id for t in self.turns if t.role == request.role]
             self._fresh = (request, same_role[-1] if same_role else None)
-        self._before.append(parent if parent is not None else self._fresh[1])
+        before = parent if parent is not None else self._fresh[1]
+        self._before.append(before)
+        self._depth.append(1 + (self._depth[before] if before is not None else 0))
+        self._branch.append(self._opened(request) if parent is None else parent)
         self.turns.append(turn)
         self._seen.append({})
         self._contexts.append((*request.messages, reply.message))
         self._ids.append((*reply.given, *reply.sampled))
         return turn
+
+    def _opened(self, request: Ask) -> int | None:
+        """Return what comes before an ask that extends no turn: a repeated opening is a branch beside the first."""
+        for i, known in enumerate(self._contexts):
+            again = self.turns[i].role == request.role and len(known) == len(request.messages) + 1
+            if again and _extends(known, request.messages):
+                return self._branch[i]
+        return self._fresh[1]
 
     def observe(self, call_observations: Iterable[tuple[Any, Observation]]) -> None:
         """Attach observations to the turn whose reply holds the very same ``Call`` objects, each at its call's place.
@@ -112,29 +136,25 @@ class Recorder:
             filled = tuple(seen.get(k, _PASSED_OVER) for k in range(max(seen) + 1))
             self.turns[place[0]] = replace(self.turns[place[0]], observations=filled)
 
-    def paths(self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str) -> tuple[Trajectory, ...]:
-        """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer."""
-        inner = {before for before in self._before if before is not None}
-        leaves = [i for i in range(len(self.turns)) if i not in inner]
-        leaves.sort(reverse=True)
+    def paths(
+        self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str, leaves: Sequence[Leaf] = ()
+    ) -> tuple[Trajectory, ...]:
+        """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer.
+
+        With ``leaves`` (what an agent said of its branches) their paths come first, in that order, and what leads to
+        none of them ended ``discarded``.
+        """
+        if leaves and not problem:
+            return self._branches(leaves)
         out = []
-        for place, leaf in enumerate(leaves):
-            path, node = [], leaf
-            while True:
-                path.append(self.turns[node])
-                before = self._before[node]
-                if before is None:
-                    break
-                node = before
-            turns = tuple(reversed(path))
+        for place, leaf in enumerate(self._ends(self._before)):
             first = place == 0
             out.append(
-                Trajectory(
-                    self.task,
-                    turns,
+                self._path(
+                    leaf,
+                    self._before,
                     answer=answer if first else None,
                     finish=finish if first else "cancelled",
-                    role=turns[-1].role,
                     final=dict(final) if first else {},
                     problem=problem if first else "",
                 )
@@ -142,6 +162,33 @@ class Recorder:
         if not out:
             out.append(Trajectory(self.task, (), answer, finish, final=dict(final), problem=problem))
         return tuple(out)
+
+    def _branches(self, leaves: Sequence[Leaf]) -> tuple[Trajectory, ...]:
+        places = {id(turn.reply): i for i, turn in enumerate(self.turns)}
+        out = [
+            self._path(
+                places[id(leaf.reply)], self._branch, answer=leaf.answer, finish=leaf.finish, final=dict(leaf.final)
+            )
+            for leaf in leaves
+        ]
+        kept = {turn.id for trajectory in out for turn in trajectory.turns}
+        ends = self._ends(self._branch)
+        return (*out, *(self._path(i, self._branch, finish="discarded") for i in ends if i not in kept))
+
+    def _ends(self, befores: Sequence[int | None]) -> list[int]:
+        """Return the turns that nothing follows, the latest first."""
+        inner = {before for before in befores if before is not None}
+        return sorted((i for i in range(len(self.turns)) if i not in inner), reverse=True)
+
+    def _path(self, leaf: int, befores: Sequence[int | None], **ending: Any) -> Trajectory:
+        """Return the trajectory from the root to a turn."""
+        path: list[Turn] = []
+        node: int | None = leaf
+        while node is not None:
+            path.append(self.turns[node])
+            node = befores[node]
+        turns = tuple(reversed(path))
+        return Trajectory(self.task, turns, role=turns[-1].role, **ending)
 
 
 @dataclass(frozen=True)

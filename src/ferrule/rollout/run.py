@@ -10,7 +10,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ferrule.core.records import Agent, Answer, Ask, Finish, Observation, Place, Reply, Task, Use, World, act
+from ferrule.core.records import (
+    Agent,
+    Answer,
+    Ask,
+    Finish,
+    Leaf,
+    Leaves,
+    Observation,
+    Place,
+    Reply,
+    Task,
+    Use,
+    World,
+    act,
+)
 from ferrule.rollout.record import Episode, Recorder
 
 __all__ = ["Limits", "Run", "seed_of"]
@@ -20,7 +34,8 @@ __all__ = ["Limits", "Run", "seed_of"]
 class Limits:
     """Bounds of a rollout: episodes alive at once, tool calls at once, and model turns of one episode.
 
-    ``turns`` bounds the rounds of tool calls that follow each other without a model turn as well. ``patience`` is how
+    ``turns`` counts along the longest path of an episode that branches, which may ask 16 times as often in all; it
+    bounds the rounds of tool calls that follow each other without a model turn as well. ``patience`` is how
     long (seconds) generation waits for calls that were just made: tools quicker than that keep a run reproducible to
     the last bit, slower ones overlap with generation.
     """
@@ -29,6 +44,9 @@ class Limits:
     calls: int = 16
     turns: int = 64
     patience: float = 0.05
+
+
+_ASKS_PER_TURN = 16
 
 
 def seed_of(*parts: object) -> int:
@@ -45,12 +63,14 @@ class Run:
     ) -> None:
         self.task, self.sample, self.seed = task, sample, seed_of(seed, task.id, task.meta.get("pass", 0), sample)
         self.temperature = temperature
-        self.session = world.start(task, self.seed)
+        # A continued episode starts in the world of the one it goes on from.
+        self.session = world.start(task, task.meta.get("world_seed", self.seed))
         self.recorder = Recorder(task)
         self.asked = self.used = self.made = 0
         self.pending: Ask | Use | None = None
         self.parent: int | None = None
         self.answer: Answer = None
+        self.leaves: tuple[Leaf, ...] = ()
         self.finish: Finish = "answer"
         self.problem = ""
         self.began = time.perf_counter()
@@ -74,8 +94,7 @@ class Run:
         try:
             request: object = self._flow.send(value)
         except StopIteration as stop:
-            self.answer = stop.value if stop.value is None else str(stop.value)
-            self.finish = self._ending()
+            self._end(stop.value)
             return
         except Exception as error:
             self._fail(f"agent raised {type(error).__name__}: {error}")
@@ -93,6 +112,19 @@ class Run:
             self.pending = request
         else:
             self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask or Use")
+
+    def _end(self, value: Any) -> None:
+        """Keep what the agent returned: an answer, or how each of its branches ended."""
+        if not isinstance(value, Leaves):
+            self.answer = value if value is None else str(value)
+            self.finish = self._ending()
+            return
+        known = {id(turn.reply) for turn in self.recorder.turns}
+        if not value.leaves or any(id(leaf.reply) not in known for leaf in value.leaves):
+            self._fail("agent returned leaves whose reply is none that it was given; pass Reply.message itself")
+            return
+        self.leaves = value.leaves
+        self.answer, self.finish = value.leaves[0].answer, value.leaves[0].finish
 
     def _ending(self) -> Finish:
         if self.answer is not None:
@@ -116,7 +148,7 @@ class Run:
         if self.recorder.drifted:
             self._fail("token ids were not append-only")
             self.finish = "drift"
-        elif max(len(self.recorder.turns), self.asked) > limit:
+        elif self.recorder.depth > limit or self.asked > _ASKS_PER_TURN * limit:
             self._fail(f"more than {limit} model turns")
             self.finish = "turns"
         else:
@@ -138,7 +170,8 @@ class Run:
         request = self.pending
         assert isinstance(request, Use)
         first, self.made = self.made, self.made + len(request.calls)
-        return [partial(act, self.session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
+        session = self.session if request.session is None else request.session
+        return [partial(act, session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
 
     def close(self) -> Episode:
         """Close the session and return the record."""
@@ -150,6 +183,6 @@ class Run:
             self.session.close()
         except Exception as error:
             self.problem = self.problem or f"session.close raised {type(error).__name__}: {error}"
-        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem)
+        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem, self.leaves)
         seconds = time.perf_counter() - self.began
         return Episode(self.task, self.sample, self.seed, trajectories, self.problem, self.recorder.drifted, seconds)

@@ -22,7 +22,7 @@ from ferrule.train.ahead import Ahead
 from ferrule.train.logs import Logs, write_json
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.optimiser import optimiser_of
-from ferrule.train.sample import Batch, sample, stats
+from ferrule.train.sample import Batch, Group, sample, stats
 from ferrule.train.settings import Settings, rate
 from ferrule.train.shard import Shards
 from ferrule.train.update import sequences, update
@@ -98,9 +98,15 @@ def _check_pieces(recipe: Recipe) -> None:
     """Refuse pieces that read what nobody provides, and a reference or critic that nobody reads."""
     read: set[str] = set()
     present = [f.name for f in fields(Signals) if f.name not in ("adv_NT", *_OF_REFERENCE, *_OF_CRITIC)]
-    for piece, known in (("objective", _SCORES), ("credit", (*present, "signals"))):
+    pieces: list[tuple[str, Callable[..., Any], Sequence[str]]] = [
+        ("objective", recipe.objective, (*_SCORES, *recipe.beside)),
+        ("credit", recipe.credit, (*present, "signals")),
+    ]
+    if recipe.mask is not None:
+        pieces.append(("mask", recipe.mask, (*present, "signals")))
+    pieces += [(f"rule for {name}", rule, (*present, "signals", "adv_NT")) for name, rule in recipe.beside.items()]
+    for piece, function, known in pieces:
         given = [*known, *(_OF_REFERENCE if recipe.reference else ()), *(_OF_CRITIC if recipe.critic else ())]
-        function = getattr(recipe, piece)
         bound = set(function.keywords) if isinstance(function, partial) else set()
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
@@ -113,6 +119,11 @@ def _check_pieces(recipe: Recipe) -> None:
                     f"the {piece} reads {parameter.name!r}, which this recipe does not provide{cure}; "
                     f"{nearest(parameter.name, given)}"
                 )
+    for name in recipe.beside:
+        if name in (*_SCORES, *_OF_REFERENCE, *_OF_CRITIC):
+            raise ValueError(f"Recipe.beside names {name!r}, which objectives get in any case; choose another name")
+        if name not in read:
+            raise ValueError(f"Recipe.beside[{name!r}] would do nothing: the objective does not read it")
     if recipe.reference and not read & {*_OF_REFERENCE, "signals"}:
         raise ValueError("Recipe.reference would do nothing: neither objective nor credit reads ref_NT")
     if recipe.critic is not None and "target_NT" not in read:
@@ -196,17 +207,19 @@ def train(
     optimiser = optimiser_of(policy, settings)
     main = pool is None or pool.is_main_process
     stream = Stream(world, settings.split, settings.levels, settings.seed)
-    monitor, start = Monitor(health or Health()), 0
+    monitor, start, spent_tokens = Monitor(health or Health()), 0, 0
     if resume:
-        start = _resume(folder, policy, optimiser, stream, monitor)
+        start, spent_tokens = _resume(folder, policy, optimiser, stream, monitor)
 
     def sampled(step: int, asked: Any) -> Batch:
         seed = seed_of(settings.seed, "sample")
         with whole():
             return sample(
-                recipe, stream, groups, world, asked, seed=seed, step=step, limits=limits, pool=pool, play=play
-            )
+                recipe, stream, groups, world, asked, seed=seed, step=step, limits=limits, pool=pool, play=play,
+                carry=carry,
+            )  # fmt: skip
 
+    carry: list[Group] = []
     ahead = Ahead(sampled, policy, partial(_starts_anew, settings)) if settings.sample_ahead else None
 
     def played(step: int) -> tuple[Batch, dict[str, float]]:
@@ -215,10 +228,11 @@ def train(
     logs = Logs(folder, {**vars(settings)}, settings.report_to) if main else None
     began, stopped = time.perf_counter(), "max_steps"
     step, longest = start, 0.0
-    while step < settings.max_steps:
+    while step < settings.max_steps and not _used_up(settings, spent_tokens):
         step_began = time.perf_counter()
         batch, row = _step(recipe, played, policy, optimiser, settings, step, pool)
         step += 1
+        spent_tokens += batch.sampled
         record: dict[str, Any] = {"step": step, "phase": "train", "seconds": time.perf_counter() - began, **row}
         if evaluate is not None and settings.eval_steps and step % settings.eval_steps == 0:
             with whole():
@@ -227,12 +241,15 @@ def train(
         if logs:
             append(folder / "episodes.jsonl", [e for g in batch.groups for e in g.episodes], _extras(batch, step))
         _tell(logs, show, record)
+        if settings.save_steps and step % settings.save_steps == 0:
+            carry.clear()  # a resumed run starts from what the checkpoint holds
         warned = monitor.check(row)
         for text in warned:
             _warn(folder if main else None, show, step, text)
         if (main or shards) and settings.save_steps and (step % settings.save_steps == 0 or step == settings.max_steps):
             state = {
                 "position": stream.position,
+                "sampled_tokens": spent_tokens,
                 "given": sorted(monitor.given),
                 "rows": [dict(r) for r in monitor.rows],
                 "first_calls": monitor.first_calls,
@@ -249,16 +266,24 @@ def train(
         if limit is not None and step < settings.max_steps and _agreed(spent + longest > limit * 60, pool):
             stopped = "max_minutes"
             break
+    if stopped == "max_steps" and step < settings.max_steps:
+        stopped = "max_sampled_tokens"
     if ahead:
         ahead.close()
     if shards:
         shards.restore()
     if logs:
         logs.close()
-    summary = {"steps": step, "stopped_by": stopped, "seconds": round(time.perf_counter() - began, 1)}
+    summary = {"steps": step, "stopped_by": stopped, "seconds": round(time.perf_counter() - began, 1),
+               "sampled_tokens": spent_tokens}  # fmt: skip
     if main:
         write_json(folder / "summary.json", summary)
     return summary
+
+
+def _used_up(settings: Settings, sampled: int) -> bool:
+    """Tell whether the run has generated as many tokens as it may."""
+    return settings.max_sampled_tokens is not None and sampled >= settings.max_sampled_tokens
 
 
 def _starts_anew(settings: Settings, step: int) -> bool:
@@ -294,8 +319,8 @@ def _warn(folder: Path | None, show: Callable[[Mapping[str, Any]], None] | None,
         show(row)
 
 
-def _resume(folder: Path, policy: Any, optimiser: Any, stream: Stream, monitor: Monitor) -> int:
-    """Load the last checkpoint into everything that moves and return its step."""
+def _resume(folder: Path, policy: Any, optimiser: Any, stream: Stream, monitor: Monitor) -> tuple[int, int]:
+    """Load the last checkpoint into everything that moves and return its step and the tokens sampled so far."""
     found = checkpoint.latest(folder)
     if found is None:
         raise FileNotFoundError(f"nothing to resume: {folder} has no checkpoint (set save_steps when starting a run)")
@@ -304,4 +329,4 @@ def _resume(folder: Path, policy: Any, optimiser: Any, stream: Stream, monitor: 
     stream.position = state["position"]
     monitor.given, monitor.first_calls = set(state["given"]), state["first_calls"]
     monitor.rows.extend(state["rows"])
-    return int(state["step"])
+    return int(state["step"]), int(state["sampled_tokens"])

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, pack
+from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, pack
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Policy, Score, Task, Trajectory, World
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 
-__all__ = ["Batch", "Group", "credit", "groups_of", "sample", "score_segments", "segments", "stats"]
+__all__ = ["Batch", "Group", "credit", "groups_of", "masked", "sample", "score_segments", "scored", "segments", "stats"]
 
 Draw = Callable[[int], Sequence[Task]]
 Play = Callable[..., list[Episode]]
@@ -25,18 +26,23 @@ Play = Callable[..., list[Episode]]
 
 @dataclass(frozen=True)
 class Group:
-    """The episodes of one task with the score of every trajectory."""
+    """The episodes of one task with the score of every trajectory; ``owners`` names the episode of each."""
 
     task: Task
     episodes: tuple[Episode, ...]
     trajectories: tuple[Trajectory, ...]
     scores: tuple[Score, ...]
     owners: tuple[int, ...]
+    step: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and the groups."""
+    """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and the groups.
+
+    ``sampled`` counts all tokens that were generated for it, those of dropped groups and discarded branches included.
+    ``beside`` holds the arrays of ``Recipe.beside``.
+    """
 
     signals: Signals
     adv: FloatArray
@@ -44,6 +50,8 @@ class Batch:
     target_NT: FloatArray | None = None
     dropped: int = 0
     drifted: int = 0
+    sampled: int = 0
+    beside: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 def groups_of(
@@ -56,9 +64,10 @@ def groups_of(
     play: Play = drive,
     **options: Any,
 ) -> list[Group]:
-    """Roll out ``recipe.samples`` episodes per task and score each group; drifted episodes are kept but not scored.
+    """Roll out ``recipe.samples`` episodes per task and score each group.
 
-    A group is scored while later ones are still played, one group at a time and in their order.
+    Drifted episodes and discarded branches are kept but not scored. A group is scored while later ones are still
+    played, one group at a time and in their order.
     """
     ended: dict[int, Episode] = {}
     scoring: list[Future[Group]] = []
@@ -78,13 +87,20 @@ def groups_of(
 
 
 def _scored(recipe: Recipe, task: Task, episodes: Sequence[Episode], step: int) -> Group:
-    extra = {"step": step} if "step" in inspect.signature(recipe.reward).parameters else {}
-    sound = [(j, t) for j, episode in enumerate(episodes) if not episode.drifted for t in episode.trajectories]
+    whole = [(j, episode) for j, episode in enumerate(episodes) if not episode.drifted]
+    sound = [(j, t) for j, episode in whole for t in episode.trajectories if t.finish != "discarded"]
     trajectories = tuple(t for _, t in sound)
+    scores = scored(recipe, task, trajectories, step)
+    return Group(task, tuple(episodes), trajectories, scores, tuple(j for j, _ in sound), step)
+
+
+def scored(recipe: Recipe, task: Task, trajectories: Sequence[Trajectory], step: int = 0) -> tuple[Score, ...]:
+    """Ask the recipe's reward for one score per trajectory; it may name the ``step``."""
+    extra = {"step": step} if "step" in inspect.signature(recipe.reward).parameters else {}
     scores = tuple(recipe.reward(task, trajectories, **extra))
     if len(scores) != len(trajectories):
         raise ValueError(f"the reward gave {len(scores)} scores for {len(trajectories)} trajectories of {task.id!r}")
-    return Group(task, tuple(episodes), trajectories, scores, tuple(j for j, _ in sound))
+    return scores
 
 
 def sample(
@@ -99,20 +115,22 @@ def sample(
     limits: Limits | None = None,
     pool: Any = None,
     play: Play = drive,
+    carry: list[Group] | None = None,
 ) -> Batch:
     """Return a packed batch of ``groups`` groups with credit assigned.
 
-    Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. With ``pool`` (an
-    ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups. ``play`` is the
-    driver of the rollouts, for example ``Crew.drive``.
+    Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. What is kept beyond the
+    batch is put into ``carry``, whose groups of the last step are used first (without it, it is dropped). With ``pool``
+    (an ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups. ``play`` is
+    the driver of the rollouts, for example ``Crew.drive``.
     """
-    kept: list[Group] = []
-    dropped = drifted = 0
+    kept: list[Group] = [g for g in carry or () if g.step >= step - 1]
+    dropped = drifted = sampled = 0
     for attempt in range(1 + recipe.refill):
         missing = groups - len(kept)
         if missing <= 0:
             break
-        tasks = list(draw(missing))
+        tasks = list(draw(math.ceil(missing * (recipe.oversample if recipe.keep else 1.0))))
         if pool is not None:
             tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
         own = seed_of(seed, step, attempt)
@@ -121,9 +139,13 @@ def sample(
             made = _gathered(made)
         good = [g for g in made if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
         drifted += sum(episode.drifted for g in made for episode in g.episodes)
+        sampled += sum(episode.sampled_count for g in made for episode in g.episodes)
         dropped += len(made) - len(good)
         kept += good
-    return replace(credit(recipe, kept, policy, step=step), dropped=dropped, drifted=drifted)
+    if carry is not None:
+        carry[:] = kept[groups:]
+    batch = credit(recipe, kept[:groups], policy, step=step)
+    return replace(batch, dropped=dropped, drifted=drifted, sampled=sampled)
 
 
 def _gathered(groups: list[Group]) -> list[Group]:
@@ -134,10 +156,17 @@ def _gathered(groups: list[Group]) -> list[Group]:
 
 
 def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 0) -> Batch:
-    """Pack groups and let the recipe's credit rule turn their scores into advantages."""
-    rows = [(g, i, t, s) for i, g in enumerate(groups) for t, s in zip(g.trajectories, g.scores, strict=True)]
-    owners = [i * recipe.samples + owner for i, g in enumerate(groups) for owner in g.owners]
-    signals = pack([r[2] for r in rows], [r[3] for r in rows], [r[1] for r in rows], episodes=owners, step=step)
+    """Pack groups and let the recipe's credit rule turn their scores into advantages; dropped rows are left out."""
+    rows = [
+        (i, t, s, i * recipe.samples + owner)
+        for i, g in enumerate(groups)
+        for t, s, owner in zip(g.trajectories, g.scores, g.owners, strict=True)
+        if not s.drop
+    ]
+    signals = pack([r[1] for r in rows], [r[2] for r in rows], [r[0] for r in rows],
+                   episodes=[r[3] for r in rows], step=step)  # fmt: skip
+    if recipe.mask is not None and len(rows):
+        signals = masked(signals, recipe.mask)
     target_NT = None
     if recipe.critic is not None and len(rows):
         signals = replace(signals, value_NT=score_segments(policy.values, signals))
@@ -148,7 +177,33 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 
     adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
     if adv.shape[-2:] != signals.turn_NT.shape:
         raise ValueError(f"credit returned shape {adv.shape}; expected (..., {signals.turn_NT.shape})")
-    return Batch(signals, adv, tuple(groups), target_NT)
+    beside = {name: _beside(name, rule, signals, adv) for name, rule in recipe.beside.items()}
+    return Batch(signals, adv, tuple(groups), target_NT, beside=beside)
+
+
+def _beside(name: str, rule: Callable[..., Any], signals: Signals, adv: FloatArray) -> FloatArray:
+    """Ask a rule of ``Recipe.beside`` for its numbers and lay them out per token."""
+    if not len(signals.reward_N):
+        return np.zeros(signals.turn_NT.shape)
+    found = apply(rule, signals, adv_NT=adv if adv.ndim == 2 else adv.sum(0))
+    if found.shape not in (signals.turn_NT.shape, signals.reward_N.shape):
+        raise ValueError(
+            f"Recipe.beside[{name!r}] has shape {found.shape}; expected one number per row {signals.reward_N.shape} "
+            f"or per token {signals.turn_NT.shape}"
+        )
+    return np.where(signals.turn_NT >= 0, found if found.ndim == 2 else found[:, None], 0.0)
+
+
+def masked(signals: Signals, mask: Callable[..., Any]) -> Signals:
+    """Return ``signals`` in which only the tokens that ``mask`` (one boolean per row or token) picks carry loss."""
+    picked = np.asarray(by_name(mask, {**signals.named(), "signals": signals}), dtype=bool)
+    if picked.shape not in (signals.turn_NT.shape, signals.reward_N.shape):
+        raise ValueError(
+            f"the mask has shape {picked.shape}; expected one boolean per row {signals.reward_N.shape} or per token "
+            f"{signals.turn_NT.shape}"
+        )
+    rows = picked if picked.ndim == 2 else picked[:, None]
+    return replace(signals, turn_NT=np.where(rows, signals.turn_NT, -1))
 
 
 def segments(signals: Signals) -> Iterator[tuple[int, IntArray]]:
@@ -185,7 +240,12 @@ def stats(batch: Batch) -> dict[str, float]:
     """Summarise a batch: rewards, success, calls, malformed share, lengths, zero-spread groups, dropped and drifted."""
     s = batch.signals
     if not len(s.reward_N):
-        return {"groups": 0.0, "dropped": float(batch.dropped), "drifted": float(batch.drifted)}
+        return {
+            "groups": float(len(batch.groups)),
+            "dropped": float(batch.dropped),
+            "drifted": float(batch.drifted),
+            "tokens/sampled": float(batch.sampled),
+        }
     calls = [pair for g in batch.groups for t in g.trajectories for pair in t.calls]
     statuses = [observation.status for _, observation in calls]
     spread = [np.ptp([x.value for x in g.scores]) if g.scores else 0.0 for g in batch.groups]
@@ -199,6 +259,7 @@ def stats(batch: Batch) -> dict[str, float]:
         "length/mean": float((s.turn_NT >= 0).sum(1).mean()),
         "turns/mean": float(s.turns_N.mean()),
         "tokens": float((s.turn_NT >= 0).sum()),
+        "tokens/sampled": float(batch.sampled),
         "groups": float(len(batch.groups)),
         "groups/zero_spread": float(np.mean([x < 1e-12 for x in spread])),
         "dropped": float(batch.dropped),

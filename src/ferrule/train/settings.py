@@ -18,7 +18,8 @@ class Settings:
 
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
     recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off.
-    ``max_minutes`` ends the run before the step that would pass it (None: never). ``levels`` are those to train on.
+    ``max_minutes`` ends the run before the step that would pass it (None: never), ``max_sampled_tokens`` after the step
+    with which so many tokens were generated, dropped and discarded ones included. ``levels`` are those to train on.
     ``sample_ahead`` is how many steps old the weights that sampled a batch may be: 0, or 1 to sample the next batch
     while the present one is learned from (on a second copy of the weights), with importance weights.
     ``fsdp`` cuts weights, gradients and optimiser state over the processes of the run.
@@ -39,6 +40,7 @@ class Settings:
     save_total_limit: int = 2
     seed: int = 0
     max_minutes: float | None = None
+    max_sampled_tokens: int | None = None
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     split: str = "train"
     report_to: tuple[str, ...] = ()

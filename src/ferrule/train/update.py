@@ -54,11 +54,14 @@ def sequences(batch: Batch) -> Sequences:
         out.beside.update(target_NT=[], old_value_NT=[])
     if s.ref_NT is not None:
         out.beside.update(ref_NT=[])
+    out.beside.update((name, []) for name in batch.beside)
     for n, at in segments(s):
         out.ids.append(s.ids_NT[n, at])
         out.turn.append(s.turn_NT[n, at])
         out.beside["old_NT"].append(s.logp_NT[n, at])
         out.beside["adv"].append(batch.adv[..., n, at])
+        for name, array_NT in batch.beside.items():
+            out.beside[name].append(array_NT[n, at])
         if s.ref_NT is not None:
             out.beside["ref_NT"].append(s.ref_NT[n, at])
         if batch.target_NT is not None and s.value_NT is not None:

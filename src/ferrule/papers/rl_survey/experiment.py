@@ -153,6 +153,8 @@ def signals_of(episodes: Episodes, reward_N: FloatArray, *, value_NT: FloatArray
         episode_N=np.arange(count),
         calls_N=episodes.calls_N,
         malformed_N=np.zeros(count, dtype=np.int64),
+        span_NT=np.full(turn_NT.shape, -1),
+        first_call_N=np.full(count, -1),
         turns_N=turn_NT.max(1) + 1,
         size_N=(episodes.ids_NT.numpy() >= 0).sum(1),
         value_NT=value_NT,

@@ -6,23 +6,15 @@ data, which name their pair and side (``pair_N``, ``chosen_N``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-
-import numpy as np
 
 from ferrule.core.arrays import chain
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Score, Trajectory
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
+from ferrule.credit.keep import spread
 from ferrule.credit.returns import gae, value_targets
 
-__all__ = ["actor_critic", "dapo", "dpo", "grpo", "kto", "ppo", "reinforce_pp", "rloo", "spread"]
-
-
-def spread(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
-    """Keep a group whose rewards differ (dynamic sampling); the others give no gradient."""
-    return bool(scores) and float(np.ptp([score.value for score in scores])) > 0.0
+__all__ = ["actor_critic", "dapo", "dpo", "grpo", "kto", "ppo", "reinforce_pp", "rloo"]
 
 
 def ppo(base: Recipe) -> Recipe:
@@ -74,7 +66,7 @@ def dapo(base: Recipe) -> Recipe:
         grpo(base),
         objective=partial(surrogate, lo=0.2, hi=0.28),
         reduce=token_mean,
-        keep=spread,
+        keep=spread(),
         refill=max(base.refill, 2),
     )
 

@@ -1,0 +1,38 @@
+"""Labelled stretches of a turn (think, call, fold, answer, guidance) as boolean masks over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ferrule.core.arrays import BoolArray, Signals
+
+__all__ = ["inside", "outside", "within"]
+
+
+def within(signals: Signals, *labels: str) -> BoolArray:
+    """Say for every token whether it is the model's own and lies in a span of one of ``labels``, shape (N, T), bool.
+
+    A label that no turn of the batch carries marks nothing.
+    """
+    wanted = [i for i, label in enumerate(signals.labels) if label in labels]
+    return np.isin(signals.span_NT, wanted) & (signals.turn_NT >= 0)
+
+
+def inside(*labels: str) -> Callable[[Signals], BoolArray]:
+    """Return a mask for ``Recipe.mask`` that keeps only the spans of ``labels`` in the loss."""
+
+    def mask(signals: Signals) -> BoolArray:
+        return within(signals, *labels)
+
+    return mask
+
+
+def outside(*labels: str) -> Callable[[Signals], BoolArray]:
+    """Return a mask for ``Recipe.mask`` that takes the spans of ``labels`` (such as ``guidance``) out of the loss."""
+
+    def mask(signals: Signals) -> BoolArray:
+        return (signals.turn_NT >= 0) & ~within(signals, *labels)
+
+    return mask

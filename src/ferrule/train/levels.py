@@ -1,0 +1,78 @@
+"""Groups on two levels: every trajectory of a parent becomes a task for children, whose scores are handed back up.
+
+A proposer and its solvers, a planner and its executors, a maker of tools and their users have this shape. Both levels
+may be played by one policy or by a policy each (roles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from ferrule.core.recipe import Recipe
+from ferrule.core.records import Score, Task, Trajectory, World
+from ferrule.train.sample import Group, groups_of
+
+__all__ = ["HandDown", "HandUp", "Levels", "two_levels"]
+
+HandDown: TypeAlias = Callable[[Task, Trajectory], "Task | None"]
+HandUp: TypeAlias = Callable[[Task, Sequence[Trajectory], "Sequence[Group | None]"], Sequence[Score]]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The parents' groups, scored by what their children came to, and the children's groups in the same order.
+
+    ``of`` names for every child group the parent group and the place of the parent's trajectory in it.
+    """
+
+    parents: tuple[Group, ...]
+    children: tuple[Group, ...]
+    of: tuple[tuple[int, int], ...]
+
+
+def two_levels(
+    parent: Recipe,
+    child: Recipe,
+    tasks: Sequence[Task],
+    world: World,
+    policy: Any,
+    *,
+    hand_down: HandDown,
+    hand_up: HandUp,
+    step: int = 0,
+    **options: Any,
+) -> Levels:
+    """Play ``parent.samples`` episodes per task, then ``child.samples`` for every one of them, and score both levels.
+
+    ``hand_down(task, trajectory)`` returns the task that a parent's trajectory sets its children (None: no children);
+    ``hand_up(task, trajectories, groups)`` returns the parents' scores from the groups of their children (None where
+    there are none). The parent's own reward is not asked. ``options`` are those of ``drive`` (seed, limits ...). Use
+    ``ferrule.train.sample.credit`` on either list of groups with the recipe of that level.
+    """
+    first = groups_of(replace(parent, reward=_unscored), tasks, world, policy, step=step, **options)
+    places: list[tuple[int, int]] = []
+    handed: list[Task] = []
+    for i, group in enumerate(first):
+        for j, trajectory in enumerate(group.trajectories):
+            made = hand_down(group.task, trajectory)
+            if made is not None:
+                places.append((i, j))
+                handed.append(replace(made, meta={**made.meta, "pass": f"{made.meta.get('pass', 0)}/{i}/{j}"}))
+    below = groups_of(child, handed, world, policy, step=step, **options) if handed else []
+    found = dict(zip(places, below, strict=True))
+    parents = []
+    for i, group in enumerate(first):
+        own = [found.get((i, j)) for j in range(len(group.trajectories))]
+        scores = tuple(hand_up(group.task, group.trajectories, own))
+        if len(scores) != len(group.trajectories):
+            raise ValueError(
+                f"hand_up gave {len(scores)} scores for {len(group.trajectories)} trajectories of {group.task.id!r}"
+            )
+        parents.append(replace(group, scores=scores))
+    return Levels(tuple(parents), tuple(below), tuple(places))
+
+
+def _unscored(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    return [Score(0.0) for _ in trajectories]

@@ -1,0 +1,67 @@
+"""``ferrule arena`` on the pocket model: equal budgets, a table, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ferrule.cli import main
+
+SMALL = (
+    "arena", "--recipes", "grpo,rloo+otc", "--world", "arithmetic", "--budget", "2k", "--seeds", "1", "--eval-tasks", "5",
+    "--eval-samples", "2", "--json",
+)  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def played() -> dict[str, object]:
+    done = CliRunner().invoke(main, SMALL)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
+    first = played()
+    cells = {cell["recipe"]: cell for cell in first["cells"]}  # type: ignore[attr-defined]
+    assert list(cells) == ["untrained", "grpo", "rloo+otc"]
+    assert cells["untrained"]["steps"] == 0
+    for name in ("grpo", "rloo+otc"):
+        # Every run stops with the step that reaches the budget; a step of this arena is about the budget itself.
+        assert cells[name]["sampled"] >= 2000
+    assert cells["rloo+otc"]["changes"]["reward"] == ["otc"]
+    folder = here / "runs" / "arena"
+    assert {"arena.json", "arena.md"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "assets" / "arena.png").stat().st_size > 10_000
+    kept = folder / "grpo" / "seed-0" / "cell.json"
+    stamp = kept.stat().st_mtime_ns
+    (folder / "rloo+otc" / "seed-0" / "cell.json").unlink()  # as if killed before this was measured
+    again = played()
+    assert kept.stat().st_mtime_ns == stamp
+    without = [{k: v for k, v in cell.items() if k != "seconds"} for cell in again["cells"]]  # type: ignore[attr-defined]
+    assert without == [{k: v for k, v in cell.items() if k != "seconds"} for cell in first["cells"]]  # type: ignore[attr-defined]
+
+
+def test_other_settings_are_refused_where_an_arena_lies(here: Path) -> None:
+    folder = here / "runs" / "arena"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"budget": 7}')
+    done = CliRunner().invoke(main, SMALL)
+    assert done.exit_code == 2
+    assert "--overwrite" in done.output
+
+
+def test_an_unknown_recipe_is_refused_before_anything_is_played(here: Path) -> None:
+    done = CliRunner().invoke(main, ("arena", "--recipes", "grpo,oct"))
+    assert done.exit_code == 2
+    assert "did you mean 'otc'" in done.output
+    assert not (here / "runs").exists()
