@@ -14,6 +14,7 @@ from torch import Tensor
 from ferrule.core.arrays import by_name
 from ferrule.objectives.reduce import Totals
 from ferrule.policies.packed import micro_batches
+from ferrule.train.memory import hand_back
 from ferrule.train.sample import Batch, segments
 from ferrule.train.shard import is_sharded, passes_missing, whole_norm
 
@@ -110,6 +111,7 @@ def clip_and_step(policy: Any, optimiser: Any, max_grad_norm: float, pool: Any =
             p.grad = pool.reduce(p.grad if p.grad is not None else torch.zeros_like(p), reduction="sum")
     norm = whole_norm(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm if max_grad_norm > 0 else math.inf))
     if math.isfinite(norm):
+        hand_back(parameters)
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return norm
