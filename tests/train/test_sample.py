@@ -112,10 +112,18 @@ def test_refilling_ends() -> None:
         drawn.append(count)
         return draw(count)
 
-    batch = sample(replace(PLAIN, keep=lambda ts, ss: False, refill=3), counted, 2, LETTERS, says(by_sample))
+    written: list[int] = []
+
+    def keep(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
+        written.extend(t.sampled_count for t in trajectories)
+        return False
+
+    batch = sample(replace(PLAIN, keep=keep, refill=3), counted, 2, LETTERS, says(by_sample))
     assert drawn == [2, 2, 2, 2]
     assert (batch.groups, batch.dropped, batch.adv.shape) == ((), 8, (0, 0))
-    assert stats(batch) == {"groups": 0.0, "dropped": 8.0, "drifted": 0.0}
+    assert len(written) == 32  # what was generated for dropped groups counts
+    expected = {"groups": 0.0, "dropped": 8.0, "drifted": 0.0, "tokens/sampled": float(sum(written))}
+    assert stats(batch) == expected
 
 
 def test_a_further_draw_of_the_same_task_gives_other_samples() -> None:
@@ -267,7 +275,7 @@ def test_stats_of_a_worked_batch() -> None:
         Group(Task(str(i), "p"), (), tuple(paths[2 * i : 2 * i + 2]), tuple(scores[2 * i : 2 * i + 2]), (0, 1))
         for i in range(2)
     ]
-    found = stats(replace(credit(recipe(), groups, None), dropped=3, drifted=1))
+    found = stats(replace(credit(recipe(), groups, None), dropped=3, drifted=1, sampled=20))
     expected = {
         "reward/mean": 0.5,
         "reward/std": 0.125**0.5,
@@ -278,6 +286,7 @@ def test_stats_of_a_worked_batch() -> None:
         "length/mean": 2.0,
         "turns/mean": 1.0,
         "tokens": 8.0,
+        "tokens/sampled": 20.0,
         "groups": 2.0,
         "groups/zero_spread": 0.5,
         "dropped": 3.0,
