@@ -19,8 +19,8 @@ ORDER = (
     "policies", "objectives", "train", "bench", "serve", "view", "papers", "cli",
 )  # fmt: skip
 GUIDES = (
-    "tools", "worlds", "chat", "models", "engines", "rewards", "credit", "objectives", "training", "trees", "packed",
-    "scale", "planning", "evaluation", "reports", "serving", "mcp", "openenv", "contracts", "replay",
+    "tools", "worlds", "apps", "chat", "models", "engines", "rewards", "credit", "objectives", "training", "trees",
+    "packed", "scale", "planning", "evaluation", "reports", "serving", "mcp", "openenv", "contracts", "replay",
 )  # fmt: skip
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ferrule.core.paper import Verdict, verdict
+from ferrule.core.paper import Claim, Verdict, verdict
 
-__all__ = ["Condition", "at_least", "conclude", "describe", "student_interval"]
+__all__ = ["Condition", "at_least", "conclude", "describe", "judged", "student_interval"]
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
 _T95 = (
@@ -77,4 +77,23 @@ def describe(condition: Condition) -> str:
     return (
         f"{condition.name}: {condition.effect:.3f} [{low:.3f}, {high:.3f}], "
         f"asked for at least {condition.threshold:.3f}: {condition.verdict}"
+    )
+
+
+def judged(
+    conditions: Sequence[Condition], *, first: int = 0, setup: Mapping[str, Any] | None = None, **claim: Any
+) -> Claim:
+    """Return the claim that conditions decide: all of them its verdict, the one numbered ``first`` its effect.
+
+    ``claim`` holds what a ``Claim`` says besides; ``setup`` gets the conditions as data.
+    """
+    main = conditions[first]
+    return Claim(
+        measured=main.name,
+        effect=main.effect,
+        interval=main.interval,
+        threshold=main.threshold,
+        verdict=conclude(conditions),
+        setup={**(setup or {}), "conditions": [condition.as_dict() for condition in conditions]},
+        **claim,
     )

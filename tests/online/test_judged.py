@@ -1,0 +1,19 @@
+"""A claim made from its conditions: every one decides, one of them is its effect."""
+
+from __future__ import annotations
+
+from ferrule.online.trials import at_least, judged
+
+
+def test_all_conditions_decide_and_one_is_the_effect() -> None:
+    """1, 2, 3: mean 2, half width 4.303 / sqrt(3) = 2.48, so at least 0 is undecided and at least 5 is not held."""
+    sure, open_, missed = (
+        at_least(name, [1.0, 2.0, 3.0], least) for name, least in (("a", -1.0), ("b", 0.0), ("c", 5.0))
+    )
+    rest = {"paper": "p", "statement": "s", "arms": {}, "falsifier": "f", "seeds": (0, 1, 2)}
+    assert judged([sure], **rest).verdict == "held"
+    assert judged([sure, open_], **rest).verdict == "undecided"
+    claim = judged([sure, open_, missed], first=2, setup={"steps": 4}, **rest)
+    assert (claim.verdict, claim.measured, claim.threshold, claim.effect) == ("not held", "c", 5.0, 2.0)
+    assert claim.setup["steps"] == 4
+    assert [row["name"] for row in claim.setup["conditions"]] == ["a", "b", "c"]
