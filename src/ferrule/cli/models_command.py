@@ -12,6 +12,10 @@ from ferrule.cli.options import emit, guarded
 __all__ = ["command"]
 
 
+_CARD = ("arithmetic", "apis", "facts")
+"""Worlds of a capability card: their prompts fit the smallest models."""
+
+
 @click.group("models", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.pass_context
@@ -84,9 +88,9 @@ def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
 def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools."""
     from ferrule.bench.card import measure, table
-    from ferrule.cli.options import load_policy, make_world, world_names
+    from ferrule.cli.options import load_policy, make_world
 
-    found = measure(load_policy(model), {name: make_world((name,)) for name in world_names()}, tasks)
+    found = measure(load_policy(model), {name: make_world((name,)) for name in _CARD}, tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 

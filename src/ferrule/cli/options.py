@@ -109,7 +109,7 @@ def read_settings(path: Path | None, known: Sequence[str]) -> dict[str, Any]:
 
 def world_names() -> list[str]:
     """Return the names of the generated worlds."""
-    return ["arithmetic", "apis", "facts"]
+    return ["arithmetic", "apis", "facts", "apps"]
 
 
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
