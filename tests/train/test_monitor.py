@@ -72,3 +72,10 @@ def test_a_run_that_never_called_does_not_collapse() -> None:
 def test_rows_without_a_number_are_passed_over() -> None:
     monitor = Monitor(Health(window=1))
     assert monitor.check({"groups": 0.0, "dropped": 3.0, "drifted": 0.0}) == []
+
+
+def test_a_model_that_writes_nothing_is_told_at_once() -> None:
+    """Prompts that do not fit the context leave no room for a single token."""
+    (text,) = Monitor().check({"tokens": 0.0, "groups": 2.0, "loss": 0.0, "grad_norm": 0.0})
+    assert "do not fit its context" in text
+    assert Monitor().check({"tokens": 0.0, "groups": 0.0}) == []  # all groups were dropped
