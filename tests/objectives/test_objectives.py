@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ferrule.core.arrays import by_name
-from ferrule.objectives.penalty import add, kl_k1, kl_k2, kl_k3, with_entropy, with_kl
+from ferrule.objectives.penalty import add, kl_k1, kl_k2, kl_k3, weighted, with_entropy, with_kl
 from ferrule.objectives.preference import bradley_terry, dpo, ipo, kto, on_pairs, on_rows, sequence_logp, simpo
 from ferrule.objectives.reduce import Totals, constant, sequence_mean, token_mean, totals
 from ferrule.objectives.supervised import nll, nll_on_positives, value_loss
@@ -54,6 +54,14 @@ def test_sequence_ratio_is_the_geometric_mean_over_model_tokens() -> None:
     turn = torch.tensor([[0, 0, -1]])
     ratio = importance(NEW, OLD, turn, ratio="sequence")
     assert ratio[0, 0].item() == pytest.approx(math.exp(0.25))
+
+
+def test_product_ratio_is_that_of_whole_rows() -> None:
+    """The same log-ratios .1 and .4 add up to .5 on every token; a row without model tokens has 1."""
+    turn = torch.tensor([[0, 0, -1], [-1, -1, -1]])
+    ratio = importance(NEW.repeat(2, 1), OLD.repeat(2, 1), turn, ratio="product")
+    assert ratio[0].tolist() == pytest.approx([math.exp(0.5)] * 3)
+    assert ratio[1].tolist() == [1.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,17 @@ def test_composed_objectives_name_what_they_read() -> None:
     loss = by_name(composed, {**named, "ref_NT": ref, "entropy_NT": entropy})
     plain = surrogate(NEW, OLD, ADV, TURN, dual=3.0)
     assert torch.allclose(loss, plain + 0.5 * t(0.125, 0, 0) - 0.1 * entropy)
+
+
+def test_a_weight_beside_scales_an_objective_and_0_turns_it_off() -> None:
+    """Weights 2, 0, 1 on -A log p; where the weight is 0 even a loss that is not finite counts nothing."""
+    named = {"logp_NT": NEW, "adv_NT": ADV, "turn_NT": TURN, "w_NT": t(2.0, 0.0, 1.0)}
+    plain = reinforce(NEW, ADV, TURN)
+    assert torch.equal(by_name(weighted(reinforce, "w_NT"), named), plain * t(2.0, 0.0, 1.0))
+    broken = weighted(lambda logp_NT: logp_NT * torch.inf, "w_NT")
+    assert by_name(broken, named)[0, 1] == 0.0
+    with pytest.raises(TypeError, match="w_NT"):
+        by_name(weighted(reinforce, "w_NT"), {"logp_NT": NEW, "adv_NT": ADV, "turn_NT": TURN})
 
 
 def test_imitation_of_positives() -> None:

@@ -17,7 +17,7 @@ from ferrule.core.arrays import chain
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import whiten
 from ferrule.credit.returns import gae, value_targets
-from ferrule.objectives.penalty import add, with_kl
+from ferrule.objectives.penalty import add, weighted, with_kl
 from ferrule.objectives.supervised import value_loss
 from ferrule.objectives.surrogate import reinforce, surrogate
 from ferrule.rollout.record import load
@@ -221,6 +221,13 @@ def test_groups_that_are_all_dropped_make_an_empty_step(tiny: Any, tmp_path: Pat
         ({"critic": value_targets}, "Recipe.critic would do nothing"),
         ({"objective": with_kl(surrogate, 0.1)}, "objective reads 'ref_NT'.*set Recipe.reference"),
         ({"objective": value_loss}, "objective reads 'value_NT'.*set Recipe.critic"),
+        ({"objective": weighted(surrogate, "w_NT")}, "objective reads 'w_NT'"),
+        ({"beside": {"w_NT": lambda reward_N: reward_N}}, r"Recipe.beside\['w_NT'\] would do nothing"),
+        ({"beside": {"adv_NT": lambda reward_N: reward_N}}, "names 'adv_NT', which objectives get in any case"),
+        (
+            {"beside": {"w_NT": lambda rewards_N: rewards_N}, "objective": weighted(surrogate, "w_NT")},
+            r"rule for w_NT reads 'rewards_N'.*did you mean 'reward_N'\?",
+        ),
         ({"credit": gae}, "credit reads 'value_NT'.*set Recipe.critic"),
         ({"objective": lambda logps_NT: logps_NT}, r"objective reads 'logps_NT'.*did you mean 'logp_NT'\?"),
         ({"credit": lambda rewards_N: rewards_N}, r"credit reads 'rewards_N'.*did you mean 'reward_N'\?"),
@@ -243,6 +250,7 @@ def test_pieces_that_do_not_fit_are_refused_before_the_first_step(
         {"objective": with_kl(surrogate, 0.1), "reference": True},
         {"credit": chain(lambda reward_N, turn_NT: turn_NT * 0.0, whiten), "objective": reinforce},
         {"objective": partial(surrogate, lo=0.1)},
+        {"objective": weighted(surrogate, "w_NT"), "beside": {"w_NT": lambda adv_NT: adv_NT > 0}},
     ],
 )
 def test_pieces_that_fit_are_taken(tiny: Any, tmp_path: Path, changes: dict[str, Any]) -> None:

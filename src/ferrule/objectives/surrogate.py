@@ -5,7 +5,7 @@ Source: "A Technical Survey of Reinforcement Learning Techniques for Large Langu
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch import Tensor
 from ferrule.core.arrays import nearest
 from ferrule.credit.exempt import exempt
 
-__all__ = ["LOG_RATIO_LIMIT", "diagnostics", "importance", "reinforce", "surrogate"]
+__all__ = ["LOG_RATIO_LIMIT", "Ratio", "diagnostics", "importance", "reinforce", "surrogate"]
+
+Ratio: TypeAlias = Literal["token", "sequence", "product"]
 
 LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to plus or minus this many nats before the exponential; past it a token has no gradient."""
@@ -27,18 +29,17 @@ def _gap(logp_NT: Tensor, old_NT: Tensor, turn_NT: Tensor) -> Tensor:
 
 
 @exempt("loss")
-def importance(
-    logp_NT: Tensor, old_NT: Tensor, turn_NT: Tensor, *, ratio: Literal["token", "sequence"] = "token"
-) -> Tensor:
-    """Importance ratio per token: ``exp(logp - old)``, or for ``"sequence"`` the row's geometric mean of it.
+def importance(logp_NT: Tensor, old_NT: Tensor, turn_NT: Tensor, *, ratio: Ratio = "token") -> Tensor:
+    """Importance ratio per token: ``exp(logp - old)``, for ``"sequence"`` the row's geometric mean of it.
 
-    The log-ratio is clamped to ``LOG_RATIO_LIMIT`` nats. Raises ``ValueError`` on an unknown ``ratio``.
+    ``"product"`` is the ratio of whole rows, the product over their tokens. The log-ratio is clamped to
+    ``LOG_RATIO_LIMIT`` nats. Raises ``ValueError`` on an unknown ``ratio``.
     """
-    if ratio not in ("token", "sequence"):
-        raise ValueError(f"ratio is {ratio!r}; {nearest(ratio, ('token', 'sequence'))}")
+    if ratio not in get_args(Ratio):
+        raise ValueError(f"ratio is {ratio!r}; {nearest(ratio, get_args(Ratio))}")
     gap_NT = _gap(logp_NT, old_NT, turn_NT)
-    if ratio == "sequence":
-        count_N = (turn_NT >= 0).sum(1, keepdim=True).clamp(min=1)
+    if ratio != "token":
+        count_N = (turn_NT >= 0).sum(1, keepdim=True).clamp(min=1) if ratio == "sequence" else 1
         gap_NT = (gap_NT.sum(1, keepdim=True) / count_N).expand_as(gap_NT)
     return torch.exp(gap_NT.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
 
@@ -59,13 +60,14 @@ def surrogate(
     hi: float = 0.2,
     reciprocal: bool = False,
     dual: float | None = None,
-    ratio: Literal["token", "sequence"] = "token",
+    ratio: Ratio = "token",
 ) -> Tensor:
     """Clipped surrogate: ``max(-A r, -A clip(r, 1 - lo, 1 + hi))`` per model token, 0 elsewhere.
 
     ``r = exp(logp - old)``; ``reciprocal`` takes ``1 / (1 + lo)`` for the lower bound; ``dual`` (above 1, usually 3)
-    caps the loss of negative advantages at ``-A dual``; ``ratio="sequence"`` uses one length-normalised ratio per
-    row (GSPO). ``old_NT`` and ``adv_NT`` get no gradient. Source: survey 52 (PPO; DAPO is lo 0.2, hi 0.28).
+    caps the loss of negative advantages at ``-A dual``; ``ratio`` is that of ``importance`` (``"sequence"``: one
+    length-normalised ratio per row, as in GSPO). ``old_NT`` and ``adv_NT`` get no gradient. Source: survey 52 (PPO;
+    DAPO is lo 0.2, hi 0.28).
     """
     if dual is not None and dual <= 1:
         raise ValueError(f"dual is {dual}; it must be above 1 (or None for no dual clip)")

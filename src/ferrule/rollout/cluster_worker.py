@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -144,8 +143,7 @@ class Worker:
                 while run.pending is not None:
                     await carry_out(run, index, job.policies, cast(Any, line), pool, job.limits)
             except BaseException:
-                with contextlib.suppress(Exception):  # whatever ended the episode is what the caller should see
-                    run.session.close()
+                run.give_up()
                 raise
             line.out.put_nowait(run.close())
         except Exception as error:

@@ -7,7 +7,6 @@ body leaves the same records under both.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -144,8 +143,7 @@ def drive(
         finally:
             asks.close()
             for run in live.values():
-                with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
-                    run.session.close()
+                run.give_up()
     return [finished[i] for i in range(len(todo))]
 
 
@@ -236,8 +234,7 @@ async def adrive(
             while run.pending is not None:
                 await carry_out(run, index, policy, gather, pool, limits)
         except BaseException:
-            with contextlib.suppress(Exception):
-                run.session.close()
+            run.give_up()
             raise
         return run.close()
 

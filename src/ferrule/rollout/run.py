@@ -173,6 +173,12 @@ class Run:
         session = self.session if request.session is None else request.session
         return [partial(act, session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
 
+    def give_up(self) -> None:
+        """End the agent, which closes the branches it opened, and the session, whatever either says to it."""
+        for part in (self._flow, self.session):
+            with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
+                part.close()
+
     def close(self) -> Episode:
         """Close the session and return the record."""
         try:

@@ -53,8 +53,8 @@ class Monitor:
             found["drift"] = "token ids of some samples were not append-only; those samples were left out of training."
         if row.get("tokens") == 0.0 and row.get("groups", 0.0) > 0:
             found["silent"] = (
-                "the model wrote nothing at all: its prompts, tools included, do not fit its context. Offer fewer tools, "
-                "shorten the prompt, or take a model with a longer context."
+                "the model wrote nothing at all: its prompts, tools included, do not fit its context. Offer fewer "
+                "tools, shorten the prompt, or take a model with a longer context."
             )
         if len(self.rows) == self.health.window:
             found |= self._window_warnings()

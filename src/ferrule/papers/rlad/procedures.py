@@ -1,0 +1,95 @@
+"""Modular expressions that need one of eight named procedures, weakly indicated by a cue, played by a table.
+
+The proposer names a procedure for a cue. The solver picks one for the cue and the abstraction it was given, and writes
+it out, or slips; the calculator runs what it wrote. The solver's own leaning by cue is shared by its rows with and
+without an abstraction, as the weights of a model would be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ferrule.core.arrays import FloatArray
+from ferrule.core.records import Call, Observation, Task, Trajectory
+from ferrule.tools.calculator import calculate
+from ferrule.train.table import Player
+
+__all__ = ["CUES", "NONE", "PICK", "RUN", "World", "make_task", "make_world", "propose", "solve", "tie", "value_of"]
+
+NAMES = "ABCDEFGH"
+FORMS = (
+    "({a} * {b}) % 97", "({a} + {b}) ** 2 % 97", "({a} ** 2 + {b}) % 97", "({a} + {b} ** 2) % 97",
+    "({a} * {b} + {a}) % 97", "({a} ** 3 - {b}) % 97", "(7 * {a} + 5 * {b}) % 97", "({a} ** 2 * {b}) % 97",
+)  # fmt: skip
+SLIPS = ("{} + 1", "{} - 1", "2 * ({})")
+CUES, NONE = 12, len(NAMES)
+PROPOSE, PICK, RUN = 0, CUES, CUES * (2 + NONE)
+"""First state of each decision: proposals by cue, picks by cue and abstraction (or none), writing by procedure."""
+
+
+@lru_cache(maxsize=200_000)
+def value_of(code: str) -> str:
+    """Run an expression on the calculator."""
+    return str(calculate(code))
+
+
+def tie(parameters: torch.Tensor) -> torch.Tensor:
+    """Make the logits: proposals, then the sum of the leaning by cue and the pull of an abstraction, then writing."""
+    propose, lean, pull, write = torch.split(parameters, [CUES, CUES, NONE + 1, NONE])
+    pick = (lean[:, None] + pull[None]).reshape(-1, NONE)
+    return torch.cat([propose, pick, write])
+
+
+@dataclass(frozen=True)
+class World:
+    """Which procedure is right how often under a cue (cues by procedures), and the untrained players' parameters."""
+
+    posterior: FloatArray
+    start: FloatArray
+
+
+def make_world(rng: np.random.Generator) -> World:
+    """Draw a world: the likeliest procedure of a cue is right in 45 % of its problems, and the players do not know it.
+
+    An abstraction that names a procedure is followed in about 85 %, and a procedure is written out right in 85 %.
+    """
+    weights = np.asarray([0.45, 0.2, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05])
+    posterior = np.stack([weights[rng.permutation(NONE)] for _ in range(CUES)])
+    lean = rng.normal(0.0, 0.7, (CUES, NONE))
+    pull = np.concatenate([np.eye(NONE) * 4.0, np.zeros((1, NONE))])
+    write = np.full((NONE, NONE), -30.0)
+    write[:, : len(SLIPS) + 1] = np.log([0.85, 0.05, 0.05, 0.05])
+    return World(posterior, np.concatenate([lean, lean, pull, write]))
+
+
+def make_task(world: World, number: int, rng: np.random.Generator) -> Task:
+    """Draw a problem."""
+    cue = int(rng.integers(CUES))
+    a, b = (int(x) for x in rng.integers(2, 90, 2))
+    form = FORMS[rng.choice(NONE, p=world.posterior[cue])]
+    return Task(
+        f"problem/{number}", f"cue {cue}: {a}, {b}", value_of(form.format(a=a, b=b)), meta={"cue": cue, "a": a, "b": b}
+    )
+
+
+def propose(task: Task, player: Player) -> Trajectory:
+    """Name a procedure."""
+    name = NAMES[player.decide(PROPOSE + task.meta["cue"])]
+    return player.trajectory(task, f"procedure {name}", role="proposer")
+
+
+def solve(task: Task, player: Player) -> Trajectory:
+    """Pick a procedure, write it out and run it."""
+    given = task.meta.get("abstraction")
+    named = NAMES.index(given[-1]) if given else NONE
+    pick = player.decide(PICK + task.meta["cue"] * (NONE + 1) + named)
+    slip = player.decide(RUN + pick)
+    code = FORMS[pick].format(a=task.meta["a"], b=task.meta["b"])
+    code = SLIPS[slip - 1].format(code) if slip else code
+    value = value_of(code)
+    player.turn(NAMES[pick], [(Call("calculator", {"expression": code}), Observation(value))])
+    return player.trajectory(task, value)

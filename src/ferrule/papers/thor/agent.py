@@ -1,0 +1,111 @@
+"""The tool loop that goes back into its thought when a call fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ferrule.core.records import (
+    Ask,
+    Call,
+    Finish,
+    Flow,
+    Leaf,
+    Leaves,
+    Message,
+    Observation,
+    Reply,
+    Session,
+    Task,
+    ask,
+    plain_text,
+    use,
+)
+from ferrule.papers.thor.pieces import Pieces, passed, shortened, words
+
+__all__ = ["SelfCorrect", "corrected"]
+
+
+def corrected(attempts: Iterable[bool], *, most: int = 4) -> list[tuple[int, bool]]:
+    """Read a stream of attempts as calls: per call the retries it took (at most ``most``) and whether it passed."""
+    calls, retries = [], 0
+    for good in attempts:
+        if good or retries == most:
+            calls.append((retries, good))
+            retries = 0
+        else:
+            retries += 1
+    return calls
+
+
+@dataclass(frozen=True)
+class SelfCorrect:
+    """The tool loop that, when a call fails, takes back the code and the end of the thought and writes them again.
+
+    At most ``rounds`` calls are kept. An attempt fails when one of its calls does not pass; it is made again up to
+    ``most`` times from the thought less its last ``suffix`` pieces, then the failure is kept and shown. Every attempt
+    acts in a branch of the session, and only the branch of the kept one is gone on with. The record holds the attempts
+    that were given up as discarded branches. ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``.
+    """
+
+    rounds: int = 10
+    most: int = 4
+    suffix: int = 100
+    pieces: Pieces = words
+    silent: bool = False
+    system: str = ""
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a loop without rounds, and negative counts."""
+        for name, least in (("rounds", 1), ("most", 0), ("suffix", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"SelfCorrect.{name} is {getattr(self, name)}; the least is {least}")
+
+    def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
+        """Play one episode."""
+        messages = [Message("system", self.system)] if self.system else []
+        messages.append(Message("user", task.prompt))
+        branches: list[Session] = []
+        here = session
+        try:
+            for _ in range(self.rounds):
+                reply, seen, here = yield from self._attempt(messages, here, branches)
+                if not reply.message.calls:
+                    whole = reply.finish in ("stop", "answer")
+                    answer = plain_text(reply.message).strip() if whole else None
+                    return _ended(reply, answer, "answer" if whole else reply.finish, here)
+                messages.append(reply.message)
+                for call, observation in zip(reply.message.calls, seen, strict=True):
+                    messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
+                    if observation.terminal:
+                        return _ended(reply, observation.text, "answer", here)
+            return _ended(reply, None, "turns", here)
+        finally:
+            for branch in branches:
+                branch.close()
+
+    def _attempt(
+        self, messages: Sequence[Message], before: Session, branches: list[Session]
+    ) -> Flow[tuple[Reply, tuple[Observation, ...], Session]]:
+        """Write one reply and run its calls, again while they fail; return what is kept, and the branch it acted in."""
+        prefill = ""
+        for retry in range(self.most + 1):
+            request = Ask(
+                tuple(messages), tools=before.tools, stop=self.stop, max_tokens=self.max_tokens, prefill=prefill
+            )
+            (reply,) = yield from ask(request)
+            calls: tuple[Call, ...] = reply.message.calls
+            if not calls:
+                return reply, (), before
+            branches.append(before.fork())
+            seen = yield from use(*calls, session=branches[-1])
+            if retry == self.most or all(passed(observation, silent=self.silent) for observation in seen):
+                break
+            prefill = shortened(plain_text(reply.message), self.suffix, self.pieces)
+        return reply, seen, branches[-1]
+
+
+def _ended(reply: Reply, answer: str | None, finish: Finish, session: Session) -> Leaves:
+    return Leaves((Leaf(reply.message, answer, finish, dict(session.final())),))

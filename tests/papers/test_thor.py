@@ -1,0 +1,375 @@
+"""THOR: what passes, where repairs begin, two levels in one loss, going back, and the claim's machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.contracts.checks import check_reward
+from tests.toys import Bench, layout, tiny_policy
+
+from ferrule.agents.react import ToolLoop
+from ferrule.cli.grpo import grpo
+from ferrule.core.arrays import pack
+from ferrule.core.paper import find
+from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
+from ferrule.objectives.reduce import token_mean, totals
+from ferrule.papers import thor
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.drive import drive
+from ferrule.tools.calculator import calculator
+from ferrule.train.loop import Settings, check
+from ferrule.train.sample import credit, groups_of
+from ferrule.train.update import sequences, update
+from ferrule.worlds.session import Toolbox
+
+TASK = Task("t", "?", answer="yes")
+
+
+def played(statuses: Sequence[int], answer: str | None = "yes", *, tokens: int = 200, text: str = "3") -> Trajectory:
+    """One turn per call (1: passed, 0: failed), then a turn of ``tokens`` tokens that answers."""
+    turns = []
+    for k, good in enumerate(statuses):
+        seen = Observation(text) if good else Observation("ZeroDivisionError: division by zero", "error")
+        reply = Message("assistant", f"thought {k} goes on", (Call("python", {"code": "1/0"}),))
+        turns.append(Turn(k, k - 1 if k else None, (1,), (2,), (-0.1,), reply, observations=(seen,)))
+    last = len(turns)
+    body = tuple(range(3, 3 + tokens))
+    turns.append(
+        Turn(last, last - 1 if last else None, (1,), body, (-0.1,) * tokens, Message("assistant", answer or ""))
+    )
+    return Trajectory(TASK, tuple(turns), answer, "answer" if answer is not None else "turns")
+
+
+# ------------------------------------------------------------------------------------------------------ worked examples
+
+
+def test_what_a_run_shows_and_whether_it_passed() -> None:
+    assert thor.observed("3\n", "", 0) == ("3", True)
+    assert thor.observed("", "", 0) == ("TimeoutError: the code ran too long", False)
+    trace = 'Traceback (most recent call last):\n  File "x", line 1\nZeroDivisionError: division by zero\n'
+    assert thor.observed("", trace, 1) == ("ZeroDivisionError: division by zero", False)
+    text, good = thor.observed("x" * 300, "", 0)
+    assert (text, good, len(text)) == ("x" * 128 + "..." + "x" * 128, True, 259)
+    assert thor.observed("x" * 255, "", 0)[0] == "x" * 255
+
+
+def test_output_that_names_an_error_is_whole_unless_published() -> None:
+    assert thor.observed("no Error here\n7\n", "", 0) == ("no Error here\n7", True)
+    assert thor.observed("no Error here\n7\n", "", 0, reference=True) == ("7", True)
+    assert thor.observed("", "", 0, silent=True) == ("", True)
+
+
+def test_where_a_text_is_cut() -> None:
+    text = "think A ```python\n1/0\n```\n".replace(" ```", "\n```") + "```output\nerr\n```\nrest"
+    assert thor.cut(text, suffix=0) == "think A\n"
+    assert thor.cut(text, suffix=1) == "think A"
+    assert thor.cut("one two three\n```python\n1/0\n```\n```output\nerr\n```\n", suffix=2) == "one two"
+    assert thor.cut("one two\n```python\n1/0\n```\nno output") == "one two\n```python\n1/0\n```\nno output"
+    assert thor.cut("a python story") == "a python story"
+
+
+def test_the_published_cut_eats_earlier_observations() -> None:
+    block = "```python\n{}\n```\n```output\n{}\n```\n"
+    text = "first\n" + block.format("2+2", "4") + "then\n" + block.format("1/0", "err")
+    assert thor.cut(text, suffix=3) == "first\n" + block.format("2+2", "4")
+    assert (
+        thor.cut(text, suffix=3, reference=True) == "first\n" + block.format("2+2", "4")[: -len("\n4\n```\n")] + "\n4"
+    )
+
+
+def test_advantages_of_groups() -> None:
+    """[1, 1, 0, 0]: mean .5, unbiased std sqrt(1/3) = .577350; .5 / (.577350 + 1e-6) = .866024. Alone: the reward."""
+    recipe = thor.recipe(grpo())
+    rows = [played([1])] * 4
+    found = pack(rows, [Score(v) for v in (1.0, 1.0, 0.0, 0.0)], [0] * 4)
+    adv = recipe.credit(found.reward_N, found.group_N, found.turn_NT)
+    assert adv[:, -1].tolist() == pytest.approx([0.866024, 0.866024, -0.866024, -0.866024], abs=1e-6)
+    alone = pack(rows[:1], [Score(1.0)], [0])
+    assert recipe.credit(alone.reward_N, alone.group_N, alone.turn_NT)[0, -1] == pytest.approx(1.0, abs=1e-5)
+
+
+def loss_of(recipe: Any, logp: Any, old: Any, adv: Any, turn: Any, parts: Any = None) -> float:
+    """The recipe's loss of hand-made arrays, with its arrays beside."""
+    turn_NT, adv_NT = np.asarray(turn), np.asarray(adv, dtype=float)
+    parts_CN = np.zeros((1, len(turn_NT))) if parts is None else np.asarray([parts], dtype=float)
+    named = {"turn_NT": turn_NT, "adv_NT": adv_NT, "parts_CN": parts_CN, "channels": ("repair",)}
+    beside = {name: torch.from_numpy(rule(**named)) for name, rule in recipe.beside.items()}
+    tensors = {
+        "logp_NT": torch.tensor(logp, dtype=torch.float64),
+        "old_NT": torch.tensor(old, dtype=torch.float64),
+        "adv_NT": torch.from_numpy(adv_NT),
+    }
+    loss_NT = recipe.objective(**tensors, turn_NT=torch.from_numpy(turn_NT), **beside)
+    return float(token_mean(loss_NT, torch.from_numpy(turn_NT), totals(turn_NT)))
+
+
+@pytest.mark.parametrize(("rho", "adv", "loss"), [(1.5, 1.0, -1.28), (0.5, -1.0, 0.8), (5.0, -1.0, 3.0)])
+def test_token_loss(rho: float, adv: float, loss: float) -> None:
+    """1.5 is clipped at 1.28, .5 at .8, and 5 at the dual bound of 3."""
+    recipe = thor.recipe(grpo(), alpha=0.0)
+    assert loss_of(recipe, [[np.log(rho)]], [[0.0]], [[adv]], [[0]]) == pytest.approx(loss, abs=1e-6)
+
+
+def test_the_likelihood_term_has_its_own_count() -> None:
+    """Policy term: -1 -1 +1 +1 = 0 over 4 tokens; likelihood (.5 + .3) / 2 = .4; loss .01 * .4 = .004."""
+    logp, turn = [[-0.5, -0.3, 0.0], [-1.0, -2.0, -1.0]], [[0, 0, -1], [0, -1, 0]]
+    adv = [[1.0, 1.0, 0.0], [-1.0, 0.0, -1.0]]
+    assert loss_of(thor.recipe(grpo(), alpha=0.0), logp, logp, adv, turn) == pytest.approx(0.0, abs=1e-9)
+    assert loss_of(thor.recipe(grpo()), logp, logp, adv, turn) == pytest.approx(0.004)
+    assert loss_of(thor.recipe(grpo(), alpha=1.0), logp, logp, adv, turn) == pytest.approx(0.4)
+
+
+def test_levels_have_denominators_of_their_own() -> None:
+    """One episode token with A = 1 and three repair tokens with A = -1: -1 / 1 + 3 / 3 = 0, not 2 / 4."""
+    logp, turn, adv = [[0.0] * 3] * 2, [[0, -1, -1], [0, 0, 0]], [[1.0, 0.0, 0.0], [-1.0] * 3]
+    recipe = thor.recipe(grpo(), alpha=0.0)
+    assert loss_of(recipe, logp, logp, adv, turn, parts=[0, 1]) == pytest.approx(0.0, abs=1e-9)
+    assert loss_of(recipe, logp, logp, adv, turn, parts=[0, 0]) == pytest.approx(0.5)
+
+
+def test_which_groups_and_trajectories_train() -> None:
+    """(1,1), (1,0), (0,1), (0,0) keeps the first two; one survivor of four, or survivors all right, drop the group."""
+    recipe = thor.recipe(grpo(num_generations=4))
+
+    def kept(*pairs: tuple[int, int]) -> tuple[bool, list[bool]]:
+        group = [played([ok], "yes" if right else "no") for ok, right in pairs]
+        scores = recipe.reward(TASK, group)
+        return bool(recipe.keep and recipe.keep(group, scores)), [not s.drop for s in scores]
+
+    assert kept((1, 1), (1, 0), (0, 1), (0, 0)) == (True, [True, True, False, False])
+    assert kept((1, 1), (0, 0), (0, 1), (0, 0))[0] is False
+    assert kept((1, 1), (1, 1), (1, 1), (0, 0))[0] is False
+
+
+def test_retries_of_a_stream() -> None:
+    stream = [bool(x) for x in (1, 0, 1, 0, 0, 0, 0, 0, 1)]
+    assert thor.corrected(stream) == [(0, True), (1, True), (4, False), (0, True)]
+    assert thor.corrected([]) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- rewards
+
+
+def test_short_and_unfinished_episodes_are_dropped() -> None:
+    assert [s.drop for s in thor.episode(TASK, [played([1], tokens=149), played([1]), played([1], None)])] == [
+        True, False, True,
+    ]  # fmt: skip
+    assert [s.drop for s in thor.episode(TASK, [played([], tokens=1)], least_tokens=0)] == [False]
+    assert thor.episode(TASK, []) == []
+
+
+def test_execution_pays_for_calls_that_passed() -> None:
+    cut = replace(played([1]), turns=played([1]).turns[:1])
+    none = replace(played([]), turns=())
+    both = [cut, played([1, 0]), none]
+    assert [s.value for s in thor.execution(TASK, both)] == [1, 0, 0]
+    assert [s.value for s in thor.execution(TASK, both, reference=True)] == [1, 0, 1]
+    quiet = played([1], text=" ")
+    assert [s.value for s in thor.execution(TASK, [quiet])] == [0]
+    assert [s.value for s in thor.execution(TASK, [quiet], silent=True)] == [1]
+
+
+def test_pass_rates_and_the_best_candidate() -> None:
+    assert thor.pass_rate(played([1, 0, 1, 1])) == 0.75
+    assert thor.pass_rate(played([1, 0, 1, 1]), reference=True) == 0.0
+    assert (thor.pass_rate(played([])), thor.pass_rate(played([]), reference=True)) == (0.0, 1.0)
+    group = [played([0, 1]), played([1, 1]), played([1]), played([])]
+    assert thor.best_of(group) == 1
+    assert thor.best_of(group[::-1], reference=True) == 0
+    with pytest.raises(ValueError, match="no candidate"):
+        thor.best_of([])
+
+
+def test_rewards_keep_the_promises_of_their_kind() -> None:
+    check_reward(thor.episode)
+    check_reward(thor.execution)
+
+
+# -------------------------------------------------------------------------------------------------------------- repairs
+
+WORLD = Bench(more=(calculator,), calls=6)
+
+
+def calls(expression: str, text: str = "") -> Message:
+    return Message("assistant", text, (Call("calculator", {"expression": expression}),))
+
+
+def slips(request: Ask, sample: int) -> Message:
+    """Write a line, then fail at a division in half of the episodes, then answer."""
+    done = sum(m.role == "tool" for m in request.messages)
+    if request.prefill:
+        return calls("6/2" if sample or request.seed % 2 else "6/0", request.prefill + " anew")
+    if done == 0:
+        return Message("assistant", "first", (Call("write", {"line": "kept"}),))
+    if done == 1:
+        return calls("6/0" if request.seed % 2 else "6/3", "now I divide six")
+    return Message("assistant", "yes")
+
+
+def test_a_failed_call_becomes_a_task_in_the_restored_world() -> None:
+    recipe = thor.recipe(grpo(num_generations=8), samples=8, least_tokens=-1)
+    tasks = WORLD.tasks("train", 2)
+    groups = groups_of(recipe, tasks, WORLD, Scripted(slips))
+    failing = [(g, t) for g in groups for t, s in zip(g.trajectories, g.scores, strict=True) if s.drop]
+    assert 0 < len(failing) < 16
+    found = thor.repairs(groups, suffix=2)
+    assert 0 < len(found) <= 2
+    assert found == thor.repairs(groups, suffix=2)
+    assert len(thor.repairs(groups, suffix=2, most=99)) == len(failing)
+    prefix = found[0].meta["prefix"]
+    assert prefix.prefill == "now I"
+    assert [c.name for group in prefix.calls for c in group] == ["write"]
+    assert found[0].meta["world_seed"] in {e.seed for g in groups for e in g.episodes}
+    steps = groups_of(thor.step_recipe(recipe), found, WORLD, Scripted(slips))
+    again = [t for g in steps for t in g.trajectories]
+    assert all(t.final == {"lines": ["kept"]} for t in again)
+    assert all(plain_text(t.turns[0].reply) == "now I anew" for t in again)
+    assert {len(t.turns) for t in again} == {1}
+    assert {s.value for g in steps for s in g.scores} == {0.0, 1.0}
+
+
+def test_repairs_begin_at_the_last_call_or_the_last_failure() -> None:
+    mixed = played([0, 1])
+    last = thor.repair(mixed, label="x", suffix=0)
+    failed = thor.repair(mixed, label="x", suffix=0, at="failed")
+    assert last is not None
+    assert failed is not None
+    assert last.meta["prefix"].prefill == "thought 1 goes on"
+    assert failed.meta["prefix"].prefill == "thought 0 goes on"
+    assert thor.repair(mixed, label="x").meta["prefix"].prefill == ""  # type: ignore[union-attr]
+    assert thor.repair(played([1]), label="x") is None
+    assert thor.repair(played([]), label="x") is None
+    with pytest.raises(ValueError, match="did you mean 'failed'"):
+        thor.repair(mixed, label="x", at="faild")  # type: ignore[arg-type]
+
+
+def test_both_levels_learn_in_one_update() -> None:
+    """The real update of a tiny model: rows of episodes and of repairs, each compared within its own group."""
+    recipe = thor.recipe(grpo(num_generations=8), samples=8, least_tokens=-1)
+    renderer = layout()
+    policy = Scripted(slips, renderer=renderer)
+    groups = groups_of(recipe, WORLD.tasks("train", 2), WORLD, policy)
+    groups = [replace(g, scores=tuple(replace(s, value=float(i % 2)) for i, s in enumerate(g.scores))) for g in groups]
+    step = groups_of(thor.step_recipe(recipe), thor.repairs(groups, suffix=1), WORLD, policy)
+    batch = credit(recipe, [*groups, *step], None)
+    assert len(set(batch.signals.group_N.tolist())) == len(groups) + len(step)
+    assert batch.signals.channels == ("outcome", "repair")
+    given = batch.signals.turn_NT[-1] < 0
+    assert not batch.adv[-1][given].any()
+    tiny = tiny_policy()
+    before = [p.detach().clone() for p in tiny.parameters()]
+    optimiser = torch.optim.SGD(tiny.parameters(), lr=0.1)
+    found = update(tiny, sequences(batch), recipe.objective, recipe.reduce, optimiser, rows=4)
+    assert np.isfinite(found["loss"])
+    assert any(not torch.equal(p, q) for p, q in zip(tiny.parameters(), before, strict=True))
+
+
+def test_the_recipe_is_one_that_can_train() -> None:
+    recipe = thor.recipe(grpo())
+    assert check(recipe, Settings(per_device_train_batch_size=16)) == 1
+    assert isinstance(recipe.agent, ToolLoop)
+    assert (recipe.agent.turns, recipe.samples) == (5, 16)
+    assert check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32)) == 2
+
+
+# ------------------------------------------------------------------------------------------------------ self-correction
+
+
+def divides(request: Ask, sample: int) -> Message:
+    """Divide by zero until the thought is begun again without its last word."""
+    if any(m.role == "tool" for m in request.messages):
+        return Message("assistant", plain_text(request.messages[-1]))
+    if request.prefill == "I take":
+        return calls("6/2", request.prefill + " two")
+    return calls("6/0", (request.prefill or "I take") + " zero")
+
+
+BOX = Toolbox((calculator,))
+SUM = Task("sum", "6 by 2", "3", world="toolbox")
+
+
+def test_a_failed_call_is_taken_back() -> None:
+    (episode,) = drive(thor.SelfCorrect(suffix=1), [SUM], BOX, Scripted(divides))
+    kept, dropped = episode.trajectories
+    assert (kept.answer, kept.finish) == ("3", "answer")
+    assert [plain_text(t.reply) for t in kept.turns] == ["I take two", "3"]
+    assert dropped.finish == "discarded"
+    assert dropped.turns[0].observations[0].status == "error"
+    assert kept.turns[1].parent == kept.turns[0].id
+
+
+def test_code_alone_repeats_the_mistake_until_it_is_accepted() -> None:
+    """With nothing taken off the thought the same code fails five times; the fifth failure is shown."""
+    (episode,) = drive(thor.SelfCorrect(suffix=0), [SUM], BOX, Scripted(divides))
+    kept, *dropped = episode.trajectories
+    assert len(dropped) == 4
+    assert "zero" in str(kept.answer)
+    assert len(kept.calls) == 1
+
+
+def test_a_discarded_attempt_leaves_no_trace_in_the_world() -> None:
+    def writes(request: Ask, sample: int) -> Message:
+        if any(m.role == "tool" for m in request.messages):
+            return Message("assistant", "yes")
+        good = bool(request.prefill)
+        line = Call("write", {"line": "second" if good else "first"})
+        return Message("assistant", "a b", (line, Call("calculator", {"expression": "1/1" if good else "1/0"})))
+
+    world = Bench(more=(calculator,))
+    (episode,) = drive(thor.SelfCorrect(suffix=1), world.tasks("train", 1), world, Scripted(writes))
+    assert episode.trajectories[0].final == {"lines": ["second"]}
+    assert all(session.closed for session in world.states)
+
+
+def test_a_loop_that_runs_out_has_no_answer() -> None:
+    loop = partial(thor.SelfCorrect, suffix=1, most=0)
+    (episode,) = drive(loop(rounds=2), [SUM], BOX, Scripted(lambda a, s: calls("1+1")))
+    assert (episode.trajectories[0].answer, episode.trajectories[0].finish) == (None, "turns")
+    assert len(episode.trajectories) == 1
+    with pytest.raises(ValueError, match=r"SelfCorrect.rounds is 0; the least is 1"):
+        loop(rounds=0)
+
+
+def test_words_join_to_the_text() -> None:
+    for text in ("", " ", "a", " a\nb  c \n"):
+        assert "".join(thor.words(text)) == text
+
+
+# ------------------------------------------------------------------------------------------------------------- the claim
+
+
+def test_claim_runs_and_is_honest_about_its_data() -> None:
+    from ferrule.papers.thor.experiment import run_seed
+
+    found = thor.claim("tiny", seeds=(0, 1, 2))
+    assert found.verdict in ("held", "not held", "undecided")
+    assert set(found.arms) >= {"imitation", "episode", "episode + step", "suffix: some", "suffix: code only"}
+    passes = [found.arms[arm]["passes"] for arm in ("episode + step", "episode")]
+    assert found.effect == pytest.approx(np.mean(np.subtract(*passes)))
+    again = run_seed(1, "tiny")
+    assert again == {arm: {key: values[1] for key, values in row.items()} for arm, row in found.arms.items()}
+    with pytest.raises(ValueError, match="known: small, tiny"):
+        thor.claim("large")
+
+
+def test_plans_of_the_claim_that_cannot_be_carried_out() -> None:
+    """Whatever the code, two of four plans are no expression; the other two can be right, wrong or invalid."""
+    from ferrule.papers.thor.chains import code_of, run_code
+
+    def statuses(plan: int) -> set[str]:
+        return {run_code(code_of("7", "3", 0, plan, a, b, c)).status for a in (0, 1) for b in range(4) for c in (0, 1)}
+
+    assert [statuses(plan) for plan in range(4)] == [{"ok", "error"}, {"ok", "error"}, {"error"}, {"error"}]
+    assert run_code(code_of("7", "3", 0, 0, 0, 0, 0)).text == "10"
+    assert run_code(code_of("7", "3", 0, 1, 1, 0, 1)).text == "10"
+    assert run_code(code_of("7", "3", 0, 0, 0, 2, 0)).text == "4"
+
+
+def test_paper_is_found() -> None:
+    assert find("thor") is thor.PAPER
