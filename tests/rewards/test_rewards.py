@@ -113,3 +113,9 @@ def test_weighted_refuses_what_would_do_nothing() -> None:
         weighted({})
     with pytest.raises(ValueError, match="'short' gave 0 scores for 1"):
         weighted({"short": (lambda task, trajectories: [], 1.0)})(TASK, [RIGHT])
+
+
+def test_overlong_without_floor_scaled_and_counted_otherwise() -> None:
+    """(50 - 20 - 70) / 20 = -2, times .5; a count of everything charges what the model did not write."""
+    assert values(overlong(TASK, [TALK], longest=50, buffer=20, factor=0.5, length=lambda t: 70.0)) == [-1.0]
+    assert values(overlong(TASK, [TALK], longest=50, buffer=20, floor=-9.0, length=lambda t: 90.0)) == [-3.0]

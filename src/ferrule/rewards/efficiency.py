@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 
-__all__ = ["Cost", "call_cost", "calls_per_success", "overlong", "productivity", "unit_cost"]
+__all__ = ["Cost", "call_cost", "calls_per_success", "overlong", "productivity", "unit_cost", "written"]
 
 Cost: TypeAlias = Callable[[Call, Observation], float]
 
@@ -21,6 +21,11 @@ def unit_cost(call: Call, observation: Observation) -> float:
 def call_cost(trajectory: Trajectory, cost: Cost = unit_cost) -> float:
     """Sum of ``cost(call, observation)`` over the answered calls of a trajectory (in calls by default)."""
     return math.fsum(cost(call, observation) for call, observation in trajectory.calls)
+
+
+def written(trajectory: Trajectory) -> float:
+    """Number of tokens that the model itself wrote; observations are left out."""
+    return float(trajectory.sampled_count)
 
 
 def productivity(correct: Sequence[float], calls: Sequence[float]) -> float:
@@ -41,14 +46,22 @@ def calls_per_success(correct: Sequence[float], calls: Sequence[float]) -> float
 
 
 def overlong(
-    task: Task, trajectories: Sequence[Trajectory], *, longest: int = 20_480, buffer: int = 4_096
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    longest: int = 20_480,
+    buffer: int = 4_096,
+    factor: float = 1.0,
+    floor: float = -1.0,
+    length: Callable[[Trajectory], float] = written,
 ) -> list[Score]:
-    """Soft overlong penalty: 0 up to ``longest - buffer`` sampled tokens, falling linearly to -1 at ``longest``.
+    """Soft overlong penalty: 0 up to ``longest - buffer`` tokens, falling linearly to ``-factor`` at ``longest``.
 
-    ``max(-1, min(0, (longest - buffer - length) / buffer))``, part ``overlong``. Source: DAPO as listed in "A Technical
-    Survey of Reinforcement Learning Techniques for Large Language Models" (52).
+    ``max(floor, factor * min(0, (longest - buffer - length) / buffer))``, part ``overlong``. ``length`` counts tokens,
+    by default those the model wrote. ``floor`` of minus infinity lets the penalty grow past ``longest``. Source: DAPO
+    as listed in "A Technical Survey of Reinforcement Learning Techniques for Large Language Models" (52).
     """
     if not 0 < buffer <= longest:
         raise ValueError(f"overlong needs 0 < buffer <= longest, not buffer={buffer}, longest={longest}")
-    values = [max(-1.0, min(0.0, (longest - buffer - t.sampled_count) / buffer)) for t in trajectories]
+    values = [max(floor, factor * min(0.0, (longest - buffer - length(t)) / buffer)) for t in trajectories]
     return [Score(value=value, parts={"overlong": value}) for value in values]

@@ -12,7 +12,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Session, Task, World
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, conclude, describe
+from ferrule.online.trials import at_least, describe, judged
 
 __all__ = ["ARMS", "LEVELS", "SCALES", "Offering", "measure", "steps_to", "train_arm"]
 
@@ -114,16 +114,12 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         at_least("half less the share of steps to the text-only end", [0.5 - r / size["steps"] for r in reached], 0.0),
     ]
     names = ("start", "success", "calls", "tokens")
-    return Claim(
+    return judged(
+        conditions,
         paper="retool",
         statement="Training with a code tool passes text-only training of the same model within the same steps.",
-        measured=conditions[0].name,
         arms={arm: {name: [row[name] for row in rows] for name in names} for arm, rows in measured.items()},
-        effect=conditions[0].effect,
-        interval=conditions[0].interval,
-        threshold=conditions[0].threshold,
         falsifier="Text-only training catches up within the same steps.",
-        verdict=conclude(conditions),
         seeds=tuple(seeds),
         scale=scale,
         notes=tuple(describe(condition) for condition in conditions),
@@ -131,6 +127,5 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
             **size,
             "levels": list(LEVELS),
             "curves": {arm: [row["curve"] for row in rows] for arm, rows in measured.items()},
-            "conditions": [condition.as_dict() for condition in conditions],
         },
     )

@@ -35,7 +35,7 @@ from ferrule.core.paper import Claim, Paper
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
 from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae
-from ferrule.online.trials import at_least, conclude, describe
+from ferrule.online.trials import at_least, describe, judged
 from ferrule.papers.rl_survey import recipes
 from ferrule.papers.rl_survey.pieces import ai_preference, direct_score, q_targets, verifier_pairs
 
@@ -128,19 +128,15 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
         at_least("DPO minus start", [d - s for d, s in zip(success["dpo"], success["supervised"], strict=True)], 0.0),
         at_least("mean of on-policy minus DPO", [m - d for m, d in zip(mean, success["dpo"], strict=True)], -0.05),
     ]
-    return Claim(
+    return judged(
+        conditions,
         paper="rl-survey",
         statement=(
             "On one tool task with one episode budget, on-policy verifier methods end close together, preference "
             "learning does not beat them, and a KL penalty keeps a flawed reward model from being hacked."
         ),
-        measured=conditions[0].name,
         arms=arms,
-        effect=conditions[0].effect,
-        interval=conditions[0].interval,
-        threshold=conditions[0].threshold,
         falsifier="KL makes no difference to hacking, or DPO beats on-policy methods by more than 5 points.",
-        verdict=conclude(conditions),
         seeds=tuple(seeds),
         scale=scale,
         notes=tuple(describe(condition) for condition in conditions),
@@ -148,7 +144,6 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
             "bonus": BONUS,
             "beta": BETA,
             "weak_beta": WEAK,
-            "conditions": [condition.as_dict() for condition in conditions],
         },
     )
 

@@ -5,27 +5,22 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.arrays import nearest
 from ferrule.core.paper import Claim, Verdict
-from ferrule.core.records import Ask, Call, Message, Policy, Session, Task, Tool, plain_text
-from ferrule.online.trials import Condition, at_least, conclude, describe, student_interval
-from ferrule.papers.toolgate.agent import CALL, CALL_END, ToolGate
+from ferrule.core.records import Ask, Call, Message, Policy, Session, Task, plain_text
+from ferrule.online.trials import Condition, at_least, describe, judged, student_interval
+from ferrule.papers.toolgate.agent import ToolGate
+from ferrule.papers.toolgate.chains import ARMS, Chains, chain_contracts, chooser, named, rows_of
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
-from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract, State
 from ferrule.worlds.apis import Apis, demonstrate
 from ferrule.worlds.gated import Gated, Mode, unaccounted
-from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
 from ferrule.worlds.wrap import Wrapped
 
 __all__ = [
@@ -40,127 +35,10 @@ __all__ = [
     "slips",
 ]
 
-KINDS = ("order", "customer", "city", "depot", "courier")
-ARMS = ("none", "schema", "full")
 RATES = (0.0, 0.15, 0.30)
 MODES: tuple[Mode, ...] = ("off", "schema", "full")
 SCALES = {"small": {"episodes": 400, "tables": 120}, "tiny": {"episodes": 30, "tables": 6}}
 """Episodes per arm and seed on chains, and tasks per arm and seed on tables, by scale."""
-
-
-def _rows(key: str) -> list[dict[str, str]]:
-    """Return six chains of entities, the task's own first; no value occurs twice."""
-    rng = random.Random(key)
-    taken: set[str] = set()
-
-    def fresh(kind: str) -> str:
-        while True:
-            number = 2 * rng.randint(500, 4999) + (kind == "order" and "/test/" in key)
-            if f"{kind}-{number}" not in taken:
-                taken.add(f"{kind}-{number}")
-                return f"{kind}-{number}"
-
-    return [{kind: fresh(kind) for kind in KINDS} for _ in range(6)]
-
-
-class _Desk:
-    """The look-ups of one episode; ``errs`` is the chance that one goes wrong, drawn in the order of the calls."""
-
-    def __init__(self, rows: Sequence[Mapping[str, str]], errs: float, seed: int) -> None:
-        self.rows, self.errs, self.rng = rows, errs, random.Random(seed)
-
-    def look(self, kind: str, wanted: str, value: str | None) -> dict[str, Any]:
-        """Return ``wanted`` of the row whose ``kind`` is ``value``; without a value, of any row."""
-        known = [row for row in self.rows if value in (None, row[kind])]
-        if not known:
-            raise KeyError(f"no {kind} {value}")
-        row = known[0] if value is not None else self.rng.choice(known)
-        fault = self.rng.choice(("missing", "null", "other")) if self.rng.random() < self.errs else ""
-        if fault == "other":
-            row = self.rng.choice([other for other in self.rows if other is not row])
-        found: dict[str, Any] = {kind: row[kind]}
-        return found if fault == "missing" else {**found, wanted: None if fault == "null" else row[wanted]}
-
-
-@dataclass(frozen=True)
-class Chains:
-    """Questions that four look-ups in a row answer: order, customer, city, depot, courier.
-
-    A look-up echoes what it was asked about. With probability ``errs`` it leaves its field out, returns null, or speaks
-    of another entity; asked with null it answers about any entity. ``calls`` caps the calls of an episode.
-    """
-
-    errs: float = 0.15
-    calls: int = 32
-    name: str = "chains"
-
-    def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks; order numbers of the test split are odd. There is one level of difficulty."""
-        check_split(split, levels)
-        out = []
-        for key in (f"{self.name}/{split}/{seed}/{i}" for i in range(count)):
-            own = _rows(key)[0]
-            prompt = f"Which courier serves {own['order']}?"
-            out.append(Task(key, prompt, own["courier"], self.name, meta={"entities": {"order": own["order"]}}))
-        return out
-
-    def start(self, task: Task, seed: int = 0) -> Session:
-        """Open a session with the four look-ups."""
-        return ToolSession(task, _look_ups, _Desk(_rows(task.id), self.errs, seed), budget=Budget(total=self.calls))
-
-
-def _look_ups(desk: _Desk) -> tuple[Tool, ...]:
-    def one(kind: str, wanted: str) -> Tool:
-        entry = {"anyOf": [{"type": "string"}, {"type": "null"}]}
-        parameters = {"type": "object", "properties": {kind: entry}, "required": [kind]}
-        output = {"type": "object", "properties": {wanted: {"type": "string"}}}
-        return Tool(
-            f"find_{wanted}",
-            f"the {wanted} of a {kind}",
-            parameters,
-            lambda **v: desk.look(kind, wanted, v[kind]),
-            output=output,
-        )
-
-    return tuple(one(kind, wanted) for kind, wanted in pairwise(KINDS))
-
-
-def chain_contracts(arm: str) -> dict[str, Contract]:
-    """Return the contracts of the look-ups.
-
-    ``none`` believes everything, ``schema`` asks for the argument and for a field that is not null, ``full`` also for
-    the echo of what was asked about.
-    """
-    if arm not in ARMS:
-        raise ValueError(f"arm is {arm!r}; {nearest(arm, ARMS)}")
-    out = {}
-    for kind, wanted in pairwise(KINDS):
-        post = (f'has_field("{wanted}")', f"result.{wanted} != None")
-        echo = (f"result.{kind} == args.{kind}",) if arm == "full" else ()
-        updates = {wanted: f"result.{wanted}"}
-        gated = Contract(pre=(f"exists({kind})",), post=(*post, *echo), updates=updates)
-        out[f"find_{wanted}"] = Contract(updates=updates) if arm == "none" else gated
-    return out
-
-
-def chooser(right: float = 0.8) -> Scripted:
-    """Return a policy that reads the known facts and names the next look-up, with probability 1 - ``right`` any."""
-
-    def speak(request: Ask, sample: int) -> str:
-        known = dict(re.findall(r"^(\w+)\(string\): (.*)$", plain_text(request.messages[-1]), re.MULTILINE))
-        missing = [kind for kind in KINDS[1:] if kind not in known]
-        if not missing:
-            return str(known[KINDS[-1]])
-        rng = random.Random(request.seed)
-        named = missing[0] if rng.random() < right else rng.choice(KINDS[1:])
-        return f"{CALL} find_{named} {CALL_END}"
-
-    return Scripted(speak)
-
-
-def named(query: str, tools: Sequence[Tool], contracts: Mapping[str, Contract]) -> list[Tool]:
-    """Return the tool whose name the query begins with: retrieval that never errs, so that the chooser alone does."""
-    return [tool for tool in tools if query.split()[:1] == [tool.name]]
 
 
 def _executed(episode: Episode) -> list[Mapping[str, Any]]:
@@ -170,7 +48,7 @@ def _executed(episode: Episode) -> list[Mapping[str, Any]]:
 
 def _wrong_facts(episode: Episode) -> int:
     """Count facts in the final state that are not true of the task, and facts that no verified result accounts for."""
-    gate, truth = episode.trajectories[0].final["gate"], _rows(episode.task.id)[0]
+    gate, truth = episode.trajectories[0].final["gate"], rows_of(episode.task.id)[0]
     wrong = [name for name, value in gate["facts"].items() if truth[name] != value]
     return len(wrong) + len(unaccounted(gate))
 
@@ -341,16 +219,12 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Cl
     extra = gains("calls", "full 15%", "none 15%")
     low, high = student_interval(extra)
     arms = {**chains, **tables}
-    return Claim(
+    return judged(
+        conditions,
         paper="toolgate",
         statement="Gating keeps wrong facts out of the state and makes answers from faulty tools right more often.",
-        measured=conditions[0].name,
         arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in arms.items()},
-        effect=conditions[0].effect,
-        interval=conditions[0].interval,
-        threshold=conditions[0].threshold,
         falsifier="Full contracts let a wrong fact into a final state, or gain less than 30 points with 15 % faults.",
-        verdict=conclude(conditions),
         seeds=tuple(seeds),
         scale=scale,
         notes=(
@@ -366,6 +240,5 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Cl
             "chooser": 0.8,
             "steps": 10,
             "rates": list(RATES),
-            "conditions": [condition.as_dict() for condition in conditions],
         },
     )

@@ -1,0 +1,200 @@
+"""AdaReasoner: dynamic tool orchestration for iterative visual reasoning (paper 29), January 2026,
+https://arxiv.org/abs/2601.18631.
+
+A small model should learn when, which and how to call tools, and keep that when tools are renamed. A right answer earns
+everything however it was reached; a wrong one earns up to half for calls that are well formed, name an offered tool,
+give its parameters and fit its values. Tools and parameters carry made-up names in a part of the tasks, so that the
+schema must be read.
+
+Departures from the paper:
+
+1. Only the reward and the names are built here: neither the visual tools nor the cold start from executed blueprints.
+2. The last call of an episode counts even when it was malformed; the release trims trailing zeros and so forgets it
+   (``reference=True``). The answering turn is left out in both.
+3. Values are valid when the call came out ``ok``; ``valid`` takes another judge. Without ``offered`` tools the share
+   of required parameters is read off the status: none for arguments that did not fit, all for a call that ran.
+4. ``formed`` is the format gate for recorded episodes: an answer, one call in every turn before the last, at most one
+   there. The gate on tags is ``gate_holds``. Only the first call of a turn is scored, as the paper runs no other.
+5. Names are made-up words of six letters, drawn once per task so that a group shares its prompt. The paper's are random
+   letters and digits, and it rewrites descriptions as well; the share of tasks that keep real names is a choice.
+6. The ladder of the online tools is ``names="union"``; a judge model for accuracy is any base reward.
+7. The claim measures the asymmetry on a table, with the reading of renamed tools left unmeasured. A call is made to
+   cost accuracy where it is useless (.97 to .80). Where it costs nothing, partial credit on failures draws calls even
+   there, which the arm ``asymmetric, harmless`` reports outside the verdict. The budget is what tool credit needs until
+   about nine calls in ten are valid; accuracy alone gets there later (``accuracy only, longer``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
+from types import MappingProxyType
+
+from ferrule.core.paper import Claim, Paper
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World
+from ferrule.credit.group import group_relative
+from ferrule.papers.adareasoner.ladder import Names, call_score
+from ferrule.papers.adareasoner.texts import call_in, gate_holds, reaches_goal
+from ferrule.rewards.matching import readable
+from ferrule.rewards.outcome import outcome
+from ferrule.worlds.aliased import Aliased, aliases, on_canonical
+from ferrule.worlds.wrap import Wrapped
+
+__all__ = [
+    "PAPER",
+    "VARIANTS",
+    "adareasoner_reward",
+    "call_in",
+    "call_score",
+    "claim",
+    "combined",
+    "formed",
+    "gate_holds",
+    "reaches_goal",
+    "recipe",
+    "reduced",
+    "renamed",
+    "turn_scores",
+]
+
+VARIANTS: Mapping[str, Mapping[str, float]] = MappingProxyType({
+    "main": {"right": 8.0, "weight": 1.0},
+    "1:2": {"right": 3.0, "weight": 0.25},
+    "2:1": {"right": 3.0, "weight": 0.5},
+    "accuracy": {"right": 1.0, "weight": 0.0},
+})  # fmt: skip
+"""What a right answer earns, and what the tool score of a wrong one is multiplied by."""
+_BY_STATUS = {"unknown_tool": 1.0, "malformed": 2.0, "refused": 3.0, "error": 3.0}
+
+
+def reduced(scores: Iterable[float], *, trim: bool = True) -> float:
+    """Mean of the scores before the first negative one (padding), without zeros at the end when ``trim``; 0 if none."""
+    kept = list(takewhile(lambda score: score >= 0, scores))
+    while trim and kept and kept[-1] == 0:
+        kept.pop()
+    return sum(kept) / len(kept) if kept else 0.0
+
+
+def combined(correct: bool, tools: float, *, right: float = 8.0, weight: float = 1.0, added: bool = False) -> float:
+    """Reward of a formed episode: ``right`` when correct, else ``weight * tools``; ``added`` pays tools always."""
+    return right * correct + (0.0 if correct and not added else weight * tools)
+
+
+def formed(trajectory: Trajectory) -> bool:
+    """Say whether an episode ended with an answer and made one call in every turn, in the last one at most one."""
+    counts = [len(turn.reply.calls) for turn in trajectory.turns]
+    return trajectory.answer is not None and all(n == 1 for n in counts[:-1]) and all(n <= 1 for n in counts[-1:])
+
+
+def turn_scores(
+    trajectory: Trajectory,
+    *,
+    offered: Sequence[Tool] | None = None,
+    names: Names = "required",
+    valid: Callable[[Call, Observation], float] = lambda call, seen: float(seen.status == "ok"),
+) -> list[float]:
+    """Score the first call of every turn 0 to 4 by ``call_score``; a turn without one 0, the answering turn left out.
+
+    ``offered`` are the tools with their schemas; without them statuses decide (see the departures).
+    """
+    required = None if offered is None else {t.name: list(t.parameters.get("required", ())) for t in offered}
+    turns = list(trajectory.turns)
+    if turns and trajectory.answer is not None and not turns[-1].reply.calls:
+        turns.pop()
+    out = []
+    for turn in turns:
+        first = next(zip(turn.reply.calls, turn.observations, strict=False), None)
+        if first is None or not readable(first[0]):
+            out.append(0.0)
+        elif required is None:
+            out.append(_BY_STATUS.get(first[1].status, 3.0 + valid(*first)))
+        else:
+            out.append(call_score(first[0], required, names=names, valid=lambda call, seen=first[1]: valid(call, seen)))  # type: ignore[misc]
+    return out
+
+
+def adareasoner_reward(
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    base: Reward = outcome,
+    offered: Callable[[Task], Sequence[Tool]] | None = None,
+    gate: Callable[[Trajectory], bool] = formed,
+    names: Names = "required",
+    right: float = 8.0,
+    weight: float = 1.0,
+    added: bool = False,
+    reference: bool = False,
+) -> list[Score]:
+    """Score 0 unless formed, ``right`` when the base reward is above a half, else ``weight`` times the tool score.
+
+    ``offered(task)`` are the tools of the task under their real names. ``added`` pays the tool score of right answers
+    too (an older reward). Parts are ``outcome``, ``tools`` (0 to 4) and ``format``. Source: AdaReasoner (29).
+    """
+    tools = None if offered is None else offered(task)
+    out = []
+    for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
+        accuracy = score.parts.get("outcome", score.value)
+        earned = reduced(turn_scores(trajectory, offered=tools, names=names), trim=reference)
+        form = gate(trajectory)
+        value = combined(accuracy > 0.5, earned, right=right, weight=weight, added=added) if form else 0.0
+        out.append(Score(value, parts={"outcome": accuracy, "tools": earned, "format": float(form)}))
+    return out
+
+
+def renamed(world: World, *, share: float = 0.5, seed: int = 0, parameters: bool = True) -> Wrapped:
+    """Return ``world`` with made-up names for tools and parameters in a ``share`` of its tasks, the same for each task.
+
+    Raises ``ValueError`` for a share outside 0 to 1.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share is {share}; it must lie between 0 and 1")
+
+    def wrap(session: Session, task: Task, _: int) -> Session:
+        rng = random.Random(f"renamed/{seed}/{task.id}")
+        if rng.random() >= share:
+            return session
+        return Aliased(session, aliases(session.tools, rng.getrandbits(32), parameters=parameters))
+
+    return Wrapped(world, wrap)
+
+
+def recipe(base: Recipe, *, offered: Callable[[Task], Sequence[Tool]] | None = None) -> Recipe:
+    """Return ``base`` with asymmetric tool credit under real names, four samples and a doubly clipped surrogate.
+
+    Rename the tools of the training world by ``renamed``.
+    """
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+
+    return vary(
+        base,
+        reward=on_canonical(partial(adareasoner_reward, base=base.reward, offered=offered)),
+        credit=partial(group_relative, std="unbiased"),
+        objective=partial(surrogate, dual=3.0),
+        reduce=token_mean,
+        reference=False,
+        samples=4,
+    )
+
+
+def claim(scale: str = "small", *, seeds: Sequence[int] = tuple(range(12))) -> Claim:
+    """Measure whether credit for calls on failure alone brings calls where they are needed and nowhere else."""
+    from ferrule.papers.adareasoner.experiment import conditions_of
+
+    return conditions_of(scale, seeds)
+
+
+PAPER = Paper(
+    number=29,
+    slug="adareasoner",
+    title="AdaReasoner: dynamic tool orchestration for iterative visual reasoning",
+    date="2026-01",
+    url="https://arxiv.org/abs/2601.18631",
+    pieces={"reward": adareasoner_reward, "world": renamed, "recipe": recipe},
+    claim=claim,
+    summary="Pays right answers in full and calls on failure only, and renames tools so that schemas must be read.",
+)
