@@ -1,0 +1,223 @@
+"""CodeDance: executable visual reasoning with a balanced adaptive tool reward (paper 04), December 2025.
+
+https://arxiv.org/abs/2512.17312
+
+A model that reasons with code learns to call it everywhere when each success is paid, and forgets it when only answers
+are. Here the pay of a successful call follows how hard the prompt proved within the group: high where nobody solved
+it, below zero where everybody did. Beside the comparison of episodes, every turn whose code failed is blamed by itself.
+
+Departures from the paper:
+
+1. Difficulty is the mean accuracy of the group, as the paper describes it. The released code takes the mean base score,
+   which holds the weight of accuracy and the form penalty: ``reference=True``.
+2. A call succeeded when the executor says so. The published rule (text that mentions an error or a timeout, and runs
+   that print nothing, are failures) is part of ``reference=True``.
+3. The form is judged by the record: no answer, or an answer of 1000 characters, is an error. ``tag_error`` is the
+   published check on tags, also part of ``reference=True``.
+4. Correctness comes from the base recipe's verifier; the judge model is left out, and so are images, the supervised
+   data, the limits of the loop and the interpreter's rollback.
+5. A turn's own value is that of its worst call. Turns that end an episode without a call are final; a last turn that
+   still calls is blamed like any other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, Signals, apply, nearest, spread_turns
+from ferrule.core.paper import Claim, Paper
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Observation, Reward, Score, Task, Trajectory, Turn, plain_text
+from ferrule.credit.exempt import exempt
+from ferrule.credit.group import group_relative
+from ferrule.rewards.outcome import outcome
+
+__all__ = [
+    "FAMILIES",
+    "PAPER",
+    "Family",
+    "balanced_reward",
+    "claim",
+    "difficulty",
+    "recipe",
+    "succeeded",
+    "tag_error",
+    "turn_credit",
+    "turn_returns",
+    "two_levels",
+]
+
+LONGEST_ANSWER = 1000
+
+
+@dataclass(frozen=True)
+class Family:
+    """Weights of one kind of question: accuracy, form error, and calls in right and in wrong episodes."""
+
+    accuracy: float
+    form: float
+    right: float
+    wrong: float
+
+
+FAMILIES: Mapping[str, Family] = {"default": Family(1.0, 0.2, 1.5, 0.5), "math": Family(1.2, 0.4, 2.0, 1.0)}
+"""The published weights."""
+
+
+def difficulty(mean: float, *, gamma: float = 4.0, delta: float = 0.2) -> float:
+    """Pay of a call by the group's mean score: ``(1 + tanh(gamma (1/2 - mean))) / 2 - delta``."""
+    return (1.0 + math.tanh(gamma * (0.5 - mean))) / 2.0 - delta
+
+
+def succeeded(observation: Observation, *, reference: bool = False) -> bool:
+    """Say whether a call worked: by its status, or with ``reference`` by what its text mentions."""
+    if not reference:
+        return observation.status == "ok"
+    text = observation.text
+    return bool(text.strip()) and "Error" not in text and "timeout" not in text
+
+
+def tag_error(text: str, *, family: str = "default") -> bool:
+    """Say whether tags break the published form.
+
+    ``default``: thoughts opened and closed unequally often, or not exactly one answer. ``math``: a call after the last
+    thought was closed, or no answer.
+    """
+    count = {tag: text.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")}
+    if family == "math":
+        late = re.search(r"<tool_call>|<code>", text.rpartition("</think>")[2]) is not None
+        return late or not count["<answer>"] or not count["</answer>"]
+    return count["<think>"] != count["</think>"] or not count["<answer>"] == count["</answer>"] == 1
+
+
+def _text(trajectory: Trajectory) -> str:
+    """What the model wrote; a bare answer is put into its tags."""
+    parts = [plain_text(turn.reply) + "".join(call.raw for call in turn.reply.calls) for turn in trajectory.turns]
+    if parts and trajectory.answer is not None and "<answer>" not in parts[-1]:
+        parts[-1] += "<answer></answer>"
+    return "".join(parts)
+
+
+def _counted(turn: Turn) -> list[Observation]:
+    return [observation for observation in turn.observations if not observation.terminal]
+
+
+def _component(trajectory: Trajectory, right: bool, weights: Family, reference: bool) -> float:
+    calls = [observation for turn in trajectory.turns for observation in _counted(turn)]
+    share = sum(succeeded(o, reference=reference) for o in calls) / len(calls) if calls else 0.0
+    return share * (weights.right if right else weights.wrong)
+
+
+def balanced_reward(
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    base: Reward = outcome,
+    family: str = "default",
+    gamma: float = 4.0,
+    delta: float = 0.2,
+    failure: float = -0.5,
+    reference: bool = False,
+) -> list[Score]:
+    """Score accuracy, form and, by the group's difficulty ``d``, successful calls: ``w a - w_f e + d k s``.
+
+    ``a`` is 1 for a right answer, ``e`` for a form error, ``s`` the share of calls that worked (0 without calls), ``k``
+    the family's weight for right or wrong episodes. ``turns`` holds ``failure`` for each turn in which a call failed.
+    Parts: ``base``, ``tools`` (``k s``), ``outcome``, and ``closed``, 1 when the last turn makes no call. Raises
+    ``ValueError`` on an unknown family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"no family {family!r}; {nearest(family, list(FAMILIES))}")
+    weights, rows = FAMILIES[family], []
+    for given, trajectory in zip(base(task, trajectories), trajectories, strict=True):
+        long = len(trajectory.answer or "") >= LONGEST_ANSWER
+        right = given.parts.get("outcome", given.value) > 0.5 and not long
+        broken = tag_error(_text(trajectory), family=family) if reference else trajectory.answer is None
+        plain = weights.accuracy * right - weights.form * (broken or long)
+        rows.append((plain, right, _component(trajectory, right, weights, reference)))
+    measured = [plain if reference else float(right) for plain, right, _ in rows]
+    pay = difficulty(math.fsum(measured) / len(rows), gamma=gamma, delta=delta) if rows else 0.0
+    scores = []
+    for (plain, right, tools), trajectory in zip(rows, trajectories, strict=True):
+        seen = [_counted(turn) for turn in trajectory.turns]
+        turns = tuple(0.0 if all(succeeded(o, reference=reference) for o in own) else failure for own in seen)
+        closed = float(not seen or not seen[-1])
+        parts = {"base": plain, "tools": tools, "outcome": float(right), "closed": closed}
+        scores.append(Score(plain + pay * tools, turns=turns, parts=parts, info={"difficulty": pay}))
+    return scores
+
+
+def turn_returns(rewards: Sequence[float], *, beta: float = 0.2) -> list[float]:
+    """Discounted sums over later turns: ``g_k = r_k + beta g_(k+1)``."""
+    out: list[float] = []
+    for reward in reversed(rewards):
+        out.append(reward + beta * (out[-1] if out else 0.0))
+    return out[::-1]
+
+
+@exempt("independent")
+def turn_credit(signals: Signals, *, beta: float = 0.2) -> FloatArray:
+    """Give every turn the z-score of its return over all turns of the batch that are not final, 0 to final ones.
+
+    The spread is the population's; returns that do not differ are kept as they are. A row's last turn is final when
+    its part ``closed`` is 1 (without that part: always).
+    """
+    closed_N = np.ones(len(signals.turns_N))
+    if "closed" in signals.channels:
+        closed_N = signals.parts_CN[signals.channels.index("closed")]
+    value_NK = np.zeros(signals.turn_reward_NK.shape)
+    open_NK = np.zeros(value_NK.shape, dtype=bool)
+    for n, (count, closed) in enumerate(zip(signals.turns_N, closed_N, strict=True)):
+        rewards = signals.turn_reward_NK[n, : int(count) - int(closed > 0.5)] if count else np.zeros(0)
+        value_NK[n, : len(rewards)] = turn_returns([float(r) for r in rewards], beta=beta)
+        open_NK[n, : len(rewards)] = True
+    pool = value_NK[open_NK]
+    if pool.size and pool.std() > 1e-8:
+        value_NK[open_NK] = (pool - pool.mean()) / pool.std()
+    return spread_turns(value_NK, signals.turn_NT)
+
+
+@exempt("independent")
+def two_levels(signals: Signals, *, weight: float = 0.2, beta: float = 0.2, eps: float = 1e-6) -> FloatArray:
+    """Add both levels: the group's z-score of an episode, and ``weight`` times ``turn_credit`` of its turn.
+
+    The z-score's spread is unbiased.
+    """
+    compare: Any = partial(group_relative, std="unbiased", eps=eps)
+    return apply(compare, signals) + weight * turn_credit(signals, beta=beta)
+
+
+def recipe(base: Recipe, *, family: str = "default", reference: bool = False) -> Recipe:
+    """Return ``base`` with calls paid by difficulty and blame per turn; no divergence term."""
+    return vary(
+        base,
+        reward=partial(balanced_reward, base=base.reward, family=family, reference=reference),
+        credit=two_levels,
+        reference=False,
+    )
+
+
+def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
+    """Measure whether calls stay where prompts are hard and leave where they are easy, at no loss of accuracy."""
+    from ferrule.papers.codedance.experiment import measure
+
+    return measure(scale, seeds)
+
+
+PAPER = Paper(
+    number=4,
+    slug="codedance",
+    title="CodeDance: A Dynamic Tool-integrated MLLM for Executable Visual Reasoning",
+    date="2025-12",
+    url="https://arxiv.org/abs/2512.17312",
+    pieces={"reward": balanced_reward, "credit": two_levels, "recipe": recipe},
+    claim=claim,
+    summary="Pays successful calls by how hard the prompt proved in the group, and blames turns whose code failed.",
+)

@@ -1,0 +1,128 @@
+"""Judging the text of one response: its form, its final answer, and how far that answer is right by its source."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ferrule.core.arrays import nearest
+
+__all__ = ["SOURCES", "TAGS", "final_answer", "normal_form", "soft_score", "text_gate"]
+
+TAGS = frozenset({"think", "search", "code", "response", "answer"})
+"""Tags that a response may hold."""
+LONGEST_ANSWER = 100
+"""Only this many characters from the end of an answer are judged."""
+
+_OPEN = re.compile(r"<([A-Za-z_]\w*)>")
+_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
+
+
+def text_gate(text: str, *, tags: frozenset[str] = TAGS, anchored: bool = False) -> bool:
+    """Say whether a response consists of blocks ``<tag>...</tag>`` of known tags and ends with an ``answer`` block.
+
+    As published the scan looks for the next block, so that text before and between blocks passes and only text after
+    the last one fails; ``anchored`` refuses any text outside blocks. Case does not matter. A tag that is never closed
+    opens no block.
+    """
+    text, at, last, unclosed = text.strip(), 0, "", set[str]()
+    search_from = 0
+    while opening := _OPEN.search(text, search_from):
+        name = opening[1]
+        close = -1 if name in unclosed else text.find(f"</{name}>", opening.end())
+        if close < 0:
+            unclosed.add(name)
+            search_from = opening.end()
+            continue
+        if name.lower() not in tags or (anchored and text[at : opening.start()].strip()):
+            return False
+        at = search_from = close + len(name) + 3
+        last = name.lower()
+    return at == len(text) and last == "answer"
+
+
+def final_answer(text: str) -> str:
+    """Return the body of the last closed ``answer`` block; a text without one is an answer itself."""
+    close = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(close, 0))
+    return text[start + len("<answer>") : close] if 0 <= start < close else text
+
+
+def normal_form(text: str) -> str:
+    """Trim, lower the case, write the words one to twelve as digits, and take the commas out of whole numbers."""
+    text = _NUMBER_WORD.sub(lambda word: str(_WORDS.index(word[1]) + 1), text.strip().lower())
+    bare = text.replace(",", "")
+    return bare if bare.isdigit() else text
+
+
+def _exact(answer: str, gold: str) -> float:
+    return float(normal_form(answer) == normal_form(gold))
+
+
+def _fact(answer: str, gold: str) -> float:
+    one, other = normal_form(answer), normal_form(gold)
+    if other and other in one:
+        return 1.0
+    apart = _edits(one, other) / max(len(one), len(other), 1)
+    return 1.0 - apart if other and apart < 0.5 else 0.0
+
+
+def _edits(one: str, other: str) -> int:
+    """Fewest insertions, deletions and replacements that turn one text into the other."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+def _complex(text: str) -> complex | None:
+    try:
+        value = complex(normal_form(text).replace(" ", "").replace("i", "j"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value.real) and math.isfinite(value.imag) else None
+
+
+def _calculator(answer: str, gold: str) -> float:
+    one, other = _complex(answer), _complex(gold)
+    return float(one is not None and other is not None and abs(one - other) < 1e-3)
+
+
+def _near(answer: str, gold: str) -> float:
+    one = _complex(re.sub(r"[^\d+.-]", "", answer))
+    other = _complex(gold)
+    if one is None or other is None:
+        return 0.0
+    return float(abs(one - other) < 0.05 * abs(other) or one == other)
+
+
+SOURCES: Mapping[str, Callable[[str, str], float]] = MappingProxyType(
+    {
+        **dict.fromkeys(("default", "gsm8k", "dapo_math", "deep_math", "aime"), _exact),
+        "nq": _fact,
+        "calculator": _calculator,
+        "complex": _near,
+    }
+)
+"""How an answer is judged, by the data set it comes from; names that start with ``aime`` are ``aime``."""
+
+
+def soft_score(answer: str | None, gold: Any, *, source: str = "default") -> float:
+    """Score an answer 0 to 1 by the rule of its source; a list of golds accepts the best of them.
+
+    Mathematics: equal after ``normal_form``. ``nq``: 1 when the gold is part of the answer, else ``1 - d`` for an edit
+    distance ``d`` (relative to the longer text) below 0.5. ``calculator``: numbers, complex ones too, within 1e-3.
+    ``complex``: a relative error below 5 %. Raises ``ValueError`` on an unknown source.
+    """
+    key = "aime" if source.startswith("aime") else source
+    if key not in SOURCES:
+        raise ValueError(f"no source {source!r}; {nearest(source, list(SOURCES))}")
+    if isinstance(gold, (list, tuple)):
+        return max((soft_score(answer, one, source=source) for one in gold), default=0.0)
+    return 0.0 if answer is None else SOURCES[key](answer[-LONGEST_ANSWER:], str(gold))

@@ -1,0 +1,200 @@
+"""TIR recipe: Teaching Thinking Models to Reason with Tools, A Full-Pipeline Recipe (paper 01), May 2026.
+
+https://arxiv.org/abs/2605.06326
+
+A model that thinks well in text usually gets worse when it is merely offered a tool. The recipe is a pipeline of four
+stages, each a function over data: choose teachers by how learnable their traces are and problems by what the tool adds;
+filter traces; mix text-only traces in; pick the supervised checkpoint by pass@k and length instead of loss; then learn
+from rewards strictly on-policy with guards against collapse.
+
+Departures from the paper:
+
+1. All constants are choices: a quarter of text-only traces, a gain above 0, 32,000 tokens at most, checkpoints within
+   half a point of the best pass@8.
+2. Learnability is the student's mean negative log-likelihood of the teacher's own tokens, beside its gain in pass@k;
+   gains count as tied when they agree to one point.
+3. A rollout that was cut off scores at most 0, which with scores of at least 0 leaves it no positive advantage.
+4. Entropy, call rate, truncation and drift of log-probs are watched by bands (``left_bands``); stopping or going back
+   is up to the loop, whose monitor reports the same figures. Routing replay is left out: no mixture of experts here.
+5. The mask of the supervised loss is that of ``ferrule.data.formats``: what the model did not write carries none.
+6. The claim trains a recurrent language model of some 20,000 parameters on additions; problems are chosen by rates
+   that are measured on the student (without the tool) and on a scripted teacher (with it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from ferrule.core.paper import Claim, Paper
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.credit.keep import spread
+from ferrule.rewards.outcome import outcome
+
+__all__ = [
+    "PAPER",
+    "Checkpoint",
+    "Trace",
+    "claim",
+    "left_bands",
+    "mixed",
+    "rank_teachers",
+    "recipe",
+    "refused",
+    "select_checkpoint",
+    "text_count",
+    "tool_advantage",
+    "uncut_reward",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One teacher trace: pass rates of its problem with and without the tool, and what the trace itself looks like.
+
+    ``length`` in tokens; ``calls`` that were executed; ``unresolved`` calls that could not be and were left at that.
+    """
+
+    p_tool: float
+    p_text: float
+    length: int
+    correct: bool
+    calls: int
+    unresolved: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a supervised checkpoint came to: pass@k and mean rollout length (tokens), and its training loss."""
+
+    step: int
+    passed: float
+    length: float
+    loss: float = math.nan
+
+
+def rank_teachers(measured: Mapping[str, tuple[float, float]], *, digits: int = 2) -> list[str]:
+    """Order teachers by ``(gain, nll)``: the student's gain in pass@k first, then its likelihood of their tokens.
+
+    Gains are rounded to ``digits`` decimals, so that near ones tie; ``nll`` is in nats per token, lower is better.
+    """
+    return sorted(measured, key=lambda name: (-round(measured[name][0], digits), measured[name][1], name))
+
+
+def tool_advantage(p_tool: float, p_text: float) -> float:
+    """What the tool adds to a problem's pass rate: ``p_tool - p_text``, minus infinity when it is never solved."""
+    return p_tool - p_text if p_tool > 0 else -math.inf
+
+
+def refused(trace: Trace, *, least_gain: float = 0.0, longest: int = 32_000) -> str:
+    """Say why a trace is not learned from, "" when it is.
+
+    Asked in this order: does the tool add more than ``least_gain`` to its problem, is the answer right, was a call
+    executed, is no call left unresolved, is it at most ``longest`` tokens long?
+    """
+    gain = tool_advantage(trace.p_tool, trace.p_text)
+    checks = {
+        "no gain": gain > least_gain,
+        "wrong answer": trace.correct,
+        "no call": trace.calls > 0,
+        "unresolved call": not trace.unresolved,
+        "overlong": trace.length <= longest,
+    }
+    return next((reason for reason, good in checks.items() if not good), "")
+
+
+def text_count(tools: int, *, rho: float = 0.25) -> int:
+    """Number of text-only traces that make up a share ``rho`` beside ``tools`` tool traces: ``rho / (1 - rho) tools``.
+
+    Raises ``ValueError`` unless ``rho`` is at least 0 and below 1.
+    """
+    if not 0 <= rho < 1:
+        raise ValueError(f"rho is {rho}; the share of text-only traces must be at least 0 and below 1")
+    return round(rho / (1 - rho) * tools)
+
+
+def mixed(tool: Sequence[T], text: Sequence[T], *, rho: float = 0.25, seed: int = 0) -> list[T]:
+    """Return all tool traces and a share ``rho`` of text-only ones, shuffled.
+
+    Text traces repeat when there are too few; they must have been rendered without a tool's schema. Raises
+    ``ValueError`` when some are needed and none given.
+    """
+    rng, count = np.random.default_rng(seed), text_count(len(tool), rho=rho)
+    if count and not text:
+        raise ValueError(f"{count} text-only traces are needed for rho = {rho}, and there are none")
+    order = [int(i) for _ in range(-(-count // max(len(text), 1))) for i in rng.permutation(len(text))]
+    joined = [*tool, *(text[i] for i in order[:count])]
+    return [joined[int(i)] for i in rng.permutation(len(joined))]
+
+
+def select_checkpoint(rows: Sequence[Checkpoint], *, tol: float = 0.005) -> Checkpoint:
+    """Return the checkpoint of the shortest rollouts among those within ``tol`` of the best pass@k; the earlier of two.
+
+    The training loss plays no part. Raises ``ValueError`` without checkpoints.
+    """
+    if not rows:
+        raise ValueError("select_checkpoint needs at least one checkpoint")
+    best = max(row.passed for row in rows)
+    near = [row for row in rows if row.passed >= best - tol - 1e-12]
+    return min(near, key=lambda row: (row.length, row.step))
+
+
+def left_bands(metrics: Mapping[str, float], bands: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Name the metrics that are missing, not finite, or outside their band ``(low, high)``."""
+    values = {name: metrics.get(name, math.nan) for name in bands}
+    return [name for name, (low, high) in bands.items() if not low <= values[name] <= high]
+
+
+def uncut_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome) -> list[Score]:
+    """Score by ``base``, at most 0 for rollouts that were cut off at a limit of tokens; part ``cut`` tells them."""
+    scores = []
+    for score, trajectory in zip(base(task, trajectories), trajectories, strict=True):
+        cut = trajectory.finish == "length"
+        value = min(score.value, 0.0) if cut else score.value
+        scores.append(replace(score, value=value, parts={**score.parts, "cut": float(cut)}))
+    return scores
+
+
+def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = None) -> Recipe:
+    """Return ``base`` strictly on-policy (one step per batch), without groups of equal rewards and paid cut-offs."""
+    return vary(
+        base,
+        reward=partial(uncut_reward, base=base.reward),
+        keep=spread() if keep is None else keep,
+        refill=refill,
+        epochs=1,
+        minibatches=1,
+    )
+
+
+def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
+    """Measure what mixing, problem choice and the checkpoint rule do to a tiny model."""
+    from ferrule.papers.tir_recipe.experiment import measure
+
+    return measure(scale, seeds)
+
+
+PAPER = Paper(
+    number=1,
+    slug="tir-recipe",
+    title="Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning",
+    date="2026-05",
+    url="https://arxiv.org/abs/2605.06326",
+    pieces={
+        "filter": refused,
+        "mixing": mixed,
+        "checkpoint": select_checkpoint,
+        "reward": uncut_reward,
+        "recipe": recipe,
+    },
+    claim=claim,
+    summary="Tool-advantaged traces, text-only ones mixed in, checkpoints by pass@k and length, on-policy learning.",
+)
