@@ -11,7 +11,13 @@ import pytest
 from tests.contracts.checks import signals_of
 
 from ferrule.core.arrays import Signals, apply
-from ferrule.credit.channels import normalise_then_sum, per_channel, sum_then_normalise
+from ferrule.credit.channels import (
+    effective_weights,
+    normalise_then_sum,
+    per_channel,
+    qualifying,
+    sum_then_normalise,
+)
 from ferrule.credit.exempt import exempt, exemptions
 from ferrule.credit.group import group_relative
 from ferrule.credit.kl import AdaptiveKL, kl_penalty, with_kl_reward
@@ -44,6 +50,34 @@ def test_per_channel_gives_one_advantage_per_channel() -> None:
     adv = per_channel(GRPO)(_batch())
     assert adv.shape == (2, 2, 1)
     assert adv[0, :, 0] == pytest.approx(-adv[1, :, 0])
+
+
+def test_only_rows_that_qualify_are_compared() -> None:
+    """Rewards 1, .5, .25 and 0 of four rows: without the last, z-scores of the first three; alone, nothing."""
+    base = replace(signals_of([3, 3, 3, 3, 3], [0, 0, 0, 0, 1]), turn_NT=np.zeros((5, 1), dtype=np.int64))
+    signals = replace(base, reward_N=np.array([1.0, 0.5, 0.25, 0.0, 1.0]))
+    among = qualifying(GRPO, lambda reward_N: reward_N > 0)
+    assert among(signals)[:, 0] == pytest.approx([1.0911, -0.2182, -0.8729, 0, 0], abs=1e-4)
+    assert not qualifying(GRPO, lambda reward_N: reward_N > 0.9)(signals).any()
+    assert not qualifying(GRPO, lambda reward_N: reward_N > 9)(signals).any()
+    raw = partial(group_relative, singleton="raw")
+    assert qualifying(raw, lambda group_N: group_N == 1)(signals)[:, 0].tolist() == [0, 0, 0, 0, 1.0]
+
+
+def test_effective_weights_say_what_a_normalised_sum_is_made_of() -> None:
+    """A(sum) = sum of weights times A(part), in every group; a constant sum, a lone row and an empty batch have 0."""
+    signals = signals_of([0, 1, 2, 3, 4, 5], [0, 0, 0, 2, 2, 2])
+    given = {"outcome": 1.0, "format": 0.3}
+    found = effective_weights(signals.parts_CN, signals.group_N, weights_C=np.array([1.0, 0.3]), ddof=1)
+    assert found.shape == (2, 2)
+    whole = sum_then_normalise(GRPO, weights=given)(signals)
+    parts = per_channel(GRPO)(signals)
+    for row, group in enumerate((0, 2)):
+        own = signals.group_N == group
+        assert whole[own] == pytest.approx(np.tensordot(found[row], parts[:, own], 1))
+    assert not effective_weights(np.array([[1.0, 0.0], [0.0, 1.0]]), np.zeros(2)).any()
+    assert not effective_weights(np.array([[1.0], [2.0]]), np.zeros(1), ddof=1).any()
+    assert effective_weights(np.zeros((2, 0)), np.zeros(0)).shape == (0, 2)
 
 
 def test_weights_must_match_the_channels() -> None:

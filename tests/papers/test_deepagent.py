@@ -1,0 +1,116 @@
+"""ToolPO: two advantages by means only, one of them on the tokens of calls and folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from tests.contracts.checks import check_reward
+
+from ferrule.cli.grpo import grpo
+from ferrule.core.arrays import apply, chain, pack
+from ferrule.core.paper import find
+from ferrule.core.records import Call, Message, Observation, Score, Span, Task, Trajectory, Turn
+from ferrule.papers import deepagent
+from ferrule.papers.deepagent import experiment
+from ferrule.train.loop import Settings, check
+
+TASK = Task("t", "?", answer="yes", meta={"calls": [{"name": "f", "arguments": {"x": 1}}, {"name": "g"}]})
+
+
+def masked(mask: Sequence[int], label: str = "call") -> Trajectory:
+    """One turn whose tokens with a 1 lie in a span."""
+    spans = tuple(Span(label, i, i + 1) for i, one in enumerate(mask) if one)
+    turn = Turn(0, None, (9,), (1,) * len(mask), (-0.5,) * len(mask), Message("assistant", "x"), spans=spans)
+    return Trajectory(TASK, (turn,), answer="yes")
+
+
+def called(*calls: Call, status: str = "ok", right: bool = True) -> Trajectory:
+    seen = tuple(Observation("r", status=status) for _ in calls)  # type: ignore[arg-type]
+    turn = Turn(0, None, (), (1,), (-0.5,), Message("assistant", calls=calls), observations=seen)
+    return Trajectory(TASK, (turn,), answer="yes" if right else "no")
+
+
+MASKS = ([0, 1, 1, 0], [1, 0, 0], [0, 0], [0, 1])
+
+
+def scores(success: Sequence[float], action: Sequence[float]) -> list[Score]:
+    return [Score(s, parts={"success": s, "action": a}) for s, a in zip(success, action, strict=True)]
+
+
+@pytest.mark.parametrize("label", ["call", "fold"])
+def test_token_advantages(label: str) -> None:
+    """Success 1, 0, 1, 0 and actions 2, 1.2, 0, 0: A_succ +-.5, A_action 1.2, .4, -.8, -.8 inside the spans."""
+    rows = [masked(mask, label) for mask in MASKS]
+    signals = pack(rows, scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
+    adv_NT = apply(deepagent.toolpo, signals)
+    found = [adv_NT[n, signals.turn_NT[n] >= 0] for n in range(4)]
+    for own, expected in zip(found, ([0.5, 1.7, 1.7, 0.5], [-0.1, -0.5, -0.5], [0.5, 0.5], [-0.5, -1.3]), strict=True):
+        assert own == pytest.approx(expected)
+    assert not adv_NT[signals.turn_NT < 0].any()
+
+
+def test_without_the_mask_reasoning_is_credited_for_actions() -> None:
+    """The ablation that must differ: another label marks nothing, and the action advantage disappears."""
+    signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
+    plain = deepagent.toolpo(signals, labels=("nothing",))
+    assert sorted(set(plain[signals.turn_NT >= 0].tolist())) == [-0.5, 0.5]
+    assert (plain != deepagent.toolpo(signals)).any()
+
+
+@pytest.mark.parametrize(
+    ("direct", "folded", "expected"), [(3000, 1000, 0.5), (1000, 1000, 0.0), (800, 1200, -0.2), (0, 0, 0.0)]
+)
+def test_fold_preference(direct: float, folded: float, expected: float) -> None:
+    assert deepagent.fold_preference(direct, folded) == pytest.approx(expected)
+
+
+def test_action_reward() -> None:
+    """Reference calls count once each unless repeats pay; others, and calls that never ran, count nothing."""
+    f, g, h = Call("f", {"x": 1}), Call("g"), Call("h")
+    rows = [called(f, f, g), called(f, h), called(h), called(f, status="malformed"), called()]
+    assert [s.value for s in deepagent.action_reward(TASK, rows)] == [2, 1, 0, 0, 0]
+    assert deepagent.action_reward(TASK, rows, repeats=True)[0].value == 3
+    folding = deepagent.action_reward(TASK, rows, calls=0.5, preference=lambda t: 0.2, folds=2.0)
+    assert folding[0].value == pytest.approx(1.4)
+    free = Task("free", "?", answer="yes")
+    assert [s.value for s in deepagent.action_reward(free, [called(h), called(h, status="error")])] == [1, 0]
+
+
+def test_success_and_action_are_parts() -> None:
+    (score,) = deepagent.success_and_action(TASK, [called(Call("g"))])
+    assert (score.value, score.parts["success"], score.parts["action"], score.parts["outcome"]) == (1, 1, 1, 1)
+    check_reward(deepagent.success_and_action)
+    check_reward(deepagent.action_reward)
+
+
+def test_unlucky_batches() -> None:
+    """A group of one and equal scores give nothing; a missing channel is named."""
+    signals = pack([masked([1, 0]), masked([0, 1]), masked([1])], scores([1, 0, 0], [2, 1, 1]), [0, 1, 1])
+    assert not apply(deepagent.toolpo, signals).any()
+    with pytest.raises(ValueError, match="'success', which is absent"):
+        apply(deepagent.toolpo, pack([masked([1])], [Score(1.0)], [0]))
+    empty = pack([Trajectory(TASK, ())], scores([1], [0]), [0])
+    assert apply(deepagent.toolpo, empty).shape == (1, 0)
+
+
+def test_recipe() -> None:
+    base = grpo(num_generations=4)
+    own = deepagent.recipe(base)
+    assert (own.objective, own.reduce, own.agent) == (base.objective, base.reduce, base.agent)
+    assert check(own, Settings(per_device_train_batch_size=4)) == 1
+    signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
+    assert np.array_equal(apply(chain(own.credit), signals), deepagent.toolpo(signals))
+
+
+def test_claim_runs() -> None:
+    found = deepagent.claim("tiny", seeds=(0, 1, 2))
+    assert found.verdict in ("held", "not held", "undecided")
+    assert set(found.arms) == set(experiment.ARMS)
+    with pytest.raises(ValueError, match="known: small, tiny"):
+        deepagent.claim("large")
+
+
+def test_paper_is_found() -> None:
+    assert find("deepagent") is deepagent.PAPER

@@ -1,0 +1,158 @@
+"""LOOP: leave-one-out advantages, small ones dropped, a reciprocal clip range, and a mean per rollout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from tests.contracts.checks import check_reward
+
+from ferrule.cli.grpo import grpo
+from ferrule.core.arrays import Signals, apply, by_name, pack
+from ferrule.core.paper import find
+from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
+from ferrule.credit.group import group_relative, leave_one_out
+from ferrule.objectives.reduce import totals
+from ferrule.papers import loop_ida
+from ferrule.papers.loop_ida import experiment
+from ferrule.train.loop import Settings, check
+
+TASK = Task("t", "?", meta={"state": {"passed": True}})
+
+
+def played(share: float, statuses: Sequence[str] = (), *, idle: int = 0, answer: str | None = "done") -> Trajectory:
+    """An episode with one call per status, ``idle`` turns without one before, and an answer."""
+    turns = []
+    for k in range(idle + len(statuses) + 1):
+        seen = (Observation("r", status=statuses[k - idle]),) if idle <= k < idle + len(statuses) else ()  # type: ignore[arg-type]
+        reply = Message("assistant", "x", calls=tuple(Call("f") for _ in seen))
+        turns.append(Turn(k, k - 1 if k else None, (), (1,), (-0.5,), reply, observations=seen))
+    return Trajectory(TASK, tuple(turns), answer=answer, final={"partial": share, "passed": share == 1.0})
+
+
+def batch(values: Sequence[float], groups: Sequence[int] | None = None) -> Signals:
+    return pack([played(0.0) for _ in values], [Score(v) for v in values], groups or [0] * len(values))
+
+
+def test_leave_one_out() -> None:
+    """Returns 1, 0, 0, .5 against the mean of the others; the group's mean gives 3/4 of that."""
+    signals = batch([1, 0, 0, 0.5])
+    assert apply(leave_one_out, signals)[:, 0] == pytest.approx([0.8333, -0.5, -0.5, 0.1667], abs=1e-4)
+    assert apply(group_relative, signals)[:, 0] == pytest.approx([0.625, -0.375, -0.375, 0.125])
+    divided = partial(group_relative, baseline="leave_one_out", std="population")
+    assert apply(divided, signals)[:, 0] == pytest.approx([2.0101, -1.206, -1.206, 0.402], abs=1e-3)
+
+
+def test_small_advantages_are_dropped() -> None:
+    """Two equal returns give nothing; .006 over three leaves A = .009 at most, which is dropped as well."""
+    rule = loop_ida.recipe(grpo()).credit
+    assert not apply(rule, batch([1, 1])).any()
+    assert not apply(rule, batch([0.006, 0.0, 0.0])).any()
+    assert apply(rule, batch([1, 0, 0, 0.5])).any()
+    assert not apply(rule, batch([1.0])).any()
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "loss"),
+    [(0.8, "token", -0.853333), (-0.8, "token", 0.959199), (0.8, "product", -0.88)],
+)
+def test_loss_of_one_rollout(advantage: float, ratio: str, loss: float) -> None:
+    """Three tokens, e = .1: ratios e^.1 and e^.4 are cut to 1.1 for A > 0 and stay for A < 0; as a product, e^.5."""
+    own = loop_ida.recipe(grpo(), ratio=ratio)  # type: ignore[arg-type]
+    named = {
+        "logp_NT": torch.tensor([[-1.0, -0.5, -2.0]], dtype=torch.float64),
+        "old_NT": torch.tensor([[-1.1, -0.9, -2.0]], dtype=torch.float64),
+        "adv_NT": torch.full((1, 3), advantage, dtype=torch.float64),
+        "turn_NT": torch.zeros((1, 3), dtype=torch.int64),
+    }
+    found = own.reduce(by_name(own.objective, named), named["turn_NT"], totals(named["turn_NT"]))
+    assert found.item() == pytest.approx(loss, abs=1e-6)
+
+
+@pytest.mark.parametrize(("gap", "bound"), [(-1.0, 1 / 1.1), (1.0, 1.1)])
+def test_clip_bounds(gap: float, bound: float) -> None:
+    """The lower bound is 1 / 1.1 = .909, not .9."""
+    one = torch.zeros((1, 1), dtype=torch.int64)
+    found = by_name(
+        loop_ida.recipe(grpo()).objective,
+        {
+            "logp_NT": torch.tensor([[gap]]),
+            "old_NT": torch.zeros(1, 1),
+            "adv_NT": torch.tensor([[gap]]),
+            "turn_NT": one,
+        },
+    )
+    assert found.item() == pytest.approx(-gap * bound, rel=1e-5)
+    free = by_name(
+        loop_ida.plain(grpo()).objective,
+        {
+            "logp_NT": torch.tensor([[gap]]),
+            "old_NT": torch.zeros(1, 1),
+            "adv_NT": torch.tensor([[gap]]),
+            "turn_NT": one,
+        },
+    )
+    assert free.item() == pytest.approx(-gap * math.exp(gap), rel=1e-5)
+
+
+def test_returns() -> None:
+    """3 of 6 tests give .5; 1 of 6 less 4 failed calls at .1 is below 0 and counts 0; turns without a call cost."""
+    rows = [played(0.5), played(1 / 6, ["error", "timeout", "error", "error"]), played(0.5, ["ok"], idle=2)]
+    assert [s.value for s in loop_ida.dense_return(TASK, rows, failed=0.1)] == pytest.approx([0.5, 0.0, 0.5])
+    assert [s.value for s in loop_ida.dense_return(TASK, rows, idle=0.1)] == pytest.approx([0.5, 1 / 6, 0.3])
+    assert [s.parts["outcome"] for s in loop_ida.dense_return(TASK, [played(1.0), played(0.9)])] == [1.0, 0.0]
+    assert loop_ida.idle_turns(played(0.0, answer=None)) == 1
+    assert loop_ida.idle_turns(Trajectory(TASK, ())) == 0
+
+
+def test_without_checks_the_base_reward_counts() -> None:
+    asked = Task("a", "?", answer="yes")
+    rows = [Trajectory(asked, (), answer="yes"), Trajectory(asked, (), answer="no")]
+    assert [s.value for s in loop_ida.dense_return(asked, rows)] == [1.0, 0.0]
+    check_reward(loop_ida.dense_return)
+
+
+def test_long_rollouts_weigh_as_much_as_short_ones() -> None:
+    """The ablation that must differ: a mean over tokens would give the long rollout five times the weight."""
+    own = loop_ida.recipe(grpo())
+    turn = torch.tensor([[0, -1, -1, -1, -1], [0, 0, 0, 0, 0]])
+    loss = torch.where(turn >= 0, torch.tensor([[1.0], [3.0]]), torch.zeros(1))
+    assert own.reduce(loss, turn, totals(turn)).item() == pytest.approx(2.0)
+    assert grpo().reduce(loss, turn, totals(turn)).item() == pytest.approx(16 / 6)
+
+
+def test_recipe() -> None:
+    own = loop_ida.recipe(grpo())
+    assert (own.samples, own.epochs, own.minibatches) == (6, 2, 8)
+    assert check(own, Settings(per_device_train_batch_size=6)) == 1
+    alone = loop_ida.plain(grpo())
+    assert (alone.epochs, alone.minibatches) == (1, 1)
+
+
+def test_success_of_the_simulator_is_exact() -> None:
+    """A table that writes the wanted values in turn and completes solves all; an even one is checked by playing."""
+    sure = np.full((experiment.TASKS * 8, experiment.ACTIONS), 0.0)
+    for task in range(experiment.TASKS):
+        for touched in range(8):
+            place = next((i for i in range(3) if not touched >> i & 1), None)
+            action = experiment.ACTIONS - 1 if place is None else place * 3 + experiment.wanted(task)[place]
+            sure[task * 8 + touched, action] = 1.0
+    assert experiment.success(sure) == pytest.approx(1.0)
+    assert 0 < experiment.success(np.full_like(sure, 0.1)) < 0.01
+    assert experiment.final_state(0, {}, True) == {"partial": 0.0, "passed": False}
+
+
+def test_claim_runs() -> None:
+    found = loop_ida.claim("tiny", seeds=(0, 1, 2))
+    assert found.verdict in ("held", "not held", "undecided")
+    assert "LOOP, no clip, high rate" in found.arms
+    with pytest.raises(ValueError, match="known: small, tiny"):
+        loop_ida.claim("large")
+
+
+def test_paper_is_found() -> None:
+    assert find("loop-ida") is loop_ida.PAPER
