@@ -20,7 +20,7 @@ from ferrule.papers.portool import recipe
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.run import Run
 
-__all__ = ["SCALES", "Chain", "measure", "run"]
+__all__ = ["SCALES", "measure", "run"]
 
 TOOL = Tool("step", "take one option", {"type": "object", "properties": {"option": {"type": "integer"}}}, run=str)
 SCALES: Mapping[str, int] = {"small": 120, "tiny": 4}
