@@ -18,7 +18,8 @@ from tests.policies.test_endpoint import answer, choice, serving
 from tests.toys import Bench, Prober, layout
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Call, Flow, Observation, Place, Session, Task, World, act, use
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Call, Flow, Observation, Session, Task, World, use
 from ferrule.policies.endpoint import Endpoint
 from ferrule.policies.endpoint_http import PolicyError
 from ferrule.policies.recorded import recorded as recorded_policy

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.toys import Bench
 
-from ferrule.core.records import Artifact, Call, Observation, Place, Session, Task, Tool, act
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Artifact, Call, Observation, Session, Task, Tool
 from ferrule.tools.placeholder import placeholder
 from ferrule.tools.schema import problem
 from ferrule.worlds.cassette import Cassette
@@ -377,7 +378,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.toys import Bench
-from ferrule.core.records import Call, Place, act
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Call
 from ferrule.worlds.cassette import Cassette
 from ferrule.worlds.recorded import recorded
 world = Bench(calls=10**6)

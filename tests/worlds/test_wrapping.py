@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 from tests import toys
 
-from ferrule.core.records import Call, Observation, Place, Session, Task, Tool, World, act
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Call, Observation, Session, Task, Tool, World
 from ferrule.tools.effects import Cached, Retrying
 from ferrule.worlds.aliased import Aliased, aliases
 from ferrule.worlds.gated import Gated

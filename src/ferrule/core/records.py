@@ -6,7 +6,6 @@ part in equality, so that two runs of the same seed compare equal.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -26,8 +25,6 @@ __all__ = [
     "Message",
     "Observation",
     "Part",
-    "Place",
-    "Placed",
     "Policy",
     "Reply",
     "Reward",
@@ -43,7 +40,6 @@ __all__ = [
     "Turn",
     "Use",
     "World",
-    "act",
     "ask",
     "plain_text",
     "use",
@@ -395,41 +391,6 @@ class Session(Protocol):
     def close(self) -> None:
         """Free what the session holds; may be called twice."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in its episode a call stands: after how many asks (``turn``), and its number among the calls since then."""
-
-    turn: int
-    position: int
-
-
-@runtime_checkable
-class Placed(Protocol):
-    """An extra power of a session: its calls say where they stand. Drivers call it in place of ``Session.act``."""
-
-    def act_at(self, call: Call, place: Place) -> Observation:
-        """Run one call; every failure is an observation."""
-        ...
-
-
-def act(session: Session, call: Call, place: Place | None = None) -> Observation:
-    """Run one call in a session, by its ``act_at`` where it has one and the place is known. Never raises.
-
-    A session around another passes its own calls on through this, so that the place reaches the innermost. What a
-    session raises, and an answer that is no ``Observation``, is an observation of status ``error``.
-    """
-    began = time.perf_counter()
-    try:
-        seen: object = (
-            session.act_at(call, place) if place is not None and isinstance(session, Placed) else session.act(call)
-        )
-    except (Exception, SystemExit) as error:
-        return Observation(f"{type(error).__name__}: {error}", "error", seconds=time.perf_counter() - began)
-    if isinstance(seen, Observation):
-        return seen
-    return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
 
 
 @runtime_checkable

@@ -10,21 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ferrule.core.records import (
-    Agent,
-    Answer,
-    Ask,
-    Finish,
-    Leaf,
-    Leaves,
-    Observation,
-    Place,
-    Reply,
-    Task,
-    Use,
-    World,
-    act,
-)
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Agent, Answer, Ask, Finish, Leaf, Leaves, Observation, Reply, Task, Use, World
 from ferrule.rollout.record import Episode, Recorder
 
 __all__ = ["Limits", "Run", "seed_of"]

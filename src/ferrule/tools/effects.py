@@ -17,7 +17,8 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ferrule.core.records import Call, Observation, Place, Session, Tool, act
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Call, Observation, Session, Tool
 from ferrule.tools.schema import problem
 
 __all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result_of", "version_of"]

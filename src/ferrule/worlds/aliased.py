@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ferrule.core.acting import Place, act
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Place, Reward, Score, Session, Task, Tool, Trajectory, act
+from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory
 from ferrule.tools.effects import branch
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names

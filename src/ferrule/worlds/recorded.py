@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.core.records import Call, Observation, Place, Session, Task, Tool, World, act
+from ferrule.core.acting import Place, act
+from ferrule.core.records import Call, Observation, Session, Task, Tool, World
 from ferrule.tools.invoke import render
 from ferrule.tools.placeholder import placeholder
 from ferrule.worlds.cassette import Branch, Cassette, Rows, called
