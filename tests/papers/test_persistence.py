@@ -304,7 +304,9 @@ def test_claim_runs_and_repeats() -> None:
     assert first.verdict in ("held", "not held", "undecided")
     assert set(first.arms) == {"P->P", "P->S", "S->P", "S->S", "P->S, told otherwise", "S->P, told otherwise"}
     again = run_seed(SCALES["tiny"], 1)
-    assert first.arms["S->P"]["tokens"][1] == again["cells"]["S->P"].summary()["tokens"]
+    assert first.setup["teacher"][1] == again["teacher"]
+    for name, cell in again["cells"].items():
+        assert {key: values[1] for key, values in first.arms[name].items()} == cell.summary()
     with pytest.raises(ValueError, match="known: small, tiny"):
         persistence.claim("large")
 

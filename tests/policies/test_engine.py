@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -88,6 +91,15 @@ def test_families_with_biases_grouped_heads_and_head_norms(name: str, kind: str)
     engine(model, kind).run(rows)
     for one in rows:
         assert one.sampled == own(model, one.given, 16)
+
+
+def test_the_kernels_leave_the_number_of_threads_as_it_is() -> None:
+    """Both libraries draw on one pool of threads, whose size is the user's to choose."""
+    code = "import torch; from ferrule.policies import lean; print(torch.get_num_threads())"
+    for wanted in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": wanted}
+        said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == wanted
 
 
 def test_another_kind_of_attention_is_left_to_whole_batches() -> None:

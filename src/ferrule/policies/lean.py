@@ -17,8 +17,18 @@ __all__ = ["Lean", "reason_against"]
 
 # Compiled kernels run in threads of their own, which some hosts cannot start from two places at once.
 _ONE_AT_A_TIME = threading.Lock()
-_MOST_THREADS = numba.get_num_threads()
 _SHAPES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+
+
+def _threads() -> int:
+    """Start the kernels' threads and say how many there are; PyTorch shares their pool, and keeps its own setting."""
+    was = torch.get_num_threads()
+    most: int = numba.get_num_threads()
+    torch.set_num_threads(was)
+    return most
+
+
+_MOST_THREADS = _threads()
 
 
 def reason_against(model: Any) -> str:
