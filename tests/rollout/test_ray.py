@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
-    with two_nodes(), Crew(workers=2) as crew:
+    with two_nodes(), Crew(workers=2, patience=240) as crew:
         yield crew
 
 

@@ -76,7 +76,7 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
             held.touch()
             killer.start()
 
-    with Crew(workers=2) as crew:
+    with Crew(workers=2, patience=240) as crew:
         there = crew.drive(Calling("where"), tasks, world, policy, take=take, **more)
         killer.join()
         assert there == here
@@ -95,7 +95,7 @@ def test_an_episode_that_ends_every_worker_ends_as_data(cluster: Any) -> None:
     fatal = tool("fatal", lambda: os.kill(os.getpid(), signal.SIGKILL))
     world, policy = Desk((fatal, tool("good", lambda: "fine"))), Scripted(word, renderer=layout())
     tasks = world.tasks("train", 4)
-    with Crew(workers=1) as crew:
+    with Crew(workers=1, patience=240) as crew:
         agent = Calling("good", other=(tasks[2].id, "fatal"))
         found = crew.drive(agent, tasks, world, policy, seed=1)
         assert crew.lost == 3
