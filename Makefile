@@ -64,11 +64,13 @@ types: setup ## check types (mypy, strict)
 docs: setup ## check the generated pages and build the site into site/
 	$(BIN)/python scripts/papers_table.py --check
 	$(BIN)/python scripts/planning_table.py --check
+	$(BIN)/python scripts/arena_page.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: setup ## serve the site while you write
 	$(BIN)/python scripts/papers_table.py
 	$(BIN)/python scripts/planning_table.py
+	$(BIN)/python scripts/arena_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: setup ## run every benchmark; results go to benchmarks/results/

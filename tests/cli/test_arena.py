@@ -39,6 +39,8 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
         # Every run stops with the step that reaches the budget; a step of this arena is about the budget itself.
         assert cells[name]["sampled"] >= 2000
     assert cells["rloo+otc"]["changes"]["reward"] == ["otc"]
+    said = first["about"]["command"]  # type: ignore[index]
+    assert said.endswith("--budget 2000 --seeds 1 --eval-tasks 5 --eval-samples 2")
     folder = here / "runs" / "arena"
     assert {"arena.json", "arena.md"} <= {path.name for path in folder.iterdir()}
     assert (folder / "assets" / "arena.png").stat().st_size > 10_000

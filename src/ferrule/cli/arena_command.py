@@ -161,10 +161,12 @@ _MAY_GROW = ("recipes", "seeds")
 
 
 def _command(arena: Arena) -> str:
-    return (
-        f"ferrule arena --recipes {','.join(arena.recipes)} --world {','.join(arena.worlds)} --budget {arena.budget} "
-        f"--seeds {arena.seeds}"
-    )
+    """The command line that plays an arena again: its options that are not the defaults, and always what matters."""
+    always = (f"--recipes {','.join(arena.recipes)}", f"--world {','.join(arena.worlds)}", f"--budget {arena.budget}",
+              f"--seeds {arena.seeds}")  # fmt: skip
+    names = ("model", "eval_tasks", "eval_samples", "learning_rate")
+    chosen = {name: getattr(arena, name) for name in names if getattr(arena, name) != getattr(Arena, name)}
+    return " ".join(["ferrule arena", *always, *(f"--{k.replace('_', '-')} {v}" for k, v in chosen.items())])
 
 
 def _split(ctx: Any, param: Any, value: str) -> tuple[str, ...]:

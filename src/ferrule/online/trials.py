@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ferrule.core.paper import Claim, Verdict, verdict
 
-__all__ = ["Condition", "at_least", "conclude", "describe", "judged", "student_interval"]
+__all__ = [
+    "Condition", "at_least", "conclude", "describe", "judged", "over_seeds", "scale_of", "student_interval",
+]  # fmt: skip
+
+Size = TypeVar("Size")
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
 _T95 = (
@@ -81,19 +85,40 @@ def describe(condition: Condition) -> str:
 
 
 def judged(
-    conditions: Sequence[Condition], *, first: int = 0, setup: Mapping[str, Any] | None = None, **claim: Any
+    conditions: Sequence[Condition],
+    *,
+    first: int = 0,
+    beside: Sequence[Condition] = (),
+    notes: Sequence[str] = (),
+    setup: Mapping[str, Any] | None = None,
+    **claim: Any,
 ) -> Claim:
     """Return the claim that conditions decide: all of them its verdict, the one numbered ``first`` its effect.
 
-    ``claim`` holds what a ``Claim`` says besides; ``setup`` gets the conditions as data.
+    Conditions ``beside`` are measured without deciding. All are told in the claim's notes, before ``notes``, and stand
+    in its setup as data. ``claim`` holds what a ``Claim`` says besides.
     """
     main = conditions[first]
+    told = [*map(describe, conditions), *(f"Beside the verdict: {describe(condition)}" for condition in beside)]
     return Claim(
         measured=main.name,
         effect=main.effect,
         interval=main.interval,
         threshold=main.threshold,
         verdict=conclude(conditions),
-        setup={**(setup or {}), "conditions": [condition.as_dict() for condition in conditions]},
+        notes=(*told, *notes),
+        setup={**(setup or {}), "conditions": [condition.as_dict() for condition in (*conditions, *beside)]},
         **claim,
     )
+
+
+def over_seeds(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
+    """Turn one row of measurements per seed, by arm, into lists over seeds by arm and quantity (a claim's ``arms``)."""
+    return {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()}
+
+
+def scale_of(scales: Mapping[str, Size], scale: str) -> Size:
+    """Return a claim's size by the name of its scale; an unknown name is refused with those that are known."""
+    if scale not in scales:
+        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(scales))}")
+    return scales[scale]

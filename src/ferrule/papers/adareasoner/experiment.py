@@ -13,7 +13,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.adareasoner import VARIANTS, adareasoner_reward
 
 if TYPE_CHECKING:
@@ -121,10 +121,9 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
     least half as many fewer than the additive one, loses at most 5 points of accuracy to it where a tool is needed, and
     makes at least 30 points more of its calls valid than accuracy alone. ``scale`` is ``"small"`` or ``"tiny"``.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    steps = scale_of(SCALES, scale)
     measured = {arm: [arm_of(arm, seed, scale) for seed in seeds] for arm in ARMS}
-    arms = {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in measured.items()}
+    arms = over_seeds(measured)
 
     def lead(name: str, behind: str) -> list[float]:
         return [a[name] - o[name] for a, o in zip(measured["asymmetric"], measured[behind], strict=True)]
@@ -149,13 +148,12 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
         seeds=tuple(seeds),
         scale=scale,
         notes=(
-            *(describe(condition) for condition in conditions),
             f"outside the verdict: useless calls that cost no accuracy are made in {np.mean(harmless):.3f} of tasks",
             "outside the verdict: after three times the updates, accuracy alone makes "
             f"{np.mean(later):.3f} calls valid",
         ),
         setup={
-            "steps": SCALES[scale],
+            "steps": steps,
             "samples": 4,
             "rate": RATE * len(KINDS),
             "chances": {kind: list(row) for kind, row in CHANCES.items()},

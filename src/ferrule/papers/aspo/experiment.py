@@ -16,7 +16,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.aspo import bonus_reward, recipe, solvability
 from ferrule.rewards.outcome import outcome
 
@@ -182,8 +182,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
 
     ``scale`` is ``"small"`` (300 steps) or ``"tiny"`` (8, to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    steps = scale_of(SCALES, scale)
     passed = {
         (bits, tool): [guessing(bits, tool=tool, seed=seed) for seed in seeds]
         for bits in BITS
@@ -193,9 +192,9 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         solvability((text > 0.5).tolist(), (tool > 0.5).tolist())
         for text, tool in zip(passed[12, False], passed[12, True], strict=True)
     ]
-    rows = {arm: [run(arm, seed=seed, steps=SCALES[scale]) for seed in seeds] for arm in ARMS}
+    rows = {arm: [run(arm, seed=seed, steps=steps) for seed in seeds] for arm in ARMS}
     conditions = _conditions(reach, rows)
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for bits in BITS:
         text, tool = (float(np.mean(passed[bits, with_tool])) for with_tool in (False, True))
         expected = 1 - (1 - 2.0**-bits) ** SAMPLES
@@ -209,7 +208,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
             f"{means['late_accuracy']:.3f}, spread {means['late_spread']:.4f}), right answers pushed down "
             f"{means['pushed_down']:.1%} in training, {means['pushed_down_at_random']:.1%} in random groups"
         )
-    arms = {arm: {name: [row[name] for row in found] for name in found[0]} for arm, found in rows.items()}
+    arms = over_seeds(rows)
     for tool, label in ((False, "guessing"), (True, "tool")):
         arms[label] = {f"pass_256_{bits}_bits": [float(p.mean()) for p in passed[bits, tool]] for bits in BITS}
     return judged(
@@ -221,9 +220,9 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="Shaping pushes a right answer down, or costs more than 2 points of accuracy.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale],
+            "steps": steps,
             "samples": 8,
             "places": PLACES,
             "options": OPTIONS,

@@ -17,7 +17,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.codedance import balanced_reward, two_levels
 from ferrule.rewards.outcome import outcome
 
@@ -139,11 +139,10 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     constant bonus, its accuracy on hard ones is at most 3 points below, and failed calls fall faster with the turn
     term. ``scale`` is ``"small"`` (250 steps) or ``"tiny"`` (8, to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    found = {arm: [trained(arm, seed=seed, steps=SCALES[scale]) for seed in seeds] for arm in ARMS}
+    steps = scale_of(SCALES, scale)
+    found = {arm: [trained(arm, seed=seed, steps=steps) for seed in seeds] for arm in ARMS}
     conditions = _conditions(lambda arm, name: np.asarray([row[name] for row in found[arm]]))
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for arm, rows in found.items():
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         notes.append(
@@ -154,12 +153,12 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="codedance",
         statement="Paying calls by difficulty keeps them on hard prompts and removes them from easy ones.",
-        arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()},
+        arms=over_seeds(found),
         falsifier="Easy prompts see less than one call fewer than with a constant bonus, or hard ones lose 3 points.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale], "samples": 8, "chances": dict(CHANCES), "works": WORKS, "rate": RATE,
+            "steps": steps, "samples": 8, "chances": dict(CHANCES), "works": WORKS, "rate": RATE,
         },
     )  # fmt: skip

@@ -14,7 +14,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.deepagent import recipe, success_and_action
 from ferrule.rewards.outcome import outcome
 
@@ -100,15 +100,13 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     ``scale`` is ``"small"`` (200 steps) or ``"tiny"`` (15, to try the machinery). The arms with 16 samples are reported
     beside the verdict: they say how much of the gap is noise that larger groups average away.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    runs = {name: partial(run, method, samples, steps=SCALES[scale]) for name, (method, samples) in ARMS.items()}
+    steps = scale_of(SCALES, scale)
+    runs = {name: partial(run, method, samples, steps=steps) for name, (method, samples) in ARMS.items()}
     found = {name: [one(seed=seed) for seed in seeds] for name, one in runs.items()}
     conditions = _conditions(found)
     medians = {name: float(np.median([row["steps_to_half"] for row in rows])) for name, rows in found.items()}
     solved = {name: sum(row["success"] > 0.9 for row in rows) for name, rows in found.items()}
-    notes = [describe(condition) for condition in conditions]
-    notes += [
+    notes = [
         f"{name}: median {medians[name]:.0f} steps to half success, {solved[name]} of {len(seeds)} seeds above 0.9"
         for name in found
     ]
@@ -117,13 +115,13 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="deepagent",
         statement="An action advantage on call tokens only learns faster than one summed reward on all tokens.",
-        arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()},
+        arms=over_seeds(found),
         falsifier="ToolPO needs more than half the steps of the summed reward, or is no better than success alone.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale],
+            "steps": steps,
             "decisions": TOOLS + ANSWERS,
             "options": OPTIONS,
             "prompts": 2,

@@ -13,7 +13,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, scale_of
 from ferrule.papers.hdpo import coupled_reward, decoupled, two_channels
 from ferrule.rewards.outcome import outcome
 
@@ -109,15 +109,14 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     questions is at most a point below; the strong sum loses at least 2 points there; the weak sum cuts less than a
     quarter. ``scale`` is ``"small"`` (400 steps) or ``"tiny"`` (20, to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    steps = scale_of(SCALES, scale)
     found = {
-        (regime, arm): [trained(arm, regime, seed=seed, steps=SCALES[scale]) for seed in seeds]
+        (regime, arm): [trained(arm, regime, seed=seed, steps=steps) for seed in seeds]
         for regime in REGIMES
         for arm in ARMS
     }
     conditions = _conditions(lambda arm, name: np.asarray([row[name] for row in found["mixed", arm]]))
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for (regime, arm), rows in found.items():
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         notes.append(
@@ -135,9 +134,9 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="The weak sum is as fast as HDPO in mixed groups.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale],
+            "steps": steps,
             "samples": 8,
             "chances": {regime: dict(kinds) for regime, kinds in REGIMES.items()},
         },

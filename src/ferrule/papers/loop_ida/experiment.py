@@ -14,7 +14,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.loop_ida import plain, recipe
 from ferrule.rewards.outcome import outcome
 
@@ -149,15 +149,13 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     ``scale`` is ``"small"`` (100 iterations, 60 at the high rate) or ``"tiny"`` (4 and 2, to try the machinery). An arm
     with one step at four times the rate stands beside the verdict: as many steps as LOOP takes, made at once.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    steps, few = SCALES[scale]
+    steps, few = scale_of(SCALES, scale)
     runs: dict[str, Any] = {arm: partial(run, arm, steps=steps) for arm in ARMS}
     runs["one step, four times the rate"] = partial(run, "one step", steps=steps, factor=4.0)
     runs |= {f"{arm}, high rate": partial(run, arm, steps=few, factor=HIGH) for arm in ARMS[1:]}
     rows = {arm: [one(seed=seed) for seed in seeds] for arm, one in runs.items()}
     conditions = _conditions(rows)
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for arm, found in rows.items():
         means = {name: float(np.mean([row[name] for row in found])) for name in found[0]}
         notes.append(
@@ -168,11 +166,11 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="loop-ida",
         statement="Several clipped epochs over the same rollouts save episodes; the clip range keeps them steady.",
-        arms={arm: {name: [row[name] for row in found] for name in found[0]} for arm, found in rows.items()},
+        arms=over_seeds(rows),
         falsifier="Reusing rollouts saves no episodes.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
             "iterations": steps,
             "iterations_at_the_high_rate": few,

@@ -13,7 +13,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.matchtir import dual_level, matchtir_reward
 
 if TYPE_CHECKING:
@@ -130,10 +130,9 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
     50 updates, leads the outcome alone by at least 10 points after 50, and tells the halves of at least half of the
     half-right chains apart, which one advantage per trajectory never does. ``scale`` is ``"small"`` or ``"tiny"``.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     measured = {arm: [arm_of(arm, seed, scale) for seed in seeds] for arm in ARMS}
-    arms = {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in measured.items()}
+    arms = over_seeds(measured)
 
     def lead(name: str, behind: str) -> list[float]:
         return [d[name] - o[name] for d, o in zip(measured["dual"], measured[behind], strict=True)]
@@ -153,9 +152,8 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
         "updates, or fewer than half of the half-right chains get opposite signs.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(describe(condition) for condition in conditions),
         setup={
-            **SCALES[scale],
+            **size,
             "samples": SAMPLES,
             "turns": TURNS,
             "tools": TOOLS,

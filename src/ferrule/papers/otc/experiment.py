@@ -14,7 +14,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.records import Call, Message, Observation, Reward, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.online.tabular import softmax
-from ferrule.online.trials import at_least, conclude, describe
+from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome
@@ -119,14 +119,11 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
     minimum of 2; the additive control cuts calls by at least one more on questions it never solves. ``scale`` is
     ``"small"`` (400 steps) or ``"tiny"`` (40, to try the machinery).
     """
-    steps = {"small": 400, "tiny": 40}
-    if scale not in steps:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(steps))}")
+    steps = scale_of({"small": 400, "tiny": 40}, scale)
     measured = {
-        arm: [measure(train_table(seed=seed, steps=steps[scale], **settings)) for seed in seeds]
+        arm: [measure(train_table(seed=seed, steps=steps, **settings)) for seed in seeds]
         for arm, settings in ARMS.items()
     }
-    arms = {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in measured.items()}
     paired = list(zip(measured["grpo"], measured["otc"], measured["additive"], strict=True))
     conditions = [
         at_least(
@@ -151,24 +148,13 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
             1.0,
         ),
     ]
-    setup: dict[str, Any] = {
-        "steps": steps[scale],
-        "samples": 8,
-        "kinds": {kind: list(row) for kind, row in KINDS.items()},
-        "conditions": [condition.as_dict() for condition in conditions],
-    }
-    return Claim(
+    return judged(
+        conditions,
         paper="otc",
         statement="Scaling the reward by call efficiency cuts calls per solved question at equal success.",
-        measured=conditions[0].name,
-        arms=arms,
-        effect=conditions[0].effect,
-        interval=conditions[0].interval,
-        threshold=conditions[0].threshold,
+        arms=over_seeds(measured),
         falsifier="Hard-question accuracy falls by more than 2 points, or calls stop falling below plain GRPO.",
-        verdict=conclude(conditions),
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(describe(condition) for condition in conditions),
-        setup=setup,
+        setup={"steps": steps, "samples": 8, "kinds": {kind: list(row) for kind, row in KINDS.items()}},
     )

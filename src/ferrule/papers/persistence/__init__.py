@@ -49,7 +49,7 @@ from ferrule.bench.metrics import bootstrap_mean
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
-from ferrule.online.trials import Condition, at_least, conclude, describe
+from ferrule.online.trials import Condition, at_least, judged, scale_of
 from ferrule.papers.persistence.experiment import CELLS, DRAWS, SCALES, Cell, compare_tokens, per_thousand, run_seed
 from ferrule.papers.persistence.teacher import paired_traces
 
@@ -150,12 +150,11 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
     See ``conditions`` for what must hold. ``scale`` is ``"small"`` (1,200 trace pairs and 100 unseen tasks a seed) or
     ``"tiny"`` (to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    runs = [run_seed(SCALES[scale], seed) for seed in seeds]
+    size = scale_of(SCALES, scale)
+    runs = [run_seed(size, seed) for seed in seeds]
     found = conditions(runs)
     # What decides is shown: the first condition that is not held, else the first.
-    main = next((condition for condition in found if condition.verdict == "not held"), found[0])
+    first = next((i for i, condition in enumerate(found) if condition.verdict == "not held"), 0)
     arms: dict[str, dict[str, list[float]]] = {}
     for kind, suffix in (("cells", ""), ("untrue", ", told otherwise")):
         for name in runs[0][kind]:
@@ -165,21 +164,17 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
         "scale": runs[0]["scale"],
         "teacher": [run["teacher"] for run in runs],
         "bootstrap": _intervals(runs),
-        "conditions": [condition.as_dict() for condition in found],
     }
-    return Claim(
+    return judged(
+        found,
+        first=first,
         paper="interpreter-persistence",
         statement="Students keep the runtime they were trained in: a mismatch costs crashes or tokens, not quality.",
-        measured=main.name,
         arms=arms,
-        effect=main.effect,
-        interval=main.interval,
-        threshold=main.threshold,
         falsifier="S->P adapts (tokens within 1.2 times those of P->P), or P->S recovers without errors.",
-        verdict=conclude(found),
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple([describe(condition) for condition in found] + _control(runs)),
+        notes=_control(runs),
         setup=setup,
     )
 

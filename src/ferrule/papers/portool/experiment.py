@@ -15,7 +15,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, conclude, describe
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.portool import recipe
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.run import Run
@@ -196,9 +196,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     samples stands beside the verdict: the tree draws as many first steps as it has paths, and twice as many
     candidates as open paths behind them, so that nothing of a prefix is saved.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    steps = SCALES[scale]
+    steps = scale_of(SCALES, scale)
     runs: dict[str, Any] = {arm: partial(run, arm, steps=steps) for arm in ARMS}
     for arm in ("tree", "samples"):
         runs[f"{arm}, long first step"] = partial(run, arm, steps=steps, first=50)
@@ -206,33 +204,28 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         runs[f"gamma {gamma}"] = partial(run, "tree", steps=steps, idle=True, gamma=gamma)
     rows = {arm: [_summary(one(seed=seed)) for seed in seeds] for arm, one in runs.items()}
     conditions, beside = _conditions(rows)
-    notes = [describe(condition) for condition in conditions]
-    notes.append(f"Beside the verdict: {describe(beside)}")
+    notes = []
     for arm, found in rows.items():
         means = {name: float(np.mean([row[name] for row in found])) for name in found[0]}
         notes.append(
             f"{arm}: success {means['success_halfway']:.3f} halfway and {means['success']:.3f} at the end, "
             f"{means['length']:.2f} steps, {means['tokens']:.0f} tokens"
         )
-    return Claim(
+    return judged(
+        conditions,
+        beside=[beside],
         paper="portool",
         statement="Comparing siblings speeds up learning on trees, and a decay shortens episodes at equal success.",
-        measured=conditions[0].name,
-        arms={arm: {name: [row[name] for row in found] for name in found[0]} for arm, found in rows.items()},
-        effect=conditions[0].effect,
-        interval=conditions[0].interval,
-        threshold=conditions[0].threshold,
+        arms=over_seeds(rows),
         falsifier="Trees without the fork term do as well, or the decay has no effect on length.",
-        verdict=conclude(conditions),
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
             "updates": steps,
             "paths": 8,
             "branch": 2,
             "options": 4,
             "tokens_of_a_long_first_step": 50,
-            "conditions": [condition.as_dict() for condition in (*conditions, beside)],
         },
     )

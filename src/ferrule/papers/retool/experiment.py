@@ -12,7 +12,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Session, Task, World
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged, scale_of
 
 __all__ = ["ARMS", "LEVELS", "SCALES", "Offering", "measure", "steps_to", "train_arm"]
 
@@ -99,9 +99,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     reaches the text-only end in at most half of the steps. ``scale`` is ``"small"`` or ``"tiny"`` (to try the
     machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    size = SCALES[scale]
+    size = scale_of(SCALES, scale)
     measured = {arm: [train_arm(tools, seed=seed, **size) for seed in seeds] for arm, tools in ARMS.items()}
     pairs = list(zip(measured["text"], measured["python"], strict=True))
     reached = [
@@ -122,7 +120,6 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="Text-only training catches up within the same steps.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(describe(condition) for condition in conditions),
         setup={
             **size,
             "levels": list(LEVELS),

@@ -35,7 +35,7 @@ from ferrule.core.paper import Claim, Paper
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
 from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged
 from ferrule.papers.rl_survey import recipes
 from ferrule.papers.rl_survey.pieces import ai_preference, direct_score, q_targets, verifier_pairs
 
@@ -139,7 +139,6 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
         falsifier="KL makes no difference to hacking, or DPO beats on-policy methods by more than 5 points.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(describe(condition) for condition in conditions),
         setup={
             "bonus": BONUS,
             "beta": BETA,

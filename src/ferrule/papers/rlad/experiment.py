@@ -17,7 +17,7 @@ from ferrule.credit.group import broadcast, group_relative
 from ferrule.credit.keep import spread
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.rlad import proposer_recipe, recipe
 from ferrule.papers.rlad.pieces import accepted, hand_down, hand_up
 from ferrule.papers.rlad.procedures import CUES, NONE, PICK, RUN, World, make_task, make_world, propose, solve, tie
@@ -179,12 +179,11 @@ def conditions(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> list[Condit
 
 def measure(scale: str, seeds: Sequence[int]) -> Claim:
     """Run all seeds and judge."""
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     runs = [run_seed(seed, scale) for seed in seeds]
     found = conditions(runs)
-    arms = {arm: {key: [run[arm][key] for run in runs] for key in runs[0][arm]} for arm in runs[0]}
-    notes = [describe(condition) for condition in found]
+    arms = over_seeds({arm: [run[arm] for run in runs] for arm in runs[0]})
+    notes = []
     shown = ("without", "with", "swapped", "harder without", "harder with", "1x16", "4x4", "16x1", "16 without")
     for arm, row in arms.items():
         notes.append(f"{arm}: " + ", ".join(f"{key} {np.mean(row[key]):.3f}" for key in shown))
@@ -200,6 +199,6 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="A foreign abstraction does not hurt, or one abstraction with 16 solutions does as well as 4 with 4.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
-        setup={**SCALES[scale], "learning_rate": RATE},
+        notes=notes,
+        setup={**size, "learning_rate": RATE},
     )

@@ -14,7 +14,7 @@ from ferrule.core.recipe import Recipe
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import effective_weights
 from ferrule.credit.group import whiten
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.ta_mdp import WEIGHTS, composite, decomposed, identity_gap, joint
 
 if TYPE_CHECKING:
@@ -154,10 +154,9 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
     decomposed form learns the rare component in no more updates than the joint one; and where that component is
     noise, the joint form learns the next one in no more updates. ``scale`` is ``"small"`` or ``"tiny"``.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     measured = _measured(scale, seeds)
-    arms = {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in measured.items()}
+    arms = over_seeds(measured)
     gaps = [max(measured[arm][i]["identity gap"] for arm in measured if arm != "variance") for i in range(len(seeds))]
     factors = [float(np.sqrt(row["K=3, G=4"] / row["K=3, G=16"])) for row in measured["variance"]]
 
@@ -192,7 +191,6 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
         seeds=tuple(seeds),
         scale=scale,
         notes=(
-            *(describe(condition) for condition in conditions),
             "outside the verdict: slope of the mean squared gradient over updates (a rate of 1/sqrt(T) is -0.5): "
             f"{rate.effect:.3f} [{rate.interval[0]:.3f}, {rate.interval[1]:.3f}]",
             "where accuracy varies in a group of the first 20 updates it really weighs "
@@ -201,7 +199,7 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
             f"{np.mean(alone):.3f} per doubling: most small groups have no right answer and so no gradient",
         ),
         setup={
-            **SCALES[scale],
+            **size,
             "samples": SAMPLES,
             "groups": GROUPS,
             "rate": RATE,

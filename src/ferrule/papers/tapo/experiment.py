@@ -18,7 +18,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tapo import recipe, tapo_reward
 from ferrule.rewards.outcome import outcome
 
@@ -203,11 +203,10 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     nearly all groups teach, and counting observations in the length penalty costs calls (0.2) and accuracy (2 points).
     ``scale`` is ``"small"`` (100 steps) or ``"tiny"`` (8, to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    found = {arm: [trained(arm, seed=seed, steps=SCALES[scale]) for seed in seeds] for arm in ARMS}
+    steps = scale_of(SCALES, scale)
+    found = {arm: [trained(arm, seed=seed, steps=steps) for seed in seeds] for arm in ARMS}
     conditions = _conditions(lambda arm, name: np.asarray([row[name] for row in found[arm]]))
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for arm, rows in found.items():
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         notes.append(
@@ -219,13 +218,13 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="tapo",
         statement="Training on mixed groups only saves updates, and observations must not count as length.",
-        arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()},
+        arms=over_seeds(found),
         falsifier="The filter saves no updates, or counting observations as length makes no difference.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale], "groups": GROUPS, "target": TARGET, "observed": OBSERVED, "words": dict(WORDS),
+            "steps": steps, "groups": GROUPS, "target": TARGET, "observed": OBSERVED, "words": dict(WORDS),
             **LENGTH,
         },
     )  # fmt: skip

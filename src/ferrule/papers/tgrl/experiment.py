@@ -17,7 +17,7 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tgrl import level_reward, recipe
 from ferrule.papers.tgrl.domains import (
     ACTIONS,
@@ -202,11 +202,10 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     in 60 % of episodes; tags per domain gain at most half of that; text only gains less; and without the answer tool
     fewer episodes end properly. ``scale`` is ``"small"`` (200 steps) or ``"tiny"`` (4, to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     found = {arm: [trained(arm, seed=seed, scale=scale) for seed in seeds] for arm in ARMS}
     conditions = _conditions(lambda arm, name: np.asarray([row[name] for row in found[arm]]))
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for arm, rows in found.items():
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         for name in ("sums", "unseen"):
@@ -218,12 +217,12 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="tgrl",
         statement="Tool use learned in one domain carries over when the interface, finishing included, is uniform.",
-        arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()},
+        arms=over_seeds(found),
         falsifier="Tags per domain carry over as well as the uniform interface.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "steps": SCALES[scale][0], "groups": GROUPS, "samples": 8, "rate": RATE, "hidden": HIDDEN,
+            "steps": size[0], "groups": GROUPS, "samples": 8, "rate": RATE, "hidden": HIDDEN,
         },
     )  # fmt: skip

@@ -16,7 +16,7 @@ from ferrule.core.records import Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.thor import pass_rate, recipe, step_recipe
 from ferrule.papers.thor.agent import SelfCorrect
 from ferrule.papers.thor.chains import LENGTH, again, imitated, make_tasks, play, speaker
@@ -146,14 +146,12 @@ def conditions(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> list[Condit
 
 def measure(scale: str, seeds: Sequence[int]) -> Claim:
     """Run all seeds and judge."""
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     runs = [run_seed(seed, scale) for seed in seeds]
     found = conditions(runs)
-    arms = {arm: {key: [run[arm][key] for run in runs] for key in runs[0][arm]} for arm in runs[0]}
+    arms = over_seeds({arm: [run[arm] for run in runs] for arm in runs[0]})
     means = {arm: {key: float(np.mean(values)) for key, values in row.items()} for arm, row in arms.items()}
-    notes = [describe(condition) for condition in found]
-    notes += [
+    notes = [
         f"{arm}: accuracy {row['accuracy']:.3f}, passed calls {row['passes']:.3f}"
         + (f", decisions sampled {row['decisions']:.0f}" if "decisions" in row else "")
         for arm, row in means.items()
@@ -169,6 +167,6 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         "or code alone does as well as taking part of the thought back.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
-        setup={**SCALES[scale], "learning_rate": RATE},
+        notes=notes,
+        setup={**size, "learning_rate": RATE},
     )

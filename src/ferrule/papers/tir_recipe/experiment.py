@@ -24,7 +24,7 @@ from ferrule.credit.group import group_relative
 from ferrule.data.formats import Row
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, describe, judged
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tir_recipe import Checkpoint, Trace, mixed, recipe, refused, select_checkpoint
 from ferrule.papers.tir_recipe.students import Problem, Student, fit, learn, play, text_row, tool_row
 from ferrule.rewards.outcome import outcome
@@ -209,11 +209,10 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
     text in at most 5; both are alike on long sums with tools; chosen problems beat random ones; and the checkpoint rule
     is no worse a start than the lowest loss, with shorter rollouts. ``scale`` is ``"small"`` or ``"tiny"`` (to try).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     runs = [run_seed(seed, scale) for seed in seeds]
     conditions = _conditions(lambda arm, name: np.asarray([run[arm][name] for run in runs]))
-    notes = [describe(condition) for condition in conditions]
+    notes = []
     for arm in runs[0]:
         mean = {name: float(np.mean([run[arm][name] for run in runs])) for name in runs[0][arm]}
         notes.append(f"{arm}: " + ", ".join(f"{name} {value:.3f}" for name, value in mean.items()))
@@ -221,13 +220,13 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         conditions,
         paper="tir-recipe",
         statement="Text-only traces beside tool-advantaged ones keep what the model knew, at no loss with the tool.",
-        arms={arm: {name: [run[arm][name] for run in runs] for name in row} for arm, row in runs[0].items()},
+        arms=over_seeds({arm: [run[arm] for run in runs] for arm in runs[0]}),
         falsifier="Mixing text in does not reduce forgetting, or the lowest loss is the better start.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(notes),
+        notes=notes,
         setup={
-            "size": vars(SCALES[scale]),
+            "size": vars(size),
             "rho": 0.25,
         },
     )

@@ -11,7 +11,7 @@ from typing import Any
 from ferrule.agents.react import ToolLoop
 from ferrule.core.paper import Claim, Verdict
 from ferrule.core.records import Ask, Call, Message, Policy, Session, Task, plain_text
-from ferrule.online.trials import Condition, at_least, describe, judged, student_interval
+from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of, student_interval
 from ferrule.papers.toolgate.agent import ToolGate
 from ferrule.papers.toolgate.chains import ARMS, Chains, chain_contracts, chooser, named, rows_of
 from ferrule.policies.scripted import Scripted
@@ -186,9 +186,7 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Cl
     the full gate neither a slipping expert nor the pocket model changes a cell that it was not asked to change.
     ``scale`` is ``"small"`` (2,000 episodes per arm) or ``"tiny"`` (to try the machinery).
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    size = SCALES[scale]
+    size = scale_of(SCALES, scale)
     chains = {
         f"{arm} {errs:.0%}": [play_chains(arm, errs, seed=seed, episodes=size["episodes"]) for seed in seeds]
         for arm in ARMS
@@ -223,12 +221,11 @@ def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Cl
         conditions,
         paper="toolgate",
         statement="Gating keeps wrong facts out of the state and makes answers from faulty tools right more often.",
-        arms={arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in arms.items()},
+        arms=over_seeds(arms),
         falsifier="Full contracts let a wrong fact into a final state, or gain less than 30 points with 15 % faults.",
         seeds=tuple(seeds),
         scale=scale,
         notes=(
-            *(describe(condition) for condition in conditions),
             f"further calls per task with 15 % faults, full minus none: {fmean(extra):.2f} [{low:.2f}, {high:.2f}]",
             *(
                 f"invalid changes per task without a gate, {who}: {fmean(row['invalid'] for row in rows):.4f}"

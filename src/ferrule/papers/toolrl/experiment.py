@@ -14,7 +14,7 @@ from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Reward, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, describe, judged
+from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.toolrl import turn_reward
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
     calls are fully right (an arm that never gets there counts its whole budget), paying for length at least doubles
     the words of thought, and it gains at most 2 points of right calls. ``scale`` is ``"small"`` or ``"tiny"``.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
+    size = scale_of(SCALES, scale)
     measured = {arm: [arm_of(arm, seed, scale) for seed in seeds] for arm in ARMS}
-    arms = {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in measured.items()}
+    arms = over_seeds(measured)
     pairs = list(zip(measured["coarse"], measured["fine"], measured["fine, length"], strict=True))
     name = "updates to 80 %"
     conditions = [
@@ -123,9 +122,8 @@ def conditions_of(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="The coarse reward reaches 80 % right calls as fast as the fine one.",
         seeds=tuple(seeds),
         scale=scale,
-        notes=tuple(describe(condition) for condition in conditions),
         setup={
-            "steps": SCALES[scale]["steps"],
+            "steps": size["steps"],
             "samples": 4,
             "rate": RATE * KINDS,
             "tools": TOOLS,

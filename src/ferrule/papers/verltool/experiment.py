@@ -14,7 +14,7 @@ import numpy as np
 from ferrule.core.arrays import IntArray, pack
 from ferrule.core.paper import Claim
 from ferrule.core.records import Ask, Call, Message, Reply, Score, Session, Task, Tool
-from ferrule.online.trials import at_least, conclude, describe, student_interval
+from ferrule.online.trials import at_least, conclude, describe, over_seeds, scale_of, student_interval
 from ferrule.papers.verltool.loop import ActionLoop, asynchronous_seconds, lock_step_seconds
 from ferrule.rollout.drive import Limits, adrive, drive, seed_of
 from ferrule.rollout.record import Episode
@@ -216,9 +216,7 @@ def learn(masked: bool, *, seed: int, tasks: int, steps: int) -> dict[str, float
 
 def measure(scale: str, seeds: Sequence[int]) -> Claim:
     """Run both measurements and judge them; see ``ferrule.papers.verltool.claim``."""
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(SCALES))}")
-    size = SCALES[scale]
+    size = scale_of(SCALES, scale)
     race_size = {"trajectories": size["trajectories"], "mean": size["mean"]}
     races = {
         (name, turns): [race(law, turns, seed=seed, **race_size) for seed in seeds]
@@ -240,7 +238,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         arm: {f"seconds, {_named(*key)}": [row[arm] for row in rows] for key, rows in races.items()}
         for arm in ("lock-step", "asynchronous")
     }
-    arms |= {arm: {key: [row[key] for row in rows] for key in rows[0]} for arm, rows in masks.items()}
+    arms |= over_seeds(masks)
     ratios = {
         _named(*key): {kind: [row[kind] for row in rows] for kind in ("ratio", "bound")} for key, rows in races.items()
     }
