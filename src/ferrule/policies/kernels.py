@@ -177,8 +177,10 @@ def attend(query, keys, values, table, row_N, pos_N, scale, out):  # type: ignor
         h, n = job // tokens, job % tokens  # tokens that share pages follow each other: a head's pages stay close
         length = pos_N[n] + 1
         width = (length + PAGE - 1) // PAGE * PAGE
-        scores = np.empty((group, width), np.float32)
-        mixed = np.empty((group, size), np.float32)
+        # One room for both: an address keeps nothing alive, and ``mixed`` is still read when ``scores`` no longer is.
+        room = np.empty(group * (width + size), np.float32)
+        scores = room[: group * width].reshape(group, width)
+        mixed = room[group * width :].reshape(group, size)
         total = np.empty(group, np.float32)
         at_s, at_m = scores.ctypes.data, mixed.ctypes.data
         pages = table[row_N[n]]
