@@ -102,6 +102,36 @@ def test_the_kernels_leave_the_number_of_threads_as_it_is() -> None:
         assert said.stdout.strip() == wanted
 
 
+FREED = """
+import torch
+from tests.policies.test_engine import STOPS, family, open_engine, own, prompt, row
+torch.set_num_threads(1)
+model = family("Llama")
+engine = open_engine(model, STOPS, 0, kind="kernels")
+one = row(prompt(600), 4)
+engine.run([one])
+print(one.sampled == own(model, prompt(600), 4))
+"""
+
+
+def test_freed_memory_is_not_read() -> None:
+    """The C library fills what is freed (beyond 1 KiB) with a byte, so that a read of it shows in the tokens."""
+    environment = {**os.environ, "MALLOC_PERTURB_": "85", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    said = subprocess.run([sys.executable, "-c", FREED], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_weights_that_diverged_are_named(heat: float) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    diverged = engine(model, "whole")
+    diverged.submit([row(prompt(5), heat=heat)])
+    with pytest.raises(FloatingPointError, match="1 of 1 rows"):
+        diverged.step()
+
+
 def test_another_kind_of_attention_is_left_to_whole_batches() -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 

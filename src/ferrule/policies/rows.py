@@ -144,7 +144,8 @@ def advance(rows: Sequence[Row], logits: Tensor, stops: Stops, hidden: Tensor | 
 
     A row's draw depends on its logits and its seed only, never on its neighbours. Log-probs are those of the
     distribution at the row's temperature without its constraints, which is what a learner scores. Temperature 0 takes
-    the most probable id and reports its log-prob at temperature 1.
+    the most probable id and reports its log-prob at temperature 1. Raises ``FloatingPointError`` where logits are not
+    numbers.
     """
     logits = logits.float()
     heat = torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device)
@@ -153,6 +154,11 @@ def advance(rows: Sequence[Row], logits: Tensor, stops: Stops, hidden: Tensor | 
     weights = (scaled - top).exp_()
     # Summed in double and rounded at the end, so that how a library cuts a sum does not show in the result.
     log_total = weights.sum(-1, dtype=torch.float64).log() + top[:, 0]
+    if not bool(log_total.isfinite().all()):
+        raise FloatingPointError(
+            f"the model's logits are not finite in {int((~log_total.isfinite()).sum())} of {len(rows)} rows: its "
+            "weights have diverged (go back to an earlier checkpoint, lower the learning rate)"
+        )
     _note(rows, scaled, weights, log_total)
     tight = {i: _constrain(logits[i], row) for i, row in enumerate(rows) if row.constrained}
     for i, own in tight.items():
