@@ -6,14 +6,15 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# A shared run should fail for what was changed, not for a draw; runs on your own machine keep drawing anew.
-settings.register_profile("shared", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("shared")
+# How fast examples are made says something about the machine only. A shared run should fail for what was changed, not
+# for a draw; runs on your own machine keep drawing anew.
+settings.register_profile("own", suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared", settings.get_profile("own"), derandomize=True)
+settings.load_profile("shared" if os.environ.get("CI") else "own")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from tests.contracts.checks import MIXED, check_credit, check_reward
 from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import Signals, apply, pack
 from ferrule.core.paper import find
-from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
+from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.papers import codedance
 from ferrule.papers.codedance import experiment
 from ferrule.train.loop import Settings, check
@@ -85,13 +85,20 @@ def test_family_of_mathematics() -> None:
         codedance.balanced_reward(TASK, [], family="maths")
 
 
-def test_difficulty_is_accuracy_unless_the_published_form_is_asked_for() -> None:
-    """In mathematics a solved group has mean base score 1.2, beyond every accuracy."""
-    solved = [episode(True, [True])] * 2
-    (own, _) = codedance.balanced_reward(TASK, solved, family="math")
-    (published, _) = codedance.balanced_reward(TASK, solved, family="math", reference=True)
-    assert own.info["difficulty"] == pytest.approx(codedance.difficulty(1.0))
-    assert published.info["difficulty"] == pytest.approx(codedance.difficulty(1.2))
+def test_difficulty_is_the_mean_base_score_or_the_mean_accuracy() -> None:
+    """Mathematics, one of two right: base 1.2 and 0, mean .6; 1.2 + 2 d. Without an answer the base is -.2."""
+    halves = [episode(True, [True]), episode(False, [])]
+    by_base = codedance.balanced_reward(TASK, halves, family="math")
+    assert by_base[0].info["difficulty"] == pytest.approx(0.1100, abs=5e-5)
+    assert [s.value for s in by_base] == pytest.approx([1.4201, 0], abs=5e-5)
+    by_accuracy = codedance.balanced_reward(TASK, halves, family="math", difficulty_by="accuracy")
+    assert [s.value for s in by_accuracy] == pytest.approx([1.8, 0])
+    silent = [Trajectory(TASK, (), None), episode(True, [True])]
+    scores = codedance.balanced_reward(TASK, silent)
+    assert scores[0].info["difficulty"] == pytest.approx(0.4900, abs=5e-5)
+    assert [s.value for s in scores] == pytest.approx([-0.2, 1.7350], abs=5e-5)
+    with pytest.raises(ValueError, match="'base'"):
+        codedance.balanced_reward(TASK, halves, difficulty_by="bases")
 
 
 def test_what_counts_as_failure() -> None:
@@ -99,6 +106,9 @@ def test_what_counts_as_failure() -> None:
     failed = Observation("Traceback", "error")
     assert [codedance.succeeded(o) for o in (quiet, mention, failed)] == [True, True, False]
     assert [codedance.succeeded(o, reference=True) for o in (quiet, mention, failed)] == [False, False, True]
+    late = Observation("was stopped after 15 s", "timeout")
+    assert not codedance.succeeded(late)
+    assert not codedance.succeeded(late, reference=True)
     (score,) = codedance.balanced_reward(TASK, [episode(True, ["Error 404 explained"])], reference=True)
     assert score.turns == (-0.5, 0)
 
@@ -114,6 +124,33 @@ def test_form_errors() -> None:
     assert codedance.tag_error("<think>" + good)
     assert not codedance.tag_error("<think>" + good, family="math")
     assert codedance.tag_error("<think>a</think><code>1</code><answer>b</answer>", family="math")
+    with pytest.raises(ValueError, match="did you mean 'math'"):
+        codedance.tag_error(good, family="mathh")
+
+
+def said(text: str) -> Trajectory:
+    """One turn that answers in text of its own; the loop hands that text on as the answer."""
+    return Trajectory(TASK, (Turn(0, None, (9,), (3,), (-0.1,), Message("assistant", text)),), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "base"),
+    [
+        ("yes", 1.0),
+        ("<answer>yes</answer>", 1.0),
+        ("<think>a</think>yes", 1.0),
+        ("<think>a</think><answer>no</answer><answer>yes</answer>", 0.8),
+        ("<think>a<answer>yes</answer>", 0.8),
+        (f"<think>{'a' * 1300}</think><answer>yes</answer>", 1.0),
+        (f"<answer>{'yes' * 400}</answer>", -0.2),
+    ],
+)
+def test_tags_are_judged_where_there_are_any_and_only_the_answer_has_a_limit(text: str, base: float) -> None:
+    def right(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+        return [Score(1.0, parts={"outcome": 1.0}) for _ in trajectories]
+
+    (score,) = codedance.balanced_reward(TASK, [said(text)], base=right)
+    assert score.parts["base"] == pytest.approx(base)
 
 
 def test_an_episode_that_ends_in_a_call_is_blamed_for_it() -> None:

@@ -65,6 +65,8 @@ def test_scores_of_numbers() -> None:
     assert soft_score("1.0005", "1", source="calculator") == 1
     assert soft_score("1.0015", "1", source="calculator") == 0
     assert soft_score("1+2i", "1 + 2i", source="calculator") == 1
+    assert soft_score("0.999", "1", source="calculator") == soft_score("1.001", "1", source="calculator") == 1
+    assert soft_score("two", "2", source="complex") == 1
     assert soft_score("about 105.1 km", "100", source="complex") == 0
     assert soft_score("104", "100", source="complex") == 1
     assert soft_score("two", "2", source="gsm8k") == 1
@@ -128,6 +130,40 @@ def test_wrong_form_costs_one() -> None:
     assert tapo.tapo_reward(FACT, [episode([], "")])[0].value == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "own", "published"),
+    [
+        ("USA", 1, 1),
+        ("<think>a</think>USA", 1, 1),
+        ("<think>a</think><answer>USA</answer>", 1, 1),
+        ("<Think>a</Think><Answer>USA</Answer>", 1, 1),
+        ("<answer>USA</answer> indeed", -1, -1),
+        ("<answer>USA</answer><think>b</think>", -1, -1),
+        ("<foo>x</foo><answer>USA</answer>", -1, -1),
+        ("<think>USA</think>", -1, -1),
+        ("<answer></answer>", 0, 0),
+    ],
+)
+def test_the_form_of_the_last_reply(text: str, own: float, published: float) -> None:
+    """As the plain loop hands it on, tags and all."""
+    assert tapo.tapo_reward(FACT, [episode([], text)])[0].value == own
+    assert tapo.tapo_reward(FACT, [episode([], text)], reference=True)[0].value == published
+
+
+def test_calls_that_end_the_episode_are_not_counted() -> None:
+    ended = Observation("USA", terminal=True)
+    reply = Message("assistant", "<think>a</think>", calls=(Call("finish"),))
+    (score,) = tapo.tapo_reward(
+        FACT, [Trajectory(FACT, (Turn(0, None, (1,), (2,), (-0.1,), reply, (), (ended,)),), "USA")]
+    )
+    assert (score.value, score.info["calls"]) == (1, {})
+
+
+def test_a_missing_gold_is_no_text() -> None:
+    with pytest.raises(ValueError, match="no gold"):
+        soft_score("None", None, source="gsm8k")
+
+
 def test_length_of_own_tokens_has_no_floor() -> None:
     group = [episode([], tokens=n) for n in (500, 1024, 1536, 2048, 3000)]
     values = [score.parts["overlong"] for score in tapo.tapo_reward(FACT, group)]
@@ -168,6 +204,7 @@ def test_observations_in_the_denominator_scale_the_advantage() -> None:
 
 def test_recipe_is_sound() -> None:
     changed = tapo.recipe(grpo())
+    assert changed.minibatches == 4
     assert check(changed, Settings(per_device_train_batch_size=8)) == 2
     assert changed.objective.keywords == {"lo": 0.2, "hi": 0.28, "dual": 10.0}
     assert (changed.reduce, changed.refill, changed.samples) == (token_mean, 9, 4)

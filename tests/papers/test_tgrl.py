@@ -12,6 +12,7 @@ from tests.toys import tiny_policy
 
 from ferrule.agents.react import ToolLoop
 from ferrule.cli.grpo import grpo
+from ferrule.core.arrays import apply, pack
 from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import Totals
@@ -74,8 +75,6 @@ def test_text_outside_tags(text: str, stray: bool) -> None:
 
 
 def centred(values: Sequence[float]) -> list[float]:
-    from ferrule.core.arrays import apply, pack
-
     rows = [episode(True, True, 0, 0, False)] * len(values)
     signals = pack(rows, [Score(v) for v in values], [0] * len(values))
     adv_NT = apply(tgrl.recipe(grpo()).credit, signals)
@@ -87,6 +86,7 @@ def test_groups_are_centred_and_not_scaled() -> None:
     keep: Any = tgrl.recipe(grpo()).keep
     assert keep([], [Score(v) for v in (2.0, 0, -2, 0)])
     assert not keep([], [Score(2.0)] * 4)
+    assert not keep([], [Score(2.0)])
 
 
 class Says:
@@ -111,6 +111,14 @@ def test_the_answer_tool_ends_the_episode_after_the_calls_beside_it() -> None:
     assert tgrl.level_reward(TASK, [trajectory])[0].value == 2
 
 
+@pytest.mark.parametrize("given", ["4", r"\boxed{4}", r"$\boxed{ 4 }$"])
+def test_a_boxed_answer_is_the_answer(given: str) -> None:
+    (done,) = drive(ToolLoop(), [TASK], WORLD, Says(Call("answer", {"answer": given}, id="a")))
+    signals = pack(done.trajectories, [Score(0.0)], [0])
+    assert done.trajectories[0].answer == "4"
+    assert (signals.calls_N.tolist(), signals.first_call_N.tolist()) == ([0], [-1])
+
+
 def test_an_answer_without_its_argument_is_malformed() -> None:
     (done,) = drive(ToolLoop(turns=2), [TASK], WORLD, Says(Call("answer", {}, id="a")))
     trajectory = done.trajectories[0]
@@ -129,6 +137,7 @@ def test_recipe_is_sound_and_divides_by_a_constant() -> None:
 
     changed = tgrl.recipe(grpo(), longest=10.0)
     assert check(changed, Settings(per_device_train_batch_size=8)) == 1
+    assert (changed.samples, changed.objective.keywords) == (8, {"lo": 0.2, "hi": 0.28})
     loss = torch.ones(2, 3)
     turn = torch.tensor([[0, 0, -1], [0, -1, -1]])
     assert float(changed.reduce(loss, turn, Totals(3, 2))) == pytest.approx(3 / 20)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.contracts.checks import check_reward
+from tests.contracts.checks import check_credit, check_reward
 
 from ferrule.bench.metrics import pass_at_k
 from ferrule.cli.grpo import grpo
+from ferrule.core.arrays import apply, by_name, pack
 from ferrule.core.paper import find
 from ferrule.core.records import Message, Score, Task, Trajectory, Turn
 from ferrule.data.formats import trajectory_row
@@ -43,8 +44,11 @@ def test_checkpoint_is_not_the_lowest_loss() -> None:
     assert tir_recipe.select_checkpoint(ROWS, tol=0.0).step == 200
     assert tir_recipe.select_checkpoint([Checkpoint(9, 0.5, 10), Checkpoint(3, 0.5, 10)]).step == 3
     assert tir_recipe.select_checkpoint([Checkpoint(1, 0.780, 9), Checkpoint(2, 0.785, 10)]).step == 1
-    with pytest.raises(ValueError, match="at least one"):
-        tir_recipe.select_checkpoint([])
+    diverged = [Checkpoint(1, math.nan, 10), Checkpoint(2, 0.5, 10), Checkpoint(3, 0.5, math.nan)]
+    assert tir_recipe.select_checkpoint(diverged).step == 2
+    for none in ([], diverged[:1]):
+        with pytest.raises(ValueError, match="finite"):
+            tir_recipe.select_checkpoint(none)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_which_traces_are_learned_from(trace: Trace, reason: str) -> None:
 
 def test_a_problem_that_is_never_solved_has_no_advantage() -> None:
     assert tir_recipe.tool_advantage(0.75, 0.25) == 0.5
-    assert tir_recipe.tool_advantage(0, 0) == -math.inf
+    assert tir_recipe.tool_advantage(0, 0.5) == -0.5
     assert tir_recipe.refused(Trace(0, 0, 1, True, 1), least_gain=-2.0) == "no gain"
 
 
@@ -88,12 +92,15 @@ def test_teachers_by_gain_then_by_likelihood() -> None:
     measured = {"strong": (0.104, 1.9), "plain": (0.101, 0.8), "weak": (0.02, 0.1)}
     assert tir_recipe.rank_teachers(measured) == ["plain", "strong", "weak"]
     assert tir_recipe.rank_teachers(measured, digits=3) == ["strong", "plain", "weak"]
+    with pytest.raises(ValueError, match="of lost is NaN"):
+        tir_recipe.rank_teachers({**measured, "lost": (math.nan, 0.1)})
 
 
 def test_bands() -> None:
     bands = {"entropy": (0.1, 2.0), "calls": (0.2, 5.0), "cut": (0.0, 0.1)}
     assert tir_recipe.left_bands({"entropy": 0.05, "calls": 1.0, "cut": math.nan}, bands) == ["entropy", "cut"]
     assert tir_recipe.left_bands({"entropy": 1, "calls": 1}, bands) == ["cut"]
+    assert tir_recipe.left_bands({"entropy": math.inf}, {"entropy": (0, math.inf)}) == ["entropy"]
 
 
 def test_loss_mask() -> None:
@@ -127,6 +134,26 @@ def test_cut_rollouts_earn_nothing() -> None:
     assert [s.value for s in tir_recipe.uncut_reward(TASK, group, base=signed)] == [-1, -1, -1]
 
 
+def test_cut_rollouts_never_have_a_positive_advantage() -> None:
+    """Rewards -1, -1 and, capped, 0: the cut row lies above its group and still gets nothing."""
+    scores = [Score(-1.0, parts={"cut": 0.0}), Score(-1.0, parts={"cut": 0.0}), Score(0.0, parts={"cut": 1.0})]
+    signals = pack([ended("answer", "3"), ended("answer", "3"), ended("length", "4")], scores, [0, 0, 0])
+    adv_NT = apply(tir_recipe.recipe(grpo()).credit, signals)
+    assert apply(grpo().credit, signals)[2].max() > 1
+    assert not adv_NT[2].any()
+    assert (adv_NT[:2][signals.turn_NT[:2] >= 0] < 0).all()
+    check_credit(tir_recipe.recipe(grpo()).credit)
+
+
+def test_the_ratio_is_one() -> None:
+    """Whatever the sampler's probabilities were, the gradient is that of the advantage times log p."""
+    logp = torch.full((1, 2), -1.0, requires_grad=True)
+    known = {"logp_NT": logp, "old_NT": logp.detach() - 0.3, "adv_NT": torch.ones(1, 2), "turn_NT": torch.zeros(1, 2)}
+    by_name(tir_recipe.recipe(grpo()).objective, known).sum().backward()
+    assert logp.grad is not None
+    assert logp.grad.tolist() == [[-1, -1]]
+
+
 def test_reward_keeps_its_promises() -> None:
     check_reward(tir_recipe.uncut_reward)
 
@@ -138,6 +165,7 @@ def test_recipe_is_on_policy() -> None:
     keep: Any = changed.keep
     assert not keep([], [Score(1.0), Score(1.0)])
     assert keep([], [Score(1.0), Score(0.0)])
+    assert not keep([], [Score(1.0)])
 
 
 class Oracle:

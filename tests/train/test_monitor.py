@@ -79,3 +79,12 @@ def test_a_model_that_writes_nothing_is_told_at_once() -> None:
     (text,) = Monitor().check({"tokens": 0.0, "groups": 2.0, "loss": 0.0, "grad_norm": 0.0})
     assert "do not fit its context" in text
     assert Monitor().check({"tokens": 0.0, "groups": 0.0}) == []  # all groups were dropped
+
+
+def test_any_metric_may_be_kept_within_a_band() -> None:
+    monitor = Monitor(Health(window=2, bands={"cut_off/share": (0.0, 0.1), "kl": (0.0, 0.01)}))
+    rows = [{"cut_off/share": 0.1, "kl": 0.0}, {"cut_off/share": 0.0, "kl": 0.001}]
+    assert fed(monitor, *rows) == []
+    (told,) = fed(monitor, {"cut_off/share": 0.3, "kl": 0.0})
+    assert told == "cut_off/share is 0.15; it was to stay between 0 and 0.1."
+    assert "kl is nan" in fed(Monitor(Health(window=1, bands={"kl": (0.0, 0.01)})), {})[0]

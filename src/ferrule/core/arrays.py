@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferrule.core.records import Score, Trajectory
+from ferrule.core.records import Observation, Score, Trajectory
 
 __all__ = [
     "BoolArray",
@@ -49,8 +49,8 @@ class Signals:
     ``episode_N`` episode index (paths of one tree share it); ``turn_reward_NK`` per-turn rewards (0 where
     absent); ``node_NK`` turn ids; ``ids_NT`` token ids (-1 is padding); ``segment_NT`` context segment of each token
     (-1 is padding); ``span_NT`` the labelled stretch of each token as an index into ``labels`` (-1: none);
-    ``logp_NT`` sampler log-probs; ``calls_N`` executed calls; ``malformed_N`` malformed calls; ``first_call_N``
-    the column where the first executed call begins (-1: none);
+    ``logp_NT`` sampler log-probs; ``calls_N`` executed calls and ``first_call_N`` the column where the first of them
+    begins (-1: none), calls that end the episode left out of both; ``malformed_N`` malformed calls;
     ``turns_N`` and ``size_N`` valid lengths along K and T; ``value_NT`` critic values when a value head is in use;
     ``ref_NT`` log-probs under the reference weights when a recipe asks for them;
     ``adv_NT`` is present while a chain of credit rules runs; ``step`` counts training steps.
@@ -169,12 +169,20 @@ def _marked(trajectory: Trajectory, labels: Sequence[str]) -> list[int]:
     return out
 
 
+def _counts(observation: Observation) -> bool:
+    """A call that ran and did not end the episode: giving the answer is no use of a tool."""
+    return observation.executed and not observation.terminal
+
+
 def first_call(trajectory: Trajectory) -> int:
-    """Return the column where the first executed call begins (its span, or else its turn); -1 without one."""
+    """Return the column where the first executed call begins (its span, or else its turn); -1 without one.
+
+    Calls that end the episode do not count.
+    """
     column = 0
     for turn in trajectory.turns:
         column += len(turn.given)
-        ran = [i for i, observation in enumerate(turn.observations) if observation.executed]
+        ran = [i for i, observation in enumerate(turn.observations) if _counts(observation)]
         if ran:
             calls = [span.start for span in turn.spans if span.label == "call"]
             return column + (calls[ran[0]] if ran[0] < len(calls) else 0)
@@ -239,7 +247,7 @@ def pack(
         ),
         segment_NT=_padded([f[3] for f in flat], -1, np.int64),
         episode_N=episode_N,
-        calls_N=np.asarray([sum(o.executed for _, o in t.calls) for t in trajectories], dtype=np.int64),
+        calls_N=np.asarray([sum(_counts(o) for _, o in t.calls) for t in trajectories], dtype=np.int64),
         malformed_N=np.asarray(
             [sum(o.status == "malformed" for _, o in t.calls) for t in trajectories], dtype=np.int64
         ),

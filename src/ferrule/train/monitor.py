@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Health", "Monitor"]
+__all__ = ["Health", "Monitor", "left_bands"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Health:
 
     ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below
     which tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal.
-    ``stop`` ends the
-    run at the first warning.
+    ``bands`` maps further metrics, such as ``cut_off/share`` or ``kl``, to the range ``(low, high)`` that their mean
+    must stay in. ``stop`` ends the run at the first warning.
     """
 
     window: int = 8
@@ -25,7 +25,14 @@ class Health:
     calls: float = 0.2
     entropy: float = 0.003
     zero_spread: float = 0.95
+    bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     stop: bool = False
+
+
+def left_bands(metrics: Mapping[str, float], bands: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Name the metrics that are missing, not finite, or outside their band ``(low, high)``."""
+    values = {name: metrics.get(name, math.nan) for name in bands}
+    return [n for n, (low, high) in bands.items() if not (math.isfinite(values[n]) and low <= values[n] <= high)]
 
 
 @dataclass
@@ -81,4 +88,8 @@ class Monitor:
                 f"{share:.0%} of the groups have equal rewards and teach nothing; "
                 "choose harder or easier levels, or keep only mixed groups."
             )
+        means = {name: self._mean(name) for name in h.bands}
+        for name in left_bands(means, h.bands):
+            low, high = h.bands[name]
+            found[f"band {name}"] = f"{name} is {means[name]:.4g}; it was to stay between {low:g} and {high:g}."
         return found

@@ -8,12 +8,12 @@ it, below zero where everybody did. Beside the comparison of episodes, every tur
 
 Departures from the paper:
 
-1. Difficulty is the mean accuracy of the group, as the paper describes it. The released code takes the mean base score,
-   which holds the weight of accuracy and the form penalty: ``reference=True``.
+1. Difficulty is the group's mean base score, as in the released code; the text of the paper speaks of accuracy, which
+   leaves out the weight of accuracy and the form penalty: ``difficulty_by="accuracy"``.
 2. A call succeeded when the executor says so. The published rule (text that mentions an error or a timeout, and runs
-   that print nothing, are failures) is part of ``reference=True``.
-3. The form is judged by the record: no answer, or an answer of 1000 characters, is an error. ``tag_error`` is the
-   published check on tags, also part of ``reference=True``.
+   that print nothing, are failures as well) is ``reference=True``.
+3. An episode without an answer, or with one of 1000 characters, has a form error, and so have replies whose tags break
+   the published form (``tag_error``). Replies without any of these tags pass; with ``reference=True`` they do not.
 4. Correctness comes from the base recipe's verifier; the judge model is left out, and so are images, the supervised
    data, the limits of the loop and the interpreter's rollback.
 5. A turn's own value is that of its worst call. Turns that end an episode without a call are final; a last turn that
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.chat.answer import final_answer
 from ferrule.core.arrays import FloatArray, Signals, apply, nearest, spread_turns
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 LONGEST_ANSWER = 1000
+_TAGS = re.compile(r"</?(?:think|answer)>")
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,21 @@ def difficulty(mean: float, *, gamma: float = 4.0, delta: float = 0.2) -> float:
 
 
 def succeeded(observation: Observation, *, reference: bool = False) -> bool:
-    """Say whether a call worked: by its status, or with ``reference`` by what its text mentions."""
+    """Say whether a call worked: by its status, with ``reference`` also by what its text mentions."""
     if not reference:
         return observation.status == "ok"
     text = observation.text
-    return bool(text.strip()) and "Error" not in text and "timeout" not in text
+    ran = observation.status in ("ok", "error")
+    return ran and bool(text.strip()) and "Error" not in text and "timeout" not in text
 
 
 def tag_error(text: str, *, family: str = "default") -> bool:
     """Say whether tags break the published form.
 
     ``default``: thoughts opened and closed unequally often, or not exactly one answer. ``math``: a call after the last
-    thought was closed, or no answer.
+    thought was closed, or no answer. Raises ``ValueError`` on an unknown family.
     """
+    _known(family)
     count = {tag: text.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")}
     if family == "math":
         late = re.search(r"<tool_call>|<code>", text.rpartition("</think>")[2]) is not None
@@ -97,12 +101,20 @@ def tag_error(text: str, *, family: str = "default") -> bool:
     return count["<think>"] != count["</think>"] or not count["<answer>"] == count["</answer>"] == 1
 
 
-def _text(trajectory: Trajectory) -> str:
-    """What the model wrote; a bare answer is put into its tags."""
+def _known(family: str) -> Family:
+    if family not in FAMILIES:
+        raise ValueError(f"no family {family!r}; {nearest(family, list(FAMILIES))}")
+    return FAMILIES[family]
+
+
+def _broken(trajectory: Trajectory, family: str, reference: bool) -> bool:
+    """Judge the form of what the model wrote; an answer that a codec took out of its tags is put back into them."""
     parts = [plain_text(turn.reply) + "".join(call.raw for call in turn.reply.calls) for turn in trajectory.turns]
+    text = "".join(parts)
     if parts and trajectory.answer is not None and "<answer>" not in parts[-1]:
-        parts[-1] += "<answer></answer>"
-    return "".join(parts)
+        text += "<answer></answer>"
+    judged = reference or _TAGS.search("".join(parts)) is not None
+    return trajectory.answer is None or (judged and tag_error(text, family=family))
 
 
 def _counted(turn: Turn) -> list[Observation]:
@@ -121,6 +133,7 @@ def balanced_reward(
     *,
     base: Reward = outcome,
     family: str = "default",
+    difficulty_by: str = "base",
     gamma: float = 4.0,
     delta: float = 0.2,
     failure: float = -0.5,
@@ -129,20 +142,20 @@ def balanced_reward(
     """Score accuracy, form and, by the group's difficulty ``d``, successful calls: ``w a - w_f e + d k s``.
 
     ``a`` is 1 for a right answer, ``e`` for a form error, ``s`` the share of calls that worked (0 without calls), ``k``
-    the family's weight for right or wrong episodes. ``turns`` holds ``failure`` for each turn in which a call failed.
+    the family's weight for right or wrong episodes. ``d`` is that of the group's mean ``w a - w_f e``, or with
+    ``difficulty_by="accuracy"`` of its mean ``a``. ``turns`` holds ``failure`` for each turn in which a call failed.
     Parts: ``base``, ``tools`` (``k s``), ``outcome``, and ``closed``, 1 when the last turn makes no call. Raises
-    ``ValueError`` on an unknown family.
+    ``ValueError`` on an unknown family or measure.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"no family {family!r}; {nearest(family, list(FAMILIES))}")
-    weights, rows = FAMILIES[family], []
+    if difficulty_by not in ("base", "accuracy"):
+        raise ValueError(f"no measure {difficulty_by!r}; {nearest(difficulty_by, ('base', 'accuracy'))}")
+    weights, rows = _known(family), []
     for given, trajectory in zip(base(task, trajectories), trajectories, strict=True):
-        long = len(trajectory.answer or "") >= LONGEST_ANSWER
+        long = len(final_answer(trajectory.answer or "")) >= LONGEST_ANSWER
         right = given.parts.get("outcome", given.value) > 0.5 and not long
-        broken = tag_error(_text(trajectory), family=family) if reference else trajectory.answer is None
-        plain = weights.accuracy * right - weights.form * (broken or long)
+        plain = weights.accuracy * right - weights.form * (_broken(trajectory, family, reference) or long)
         rows.append((plain, right, _component(trajectory, right, weights, reference)))
-    measured = [plain if reference else float(right) for plain, right, _ in rows]
+    measured = [plain if difficulty_by == "base" else float(right) for plain, right, _ in rows]
     pay = difficulty(math.fsum(measured) / len(rows), gamma=gamma, delta=delta) if rows else 0.0
     scores = []
     for (plain, right, tools), trajectory in zip(rows, trajectories, strict=True):
@@ -194,12 +207,16 @@ def two_levels(signals: Signals, *, weight: float = 0.2, beta: float = 0.2, eps:
     return apply(compare, signals) + weight * turn_credit(signals, beta=beta)
 
 
-def recipe(base: Recipe, *, family: str = "default", reference: bool = False) -> Recipe:
+def recipe(base: Recipe, *, samples: int = 8, family: str = "default", reference: bool = False) -> Recipe:
     """Return ``base`` with calls paid by difficulty and blame per turn; no divergence term."""
+    from ferrule.objectives.surrogate import surrogate
+
     return vary(
         base,
         reward=partial(balanced_reward, base=base.reward, family=family, reference=reference),
         credit=two_levels,
+        objective=surrogate,
+        samples=samples,
         reference=False,
     )
 

@@ -9,17 +9,20 @@ and others not are trained on.
 
 Departures from the paper:
 
-1. The form is judged by the record of calls: an answer was given, every call could be read, and the model wrote no
-   result block itself. The published gate over the text of a response, which lets text between blocks and results made
-   up by the model pass, is ``reference=True``; ``text_gate(anchored=True)`` refuses such text.
-2. A task that names no ``meta["source"]`` is judged by the reward of the base recipe.
+1. The form is judged by the record: an answer was given, every call could be read, the model wrote no result block
+   itself, and a last reply with tags passes the published gate (nothing follows the answer, no unknown tags). Replies
+   without tags are answers, as codecs other than TAPO's have them. The published gate over the text of a whole
+   response, which lets results made up by the model pass, is ``reference=True``; ``text_gate(anchored=True)`` also
+   refuses text between blocks.
+2. A task that names no ``meta["source"]`` is judged by the reward of the base recipe; unknown sources are refused.
 3. The token mean counts the model's tokens only. The released code divides by observation tokens as well;
    ``recipe(base, reference=True)`` does.
 4. Calls are counted per tool; the released statistic fills in the count of searches for that of programs.
 5. A batch that cannot be filled within the allowed draws stays smaller; the released trainer tops it up with
    groups without spread. Draws ask for what is missing only (``oversample`` asks for more).
-6. The loop of the base recipe is kept: the sentence that corrects a turn without a tag, the last turn without tools,
-   and the fuzzy cache of searches are left out.
+6. The recipe keeps the loop of its base, so that it stacks and models of any codec can be trained; the paper's is
+   ``vary(recipe(base), agent=TagLoop())`` with ``CODEC``. Its hint and rules are worded anew, results are cut by the
+   limits of the tools, and the fuzzy cache of searches is left out.
 7. The claim trains a table of decisions on three kinds of questions instead of a language model.
 """
 
@@ -41,18 +44,27 @@ from ferrule.core.records import Message, Reward, Score, Task, Trajectory, plain
 from ferrule.credit.exempt import exempt
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
-from ferrule.papers.tapo.scores import TAGS, final_answer, soft_score, text_gate
+from ferrule.papers.tapo.loop import CODEC, TagLoop
+from ferrule.papers.tapo.scores import TAGS, bare, final_answer, soft_score, text_gate
 from ferrule.rewards.efficiency import overlong, written
 from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import outcome
 
-__all__ = ["PAPER", "claim", "formed", "recipe", "tapo_reward", "thinned", "transcript"]
+__all__ = ["CODEC", "PAPER", "TagLoop", "claim", "formed", "recipe", "tapo_reward", "thinned", "transcript"]
 
 
 def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
-    """Say whether an episode came to an answer, all its calls could be read, and the model wrote no results itself."""
+    """Say whether an episode came to an answer, all its calls could be read, and the model wrote no results itself.
+
+    Replies without calls hold tags of ``TAGS`` only, and the tags of the last one, beside those of a leading thought,
+    pass ``text_gate``.
+    """
     made_up = any(f"<{result}>" in plain_text(turn.reply).lower() for turn in trajectory.turns)
-    return trajectory.answer is not None and not made_up and well_formed_share(trajectory) == 1.0
+    if trajectory.answer is None or made_up or well_formed_share(trajectory) < 1.0:
+        return False
+    *before, last = [None if turn.reply.calls else plain_text(turn.reply) for turn in trajectory.turns] or [""]
+    known = all(text is None or text_gate(text + "<answer></answer>") for text in before)
+    return known and (last is None or bare(last) or text_gate(last))
 
 
 def transcript(trajectory: Trajectory) -> str:
@@ -64,7 +76,8 @@ def transcript(trajectory: Trajectory) -> str:
             calls = [call.raw or f"<{call.name}></{call.name}>" for call in turn.reply.calls]
             parts += [text, *calls, "<response></response>" * len(turn.observations)]
         else:
-            parts.append(text if "<answer>" in text else Tagged(result="response").write(Message("assistant", text)))
+            last = turn is trajectory.turns[-1] and bare(text)
+            parts.append(Tagged(result="response").write(Message("assistant", text)) if last else text)
     return "".join(parts)
 
 
@@ -103,7 +116,7 @@ def tapo_reward(
         acc = float(good and soft > 0.9)
         value = soft if good else -1.0
         parts = {"acc": acc, "outcome": acc, "score": value, **penalty.parts}
-        calls = Counter(call.name for call, observation in trajectory.calls if observation.executed)
+        calls = Counter(call.name for call, seen in trajectory.calls if seen.executed and not seen.terminal)
         scores.append(Score(value + penalty.value, parts=parts, info={"calls": dict(calls)}))
     return scores
 
@@ -122,7 +135,15 @@ def thinned(adv_NT: FloatArray, turn_NT: IntArray, size_N: IntArray) -> FloatArr
     return np.asarray(adv_NT * (own_N.sum() / spanned if spanned else 1.0), dtype=np.float64)
 
 
-def recipe(base: Recipe, *, samples: int = 4, oversample: float = 1.0, reference: bool = False) -> Recipe:
+def recipe(
+    base: Recipe,
+    *,
+    samples: int = 4,
+    minibatches: int = 4,
+    oversample: float = 1.0,
+    tags: frozenset[str] = TAGS,
+    reference: bool = False,
+) -> Recipe:
     """Return ``base`` with sourced scores, groups of mixed answers only, and an uneven clip; no divergence term."""
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
@@ -130,7 +151,7 @@ def recipe(base: Recipe, *, samples: int = 4, oversample: float = 1.0, reference
     compare: Any = partial(group_relative, std="unbiased", eps=1e-6)
     return vary(
         base,
-        reward=partial(tapo_reward, base=base.reward, reference=reference),
+        reward=partial(tapo_reward, base=base.reward, tags=tags, reference=reference),
         credit=chain(compare, thinned) if reference else compare,
         objective=partial(surrogate, lo=0.2, hi=0.28, dual=10.0),
         reduce=token_mean,
@@ -138,6 +159,7 @@ def recipe(base: Recipe, *, samples: int = 4, oversample: float = 1.0, reference
         refill=9,
         oversample=oversample,
         samples=samples,
+        minibatches=minibatches,
         reference=False,
     )
 
@@ -155,7 +177,7 @@ PAPER = Paper(
     title="Tool-Augmented Policy Optimization: Synergizing Reasoning and Adaptive Tool Use with RL",
     date="2025-10",
     url="https://arxiv.org/abs/2510.07038",
-    pieces={"reward": tapo_reward, "score": soft_score, "gate": text_gate, "recipe": recipe},
+    pieces={"reward": tapo_reward, "score": soft_score, "gate": text_gate, "agent": TagLoop, "recipe": recipe},
     claim=claim,
     summary="Scores answers by their source behind a strict form; charges own length only; trains mixed groups only.",
 )

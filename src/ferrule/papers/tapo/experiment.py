@@ -85,7 +85,8 @@ def _arms() -> dict[str, Recipe]:
 
     base = Recipe(ToolLoop(), outcome, partial(group_relative, std="unbiased"), surrogate, token_mean, samples=4)
     base = vary(base, minibatches=2)
-    whole = vary(recipe(base), reward=partial(tapo_reward, length=written_words, **LENGTH))
+    whole = recipe(base, minibatches=base.minibatches)
+    whole = vary(whole, reward=partial(tapo_reward, length=written_words, **LENGTH))
     plain = vary(base, reward=partial(tapo_reward, length=lambda trajectory: 0.0))
     return {
         "grpo": plain,

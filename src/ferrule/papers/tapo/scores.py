@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ferrule.chat.scan import thinking
 from ferrule.core.arrays import nearest
 
-__all__ = ["SOURCES", "TAGS", "final_answer", "normal_form", "soft_score", "text_gate"]
+__all__ = ["SOURCES", "TAGS", "after_thought", "bare", "final_answer", "normal_form", "soft_score", "text_gate"]
 
 TAGS = frozenset({"think", "search", "code", "response", "answer"})
 """Tags that a response may hold."""
 LONGEST_ANSWER = 100
 """Only this many characters from the end of an answer are judged."""
+_WITHIN = 1e-3 + 1e-12
+"""How far numbers may lie apart, and room for the rounding of their difference."""
 
 _OPEN = re.compile(r"<([A-Za-z_]\w*)>")
+_ANY = re.compile(r"</?[A-Za-z_]\w*>")
 _WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 
@@ -46,10 +50,26 @@ def text_gate(text: str, *, tags: frozenset[str] = TAGS, anchored: bool = False)
 
 
 def final_answer(text: str) -> str:
-    """Return the body of the last closed ``answer`` block; a text without one is an answer itself."""
-    close = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, max(close, 0))
-    return text[start + len("<answer>") : close] if 0 <= start < close else text
+    """Return the body of the last closed ``answer`` block; without one, the text after its thought.
+
+    Case of tags does not matter.
+    """
+    lower = text.lower()
+    close = lower.rfind("</answer>")
+    start = lower.rfind("<answer>", 0, max(close, 0))
+    return text[start + len("<answer>") : close] if 0 <= start < close else after_thought(text)
+
+
+def after_thought(text: str) -> str:
+    """Return what follows the leading thought of a reply, the whole text when there is none."""
+    block = thinking(text)
+    return text[block[1] :].lstrip() if block is not None and block[1] >= 0 else text
+
+
+def bare(text: str) -> bool:
+    """Say whether a reply answers without any tags but those of a leading thought."""
+    rest = after_thought(text)
+    return (bool(rest.strip()) or not text.strip()) and _ANY.search(rest) is None
 
 
 def normal_form(text: str) -> str:
@@ -91,11 +111,11 @@ def _complex(text: str) -> complex | None:
 
 def _calculator(answer: str, gold: str) -> float:
     one, other = _complex(answer), _complex(gold)
-    return float(one is not None and other is not None and abs(one - other) < 1e-3)
+    return float(one is not None and other is not None and abs(one - other) <= _WITHIN)
 
 
 def _near(answer: str, gold: str) -> float:
-    one = _complex(re.sub(r"[^\d+.-]", "", answer))
+    one = _complex(re.sub(r"[^\d+.-]", "", normal_form(answer)))
     other = _complex(gold)
     if one is None or other is None:
         return 0.0
@@ -118,11 +138,13 @@ def soft_score(answer: str | None, gold: Any, *, source: str = "default") -> flo
 
     Mathematics: equal after ``normal_form``. ``nq``: 1 when the gold is part of the answer, else ``1 - d`` for an edit
     distance ``d`` (relative to the longer text) below 0.5. ``calculator``: numbers, complex ones too, within 1e-3.
-    ``complex``: a relative error below 5 %. Raises ``ValueError`` on an unknown source.
+    ``complex``: a relative error below 5 %. Raises ``ValueError`` on an unknown source, and without a gold.
     """
     key = "aime" if source.startswith("aime") else source
     if key not in SOURCES:
         raise ValueError(f"no source {source!r}; {nearest(source, list(SOURCES))}")
     if isinstance(gold, (list, tuple)):
         return max((soft_score(answer, one, source=source) for one in gold), default=0.0)
+    if gold is None:
+        raise ValueError("there is no gold to compare with; give the task an answer")
     return 0.0 if answer is None else SOURCES[key](answer[-LONGEST_ANSWER:], str(gold))

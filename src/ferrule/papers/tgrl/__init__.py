@@ -15,9 +15,10 @@ Departures from the paper:
 2. Text counts as outside tags when it is neither a thought nor a call; result blocks that the model wrote itself are
    such text. The codec of the policy decides how tags look.
 3. Calls made in one turn together with ``answer`` are all run before the episode ends.
-4. The constant is ``longest`` tokens times the rows of the batch; group size, rate and clip are those of the base.
-5. ``answer_tool`` is put into the world by its user (``Toolbox`` or ``UserWorld``); worlds with an ending tool of their
-   own need none.
+4. The constant is ``longest`` tokens times the rows of the batch. Group size (8) and clip (0.2, 0.28) are not known
+   and taken as usual; the rate is that of the base.
+5. ``answer_tool`` takes the answer with or without a box around it. It is put into the world by its user (``Toolbox``
+   or ``UserWorld``); worlds with an ending tool of their own need none.
 6. The claim trains a small network over features of the state, which is shared by three toy domains, instead of a
    language model: it may or may not carry over what it learned, but decisions are drawn from its table of outputs, the
    tool reads the question itself, and the first network can already read a result (6 in 10) in all domains.
@@ -48,8 +49,12 @@ def answer_tool(name: str = "answer") -> Tool:
     return Tool(name, "Give the final answer and finish.", schema, run=_give, terminal=True)
 
 
+_BOXED = re.compile(r"\s*\$?\s*\\boxed\s*\{(.*)\}\s*\$?\s*", re.DOTALL)
+
+
 def _give(answer: str) -> Observation:
-    return Observation(answer, terminal=True)
+    boxed = _BOXED.fullmatch(answer)
+    return Observation(boxed[1].strip() if boxed else answer, terminal=True)
 
 
 def outside(message: Message) -> bool:
@@ -84,18 +89,22 @@ def level_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
     return scores
 
 
-def recipe(base: Recipe, *, longest: float = 2048.0, refill: int = 4) -> Recipe:
+def recipe(base: Recipe, *, samples: int = 8, longest: float = 2048.0, refill: int = 4) -> Recipe:
     """Return ``base`` with levels as reward, centred advantages, a constant denominator and mixed groups only."""
     from ferrule.objectives.reduce import constant
+    from ferrule.objectives.surrogate import surrogate
 
     compare: Any = partial(group_relative, std="none")
     return vary(
         base,
         reward=partial(level_reward, base=base.reward),
         credit=compare,
+        objective=partial(surrogate, lo=0.2, hi=0.28),
         reduce=partial(constant, denominator=longest),
-        keep=spread(),
+        keep=spread(singletons=False),
         refill=refill,
+        samples=samples,
+        reference=False,
     )
 
 

@@ -4,20 +4,22 @@ https://arxiv.org/abs/2605.06326
 
 A model that thinks well in text usually gets worse when it is merely offered a tool. The recipe is a pipeline of four
 stages, each a function over data: choose teachers by how learnable their traces are and problems by what the tool adds;
-filter traces; mix text-only traces in; pick the supervised checkpoint by pass@k and length instead of loss; then learn
-from rewards strictly on-policy with guards against collapse.
+filter traces; keep part of the data free of tools; stop supervised training where pass@k is high and rollouts are
+short, whatever the loss says; then learn from rewards strictly on-policy with guards against collapse.
 
 Departures from the paper:
 
 1. All constants are choices: a quarter of text-only traces, a gain above 0, 32,000 tokens at most, checkpoints within
    half a point of the best pass@8.
-2. Learnability is the student's mean negative log-likelihood of the teacher's own tokens, beside its gain in pass@k;
-   gains count as tied when they agree to one point.
-3. A rollout that was cut off scores at most 0, which with scores of at least 0 leaves it no positive advantage.
-4. Entropy, call rate, truncation and drift of log-probs are watched by bands (``left_bands``); stopping or going back
-   is up to the loop, whose monitor reports the same figures. Routing replay is left out: no mixture of experts here.
-5. The mask of the supervised loss is that of ``ferrule.data.formats``: what the model did not write carries none.
-6. The claim trains a recurrent language model of some 20,000 parameters on additions; problems are chosen by rates
+2. How learnable a teacher is shows in what the student loses on that teacher's words, and in what a short supervised
+   run adds to the student's pass@k; gains count as tied when they agree to one point.
+3. A rollout that was cut off scores at most 0 and never has a positive advantage.
+4. A batch serves one update, whose ratio is taken as 1: the gradient is that of the model that is trained, whatever
+   probabilities the sampler gave. Sampling ahead of the update is the user's choice and off by default.
+5. Entropy, call rate, truncation and drift of log-probs are watched by ``Health(bands=..., stop=True)``, which ends
+   the run; going back to a checkpoint is up to the user. Routing replay is left out: no mixture of experts here.
+6. The mask of the supervised loss is that of ``ferrule.data.formats``: what the model did not write carries none.
+7. The claim trains a recurrent language model of some 20,000 parameters on additions; problems are chosen by rates
    that are measured on the student (without the tool) and on a scripted teacher (with it).
 """
 
@@ -31,11 +33,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from ferrule.core.arrays import FloatArray, chain
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.keep import spread
 from ferrule.rewards.outcome import outcome
+from ferrule.train.monitor import left_bands
 
 __all__ = [
     "PAPER",
@@ -50,6 +54,7 @@ __all__ = [
     "select_checkpoint",
     "text_count",
     "tool_advantage",
+    "uncut_credit",
     "uncut_reward",
 ]
 
@@ -85,24 +90,27 @@ def rank_teachers(measured: Mapping[str, tuple[float, float]], *, digits: int = 
     """Order teachers by ``(gain, nll)``: the student's gain in pass@k first, then its likelihood of their tokens.
 
     Gains are rounded to ``digits`` decimals, so that near ones tie; ``nll`` is in nats per token, lower is better.
+    Raises ``ValueError`` on a figure that is NaN.
     """
+    unknown = [name for name, figures in measured.items() if any(map(math.isnan, figures))]
+    if unknown:
+        raise ValueError(f"the gain or nll of {', '.join(unknown)} is NaN; measure them, or leave those teachers out")
     return sorted(measured, key=lambda name: (-round(measured[name][0], digits), measured[name][1], name))
 
 
 def tool_advantage(p_tool: float, p_text: float) -> float:
-    """What the tool adds to a problem's pass rate: ``p_tool - p_text``, minus infinity when it is never solved."""
-    return p_tool - p_text if p_tool > 0 else -math.inf
+    """What the tool adds to a problem's pass rate: ``p_tool - p_text``."""
+    return p_tool - p_text
 
 
 def refused(trace: Trace, *, least_gain: float = 0.0, longest: int = 32_000) -> str:
     """Say why a trace is not learned from, "" when it is.
 
-    Asked in this order: does the tool add more than ``least_gain`` to its problem, is the answer right, was a call
-    executed, is no call left unresolved, is it at most ``longest`` tokens long?
+    Asked in this order: is its problem ever solved with the tool, and does the tool add more than ``least_gain``; is
+    the answer right, was a call executed, is no call left unresolved, is it at most ``longest`` tokens long?
     """
-    gain = tool_advantage(trace.p_tool, trace.p_text)
     checks = {
-        "no gain": gain > least_gain,
+        "no gain": trace.p_tool > 0 and tool_advantage(trace.p_tool, trace.p_text) > least_gain,
         "wrong answer": trace.correct,
         "no call": trace.calls > 0,
         "unresolved call": not trace.unresolved,
@@ -138,19 +146,15 @@ def mixed(tool: Sequence[T], text: Sequence[T], *, rho: float = 0.25, seed: int 
 def select_checkpoint(rows: Sequence[Checkpoint], *, tol: float = 0.005) -> Checkpoint:
     """Return the checkpoint of the shortest rollouts among those within ``tol`` of the best pass@k; the earlier of two.
 
-    The training loss plays no part. Raises ``ValueError`` without checkpoints.
+    The training loss plays no part. Checkpoints whose pass@k or length is not finite are passed over. Raises
+    ``ValueError`` when no other is there.
     """
-    if not rows:
-        raise ValueError("select_checkpoint needs at least one checkpoint")
-    best = max(row.passed for row in rows)
-    near = [row for row in rows if row.passed >= best - tol - 1e-12]
+    measured = [row for row in rows if math.isfinite(row.passed) and math.isfinite(row.length)]
+    if not measured:
+        raise ValueError(f"select_checkpoint needs a checkpoint with finite pass@k and length; {len(rows)} given")
+    best = max(row.passed for row in measured)
+    near = [row for row in measured if row.passed >= best - tol - 1e-12]
     return min(near, key=lambda row: (row.length, row.step))
-
-
-def left_bands(metrics: Mapping[str, float], bands: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Name the metrics that are missing, not finite, or outside their band ``(low, high)``."""
-    values = {name: metrics.get(name, math.nan) for name in bands}
-    return [name for name, (low, high) in bands.items() if not low <= values[name] <= high]
 
 
 def uncut_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome) -> list[Score]:
@@ -163,13 +167,26 @@ def uncut_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
     return scores
 
 
+def uncut_credit(adv_NT: FloatArray, parts_CN: FloatArray, channels: tuple[str, ...]) -> FloatArray:
+    """Leave rows whose part ``cut`` is 1 no positive advantage: ``min(A, 0)``."""
+    if "cut" not in channels:
+        return adv_NT
+    cut_N = parts_CN[channels.index("cut")] > 0.5
+    return np.where(cut_N[:, None], np.minimum(adv_NT, 0.0), adv_NT)
+
+
 def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = None) -> Recipe:
-    """Return ``base`` strictly on-policy (one step per batch), without groups of equal rewards and paid cut-offs."""
+    """Return ``base`` on-policy (one step per batch, ratio 1), without groups of equal rewards and paid cut-offs."""
+    from ferrule.objectives.surrogate import reinforce
+
     return vary(
         base,
         reward=partial(uncut_reward, base=base.reward),
-        keep=spread() if keep is None else keep,
+        credit=chain(base.credit, uncut_credit),
+        objective=reinforce,
+        keep=spread(singletons=False) if keep is None else keep,
         refill=refill,
+        reference=False,
         epochs=1,
         minibatches=1,
     )

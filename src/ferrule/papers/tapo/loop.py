@@ -1,0 +1,89 @@
+"""The loop of TAPO: one tagged action per turn, a hint after a turn without one, and a last turn for the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferrule.chat.tagged import Tagged
+from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, ask, plain_text, use
+
+__all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules"]
+
+ACTIONS = ("search", "code", "answer")
+"""Tags that act, in the order in which a text is cut."""
+CODEC = Tagged(arguments=(("search", "query"), ("code", "code")), result="response", answer="", known_only=True)
+"""Calls and results as TAPO writes them; answers keep their tags, so that the loop sees whether there are any."""
+HINT = "That was no action. Write <search>...</search>, <code>...</code>, or <answer>...</answer> to finish."
+_RULES = {
+    "search": "To look a fact up, write the query as <search>query</search>.",
+    "code": "To compute, write a Python program that prints its result as <code>program</code>.",
+}
+
+
+def cut(text: str, *, actions: Sequence[str] = ACTIONS) -> str:
+    """Cut a text after the first closing tag: of the first of ``actions`` that is closed anywhere."""
+    for name in actions:
+        end = text.find(f"</{name}>")
+        if end >= 0:
+            return text[: end + len(name) + 3]
+    return text
+
+
+def action(text: str, *, actions: Sequence[str] = ACTIONS) -> tuple[str, str] | None:
+    """Return the first closed action of a text and what it holds, trimmed; None without one."""
+    found = re.search(rf"<({'|'.join(map(re.escape, actions))})>(.*?)</\1>", text, re.DOTALL)
+    return (found[1], found[2].strip()) if found else None
+
+
+def rules(*, search: bool = True, code: bool = True) -> str:
+    """Return the rules of the tags for a system message: with both tools, either, or none."""
+    offered = [_RULES[name] for name, on in (("search", search), ("code", code)) if on]
+    lines = ["Think within <think> and </think> before you act.", *offered]
+    if offered:
+        lines.append("Each result comes back within <response> and </response>.")
+    lines.append("Finish with the answer alone as <answer>answer</answer>.")
+    return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
+
+
+@dataclass(frozen=True)
+class TagLoop:
+    """Answer a task in at most ``turns`` rounds of tools and one more turn, in which calls are not run.
+
+    A reply without an action is answered by ``hint`` and costs a round. Only a closed ``answer`` tag ends an episode
+    with an answer. Made for policies with ``CODEC``. ``system`` is put before the prompt when it is not empty (see
+    ``rules``); ``max_tokens`` bounds one reply.
+    """
+
+    system: str = ""
+    turns: int = 4
+    max_tokens: int = 2048
+    hint: str = HINT
+    role: str = "solver"
+
+    def __call__(self, task: Task, session: Session) -> Flow[Answer]:
+        """Play one episode."""
+        messages = [Message("system", self.system)] if self.system else []
+        messages.append(Message("user", task.prompt))
+        for left in range(self.turns, -1, -1):
+            # The tools stay on offer in the last turn: without them the prompt would read differently from its start.
+            request = Ask(
+                tuple(messages), tools=session.tools, stop=("</answer>",), max_tokens=self.max_tokens, role=self.role
+            )
+            (reply,) = yield from ask(request)
+            done = action(plain_text(reply.message), actions=("answer",))
+            if done is not None:
+                return done[1]
+            if not left or (reply.finish == "length" and not reply.message.calls):
+                return None
+            messages.append(reply.message)
+            if not reply.message.calls:
+                messages.append(Message("user", self.hint))
+                continue
+            observations = yield from use(*reply.message.calls)
+            for call, observation in zip(reply.message.calls, observations, strict=True):
+                messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
+                if observation.terminal:
+                    return observation.text
+        return None
