@@ -11,7 +11,7 @@ from tests.toys import Bench, layout, tiny_policy
 from tests.train.pieces import LETTERS, Speller, draw, fixed, recipe, seeded
 
 from ferrule.core.arrays import pack
-from ferrule.core.records import Ask, Reply, Score, Task, Trajectory
+from ferrule.core.records import Ask, Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.credit.group import broadcast
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import Limits
@@ -261,7 +261,6 @@ def test_values_are_those_of_each_segment_alone() -> None:
 
 def test_stats_of_a_worked_batch() -> None:
     """Rewards 1, 0 | 0.5, 0.5: mean 0.5, population spread sqrt(0.125); one of two groups without spread."""
-    from ferrule.core.records import Call, Message, Observation, Turn
 
     def path(tokens: int, *statuses: str, finish: str = "answer") -> Trajectory:
         calls = tuple(Call("t", repairs=("comma",) if s == "error" else ()) for s in statuses)
@@ -296,6 +295,20 @@ def test_stats_of_a_worked_batch() -> None:
         "reward/outcome": 0.5,
     }
     assert found == pytest.approx(expected)
+
+
+def test_success_is_told_by_the_verifier_where_the_reward_does_not_tell() -> None:
+    """A reward of another scale: 2 for a wrong answer, -1 for a right one."""
+    named, unnamed = Task("a", "p", answer="4", meta={"verifier": "numeric"}), Task("b", "p", answer="4")
+    scores = (Score(2.0), Score(-1.0))
+    told = {}
+    for task in (named, unnamed):
+        turn = Turn(0, None, (1,), (2,), (0.0,), Message("assistant", ""))
+        paths = tuple(Trajectory(task, (turn,), answer) for answer in ("5", "4.0"))
+        for k, score in enumerate(scores):
+            group = Group(task, (), paths[k : k + 1], (score,), (0,))
+            told[task.id, k] = stats(credit(recipe(), [group], None))["success"]
+    assert told == {("a", 0): 0.0, ("a", 1): 1.0, ("b", 0): 1.0, ("b", 1): 0.0}
 
 
 def test_an_agent_that_fails_at_once_leaves_an_empty_row() -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, pack
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Policy, Score, Task, Trajectory, World
+from ferrule.rewards.outcome import outcome
+from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 
@@ -236,6 +238,18 @@ def score_segments(score: Callable[[IntArray, IntArray], FloatArray], signals: S
     return out
 
 
+def _right(group: Group) -> list[bool]:
+    """Whether each episode is right: by its part ``outcome``, else by the verifier its task names, else by its reward.
+
+    A reward without that part may have any scale, so that its value alone says little.
+    """
+    scores: Sequence[Score] = group.scores
+    named = group.task.answer is not None and group.task.meta.get("verifier") in VERIFIERS
+    if named and any("outcome" not in score.parts for score in scores):
+        scores = outcome(group.task, group.trajectories)
+    return [score.parts.get("outcome", score.value) > 0.5 for score in scores]
+
+
 def stats(batch: Batch) -> dict[str, float]:
     """Summarise a batch: rewards, success, calls, malformed share, lengths, zero-spread groups, dropped and drifted."""
     s = batch.signals
@@ -252,7 +266,7 @@ def stats(batch: Batch) -> dict[str, float]:
     out = {
         "reward/mean": float(s.reward_N.mean()),
         "reward/std": float(s.reward_N.std()),
-        "success": float(np.mean([x.parts.get("outcome", x.value) > 0.5 for g in batch.groups for x in g.scores])),
+        "success": float(np.mean([right for g in batch.groups for right in _right(g)])),
         "calls/mean": float(s.calls_N.mean()),
         "malformed/share": statuses.count("malformed") / len(statuses) if statuses else 0.0,
         "unknown_tool/share": statuses.count("unknown_tool") / len(statuses) if statuses else 0.0,

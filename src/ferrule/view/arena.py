@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["arena_figure"]
 
+_GREY = 7
+"""The colour of the untrained model, and so of nothing else."""
 
-def _colour(place: int, count: int) -> Any:
+
+def _colour(place: int) -> Any:
     from matplotlib import colormaps
 
-    return colormaps["viridis"](0.9 * place / max(count - 1, 1))
+    apart = [i for i in range(10) if i != _GREY]
+    return colormaps["tab10"](apart[place % len(apart)])
 
 
 def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,10 +50,13 @@ def arena_figure(result: Mapping[str, Any], path: str | Path) -> Path:
         _bars(bars, rows)
         for place, row in enumerate(rows):
             ks = [int(k) for k in row["pass_at"]]
-            colour = COLOURS["muted"] if row["recipe"] not in trained else _colour(place, len(rows))
+            colour = COLOURS["muted"] if row["recipe"] not in trained else _colour(place)
             passes.plot(ks, list(row["pass_at"].values()), "o-", color=colour, markersize=4, label=row["recipe"])
         passes.set_title("pass@k")
         passes.set_xscale("log", base=2)
+        every = sorted({int(k) for row in rows for k in row["pass_at"]})
+        passes.set_xticks(every, [str(k) for k in every])
+        passes.set_xticks([], minor=True)
         _percent(passes)
         passes.legend(fontsize=8)
         for name in trained:
@@ -59,8 +66,8 @@ def arena_figure(result: Mapping[str, Any], path: str | Path) -> Path:
             place = next(i for i, row in enumerate(rows) if row["recipe"] == name)
             grid = np.linspace(0, max(curve[-1][0] for curve in own), 60)
             mean = np.mean([np.interp(grid, *np.asarray(curve).T) for curve in own], axis=0)
-            way.plot(grid, smooth(mean.tolist(), 5), color=_colour(place, len(rows)), linewidth=1.8)
-        way.set_title("success in training, by generated tokens")
+            way.plot(grid, smooth(mean.tolist(), 5), color=_colour(place), linewidth=1.8)
+        way.set_title("success by generated tokens")
         way.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:.0f}k")
         _percent(way)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
