@@ -10,11 +10,12 @@ from tests.contracts.kinds import check_agent
 from tests.toys import Bench
 
 from ferrule.agents.tree import TreeLoop
-from ferrule.core.records import Ask, Call, Message, Reply, plain_text
+from ferrule.core.records import Ask, Call, Message, Reply, Task, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.tools.tool import tool
+from ferrule.worlds.session import Toolbox
 
 
 def writing(depth: int) -> Any:
@@ -163,3 +164,16 @@ def test_unknown_selections_are_refused() -> None:
 
 def test_keeps_the_promises_of_an_agent() -> None:
     check_agent(TreeLoop(3, 2, 3, max_tokens=12))
+
+
+def test_which_candidates_are_kept_differs_between_tasks_and_depths() -> None:
+    """Replies without a text tell nothing apart; the task and the depth do."""
+
+    def script(ask: Ask, sample: int) -> Message:
+        return Message("assistant", calls=(Call("f", {"n": sample}, id="c"),))
+
+    kept = set()
+    for number in range(20):
+        (episode,) = drive(TreeLoop(4, 2, 3), [Task(f"t{number}", "?")], Toolbox(()), Scripted(script))
+        kept.add(tuple(t.turns[k].reply.calls[0].arguments["n"] for t in episode.trajectories for k in (1,)))
+    assert len(kept) > 5

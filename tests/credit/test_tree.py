@@ -138,3 +138,18 @@ def test_the_order_of_paths_does_not_matter() -> None:
 @pytest.mark.parametrize("rule", [tree_relative, first_visits])
 def test_rules_keep_the_promises_of_their_kind(rule: Any) -> None:
     check_credit(rule)
+
+
+@pytest.mark.parametrize("where", ["reward_N", "turn_reward_NK"])
+def test_rewards_that_are_not_finite_are_refused(where: str) -> None:
+    known = {
+        "reward_N": np.asarray([1.0, 0.0]),
+        "group_N": np.zeros(2, dtype=np.int64),
+        "turn_NT": np.zeros((2, 1), dtype=np.int64),
+        "node_NK": np.asarray([[0], [1]]),
+        "turn_reward_NK": np.zeros((2, 1)),
+        "turns_N": np.ones(2, dtype=np.int64),
+    }
+    known[where] = known[where] + np.nan
+    with pytest.raises(ValueError, match="finite"):
+        tree_relative(**known)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ferrule.core.records import Answer, Ask, Finish, Flow, Leaf, Leaves, Message, Session, Task, ask, plain_text, use
 
-__all__ = ["TreeLoop"]
+__all__ = ["Select", "TreeLoop"]
+
+Select: TypeAlias = Literal["random", "round_robin"]
+"""How candidates are chosen."""
+
+
+def _written(reply: Message) -> str:
+    """What a reply says and does, as one text."""
+    return plain_text(reply) + str([(call.raw, call.name, call.arguments) for call in reply.calls])
+
+
+def _written(reply: Message) -> str:
+    """What a reply says and does, as one text."""
+    return plain_text(reply) + str([(call.raw, call.name, call.arguments) for call in reply.calls])
 
 
 @dataclass
@@ -41,7 +54,7 @@ class TreeLoop:
     samples: int = 8
     branch: int = 2
     depth: int = 8
-    select: Literal["random", "round_robin"] = "random"
+    select: Select = "random"
     system: str = ""
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
@@ -74,7 +87,7 @@ class TreeLoop:
                     (closed if path.ended else open_paths).append(path)
                 if not open_paths or depth + 1 == self.depth:
                     break
-                chosen = yield from self._expand(open_paths)
+                chosen = yield from self._expand(open_paths, f"{task.id}/{depth}")
                 open_paths = []
             return Leaves(tuple(path.leaf() for path in (*closed, *open_paths)))
         finally:
@@ -98,7 +111,7 @@ class TreeLoop:
                 path.answer, path.ended, path.finish = observation.text, True, "answer"
                 return
 
-    def _expand(self, paths: list[_Path]) -> Flow[list[tuple[list[Message], Session, Message, Finish]]]:
+    def _expand(self, paths: list[_Path], place: str) -> Flow[list[tuple[list[Message], Session, Message, Finish]]]:
         """Draw ``branch`` next replies of every open path and keep as many as there are open paths."""
         drawn = []
         for path in paths:
@@ -108,6 +121,6 @@ class TreeLoop:
             candidates = [own[i] for i in range(self.branch) for own in drawn]
             return candidates[: len(paths)]
         candidates = [candidate for own in drawn for candidate in own]
-        # The texts seed the draw, so that the same replies make the same tree under every driver.
-        rng = random.Random("\x1f".join(plain_text(c[2]) + str([call.raw for call in c[2].calls]) for c in candidates))
+        # The replies seed the draw, so that the same replies make the same tree under every driver.
+        rng = random.Random("\x1f".join([place, *(_written(reply) for _, _, reply, _ in candidates)]))
         return [candidates[i] for i in sorted(rng.sample(range(len(candidates)), len(paths)))]

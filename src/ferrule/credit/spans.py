@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferrule.core.arrays import BoolArray, Signals
+from ferrule.core.arrays import BoolArray, Signals, by_name
 
-__all__ = ["inside", "outside", "within"]
+__all__ = ["both", "inside", "outside", "within"]
 
 
 def within(signals: Signals, *labels: str) -> BoolArray:
@@ -25,6 +25,19 @@ def inside(*labels: str) -> Callable[[Signals], BoolArray]:
 
     def mask(signals: Signals) -> BoolArray:
         return within(signals, *labels)
+
+    return mask
+
+
+def both(*masks: Callable[..., BoolArray]) -> Callable[[Signals], BoolArray]:
+    """Return a mask for ``Recipe.mask`` that keeps what every one of ``masks`` keeps (each per token or per row)."""
+
+    def mask(signals: Signals) -> BoolArray:
+        kept_NT = signals.turn_NT >= 0
+        for one in masks:
+            own = np.asarray(by_name(one, {**signals.named(), "signals": signals}), dtype=bool)
+            kept_NT = kept_NT & (own if own.ndim == 2 else own[:, None])
+        return kept_NT
 
     return mask
 

@@ -13,7 +13,7 @@ import numpy as np
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray, nearest, spread_turns
 from ferrule.credit.exempt import exempt
 
-__all__ = ["first_visits", "tree_relative", "tree_rewards"]
+__all__ = ["check_settings", "first_visits", "tree_relative", "tree_rewards"]
 
 Join = Literal["max", "mean"]
 
@@ -39,6 +39,14 @@ def _paths(node_NK: IntArray) -> dict[int, list[tuple[int, int]]]:
     return cells
 
 
+def check_settings(gamma: float, join: str) -> None:
+    """Refuse a ``gamma`` outside 0 to 1 and an unknown ``join`` with ``ValueError``."""
+    if join not in ("max", "mean"):
+        raise ValueError(f"join is {join!r}; {nearest(join, ('max', 'mean'))}")
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma is {gamma}; it must lie between 0 and 1")
+
+
 def tree_rewards(
     reward_N: FloatArray,
     turn_reward_NK: FloatArray,
@@ -51,12 +59,12 @@ def tree_rewards(
     """Reward of every step: ``R(s) = join_i gamma^(T_i - t) R_i + r(s)`` over the paths ``i`` through ``s``.
 
     ``R_i`` is ``reward_N``, ``T_i`` the last turn of the path, ``t`` the turn of the step and ``r`` its own
-    ``turn_reward_NK``. Shape (N, K), 0 past the last turn; a shared step has one value in all its rows.
+    ``turn_reward_NK``. Shape (N, K), 0 past the last turn; a shared step has one value in all its rows. Raises
+    ``ValueError`` on settings that are none (``check_settings``) and on rewards that are not finite.
     """
-    if join not in ("max", "mean"):
-        raise ValueError(f"join is {join!r}; {nearest(join, ('max', 'mean'))}")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma is {gamma}; it must lie between 0 and 1")
+    check_settings(gamma, join)
+    if not (np.isfinite(reward_N).all() and np.isfinite(turn_reward_NK).all()):
+        raise ValueError("rewards must be finite: found NaN or infinity in reward_N or turn_reward_NK")
     out = np.zeros(node_NK.shape, dtype=np.float64)
     for cells in _paths(node_NK).values():
         reached = [gamma ** (int(turns_N[n]) - 1 - k) * reward_N[n] for n, k in cells]
