@@ -12,7 +12,7 @@ from tests.contracts.checks import check_reward
 
 from ferrule.cli.grpo import grpo
 from ferrule.core.paper import find
-from ferrule.core.records import Call, Message, Observation, Task, Tool, Trajectory, Turn
+from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.papers import adareasoner
 from ferrule.papers.adareasoner import experiment
@@ -66,10 +66,59 @@ def test_the_online_ladder_punishes_extra_parameters() -> None:
 def test_call_of_a_text() -> None:
     inside = 'Now: {"name": "AStar", "parameters": {"start": 1}} done'
     assert adareasoner.call_in(f"<tool_call>{inside}</tool_call>") == Call("AStar", {"start": 1}, raw=inside)
-    bad = ["", "{", '{"name": "AStar", "arguments": {}}', '{"parameters": {}}', '{"name": "f", "parameters": 1}', "[1]"]
+    assert adareasoner.call_in(f"<tool_call>use {{img_1}}: {inside}</tool_call>") is not None
+    bad = [
+        "",
+        "{",
+        '{"name": "", "parameters": {}}',
+        "{" * 5000,
+        '{"name": "AStar", "arguments": {}}',
+        '{"parameters": {}}',
+        '{"name": "f", "parameters": 1}',
+        "[1]",
+    ]
     for text in bad:
         assert adareasoner.call_in(f"<tool_call>{text}</tool_call>") is None
     assert adareasoner.call_in("no call") is None
+
+
+def acting(*calls: Call, seen: bool = True, texts: Sequence[str] = ()) -> Trajectory:
+    turns = [
+        Turn(k, None, (), (1,), (0.0,), Message("assistant", "", (call,)), observations=(Observation("r"),) * seen)
+        for k, call in enumerate(calls)
+    ]
+    turns += [Turn(len(turns) + k, None, (), (1,), (0.0,), Message("assistant", t)) for k, t in enumerate(texts)]
+    return Trajectory(TASK, tuple(turns), "no")
+
+
+def test_settings_of_the_ladder_are_checked_without_schemas_too() -> None:
+    for names, said in (("bogus", "no ladder 'bogus'"), ("union", "give them as offered")):
+        with pytest.raises(ValueError, match=said):
+            adareasoner.adareasoner_reward(TASK, [acting(FULL)], names=names)  # type: ignore[arg-type]
+
+
+def test_values_of_a_judge_are_shares_and_calls_that_were_not_run_have_none() -> None:
+    for valid, expected in ((7.0, 4.0), (-1.0, 3.0), (0.5, 3.5)):
+        assert adareasoner.turn_scores(acting(FULL), offered=TOOLS, valid=lambda c, o, v=valid: v) == [expected]  # type: ignore[misc]
+    assert adareasoner.turn_scores(acting(FULL, seen=False), offered=TOOLS) == [3.0]
+    (score,) = adareasoner.adareasoner_reward(TASK, [acting(FULL)], valid=lambda call, seen: 0.5)
+    assert score.parts["tools"] == 3.5
+
+
+def test_what_the_base_says_is_kept() -> None:
+    def judged(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+        return [Score(0.0, parts={"judge": 0.3}, info={"a": 1}, group="g", drop=True) for _ in trajectories]
+
+    (score,) = adareasoner.adareasoner_reward(TASK, [acting(FULL)], base=judged)
+    assert (score.group, score.drop, score.parts["judge"], score.info) == ("g", True, 0.3, {"a": 1})
+
+
+def test_the_gate_on_tags_fits_recorded_episodes() -> None:
+    gate = adareasoner.written(adareasoner.gate_holds)
+    call = Call("AStar", raw="<tool_call>{}</tool_call>")
+    said = "<think>a</think><response>b</response>"
+    assert not gate(acting(call, texts=[said]))
+    assert gate(acting(texts=[said]))
 
 
 def test_totals() -> None:
@@ -104,8 +153,8 @@ def test_paths_on_a_grid() -> None:
     assert adareasoner.reaches_goal(grid, ["left", "down", "right", "down", "right", "right"])  # walls cost nothing
     assert not adareasoner.reaches_goal(grid, ["right", "right", "down", "down"])  # into the hole
     assert not adareasoner.reaches_goal(grid, [])
-    with pytest.raises(ValueError, match="did you mean 'down'"):
-        adareasoner.reaches_goal(grid, ["dow"])
+    assert adareasoner.reaches_goal(grid, ["Down", "DOWN", " right", "right"])
+    assert not adareasoner.reaches_goal(grid, ["down", "down", "right", "right", "jump"])
     with pytest.raises(ValueError, match="needs one"):
         adareasoner.reaches_goal(["G"], [])
 

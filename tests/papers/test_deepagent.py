@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, chain, pack
 from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Span, Task, Trajectory, Turn
+from ferrule.objectives.reduce import token_mean
+from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import deepagent
 from ferrule.papers.deepagent import experiment
 from ferrule.train.loop import Settings, check
@@ -51,18 +54,40 @@ def test_token_advantages(label: str) -> None:
     assert not adv_NT[signals.turn_NT < 0].any()
 
 
+def test_thoughts_are_not_credited_for_actions() -> None:
+    """What a batch happens to label makes no difference to the spans that are credited."""
+    signals = pack([masked(mask, "think") for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
+    assert sorted(set(apply(deepagent.toolpo, signals)[signals.turn_NT >= 0].tolist())) == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize("spans", ["call", (), ("",)])
+def test_spans_that_are_no_labels_are_refused(spans: Any) -> None:
+    with pytest.raises(ValueError, match="spans"):
+        deepagent.recipe(grpo(), spans=spans)
+
+
+def test_action_rewards_become_token_advantages() -> None:
+    """Right calls 2, 1, 0, 0 and a preference of .2 for the second: actions 2, 1.2, 0, 0."""
+    g, h = Call("g"), Call("h")
+    rows = [called(g, g), called(g), called(h), called()]
+    prefers = dict(zip(map(id, rows), (0.0, 0.2, None, 0.0), strict=True))
+    paid = deepagent.action_reward(TASK, rows, repeats=True, preference=lambda t: prefers[id(t)])
+    assert [score.value for score in paid] == [2, 1.2, 0, 0]
+
+
 def test_without_the_mask_reasoning_is_credited_for_actions() -> None:
     """The ablation that must differ: another label marks nothing, and the action advantage disappears."""
     signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
-    plain = deepagent.toolpo(signals, labels=("nothing",))
+    plain = deepagent.toolpo(signals, spans=("nothing",))
     assert sorted(set(plain[signals.turn_NT >= 0].tolist())) == [-0.5, 0.5]
     assert (plain != deepagent.toolpo(signals)).any()
 
 
 @pytest.mark.parametrize(
-    ("direct", "folded", "expected"), [(3000, 1000, 0.5), (1000, 1000, 0.0), (800, 1200, -0.2), (0, 0, 0.0)]
+    ("direct", "folded", "expected"),
+    [(3000, 1000, 0.5), (1000, 1000, 0.0), (800, 1200, -0.2), (0, 0, 0.0), (None, 100, 0.0), (9, None, 0.0)],
 )
-def test_fold_preference(direct: float, folded: float, expected: float) -> None:
+def test_fold_preference(direct: float | None, folded: float | None, expected: float) -> None:
     assert deepagent.fold_preference(direct, folded) == pytest.approx(expected)
 
 
@@ -98,8 +123,9 @@ def test_unlucky_batches() -> None:
 def test_recipe() -> None:
     base = grpo(num_generations=4)
     own = deepagent.recipe(base)
-    assert (own.objective, own.reduce, own.agent) == (base.objective, base.reduce, base.agent)
-    assert check(own, Settings(per_device_train_batch_size=4)) == 1
+    assert (own.objective, own.reduce, own.samples, own.agent) == (surrogate, token_mean, 8, base.agent)
+    assert check(deepagent.recipe(grpo(beta=0.1)), Settings(per_device_train_batch_size=8)) == 1
+    assert check(own, Settings(per_device_train_batch_size=8)) == 1
     signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
     assert np.array_equal(apply(chain(own.credit), signals), deepagent.toolpo(signals))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +47,41 @@ def test_leave_one_out() -> None:
     assert apply(group_relative, signals)[:, 0] == pytest.approx([0.625, -0.375, -0.375, 0.125])
     divided = partial(group_relative, baseline="leave_one_out", std="population")
     assert apply(divided, signals)[:, 0] == pytest.approx([2.0101, -1.206, -1.206, 0.402], abs=1e-3)
+
+
+def test_other_baselines_and_a_push() -> None:
+    signals = batch([1, 0, 0, 0.5])
+    pushed = apply(loop_ida.recipe(grpo(), credit=group_relative, push=0.1).credit, signals)
+    assert pushed[:, 0] == pytest.approx([0.725, -0.275, -0.275, 0.225])
+    assert not apply(loop_ida.recipe(grpo(), push=0.1).credit, batch([1, 1])).any()
+
+
+@pytest.mark.parametrize("bad", [{"ratio": "tokens"}, {"clip": -1.0}, {"clip": math.nan}])
+def test_settings_that_are_none_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        loop_ida.recipe(grpo(), **bad)
+
+
+def test_unreadable_calls_are_no_code() -> None:
+    """Two turns of which nobody could read the call: .5 - 2 * .1."""
+    reply = Message("assistant", "x", calls=(Call("", problem="no call"),))
+    seen = (Observation("r", status="malformed"),)
+    turns = tuple(Turn(k, k - 1 if k else None, (), (1,), (-0.5,), reply, observations=seen) for k in range(2))
+    path = Trajectory(TASK, turns, None, "turns", final={"partial": 0.5})
+    (score,) = loop_ida.dense_return(TASK, [path], failed=0.1, idle=0.1)
+    assert score.value == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="the least is 0"):
+        loop_ida.dense_return(TASK, [path], failed=-1.0)
+    with pytest.raises(ValueError, match="must be finite"):
+        loop_ida.dense_return(TASK, [replace(path, final={"partial": math.nan})])
+
+
+def test_what_the_base_says_is_kept() -> None:
+    def judged(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+        return [Score(0.0, turns=(0.5,), group="g", drop=True) for _ in trajectories]
+
+    (score,) = loop_ida.dense_return(TASK, [played(0.5)], base=judged)
+    assert (score.value, score.turns, score.group, score.drop) == (0.5, (0.5,), "g", True)
 
 
 def test_small_advantages_are_dropped() -> None:

@@ -69,6 +69,15 @@ def test_aliases_are_drawn_from_a_seed_and_hit_no_real_name() -> None:
     assert kept == {"name": "name", "limit": "limit"}
 
 
+def test_aliases_of_letters_and_digits() -> None:
+    shown = names(aliases((find_town, book), 3, words="characters"))
+    made = [entry["name"] for entry in shown.values()] + [n for e in shown.values() for n in e["parameters"].values()]
+    assert all(re.fullmatch("[a-z][a-z0-9]{5}", name) for name in made)
+    assert any(re.search("[0-9]", name) for name in made)
+    with pytest.raises(ValueError, match="did you mean 'syllables'"):
+        aliases((book,), 3, words="syllable")  # type: ignore[arg-type]
+
+
 def test_descriptions_speak_of_aliases() -> None:
     session = Aliased(inner(), aliases((find_town, book), 3))
     find, other = session.tools

@@ -19,11 +19,6 @@ def _written(reply: Message) -> str:
     return plain_text(reply) + str([(call.raw, call.name, call.arguments) for call in reply.calls])
 
 
-def _written(reply: Message) -> str:
-    """What a reply says and does, as one text."""
-    return plain_text(reply) + str([(call.raw, call.name, call.arguments) for call in reply.calls])
-
-
 @dataclass
 class _Path:
     """One branch on its way: its messages, its own branch of the world, and its last reply."""

@@ -11,7 +11,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from string import ascii_lowercase, digits
+from typing import Any, Literal, TypeAlias, get_args
 
 from ferrule.core.acting import Place, act
 from ferrule.core.arrays import nearest
@@ -20,24 +21,32 @@ from ferrule.tools.effects import branch
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names
 
-__all__ = ["Aliased", "aliases", "canonical", "canonical_call", "on_canonical"]
+__all__ = ["Aliased", "Words", "aliases", "canonical", "canonical_call", "on_canonical"]
 
 _ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+Words: TypeAlias = Literal["syllables", "characters"]
+"""How aliases look: three syllables, or a letter and five random letters and digits."""
 Aliases = Mapping[str, Mapping[str, Any]]
 
 
-def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True) -> Overlay:
+def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True, words: Words = "syllables") -> Overlay:
     """Return an overlay that gives every tool (and parameter) a made-up word, the same for the same seed.
 
     No alias is the real name of any tool or parameter, and none is given twice. Names of tools and parameters in the
-    descriptions are put into aliases as well, where they stand in quotes or contain an underscore.
+    descriptions are put into aliases as well, where they stand in quotes or contain an underscore. Raises
+    ``ValueError`` on unknown ``words``.
     """
+    if words not in get_args(Words):
+        raise ValueError(f"no kind of words {words!r}; {nearest(words, get_args(Words))}")
     rng = random.Random(f"aliases/{seed}")
     taken = {name for tool in tools for name in (tool.name, *tool.parameters.get("properties", {}))}
 
     def word() -> str:
         while True:
-            made = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(3))
+            if words == "syllables":
+                made = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(3))
+            else:
+                made = rng.choice(ascii_lowercase) + "".join(rng.choices(ascii_lowercase + digits, k=5))
             if made not in taken:
                 taken.add(made)
                 return made

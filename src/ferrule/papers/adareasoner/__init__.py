@@ -1,8 +1,8 @@
 """AdaReasoner: dynamic tool orchestration for iterative visual reasoning (paper 29), January 2026,
 https://arxiv.org/abs/2601.18631.
 
-A small model should learn when, which and how to call tools, and keep that when tools are renamed. A right answer earns
-everything however it was reached; a wrong one earns up to half for calls that are well formed, name an offered tool,
+Which tool to call, when, and with what arguments should hold up under new names. A right answer earns everything
+however it was reached; a wrong one earns up to half for calls that are well formed, name an offered tool,
 give its parameters and fit its values. Tools and parameters carry made-up names in a part of the tasks, so that the
 schema must be read.
 
@@ -14,10 +14,12 @@ Departures from the paper:
 3. Values are valid when the call came out ``ok``; ``valid`` takes another judge. Without ``offered`` tools the share
    of required parameters is read off the status: none for arguments that did not fit, all for a call that ran.
 4. ``formed`` is the format gate for recorded episodes: an answer, one call in every turn before the last, at most one
-   there. The gate on tags is ``gate_holds``. Only the first call of a turn is scored, as the paper runs no other.
-5. Names are made-up words of six letters, drawn once per task so that a group shares its prompt. The paper's are random
-   letters and digits, and it rewrites descriptions as well; the share of tasks that keep real names is a choice.
-6. The ladder of the online tools is ``names="union"``; a judge model for accuracy is any base reward.
+   there; it asks for no thoughts. The gate on tags is ``gate_holds`` (``gate=written(gate_holds)``). Further calls of a
+   turn are not scored; the loop of the base runs them, where the paper's runs one per turn and ten turns.
+5. Names are six random letters and digits that begin with a letter, drawn once per task so that a group shares its
+   prompt; descriptions are not paraphrased. The share of tasks that keep real names is a choice.
+6. The ladder of the online tools is ``names="union"``, one ladder for all tools; a judge model for accuracy is any base
+   reward.
 7. The claim measures the asymmetry on a table, with the reading of renamed tools left unmeasured. A call is made to
    cost accuracy where it is useless (.97 to .80). Where it costs nothing, partial credit on failures draws calls even
    there, which the arm ``asymmetric, harmless`` reports outside the verdict. The budget is what tool credit needs until
@@ -28,19 +30,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from types import MappingProxyType
+from typing import get_args
 
+from ferrule.core.arrays import nearest
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World
+from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.papers.adareasoner.ladder import Names, call_score
 from ferrule.papers.adareasoner.texts import call_in, gate_holds, reaches_goal
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
-from ferrule.worlds.aliased import Aliased, aliases, on_canonical
+from ferrule.worlds.aliased import Aliased, Words, aliases, on_canonical
 from ferrule.worlds.wrap import Wrapped
 
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "reduced",
     "renamed",
     "turn_scores",
+    "written",
 ]
 
 VARIANTS: Mapping[str, Mapping[str, float]] = MappingProxyType({
@@ -89,31 +95,53 @@ def formed(trajectory: Trajectory) -> bool:
     return trajectory.answer is not None and all(n == 1 for n in counts[:-1]) and all(n <= 1 for n in counts[-1:])
 
 
+def _came_out_ok(call: Call, observation: Observation) -> float:
+    return float(observation.status == "ok")
+
+
 def turn_scores(
     trajectory: Trajectory,
     *,
     offered: Sequence[Tool] | None = None,
     names: Names = "required",
-    valid: Callable[[Call, Observation], float] = lambda call, seen: float(seen.status == "ok"),
+    valid: Callable[[Call, Observation], float] = _came_out_ok,
 ) -> list[float]:
     """Score the first call of every turn 0 to 4 by ``call_score``; a turn without one 0, the answering turn left out.
 
-    ``offered`` are the tools with their schemas; without them statuses decide (see the departures).
+    ``offered`` are the tools with their schemas; without them statuses decide (see the departures). Calls that were not
+    run have no valid values. Raises ``ValueError`` on unknown ``names``, and on ``"union"`` without ``offered``.
     """
+    if names not in get_args(Names):
+        raise ValueError(f"no ladder {names!r}; {nearest(names, get_args(Names))}")
+    if names == "union" and offered is None:
+        raise ValueError('names="union" compares with the schemas of the tools; give them as offered')
     required = None if offered is None else {t.name: list(t.parameters.get("required", ())) for t in offered}
     turns = list(trajectory.turns)
     if turns and trajectory.answer is not None and not turns[-1].reply.calls:
         turns.pop()
     out = []
     for turn in turns:
-        first = next(zip(turn.reply.calls, turn.observations, strict=False), None)
-        if first is None or not readable(first[0]):
+        call = turn.reply.calls[0] if turn.reply.calls else None
+        seen = turn.observations[0] if turn.observations else Observation("", "refused")
+        if call is None or not readable(call):
             out.append(0.0)
-        elif required is None:
-            out.append(_BY_STATUS.get(first[1].status, 3.0 + valid(*first)))
+            continue
+        good = min(max(valid(call, seen), 0.0), 1.0) if turn.observations else 0.0
+        if required is None:
+            out.append(_BY_STATUS.get(seen.status, 3.0 + good))
         else:
-            out.append(call_score(first[0], required, names=names, valid=lambda call, seen=first[1]: valid(call, seen)))  # type: ignore[misc]
+            out.append(call_score(call, required, names=names, valid=lambda _, good=good: good))  # type: ignore[misc]
     return out
+
+
+def written(judge: Callable[[str], bool]) -> Callable[[Trajectory], bool]:
+    """Return a gate for recorded episodes that judges all that the model wrote, joined."""
+
+    def gate(trajectory: Trajectory) -> bool:
+        texts = [plain_text(t.reply) + "".join(call.raw for call in t.reply.calls) for t in trajectory.turns]
+        return judge("".join(texts))
+
+    return gate
 
 
 def adareasoner_reward(
@@ -124,6 +152,7 @@ def adareasoner_reward(
     offered: Callable[[Task], Sequence[Tool]] | None = None,
     gate: Callable[[Trajectory], bool] = formed,
     names: Names = "required",
+    valid: Callable[[Call, Observation], float] = _came_out_ok,
     right: float = 8.0,
     weight: float = 1.0,
     added: bool = False,
@@ -131,24 +160,28 @@ def adareasoner_reward(
 ) -> list[Score]:
     """Score 0 unless formed, ``right`` when the base reward is above a half, else ``weight`` times the tool score.
 
-    ``offered(task)`` are the tools of the task under their real names. ``added`` pays the tool score of right answers
+    ``offered(task)`` are the tools of the task under their real names; ``names`` and ``valid`` (clipped to 0 to 1) are
+    those of ``turn_scores``. ``added`` pays the tool score of right answers
     too (an older reward). Parts are ``outcome``, ``tools`` (0 to 4) and ``format``. Source: AdaReasoner (29).
     """
     tools = None if offered is None else offered(task)
     out = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         accuracy = score.parts.get("outcome", score.value)
-        earned = reduced(turn_scores(trajectory, offered=tools, names=names), trim=reference)
+        earned = reduced(turn_scores(trajectory, offered=tools, names=names, valid=valid), trim=reference)
         form = gate(trajectory)
         value = combined(accuracy > 0.5, earned, right=right, weight=weight, added=added) if form else 0.0
-        out.append(Score(value, parts={"outcome": accuracy, "tools": earned, "format": float(form)}))
+        parts = {**score.parts, "outcome": accuracy, "tools": earned, "format": float(form)}
+        out.append(replace(score, value=value, parts=parts))
     return out
 
 
-def renamed(world: World, *, share: float = 0.5, seed: int = 0, parameters: bool = True) -> Wrapped:
+def renamed(
+    world: World, *, share: float = 0.5, seed: int = 0, parameters: bool = True, words: Words = "characters"
+) -> Wrapped:
     """Return ``world`` with made-up names for tools and parameters in a ``share`` of its tasks, the same for each task.
 
-    Raises ``ValueError`` for a share outside 0 to 1.
+    ``words`` are those of ``aliases``. Raises ``ValueError`` for a share outside 0 to 1.
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share is {share}; it must lie between 0 and 1")
@@ -157,7 +190,7 @@ def renamed(world: World, *, share: float = 0.5, seed: int = 0, parameters: bool
         rng = random.Random(f"renamed/{seed}/{task.id}")
         if rng.random() >= share:
             return session
-        return Aliased(session, aliases(session.tools, rng.getrandbits(32), parameters=parameters))
+        return Aliased(session, aliases(session.tools, rng.getrandbits(32), parameters=parameters, words=words))
 
     return Wrapped(world, wrap)
 

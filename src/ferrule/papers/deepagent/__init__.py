@@ -9,12 +9,13 @@ context folds get. This module is the credit part; the agent that folds its cont
 Departures from the paper:
 
 1. How a call is judged correct is not stated. Here a call counts when it is one of the task's reference calls, or,
-   where a task has none, when it ran without an error; the hook ``right`` takes another rule.
+   where a task has none, when it ran without an error; a reference call that failed still counts. The hook ``right``
+   takes another rule.
 2. The action reward is a sum over calls, so repeating a correct call pays again. Equal calls count once by default;
    ``repeats=True`` counts all.
 3. The preference for folding needs the length of an episode without folds, which is not recorded: the hook
    ``preference`` provides it, and it is 0 without one.
-4. The clip range is that of the base recipe.
+4. The clip range (0.2) is a choice.
 5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
    judged by pairs of seeds, as was done first, the same measurements are undecided (0.29 [-0.20, 0.78]).
 """
@@ -35,6 +36,7 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.spans import within
+from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
 from ferrule.worlds.experts import reference_calls
 
@@ -53,11 +55,13 @@ __all__ = [
 Right: TypeAlias = Callable[[Task, Call, Observation], bool]
 
 
-def fold_preference(direct: float, folded: float) -> float:
+def fold_preference(direct: float | None, folded: float | None) -> float:
     """How much shorter an episode is with folds: ``(direct - folded) / (direct + folded)``, in -1 to 1; 0 if both are.
 
-    Lengths are in tokens (or any unit, the same for both).
+    Lengths are in tokens (or any unit, the same for both); a length that is not known (None) makes no preference.
     """
+    if direct is None or folded is None:
+        return 0.0
     return (direct - folded) / (direct + folded) if direct + folded else 0.0
 
 
@@ -71,7 +75,7 @@ def right_call(task: Task, call: Call, observation: Observation) -> bool:
         wanted = {_key(one) for one in reference_calls(task)}
     except ValueError:
         return observation.status == "ok"
-    return observation.executed and _key(call) in wanted
+    return observation.executed and readable(call) and _key(call) in wanted
 
 
 def action_reward(
@@ -81,18 +85,19 @@ def action_reward(
     right: Right = right_call,
     repeats: bool = False,
     calls: float = 1.0,
-    preference: Callable[[Trajectory], float] | None = None,
+    preference: Callable[[Trajectory], float | None] | None = None,
     folds: float = 1.0,
 ) -> list[Score]:
     """Score the actions: ``calls * (number of right calls) + folds * preference(trajectory)``.
 
-    Equal calls count once unless ``repeats``; without ``preference`` the second term is 0.
+    Equal calls count once unless ``repeats``; without a ``preference`` (or where it is None) the second term is 0.
     """
     out = []
     for trajectory in trajectories:
         keys = [_key(call) for call, seen in trajectory.calls if right(task, call, seen)]
         count = len(keys) if repeats else len(set(keys))
-        out.append(Score(calls * count + folds * (preference(trajectory) if preference else 0.0)))
+        preferred = (preference(trajectory) if preference else None) or 0.0
+        out.append(Score(calls * count + folds * preferred))
     return out
 
 
@@ -104,27 +109,45 @@ def success_and_action(
     return [replace(s, parts={**s.parts, "success": s.value, "action": a.value}) for s, a in pairs]
 
 
-def toolpo(signals: Signals, *, labels: Sequence[str] = ("call", "fold")) -> FloatArray:
-    """Give every token the success advantage, and those inside spans of ``labels`` the action advantage on top.
+def _check_spans(spans: Sequence[str]) -> None:
+    if isinstance(spans, str):
+        raise ValueError(f"spans is the text {spans!r}; give several labels, such as ({spans!r},)")
+    if not spans or not all(isinstance(label, str) and label for label in spans):
+        raise ValueError(f"spans are {tuple(spans)!r}; give labels of spans, such as ('call', 'fold')")
+
+
+def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> FloatArray:
+    """Give every token the success advantage, and those inside ``spans`` of these labels the action advantage on top.
 
     ``A = (R_success - mean) + M (R_action - mean)``, means over the group, nothing divided by a spread. Reads the
-    reward channels ``success`` and ``action``. Source: "DeepAgent" (36), ToolPO.
+    reward channels ``success`` and ``action``. Raises ``ValueError`` where one is absent, and on spans that are no
+    labels. Source: "DeepAgent" (36), ToolPO.
     """
+    _check_spans(spans)
 
     def centred(name: str) -> FloatArray:
         if name not in signals.channels:
             raise ValueError(f"toolpo reads the reward channel {name!r}, which is absent; use success_and_action")
         return apply(group_relative, replace(signals, reward_N=signals.parts_CN[signals.channels.index(name)]))
 
-    return np.asarray(centred("success") + within(signals, *labels) * centred("action"), dtype=np.float64)
+    return np.asarray(centred("success") + within(signals, *spans) * centred("action"), dtype=np.float64)
 
 
-def recipe(base: Recipe, *, action: Reward = action_reward, labels: Sequence[str] = ("call", "fold")) -> Recipe:
+def recipe(
+    base: Recipe, *, action: Reward = action_reward, spans: Sequence[str] = ("call", "fold"), samples: int = 8
+) -> Recipe:
     """Return ``base`` with an action channel that only tokens of calls and folds are credited for."""
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+
+    _check_spans(spans)
     return vary(
         base,
         reward=partial(success_and_action, base=base.reward, action=action),
-        credit=partial(toolpo, labels=tuple(labels)),
+        credit=partial(toolpo, spans=tuple(spans)),
+        objective=surrogate,
+        reduce=token_mean,
+        samples=samples,
         reference=False,
     )
 

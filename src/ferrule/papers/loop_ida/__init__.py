@@ -10,12 +10,14 @@ nothing are set aside, and the rest is used for several epochs with a ratio per 
 Departures from the paper:
 
 1. A rollout with a small advantage has its advantage set to 0 and stays in the denominators. The released code removes
-   it and divides by a constant, which comes to the same gradient, but takes fewer gradient steps per iteration. The
-   number of parts of a batch is fixed here; 8 is what 40 tasks with 6 rollouts in parts of 32 make.
+   it and divides by a constant, which comes to the same gradient in a full part. Here a batch makes a fixed number of
+   parts (8 is what 40 tasks with 6 rollouts in parts of 32 make): smaller batches make smaller parts, and a part whose
+   rollouts were all set aside still moves the optimiser's averages.
 2. Log-probs of the old policy are those of the sampler, which is the trained model itself in this framework; an engine
    that rounds differently is watched by the trainer. Log-ratios are bounded at 20 nats per token in place of a stop.
 3. Collection does not stop early: the rollouts it would cut off are the long, hard ones.
-4. The constant that the code may add to every advantage (0 by default there) is left out.
+4. The constant that the code may add to every advantage is ``push`` (0 as there), the other baselines are rules for
+   ``credit``. The clipped norm, the rate, the number of interactions and the agent's prompt are the user's.
 5. Tests that pass before any action would pay for doing nothing; the world ``apps`` gives an untouched state 0.
 6. Adapters on frozen weights are a matter of the policy and are not part of the recipe.
 """
@@ -23,24 +25,31 @@ Departures from the paper:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from ferrule.core.arrays import chain
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, chain, nearest
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.credit.exempt import exempt
 from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
+from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
 
-__all__ = ["PAPER", "claim", "dense_return", "failed_calls", "idle_turns", "plain", "recipe", "tests_passed"]
+__all__ = ["PAPER", "claim", "dense_return", "failed_calls", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
 
 
 def tests_passed(trajectory: Trajectory) -> float | None:
     """Return the share of the world's checks that hold at the end (``final["partial"]``), None where there are none."""
     share = trajectory.final.get("partial")
+    if share is not None and not math.isfinite(share):
+        raise ValueError(f"the world reports {share} as its share of passed tests; it must be finite")
     return None if share is None else float(share)
 
 
@@ -50,9 +59,9 @@ def failed_calls(trajectory: Trajectory) -> int:
 
 
 def idle_turns(trajectory: Trajectory) -> int:
-    """Count turns without a call; a last one that came to an answer is none."""
+    """Count turns without a call that could be read; a last one without calls that came to an answer is none."""
     turns = trajectory.turns
-    idle = sum(not turn.reply.calls for turn in turns)
+    idle = sum(not any(readable(call) for call in turn.reply.calls) for turn in turns)
     return idle - int(bool(turns) and not turns[-1].reply.calls and trajectory.answer is not None)
 
 
@@ -67,15 +76,24 @@ def dense_return(
     """Score ``max(0, passed - failed * failed_calls - idle * idle_turns)`` where ``passed`` is the share of tests.
 
     Where the world reports no checks, ``passed`` is the value of ``base``. The parts are those of ``base`` (all tests
-    or nothing is its part ``outcome``); both prices are 0 in the released code.
+    or nothing is its part ``outcome``); both prices are 0 in the released code. Raises ``ValueError`` on a price below
+    0, and on a share of tests that is not finite.
     """
+    if failed < 0 or idle < 0:
+        raise ValueError(f"prices are failed={failed} and idle={idle}; the least is 0")
     out = []
     for score, trajectory in zip(base(task, trajectories), trajectories, strict=True):
         share = tests_passed(trajectory)
         passed = score.value if share is None else share
         cost = failed * failed_calls(trajectory) + idle * idle_turns(trajectory)
-        out.append(Score(max(0.0, passed - cost), parts=score.parts, info={**score.info, "passed": passed}))
+        out.append(replace(score, value=max(0.0, passed - cost), info={**score.info, "passed": passed}))
     return out
+
+
+@exempt("centred")
+def pushed(adv_NT: FloatArray, *, by: float = 0.0) -> FloatArray:
+    """Add a constant to every advantage that is not 0."""
+    return np.where(adv_NT != 0.0, adv_NT + by, 0.0)
 
 
 def recipe(
@@ -87,11 +105,19 @@ def recipe(
     epochs: int = 2,
     minibatches: int = 8,
     ratio: Literal["token", "sequence", "product"] = "token",
+    credit: Callable[..., FloatArray] = leave_one_out,
+    push: float = 0.0,
 ) -> Recipe:
     """Return ``base`` with leave-one-out credit and several clipped epochs over the same rollouts.
 
     ``ratio="product"`` takes one ratio per rollout, the product of its tokens' ratios. ``clip=math.inf`` does not clip.
+    ``credit`` takes another baseline (``group_relative`` is the group's mean), ``push`` is added to all advantages that
+    are left. Raises ``ValueError`` on a clip range below 0 and an unknown ratio.
     """
+    if not clip >= 0:
+        raise ValueError(f"clip is {clip}; the least is 0")
+    if ratio not in ("token", "sequence", "product"):
+        raise ValueError(f"ratio is {ratio!r}; {nearest(ratio, ('token', 'sequence', 'product'))}")
     from ferrule.objectives.reduce import sequence_mean
     from ferrule.objectives.surrogate import surrogate
 
@@ -99,7 +125,7 @@ def recipe(
     return vary(
         base,
         reward=partial(dense_return, base=base.reward),
-        credit=chain(leave_one_out, partial(drop_small, least=least)),
+        credit=chain(credit, partial(drop_small, least=least), *([partial(pushed, by=push)] if push else [])),
         objective=objective,
         reduce=sequence_mean,
         samples=samples,
