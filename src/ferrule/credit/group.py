@@ -44,16 +44,17 @@ def group_relative(
     baseline: Baseline = "mean",
     std: Spread = "none",
     eps: float = 1e-6,
+    least: float = 0.0,
     singleton: Singleton = "zero",
 ) -> FloatArray:
     """Compare every reward with its group: ``A[n] = (R[n] - b[n]) / (s + eps)`` on all model tokens of row ``n``.
 
     ``baseline="mean"`` takes the group mean for ``b``, ``"leave_one_out"`` the mean of the other members (RLOO).
     ``std="none"`` does not divide; ``"population"`` divides by the spread with ``n`` in the denominator,
-    ``"unbiased"`` with ``n - 1`` (GRPO); ``eps`` is added to the spread. A group whose rewards are all equal gets
-    exact zeros. A group of one has nothing to compare with: ``singleton="zero"`` gives 0, ``"raw"`` its reward
-    (mean 0, std 1, as common trainers do). Groups may differ in size. Raises ``ValueError`` on unknown settings
-    and on rewards that are not finite. Source: survey 52 (GRPO, RLOO).
+    ``"unbiased"`` with ``n - 1`` (GRPO); ``eps`` is added to the spread, and one of at most ``least`` divides nothing.
+    A group whose rewards are all equal gets exact zeros. A group of one has nothing to compare with:
+    ``singleton="zero"`` gives 0, ``"raw"`` its reward (mean 0, std 1, as common trainers do). Groups may differ in
+    size. Raises ``ValueError`` on unknown settings and on rewards that are not finite. Source: survey 52 (GRPO, RLOO).
     """
     _choice("baseline", baseline, ("mean", "leave_one_out"))
     _choice("std", std, ("none", "population", "unbiased"))
@@ -71,7 +72,8 @@ def group_relative(
     others_G = np.maximum(size_G - 1, 1)
     if std != "none":
         count_G = size_G if std == "population" else others_G
-        scale_G = np.sqrt(np.bincount(index_N, weights=centred_N**2) / count_G) + eps
+        spread_G = np.sqrt(np.bincount(index_N, weights=centred_N**2) / count_G)
+        scale_G = np.where(spread_G > least, spread_G + eps, 1.0)
     if baseline == "leave_one_out":
         # R - mean of the others = (R - mean of all) * n / (n - 1)
         scale_G = scale_G * others_G / size_G

@@ -1,7 +1,7 @@
 """ASPO: Understanding Tool-Integrated Reasoning (paper 12), August 2025, https://arxiv.org/abs/2508.19201.
 
-A model with a deterministic tool has answers in reach that the same model without it can hardly produce: what must be
-guessed bit by bit in text takes one call. The paper then asks how to make the model call earlier. A bonus in the reward
+With an exact tool, answers come into reach that the same model can hardly write on its own: what must be guessed bit by
+bit in text takes one call. The paper then asks how to make the model call earlier. A bonus in the reward
 breaks group-relative learning, because in a group of right answers the comparison sees nothing but the bonus. Advantage
 shaping adds the push after the comparison and clips it to a share of the advantage, so that no sign can change.
 
@@ -19,12 +19,13 @@ Departures from the paper:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from ferrule.core.arrays import BoolArray, FloatArray, IntArray, Signals, chain, first_call
+from ferrule.core.arrays import BoolArray, FloatArray, IntArray, Signals, chain, first_call, nearest
 from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
@@ -36,6 +37,8 @@ __all__ = [
     "bonus_reward",
     "claim",
     "early_calls",
+    "feasible",
+    "first_call_position",
     "recipe",
     "reply_lengths",
     "solvability",
@@ -49,6 +52,8 @@ def reply_lengths(own_NT: BoolArray) -> tuple[IntArray, IntArray]:
 
     ``own_NT`` (bool) marks the model's tokens.
     """
+    if not own_NT.size:
+        return np.zeros(len(own_NT), dtype=np.int64), np.zeros(len(own_NT), dtype=np.int64)
     start_N = own_NT.argmax(axis=1)
     last_N = own_NT.shape[1] - own_NT[:, ::-1].argmax(axis=1)
     return start_N, np.where(own_NT.any(axis=1), last_N - start_N, 0)
@@ -59,12 +64,15 @@ def early_calls(signals: Signals, *, delta: float = -2.0, limit: float = 0.7, ch
 
     ``p`` is the position of the first executed call and ``L`` the length of the reply, both in tokens; means run over
     the right answers of the group that called. Right is a reward channel ``channel`` above 0 (the reward itself where
-    there are no channels). Runs behind a comparison in a ``chain``.
+    there are no channels). Runs behind a comparison in a ``chain``. Raises ``ValueError`` without one, and where the
+    batch has other channels only.
     """
-    named = channel in signals.channels
-    right_N = (signals.parts_CN[signals.channels.index(channel)] if named else signals.reward_N) > 0
+    if signals.adv_NT is None:
+        raise ValueError("early_calls runs behind another rule: chain(group_relative, early_calls)")
+    if signals.channels and channel not in signals.channels:
+        raise ValueError(f"no reward channel {channel!r} tells who is right; {nearest(channel, signals.channels)}")
+    right_N = (signals.parts_CN[signals.channels.index(channel)] if signals.channels else signals.reward_N) > 0
     start_N, length_N = reply_lengths(signals.turn_NT >= 0)
-    assert signals.adv_NT is not None, "early_calls runs behind another rule in a chain"
     return nudged(
         signals.adv_NT,
         signals.turn_NT >= 0,
@@ -77,9 +85,21 @@ def early_calls(signals: Signals, *, delta: float = -2.0, limit: float = 0.7, ch
     )
 
 
-def recipe(base: Recipe, *, delta: float = -2.0, limit: float = 0.7) -> Recipe:
-    """Return ``base`` with the push behind its own credit rule; reward and objective stay as they are."""
-    return vary(base, credit=chain(base.credit, partial(early_calls, delta=delta, limit=limit)))
+def recipe(base: Recipe, *, delta: float = -2.0, limit: float = 0.7, channel: str = "outcome") -> Recipe:
+    """Return ``base`` with the push behind its own credit rule; reward and objective stay as they are.
+
+    Raises ``ValueError`` on a ``delta`` that is not finite and a ``limit`` outside 0 to 1.
+    """
+    if not (math.isfinite(delta) and 0 <= limit < 1):
+        raise ValueError(f"delta is {delta} and limit {limit}; delta must be finite, limit at least 0 and below 1")
+    shape = partial(early_calls, delta=delta, limit=limit, channel=channel)
+    return vary(base, credit=chain(base.credit, shape))
+
+
+def first_call_position(trajectory: Trajectory) -> int | None:
+    """Return where the first executed call begins, in tokens from the first that the model wrote; None without one."""
+    column = first_call(trajectory)
+    return None if column < 0 else column - len(trajectory.turns[0].given)
 
 
 def bonus_reward(
@@ -114,8 +134,18 @@ def support(chances: Sequence[float], *, eps: float) -> list[bool]:
     return [chance >= eps for chance in chances]
 
 
+def feasible(chances: Sequence[float], costs: Sequence[float], *, budget: float) -> bool:
+    """Say whether a strategy lies in the feasible support: some trajectory has a chance and costs at most ``budget``.
+
+    Costs are tokens of prompt, replies and tool results together.
+    """
+    return any(chance > 0 and cost <= budget for chance, cost in zip(chances, costs, strict=True))
+
+
 def solvability(text: Sequence[bool], tool: Sequence[bool]) -> dict[str, float]:
     """Shares of problems by who solves them: the tool alone (expansion), both, text alone (shrinkage), or neither."""
+    if len(text) != len(tool):
+        raise ValueError(f"{len(text)} problems in text and {len(tool)} with the tool; they must be the same ones")
     without, using = np.asarray(text, dtype=bool), np.asarray(tool, dtype=bool)
     flows = {
         "expansion": using & ~without,

@@ -14,8 +14,10 @@ Departures from the paper:
 2. Every right answer qualifies, without a call as well, as the released code and its description have it (comments
    there ask for a call).
 3. Answers are judged by the task's own verifier instead of a judge model, and form by the record of calls: an episode
-   is well-formed when it came to an answer and every call could be read. ``text_format`` is the check on tags.
-4. Calls are counted as rounds of interaction; terminal calls are free. The cold start's data pipeline is left out.
+   is well-formed when it came to an answer and every call could be read. ``text_format`` is the check on tags, for the
+   hook ``well``.
+4. Calls are counted as rounds of interaction in which a tool ran; rounds of calls that could not be read or were
+   refused, and terminal calls, are free. The cold start's data pipeline is left out.
 5. The claim's start was made broader (2 calls instead of 1) after a first measurement on the claim's seeds, in which
    every arm settled near 2 calls and the fall in easy calls was 43 % (not held).
 """
@@ -23,7 +25,7 @@ Departures from the paper:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,7 +42,17 @@ from ferrule.credit.shape import spread_out
 from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import outcome
 
-__all__ = ["PAPER", "claim", "coupled_reward", "decoupled", "interactions", "recipe", "text_format", "two_channels"]
+__all__ = [
+    "PAPER",
+    "claim",
+    "coupled_reward",
+    "decoupled",
+    "interactions",
+    "recipe",
+    "text_format",
+    "two_channels",
+    "well_formed",
+]
 
 
 def interactions(trajectory: Trajectory) -> int:
@@ -60,22 +72,32 @@ def text_format(text: str, *, reason: str = "think", call: str = "tool_call", an
     return opened == closed and calls_opened == calls_closed and answers_opened == answers_closed > 0
 
 
+def well_formed(trajectory: Trajectory) -> bool:
+    """Say whether an episode came to an answer and all its calls could be read."""
+    return trajectory.answer is not None and well_formed_share(trajectory) == 1.0
+
+
 def two_channels(
-    task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome, form: float = 0.1
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    base: Reward = outcome,
+    form: float = 0.1,
+    well: Callable[[Trajectory], bool] = well_formed,
 ) -> list[Score]:
     """Score accuracy ``(1 - form) a + form f`` and, among right answers, efficiency ``1 / (T + 1)``, as two parts.
 
-    ``a`` is 1 for a right answer, ``f`` 1 for a well-formed episode, ``T`` the rounds of interaction. The value is the
-    accuracy; efficiency is 0 for wrong answers. ``outcome`` is ``a``.
+    ``a`` is 1 for a right answer, ``f`` 1 for an episode that ``well`` accepts, ``T`` the rounds of interaction. The
+    value is the accuracy; efficiency is 0 for wrong answers. ``outcome`` is ``a``.
     """
     scores = []
     for score, trajectory in zip(base(task, trajectories), trajectories, strict=True):
         right = float(score.parts.get("outcome", score.value) > 0.5)
-        formed = float(trajectory.answer is not None and well_formed_share(trajectory) == 1.0)
+        formed = float(well(trajectory))
         accuracy = (1 - form) * right + form * formed
         efficiency = right / (interactions(trajectory) + 1)
         parts = {"accuracy": accuracy, "efficiency": efficiency, "outcome": right}
-        scores.append(Score(accuracy, parts=parts))
+        scores.append(replace(score, value=accuracy, parts=parts))
     return scores
 
 
@@ -110,12 +132,21 @@ def decoupled(signals: Signals, *, accuracy: float = 1.0, efficiency: float = 0.
     return np.stack([accuracy * first, efficiency * spread_out(second, signals.turn_NT)])
 
 
-def recipe(base: Recipe, *, efficiency: float = 0.15) -> Recipe:
-    """Return ``base`` with two reward channels and one clipped loss for each; no divergence, no entropy bonus."""
+def recipe(base: Recipe, *, efficiency: float = 0.15, samples: int = 16) -> Recipe:
+    """Return ``base`` with two reward channels and one clipped loss for each; no divergence, no entropy bonus.
+
+    The loss is a mean over tokens, which the scale of the second channel counts on.
+    """
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+
     return vary(
         base,
         reward=partial(two_channels, base=base.reward),
         credit=partial(decoupled, efficiency=efficiency),
+        objective=surrogate,
+        reduce=token_mean,
+        samples=samples,
         reference=False,
     )
 

@@ -1,10 +1,10 @@
 """MatchTIR: Fine-Grained Supervision for Tool-Integrated Reasoning via Bipartite Matching (paper 23), January 2026,
 https://arxiv.org/abs/2601.10712.
 
-An outcome reward punishes nine good calls for one bad one. Where a trace of reference calls is at hand, MatchTIR
-matches the calls made with it, one to one or softly by optimal transport. Each turn earns the mean score of its calls,
-the answering turn the overlap of words with the expected answer. Advantages stand on two levels, the trajectory
-against its group and the discounted return of a turn against the same turn of the group, and are averaged.
+Judged by its outcome alone, an episode loses all its sound calls to a single mistake. Where a trace of reference calls
+is at hand, MatchTIR pairs the calls made with it, strictly or by a transport plan. Each turn earns the mean score of
+its calls, the answering turn the overlap of words with the expected answer. Advantages stand on two levels, the
+trajectory against its group and the discounted return of a turn against the same turn of the group, and are averaged.
 
 Departures from the paper:
 
@@ -14,6 +14,7 @@ Departures from the paper:
    had not been there.
 3. Calls of the answering turn earn nothing, and here they are no part of the matching either. Calls that could not be
    read are no calls; a turn's mean is over the calls that could. Without reference calls, calls earn nothing.
+   Tasks bring their own reference calls (``golds``); the published rows of data are not read.
 4. A turn is what one model turn wrote; several accepted answers count by the best of them.
 5. The lone member of a turn gets its raw return, as published, which is on another scale than the rest;
    ``singleton="zero"`` leaves it out. A trajectory alone in its group gets 0 on the trajectory level.
@@ -28,7 +29,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -49,7 +50,7 @@ from ferrule.rewards.matching import (
 )
 from ferrule.worlds.experts import reference_calls
 
-__all__ = ["PAPER", "call_rewards", "claim", "dual_level", "matchtir_reward", "recipe", "word_f1"]
+__all__ = ["PAPER", "call_rewards", "claim", "dual_level", "matchtir_reward", "recipe", "solve_rates", "word_f1"]
 
 
 def call_rewards(
@@ -65,15 +66,33 @@ def call_rewards(
 
     ``hard`` gives a call the similarity of its one match (0 without). ``soft`` gives ``sum_j T_ij S_ij`` with the
     transport plan ``T`` of ``reg`` and uniform marginals, which is at most ``1 / len(made)``: fewer calls raise all
-    that remain. Source: MatchTIR (23).
+    that remain. Calls that could not be read are no calls and get 0. Raises ``ValueError`` on settings that are none.
+    Source: MatchTIR (23).
     """
-    if mode not in ("hard", "soft"):
-        raise ValueError(f"mode is {mode!r}; {nearest(mode, ('hard', 'soft'))}")
-    score_PG = similarities(made, golds, similarity)
+    for label, value, known in (("mode", mode, ("hard", "soft")), ("assignment", assignment, get_args(Assignment))):
+        if value not in known:
+            raise ValueError(f"{label} is {value!r}; {nearest(value, known)}")
+    if not reg > 0:
+        raise ValueError(f"reg is {reg}; it must be above 0")
+    places = [p for p, call in enumerate(made) if readable(call)]
+    score_PG = similarities([made[p] for p in places], golds, similarity)
     if mode == "soft":
-        return [float(value) for value in (transport(score_PG, reg=reg) * score_PG).sum(axis=1)]
-    matched = dict(assign(score_PG, assignment))
-    return [float(score_PG[p, matched[p]]) if p in matched else 0.0 for p in range(len(made))]
+        earned = [float(value) for value in (transport(score_PG, reg=reg) * score_PG).sum(axis=1)]
+    else:
+        matched = dict(assign(score_PG, assignment))
+        earned = [float(score_PG[p, matched[p]]) if p in matched else 0.0 for p in range(len(places))]
+    by_place = dict(zip(places, earned, strict=True))
+    return [by_place.get(p, 0.0) for p in range(len(made))]
+
+
+def solve_rates(solved: int, calls: int, golds: int) -> dict[str, float]:
+    """Return precision ``solved / calls``, rate ``solved / golds``, and ``f1 = 2 solved / (calls + golds)``.
+
+    ``solved`` of the ``golds`` reference answers came out of ``calls`` calls; a share of nothing is 0. Source:
+    MatchTIR (23), evaluation on FTRL.
+    """
+    shares = {"precision": (solved, calls), "rate": (solved, golds), "f1": (2 * solved, calls + golds)}
+    return {name: part / whole if whole else 0.0 for name, (part, whole) in shares.items()}
 
 
 def _words(text: object) -> set[str]:
@@ -162,19 +181,23 @@ def recipe(
     golds: Callable[[Task], Sequence[Call]] = reference_calls,
     beta: float = 0.001,
     entropy: float = 0.001,
+    gamma: float = 0.9,
+    mix: float = 0.5,
+    singleton: Singleton = "raw",
     **matching: Any,
 ) -> Recipe:
     """Return ``base`` with turn rewards by matching, dual-level credit, and small KL and entropy terms.
 
-    ``matching`` holds settings of ``call_rewards``, such as ``mode="soft"``.
+    ``matching`` holds settings of ``call_rewards``, such as ``mode="soft"``; those that are none are refused.
     """
     from ferrule.objectives.penalty import with_entropy, with_kl
     from ferrule.objectives.surrogate import surrogate
 
+    call_rewards((), (), **matching)
     return vary(
         base,
         reward=partial(matchtir_reward, golds=golds, **matching),
-        credit=dual_level,
+        credit=partial(dual_level, gamma=gamma, mix=mix, singleton=singleton),
         objective=with_entropy(with_kl(surrogate, beta), entropy),
         reference=True,
         samples=16,

@@ -13,10 +13,12 @@ Departures from the paper:
    an episode which repairs it is not lost; in one turn's text it costs everything, as published.
 2. Values are equal as in JSON, so 1 is not True; the release compares as Python does (``strict=False``).
 3. Arguments may stand under ``parameters`` or ``arguments``; the release reads the first only.
+   Calls that end an episode count where the reference has them, and are no calls elsewhere.
 4. ``smooth`` keeps the least format reward at the 0 that is configured. The release ignores it and pays as little as
    -2 to -1 for a wrong form: ``reference=True``.
-5. The format tolerates no further tag of its own kinds inside a block. The target of the length reward stays where
-   it is after its last step. Training from the instruct model, data and prompts are no part of this module.
+5. The format tolerates no further tag of its own kinds inside a block; what the gold turn thinks is not read. The
+   target of the length reward stays where it is after its last step. Training from the instruct model, data and
+   prompts are no part of this module.
 6. The claim trains a table instead of a model, with thoughts of 8 to 512 words that have no effect on the call.
 """
 
@@ -25,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from ferrule.core.paper import Claim, Paper
@@ -33,7 +36,7 @@ from ferrule.core.records import Call, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.toolrl.calls import correctness
 from ferrule.papers.toolrl.scales import Scales, Schedule, dynamic_target, equal_max, fixed, smooth, two_stage
-from ferrule.papers.toolrl.texts import calls_in, format_holds, length_score
+from ferrule.papers.toolrl.texts import UnreadableGold, calls_in, format_holds, gold_calls, length_score
 from ferrule.rewards.matching import readable
 from ferrule.worlds.experts import reference_calls
 
@@ -51,6 +54,7 @@ __all__ = [
     "length_score",
     "recipe",
     "smooth",
+    "text_reward",
     "toolrl_reward",
     "turn_reward",
     "two_stage",
@@ -69,9 +73,20 @@ def _score(form: bool, share: float | None, scales: Scales, length: float | None
     return Score(math.fsum(parts.values()), parts=parts, info={"share": share})
 
 
+def _made(trajectory: Trajectory, golds: Sequence[Call]) -> list[Call]:
+    """The calls of an episode, without those that ended it unless the reference ends so too."""
+    wanted = {call.name for call in golds}
+    out = []
+    for turn in trajectory.turns:
+        for call, seen in zip_longest(turn.reply.calls, turn.observations[: len(turn.reply.calls)]):
+            if seen is None or not seen.terminal or call.name in wanted:
+                out.append(call)
+    return out
+
+
 def well_formed(trajectory: Trajectory, golds: Sequence[Call]) -> bool:
     """Say whether an episode ends with an answer, made no unreadable call, and calls exactly when there are golds."""
-    calls = [call for turn in trajectory.turns for call in turn.reply.calls]
+    calls = _made(trajectory, golds)
     return trajectory.answer is not None and all(map(readable, calls)) and bool(calls) == bool(golds)
 
 
@@ -93,8 +108,7 @@ def toolrl_reward(
     wanted, scales = list(golds(task)), schedule(step)
     out = []
     for trajectory in trajectories:
-        made = [call for turn in trajectory.turns for call in turn.reply.calls]
-        share = correctness(made, wanted, **rules) if wanted else None
+        share = correctness(_made(trajectory, wanted), wanted, **rules) if wanted else None
         out.append(_score(form(trajectory, wanted), share, scales))
     return out
 
@@ -113,25 +127,52 @@ def turn_reward(
     Form by ``format_holds``; calls that are missing or cannot be read all earn the least. With ``target``, the words
     of thought that earn a full point at a step, length is a third part. ``rules`` are those of ``correctness``.
     """
-    gold = str(task.answer or "")
-    wanted, scales = calls_in(gold) or [], schedule(step)
-    out = []
-    for trajectory in trajectories:
-        text = trajectory.answer or ""
-        made = calls_in(text)
-        share = (0.0 if made is None else correctness(made, wanted, **rules)) if wanted else None
-        length = None if target is None else length_score(text, target(step))
-        out.append(_score(format_holds(text, gold), share, scales, length))
-    return out
+    try:
+        texts = [trajectory.answer or "" for trajectory in trajectories]
+        return [
+            text_reward(text, str(task.answer or ""), step, schedule=schedule, target=target, **rules) for text in texts
+        ]
+    except UnreadableGold as error:
+        raise ValueError(f"task {task.id!r}: {error}") from None
 
 
-def recipe(base: Recipe, *, golds: Golds = reference_calls) -> Recipe:
-    """Return ``base`` with the reward by reference calls and plain group-relative credit, four samples and no KL."""
+def text_reward(
+    text: str,
+    gold: str,
+    step: int = 0,
+    *,
+    schedule: Schedule = fixed,
+    target: Callable[[int], float] | None = None,
+    **rules: Any,
+) -> Score:
+    """Score the text of one turn against the text of its gold turn, as ``turn_reward`` does.
+
+    Raises ``ValueError`` when the calls of the gold turn cannot be read.
+    """
+    wanted, scales, made = gold_calls(gold), schedule(step), calls_in(text)
+    share = (0.0 if made is None else correctness(made, wanted, **rules)) if wanted else None
+    length = None if target is None else length_score(text, target(step))
+    return _score(format_holds(text, gold), share, scales, length)
+
+
+def recipe(
+    base: Recipe,
+    *,
+    golds: Golds = reference_calls,
+    form: Callable[[Trajectory, Sequence[Call]], bool] = well_formed,
+    schedule: Schedule = fixed,
+    **rules: Any,
+) -> Recipe:
+    """Return ``base`` with the reward by reference calls and plain group-relative credit, four samples and no KL.
+
+    ``rules`` are those of ``correctness``; those that are none are refused.
+    """
     from ferrule.objectives.surrogate import surrogate
 
+    correctness((), (), **rules)
     return vary(
         base,
-        reward=partial(toolrl_reward, golds=golds),
+        reward=partial(toolrl_reward, golds=golds, form=form, schedule=schedule, **rules),
         credit=partial(group_relative, std="unbiased"),
         objective=surrogate,
         reference=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call
@@ -49,7 +49,12 @@ def correctness(
     as a whole (``S_max = 1 + gold calls``), ``"coarse"`` identical lists alone; ``names="exact"`` replaces overlaps by
     equality of lists in order. Calls that could not be read match nothing. Source: ToolRL (47).
     """
-    for label, value, known in (("grain", grain, _GRAINS), ("names", names, tuple(_OVERLAPS))):
+    choices = (
+        ("grain", grain, _GRAINS),
+        ("names", names, tuple(_OVERLAPS)),
+        ("assignment", assignment, get_args(Assignment)),
+    )
+    for label, value, known in choices:
         if value not in known:
             raise ValueError(f"{label} is {value!r}; {nearest(value, known)}")
     sound = [call for call in made if readable(call)]

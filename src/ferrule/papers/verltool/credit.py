@@ -19,6 +19,10 @@ from ferrule.papers.verltool.rewards import has_answer, valid_calls
 __all__ = ["carries_loss", "mt_grpo", "mt_grpo_whitened", "without_rows"]
 
 
+_ROUNDING = 1e-6
+"""Rewards of a group that spread by no more than this are equal but for rounding."""
+
+
 def _channel(signals: Signals, name: str) -> FloatArray:
     if name not in signals.channels:
         raise ValueError(
@@ -30,15 +34,16 @@ def _channel(signals: Signals, name: str) -> FloatArray:
 def mt_grpo(signals: Signals, *, c: float = 1.0, eps: float = 1e-6) -> FloatArray:
     """Group advantages of an outcome R and a turn reward T, the latter for tokens up to the first acting turn only.
 
-    With ``A_x`` the group-normalised reward x (unbiased spread plus ``eps``): tokens of turns up to the channel
-    ``acted`` get ``A_R + c A_T``, later ones ``A_R``; rows that never acted (-1) get ``A_(R + T)`` everywhere. R is
-    ``reward_N`` and T the channel ``turn``; ``with_turn_reward`` gives both channels. Shape (N, T).
+    With ``A_x`` the group-normalised reward x (unbiased spread plus ``eps``; spreads of rounding size are only
+    centred): tokens of turns up to the channel ``acted`` get ``A_R + c A_T``, later ones ``A_R``; rows that never acted
+    (-1) get ``A_(R + T)`` everywhere. R is ``reward_N`` and T the channel ``turn``; ``with_turn_reward`` gives both
+    channels. Shape (N, T).
     """
     turn_NT, group_N = signals.turn_NT, signals.group_N
     acted_N1, gain_N = _channel(signals, "acted")[:, None], _channel(signals, "turn")
 
     def advantage(values_N: FloatArray) -> FloatArray:
-        return group_relative(values_N, group_N, turn_NT, std="unbiased", eps=eps)
+        return group_relative(values_N, group_N, turn_NT, std="unbiased", eps=eps, least=_ROUNDING)
 
     acting_NT = np.where(turn_NT <= acted_N1, advantage(gain_N), 0.0)
     together_NT = advantage(signals.reward_N + gain_N)
@@ -56,7 +61,7 @@ def mt_grpo_whitened(signals: Signals, *, c: float = 1.0, eps: float = 1e-6, ref
     if reference:
         return white_NT
     told = np.zeros(int(signals.group_N.max(initial=-1)) + 1, dtype=bool)
-    np.logical_or.at(told, signals.group_N, (adv_NT != 0.0).any(axis=1))
+    np.logical_or.at(told, signals.group_N, (np.abs(adv_NT) > _ROUNDING).any(axis=1))
     return np.where(told[signals.group_N][:, None], white_NT, 0.0)
 
 
@@ -77,4 +82,6 @@ def carries_loss(
 
 def without_rows(signals: Signals, kept: Sequence[bool]) -> Signals:
     """Return ``signals`` with every token of the rows that are not ``kept`` marked as not the model's own."""
+    if len(kept) != len(signals.turn_NT):
+        raise ValueError(f"kept tells of {len(kept)} rows; the batch has {len(signals.turn_NT)}")
     return replace(signals, turn_NT=np.where(np.asarray(kept, dtype=bool)[:, None], signals.turn_NT, -1))

@@ -9,6 +9,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from ferrule.core.records import Call, Reward, Score, Task, Tool, Trajectory, plain_text
@@ -37,8 +38,8 @@ def written(trajectory: Trajectory) -> str:
 
 
 def valid_calls(trajectory: Trajectory) -> int:
-    """Number of calls that a tool took up (whatever came of them)."""
-    return sum(seen.executed for _, seen in trajectory.calls)
+    """Number of calls that a tool took up (whatever came of them); giving the answer by a call is none."""
+    return sum(seen.executed and not seen.terminal for _, seen in trajectory.calls)
 
 
 def has_answer(trajectory: Trajectory) -> bool:
@@ -212,7 +213,7 @@ def turn_reward(trajectory: Trajectory, *, reference: bool = False) -> float:
     observation that is not blank and holds no error word, so a program that prints "Error:" on purpose fails and one
     that prints nothing does too.
     """
-    valid = [seen for _, seen in trajectory.calls if seen.executed]
+    valid = [seen for _, seen in trajectory.calls if seen.executed and not seen.terminal]
     if reference:
         good = sum(bool(seen.text.strip()) and not _failed(seen.text) for seen in valid)
     else:
@@ -229,7 +230,11 @@ def with_turn_reward(
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
-        acted = (k for k, turn in enumerate(trajectory.turns) if any(seen.executed for seen in turn.observations))
+        acted = (
+            k
+            for k, turn in enumerate(trajectory.turns)
+            if any(seen.executed and not seen.terminal for seen in turn.observations)
+        )
         parts = {"turn": turn_reward(trajectory, reference=reference), "acted": float(next(acted, -1))}
-        scores.append(Score(score.value, score.turns, {**score.parts, **parts}, score.info))
+        scores.append(replace(score, parts={**score.parts, **parts}))
     return scores
