@@ -155,8 +155,39 @@ def test_recipe_changes_the_credit_alone() -> None:
     changed = aspo.recipe(base, delta=-2.5, limit=0.9)
     assert replace(changed, credit=base.credit) == base
     assert check(changed, Settings(per_device_train_batch_size=4)) == 1
-    with pytest.raises(ValueError, match="signs could change"):
-        apply(aspo.recipe(base, limit=1.0).credit, packed([played(1, 2, 9), played(0, 2, 9)], [1, 0]))
+    for bad in ({"limit": 1.0}, {"limit": -0.1}, {"delta": float("nan")}):
+        with pytest.raises(ValueError, match="below 1"):
+            aspo.recipe(base, **bad)
+
+
+def test_who_is_right_is_told_by_a_channel_that_is_there() -> None:
+    rows = [played(1, 2, 9), played(1, 5, 9), played(0, 2, 9)]
+    signals = pack(rows, [Score(v, parts={"accuracy": a}) for v, a in ((1, 1), (1, 1), (0.1, 0))], [0] * 3)
+    with pytest.raises(ValueError, match=r"no reward channel 'outcome' tells who is right.*accuracy"):
+        apply(aspo.recipe(grpo()).credit, signals)
+    found = apply(aspo.recipe(grpo(), channel="accuracy").credit, signals)
+    base = apply(grpo().credit, signals)
+    assert (found[2] == base[2]).all()
+    assert found[0].max() > base[0].max() > found[1].max()
+    with pytest.raises(ValueError, match="behind another rule"):
+        apply(aspo.early_calls, signals)
+
+
+def test_an_empty_batch() -> None:
+    assert apply(chain(group_relative, aspo.early_calls), pack([], [], [])).shape == (0, 0)
+
+
+def test_where_the_first_call_begins() -> None:
+    assert [aspo.first_call_position(played(1, at, 9)) for at in (2, 0, None)] == [2, 0, None]
+
+
+def test_feasible_support() -> None:
+    """The only trajectory with a chance costs 900 tokens."""
+    assert aspo.feasible([0.2, 0.0], [900, 10], budget=900)
+    assert not aspo.feasible([0.2, 0.0], [900, 10], budget=899)
+    assert not aspo.feasible([], [], budget=1)
+    with pytest.raises(ValueError, match="2 problems in text and 1"):
+        aspo.solvability([True, False], [True])
 
 
 def test_claim_runs() -> None:

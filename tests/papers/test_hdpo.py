@@ -17,7 +17,7 @@ from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean, totals
-from ferrule.objectives.surrogate import reinforce
+from ferrule.objectives.surrogate import reinforce, surrogate
 from ferrule.papers import hdpo
 from ferrule.papers.hdpo import experiment
 from ferrule.train.loop import Settings, check
@@ -151,8 +151,22 @@ def test_unlucky_batches() -> None:
 def test_recipe_is_a_difference_to_its_base() -> None:
     base = grpo(num_generations=4)
     changed = hdpo.recipe(base)
-    assert (changed.objective, changed.reduce, changed.agent) == (base.objective, base.reduce, base.agent)
-    assert check(changed, Settings(per_device_train_batch_size=4)) == 1
+    assert (changed.objective, changed.reduce, changed.samples, changed.agent) == (
+        surrogate,
+        token_mean,
+        16,
+        base.agent,
+    )
+    for other in (base, grpo(beta=0.1), grpo(loss_type="grpo")):
+        assert check(hdpo.recipe(other), Settings(per_device_train_batch_size=16)) == 1
+
+
+def test_form_may_be_judged_by_tags() -> None:
+    def tags(trajectory: Trajectory) -> bool:
+        return hdpo.text_format(trajectory.answer or "")
+
+    (score,) = hdpo.two_channels(TASK, [played(1, 0)], well=tags)
+    assert score.parts["accuracy"] == pytest.approx(0.9)
 
 
 def test_rewards_keep_the_promises_of_their_kind() -> None:

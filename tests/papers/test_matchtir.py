@@ -57,6 +57,25 @@ def test_hard_and_soft_call_rewards() -> None:
         matchtir.call_rewards(PREDS, GOLDS, mode="sofd")  # type: ignore[arg-type]
 
 
+def test_calls_that_could_not_be_read_earn_nothing_and_take_nothing() -> None:
+    gold = [Call("now")]
+    broken = [Call("now", problem="no JSON"), Call("now", [2]), Call("now", None)]  # type: ignore[arg-type]
+    assert matchtir.call_rewards([*broken, Call("now")], gold) == [0, 0, 0, 1]
+    assert matchtir.call_rewards([*broken, Call("now")], gold, mode="soft") == pytest.approx([0, 0, 0, 1])
+    assert matchtir.call_rewards(broken, gold, mode="soft") == [0, 0, 0]
+
+
+@pytest.mark.parametrize("bad", [{"mode": "sofd"}, {"assignment": "zzz"}, {"reg": -1.0}, {"modee": "soft"}])
+def test_settings_that_are_none_are_refused_at_once(bad: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
+        matchtir.recipe(grpo(), **bad)
+
+
+def test_solve_rates() -> None:
+    assert matchtir.solve_rates(2, 4, 6) == pytest.approx({"precision": 0.5, "rate": 1 / 3, "f1": 0.4})
+    assert matchtir.solve_rates(0, 0, 0) == {"precision": 0, "rate": 0, "f1": 0}
+
+
 def test_greedy_and_exact_differ() -> None:
     """f(a=1,b=2,d=4) against f(a=1,b=2,c=3): (1 + 2/4 + 2) / 5 = .7; the rest likewise, and no assignment is both."""
     made = [Call("f", {"a": 1, "b": 2, "d": 4}), Call("f", {"b": 2, "c": 3, "x": 0, "y": 0})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,44 @@ def test_a_gold_response_has_no_calls_to_score() -> None:
     gold = text_of(response="no tool is needed")
     assert scored(text_of(response="right form"), gold) == (1, 0, 1)
     assert scored(text_of(A), gold) == (0, 0, 0)
+
+
+def test_gold_calls_without_parameters() -> None:
+    """The key may be left out in a gold turn; what is no call there is an error in the data and not a turn to pay."""
+    bare = '<think>hm</think>\n<tool_call>\n{"name": "now"}\n</tool_call>'
+    assert scored(text_of(Call("now")), bare) == (1, 3, 4)
+    assert scored(text_of(Call("other")), bare) == (1, -3, -2)
+    with pytest.raises(ValueError, match="task 't': the calls of the gold turn cannot be read"):
+        scored(text_of(Call("now")), BROKEN)
+
+
+def test_thoughts_of_a_gold_turn_are_not_read() -> None:
+    gold = "<think>no <tool_call> is needed</think>\n<response>cats</response>"
+    assert scored(text_of(response="cats"), gold) == (1, 0, 1)
+
+
+def test_texts_alone() -> None:
+    score = toolrl.text_reward(text_of(WRONG_Q), text_of(SEARCH), 15, schedule=toolrl.two_stage)
+    assert score.parts == pytest.approx({"format": 1, "calls": 0.5})
+
+
+def test_calls_that_end_the_episode_count_where_the_reference_has_them() -> None:
+    def ended(name: str, task: Task) -> Trajectory:
+        base = episode([[A], [B]], task=task)
+        reply = Message("assistant", calls=(Call(name),))
+        last = replace(base.turns[-1], reply=reply, observations=(Observation("yes", terminal=True),))
+        return replace(base, turns=(*base.turns[:-1], last))
+
+    assert toolrl.toolrl_reward(TASK, [ended("finish", TASK)])[0].value == 4
+    listed = replace(TASK, meta={"calls": [*GOLDS["calls"], {"name": "finish", "arguments": {}}]})
+    assert toolrl.toolrl_reward(listed, [ended("finish", listed)])[0].value == 4
+    assert toolrl.toolrl_reward(listed, [episode([[A], [B]], task=listed)])[0].value < 4
+
+
+@pytest.mark.parametrize("bad", [{"grain": "x"}, {"assignment": "zz"}, {"names": "one"}])
+def test_rules_that_are_none_are_refused_at_once(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        toolrl.recipe(grpo(), **bad)
 
 
 def test_variants() -> None:

@@ -347,6 +347,30 @@ def test_equal_rewards_get_no_credit() -> None:
     assert (credit.mt_grpo_whitened(signals) == 0).all()
 
 
+@pytest.mark.parametrize("values", [[0.0, 1e-7], [0.1 + 0.2, 0.3]])
+def test_rewards_that_only_rounding_tells_apart_are_not_blown_up(values: list[float]) -> None:
+    """Centred and not divided: at most 5e-8; beside a group that differs, whitening leaves them at 0."""
+    signals = replace(signals_of([0, 1, 0, 1], [0, 0, 1, 1]), reward_N=np.array([*values, 1.0, 0.0]))
+    spread = channelled(signals, [0.2, 0.2, 0.3, 0.1], [0, 0, 0, 0])
+    found = credit.mt_grpo(spread)
+    assert np.abs(found[:2]).max() <= 5.1e-8
+    assert np.abs(found[2:]).max() > 0.7
+    assert (credit.mt_grpo_whitened(spread)[:2] == 0).all()
+
+
+def test_an_answer_given_by_a_call_is_no_tool_turn() -> None:
+    reply = Message("assistant", calls=(Call("answer", id="a"),))
+    turn = Turn(0, None, (1,), (2,), (-0.1,), reply, observations=(Observation("4", terminal=True),))
+    path = Trajectory(Task("t", "?", answer="4"), (turn,), "4")
+    (score,) = rewards.with_turn_reward(path.task, [path], base=outcome)
+    assert (rewards.valid_calls(path), score.parts["turn"], score.parts["acted"]) == (0, 0, -1)
+
+
+def test_rows_are_all_told_of() -> None:
+    with pytest.raises(ValueError, match="1 rows; the batch has 2"):
+        credit.without_rows(signals_of([0, 1], [0, 0]), [True])
+
+
 def test_whitening_leaves_groups_without_a_difference_alone() -> None:
     """The published form pushes them by the batch's mean, which is not 0 as soon as rows differ in length."""
     signals = replace(signals_of([0, 1, 0, 1], [0, 0, 1, 1]), reward_N=np.array([1.0, 0.0, 1.0, 1.0]))

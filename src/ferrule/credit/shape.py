@@ -38,7 +38,8 @@ def nudged(
         if scale == 0.0:
             continue
         push = delta * (feature_N[rows] - feature_N[rows].mean()) / scale
-        most = limit * np.maximum(out[rows], 0.0)
+        gains = np.maximum(out[rows], 0.0)
+        most = np.minimum(limit * gains, np.nextafter(gains, 0.0))  # the product of a tiny number is rounded up to it
         out[rows] += np.where(own_NT[rows], np.clip(push[:, None], -most, most), 0.0)
     return out
 

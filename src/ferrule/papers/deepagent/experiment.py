@@ -65,7 +65,9 @@ def run(method: str, samples: int, *, seed: int, steps: int, prompts: int = 2) -
     from ferrule.train.table import train_table
 
     base = _base(samples)
-    chosen = {"outcome": base, "summed": replace(base, reward=summed), "toolpo": recipe(base)}[method]
+    chosen = {"outcome": base, "summed": replace(base, reward=summed), "toolpo": recipe(base, samples=base.samples)}[
+        method
+    ]
     tasks = [Task(f"prompt {i}", "choose", answer="right") for i in range(prompts)]
 
     def success(step: int, chance_SA: FloatArray) -> dict[str, float]:
