@@ -31,7 +31,8 @@ def recipes_of(papers: Iterable[Paper]) -> dict[str, Make]:
     for paper in papers:
         for name, piece in paper.pieces.items():
             signature = inspect.signature(piece)
-            required = [p for p in signature.parameters.values() if p.default is p.empty]
+            single = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+            required = [p for p in single if p.default is p.empty]
             makes = "Recipe" in str(signature.return_annotation) and [p.name for p in required] == ["base"]
             if makes:
                 found[paper.slug if name == "recipe" else name] = piece

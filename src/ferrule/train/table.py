@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from ferrule.core.arrays import FloatArray, IntArray, by_name
+from ferrule.core.arrays import FloatArray, IntArray
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Finish, Message, Observation, Span, Task, Trajectory, Turn
+from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import totals
 from ferrule.train.sample import Batch, Group, credit, scored
 
@@ -122,11 +123,9 @@ class Weights:
                 ids_NT = torch.from_numpy(np.maximum(batch.signals.ids_NT[part], 0))
                 known = {**self._scores(ids_NT), "old_NT": torch.from_numpy(batch.signals.logp_NT[part])}
                 known |= {name: torch.from_numpy(array[part]) for name, array in beside.items()}
-                losses = [
-                    by_name(recipe.objective, {**known, "adv_NT": torch.from_numpy(adv[part]), "turn_NT": turn_NT})
-                    for adv in adv_CNT
-                ]
-                loss = recipe.reduce(torch.stack(losses).sum(0), turn_NT, total)
+                known["turn_NT"] = turn_NT
+                loss_NT = over_channels(recipe.objective, torch.from_numpy(adv_CNT[:, part]), known)
+                loss = recipe.reduce(loss_NT, turn_NT, total)
                 (slope,) = torch.autograd.grad(loss, self.now)
                 with torch.no_grad():
                     self.now -= learning_rate * slope

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ferrule.core.arrays import by_name
+from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import Totals
 from ferrule.policies.packed import micro_batches
 from ferrule.train.memory import hand_back
@@ -93,11 +93,8 @@ def _loss(
     for name, numbers in seqs.per_row.items():
         named[name] = torch.tensor([numbers[i] for i in rows], device=policy.device)
     adv = named.pop("adv") if "adv" in named else torch.zeros_like(named["logp_NT"])
-    losses = [
-        by_name(objective, {**named, "adv_NT": channel, "turn_NT": turn_NT})
-        for channel in (adv if adv.ndim == 3 else adv[None])
-    ]
-    return torch.stack(losses).sum(0), turn_NT, {**named, "adv_NT": adv if adv.ndim == 2 else adv.sum(0)}
+    loss_NT = over_channels(objective, adv if adv.ndim == 3 else adv[None], {**named, "turn_NT": turn_NT})
+    return loss_NT, turn_NT, {**named, "adv_NT": adv if adv.ndim == 2 else adv.sum(0)}
 
 
 def clip_and_step(policy: Any, optimiser: Any, max_grad_norm: float, pool: Any = None) -> float:
