@@ -21,6 +21,7 @@ def test_recipes_are_found_by_what_they_take_and_return() -> None:
     known = recipes_of(discover())
     assert {"otc", "rloo", "grpo", "dapo", "retool"} <= set(known)
     assert "direct_score" not in known  # a piece, not a recipe
+    assert {paper.slug for paper in discover() if "recipe" in paper.pieces} <= set(known)
 
 
 def test_a_stack_is_applied_from_left_to_right_and_says_who_set_what() -> None:
