@@ -15,7 +15,7 @@ from tests.toys import Bench, layout, tiny_policy
 from ferrule.agents.react import ToolLoop
 from ferrule.bench.metrics import pass_at_k
 from ferrule.cli.grpo import grpo
-from ferrule.core.arrays import pack
+from ferrule.core.arrays import apply, pack
 from ferrule.core.paper import find
 from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn, plain_text
 from ferrule.data.formats import Pair, trajectory_row
@@ -110,6 +110,49 @@ def test_pairs_and_accepted_proposals() -> None:
 )
 def test_probes(text: str, leaking: bool) -> None:
     assert rlad.leaks(text, TASK) is leaking
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "leaking"),
+    [
+        ("First do step 2.", "x^2", False),
+        ("Try step 3 twice", "(1, 3)", False),
+        ("use rule 5", "Room 5B", False),
+        ("It is 4,200", "4200", True),
+        (r"It is \frac{8400}{2}", "4200", True),
+        ("It is 42e2", "4200", True),
+        ("It is 0.42e4", "4200", True),
+        (r"It is \frac{1}{2}", "1/2", True),
+        ("It is .5", "1/2", True),
+        ("It is 50%", "1/2", True),
+        ("It is 1/3", "1/2", False),
+        ("It is 3/6", r"\frac{1}{2}", True),
+        ("x" + "(" * 300 + "9**9**9", "4200", False),
+    ],
+)
+def test_numbers_in_another_form(text: str, answer: str, leaking: bool) -> None:
+    assert rlad.leaks(text, replace(TASK, answer=answer)) is leaking
+
+
+def test_unlucky_inputs() -> None:
+    for empty in ([], [[]]):
+        for metric in (rlad.with_abstraction, rlad.best_abstraction):
+            with pytest.raises(ValueError, match="there must be an abstraction"):
+                metric(empty)
+    with pytest.raises(ValueError, match="finite"):
+        rlad.abstraction_reward([math.nan, 1.0])
+    assert rlad.abstraction_reward([1, 1, 0, 0], base=0.25) == 0.25
+    assert rlad.preference_pairs([0.5, 0.5], margin=0.0) == []
+    assert rlad.preference_pairs([0.5, 0.4], margin=0.0) == [(0, 1)]
+
+
+def test_rows_without_an_abstraction_are_compared_among_themselves() -> None:
+    rows = [solved(1, "z"), solved(0, "z"), solved(1), solved(1)]
+    signals = pack(rows, rlad.solver_reward(TASK, rows), [0] * 4)
+    adv_NT = apply(rlad.recipe(grpo()).credit, signals)
+    assert [float(row[turn >= 0][0]) for row, turn in zip(adv_NT, signals.turn_NT, strict=True)] == pytest.approx(
+        [0.7071, -0.7071, 0, 0], abs=1e-4
+    )
 
 
 def test_further_probes_and_several_answers() -> None:

@@ -79,6 +79,29 @@ def test_all_constant_and_alone() -> None:
         assert not real.any()
 
 
+@pytest.mark.parametrize(
+    ("form", "accuracy", "tools"),
+    [
+        ([1, 0, 1], [0, 0, 0], [1 / 3, 2 / 3, 1 / 3]),
+        ([1, 0], [0, 0], [0, 1 / 3]),
+        ([0] * 3, [0.1] * 3, [0.1] * 3),
+        ([1] * 3, [0.1] * 3, [0.1] * 3),
+    ],
+)
+def test_sums_that_only_rounding_tells_apart_are_tied(
+    form: list[float], accuracy: list[float], tools: list[float]
+) -> None:
+    """0.1 * 1 is 0.3 * 1/3 but for rounding: nothing is compared, and no weight is made of it."""
+    signals = replace(signals_of([form, accuracy, tools]), channels=tuple(ta_mdp.WEIGHTS))
+    for std, ddof in (("population", 0), ("unbiased", 1)):
+        assert not apply(ta_mdp.joint(eps=0.0, std=std), signals).any()  # type: ignore[arg-type]
+        real = effective_weights(
+            signals.parts_CN, signals.group_N, weights_C=np.asarray(list(ta_mdp.WEIGHTS.values())), ddof=ddof
+        )
+        assert not real.any()
+        assert ta_mdp.identity_gap(signals, std=std) == 0.0  # type: ignore[arg-type]
+
+
 def test_the_identity_holds_on_unequal_groups() -> None:
     weights = {"outcome": 0.6, "format": 0.4}
     assert ta_mdp.identity_gap(MIXED, weights=weights) < 1e-12

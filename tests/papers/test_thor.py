@@ -14,17 +14,22 @@ from tests.contracts.checks import check_reward
 from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
+from ferrule.agents.resume import Resume
 from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import pack
 from ferrule.core.paper import find
+from ferrule.core.recipe import vary
 from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.papers import thor
+from ferrule.papers.thor import filters
 from ferrule.policies.scripted import Scripted
+from ferrule.rewards.combine import weighted
+from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.tools.calculator import calculator
 from ferrule.train.loop import Settings, check
-from ferrule.train.sample import credit, groups_of
+from ferrule.train.sample import Group, credit, groups_of, kept_of
 from ferrule.train.update import sequences, update
 from ferrule.worlds.session import Toolbox
 
@@ -274,8 +279,95 @@ def test_the_recipe_is_one_that_can_train() -> None:
     recipe = thor.recipe(grpo())
     assert check(recipe, Settings(per_device_train_batch_size=16)) == 1
     assert isinstance(recipe.agent, ToolLoop)
-    assert (recipe.agent.turns, recipe.samples) == (5, 16)
+    assert (recipe.agent.turns, recipe.samples) == (6, 16)
     assert check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32)) == 2
+    with pytest.raises(ValueError, match="only a ToolLoop takes rounds"):
+        thor.recipe(vary(grpo(), agent=thor.SelfCorrect()), rounds=3)
+
+
+@pytest.mark.parametrize(("most", "answer"), [(5, "2"), (6, None)])
+def test_five_rounds_of_calls_may_be_followed_by_an_answer(most: int, answer: str | None) -> None:
+    def script(request: Ask, sample: int) -> Message:
+        made = sum(m.role == "tool" for m in request.messages)
+        return calls("1+1") if made < most else Message("assistant", "2")
+
+    for agent in (thor.recipe(grpo()).agent, thor.SelfCorrect(rounds=5)):
+        (episode,) = drive(agent, [SUM], BOX, Scripted(script))
+        assert episode.trajectories[0].answer == answer
+
+
+def test_the_step_level_keeps_settings_of_the_base_agent() -> None:
+    base = vary(grpo(), agent=ToolLoop(stop=("```output",), max_tokens=3200, role="r"))
+    assert thor.step_recipe(base).agent == Resume(1, 3200, ("```output",), role="r")
+    assert thor.step_recipe(base, max_tokens=9).agent.max_tokens == 9  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="rounds is 0"):
+        Resume(rounds=0)
+
+
+def test_filtered_groups_are_left_out_of_one_batch_of_both_levels() -> None:
+    recipe = thor.recipe(grpo(), samples=4)
+    group = [played([]), played([]), played([0]), played([0])]
+    flat = Group(TASK, (), tuple(group), tuple(recipe.reward(TASK, group)), (0,) * 4)
+    mixed = replace(flat, scores=(replace(flat.scores[0], value=0.0), *flat.scores[1:]))
+    assert kept_of(recipe, [flat, mixed]) == [mixed]
+    assert kept_of(grpo(), [flat, mixed]) == [flat, mixed]
+
+
+def test_a_weighted_reward_drops_what_its_member_drops() -> None:
+    pair = weighted({"thor": (thor.episode, 1.0), "more": (outcome, 0.5)})
+    assert [s.drop for s in pair(TASK, [played([0]), played([1])])] == [True, False]
+
+
+def test_warnings_are_nothing_to_show() -> None:
+    def seen(**data: Any) -> Observation:
+        return Observation("some text", data={"stdout": "", "stderr": "", "value": None, **data})
+
+    assert not thor.passed(seen(stderr="DeprecationWarning"))
+    assert thor.passed(seen(stdout="3"))
+    assert thor.passed(seen(value="3"))
+    assert thor.passed(seen(stderr="x"), silent=True)
+
+
+def test_calls_that_never_ran_begin_no_repair() -> None:
+    """The budget was spent at the second turn; the first is where something ran and failed."""
+    path = played([0, 1])
+    refused = replace(path.turns[1], observations=(Observation("no more calls", "refused"),))
+    spent = replace(path, turns=(path.turns[0], refused, path.turns[2]))
+    assert thor.repair(spent, label="x", suffix=0).meta["prefix"].prefill == "thought 0 goes on"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "think A ```python\n1/0\n```\n```output\nerr\n```\nrest",
+        "think A ```python\r\n1/0\r\n```\r\n```output\r\nerr\r\n```\r\nrest",
+        "think A ```Python\n1/0\n```\n```output\nerr\n```\nrest",
+        "think A ```py\n1/0\n```\n```output\nerr, and never closed",
+    ],
+)
+def test_fences_may_stand_in_a_line(text: str) -> None:
+    assert thor.cut(text, suffix=0) == "think A "
+    with pytest.raises(ValueError, match="suffix is -1"):
+        thor.cut(text, suffix=-1)
+
+
+def test_filters_of_cold_start_traces() -> None:
+    def block(lines: int) -> str:
+        return "```python\n# why\n\n" + "x = 1\n" * lines + "```\n"
+
+    assert filters.effective_lines("# a\n\n  # b\nx = 1\n") == 1
+    assert filters.substantial_code(block(6) + block(6) + block(5))  # 1 of 3, at most ceil(1.2) = 2
+    assert not filters.substantial_code(block(6) + block(5) * 3)  # 3 of 4, at most 2
+    assert filters.substantial_code(block(6) * 3 + block(5) * 2)  # 2 of 5, at most 2
+    assert filters.substantial_code("no code")
+    assert filters.paired_dollars("$x$ costs \\$5")
+    assert not filters.paired_dollars("$x costs")
+    assert not filters.repeats("a" * 39)  # twenty runs of twenty
+    assert filters.repeats("a" * 40)
+    traces = [("q", 1), ("r", 2), ("q", 3)]
+    picked = filters.one_per_question(traces, seed=1)
+    assert len(picked) == 2
+    assert picked[1] == 2
 
 
 # ------------------------------------------------------------------------------------------------------ self-correction

@@ -74,12 +74,19 @@ class Resume:
     The calls of the prefix are made again before the first reply, outside the record, so that world, budgets and
     interpreters stand where they stood. What stands in the prefix is never trained on. An episode that ends with calls
     (one think, act, observe loop) has no answer; ``answer`` reads one from a reply without calls (None: its text).
+    ``role`` names the policy that is asked when there are several.
     """
 
     rounds: int = 1
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     answer: Callable[[Message], Answer] | None = None
+    role: str = "solver"
+
+    def __post_init__(self) -> None:
+        """Refuse a continuation without a reply."""
+        if self.rounds < 1:
+            raise ValueError(f"Resume.rounds is {self.rounds}; the least is 1")
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one continuation."""
@@ -89,7 +96,12 @@ class Resume:
         messages, prefill = list(prefix.messages), prefix.prefill
         for _ in range(self.rounds):
             request = Ask(
-                tuple(messages), tools=session.tools, stop=self.stop, max_tokens=self.max_tokens, prefill=prefill
+                tuple(messages),
+                tools=session.tools,
+                stop=self.stop,
+                max_tokens=self.max_tokens,
+                prefill=prefill,
+                role=self.role,
             )
             (reply,) = yield from ask(request)
             prefill = ""

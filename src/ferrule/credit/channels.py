@@ -48,14 +48,36 @@ def _check(rule: Rule) -> None:
 def sum_then_normalise(rule: Rule, *, weights: Mapping[str, float] | None = None) -> ChannelRule:
     """Return the rule ``A = rule(sum_c w_c parts_c)``: one comparison of the weighted sum.
 
-    A channel with a small range disappears beside one with a large range. ``weights`` maps every channel to its weight
-    (None: all 1).
+    A channel with a small range disappears beside one with a large range. Sums of a group that only rounding tells
+    apart are made equal. ``weights`` maps every channel to its weight (None: all 1).
     """
 
     def summed(signals: Signals) -> FloatArray:
-        return apply(rule, replace(signals, reward_N=_weights(signals, weights) @ signals.parts_CN))
+        total_N = _weighted_sum(_weights(signals, weights), signals.parts_CN, signals.group_N)
+        return apply(rule, replace(signals, reward_N=total_N))
 
     return summed
+
+
+_ROUNDING = 1e-12
+
+
+def _weighted_sum(weights_C: FloatArray, parts_CN: FloatArray, group_N: IntArray) -> FloatArray:
+    """``w @ parts``, where sums within a group that agree to rounding error are one number."""
+    total_N = np.asarray(weights_C @ parts_CN, dtype=np.float64)
+    size_N = np.abs(weights_C) @ np.abs(parts_CN)
+    for group in np.unique(group_N):
+        own = group_N == group
+        if np.ptp(total_N[own]) <= _ROUNDING * size_N[own].max():
+            total_N[own] = total_N[own].min()
+    return total_N
+
+
+def _spread(values: FloatArray, ddof: int) -> float:
+    """Standard deviation measured from the smallest value, so that equal ones have none."""
+    if len(values) <= ddof or np.ptp(values) <= _ROUNDING * np.abs(values).max(initial=0.0):
+        return 0.0
+    return float((values - values.min()).std(ddof=ddof))
 
 
 def per_channel(rule: Rule, *, weights: Mapping[str, float] | None = None) -> ChannelRule:
@@ -117,10 +139,11 @@ def effective_weights(
     LVLM" (41).
     """
     weights_C = np.ones(len(parts_CN)) if weights_C is None else np.asarray(weights_C, dtype=np.float64)
+    total_N = _weighted_sum(weights_C, parts_CN, group_N)
     rows = []
     for group in np.unique(group_N):
-        part_CG = parts_CN[:, group_N == group]
-        spread_C = part_CG.std(axis=1, ddof=ddof) if part_CG.shape[1] > ddof else np.zeros(len(part_CG))
-        total = float((weights_C @ part_CG).std(ddof=ddof)) if part_CG.shape[1] > ddof else 0.0
-        rows.append(weights_C * spread_C / total if total > 0 else np.zeros(len(part_CG)))
+        own = group_N == group
+        spread_C = np.asarray([_spread(part, ddof) for part in parts_CN[:, own]])
+        total = _spread(total_N[own], ddof)
+        rows.append(weights_C * spread_C / total if total > 0 else np.zeros(len(parts_CN)))
     return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(parts_CN))

@@ -41,10 +41,15 @@ def spread(part: str | None = None, *, least: float = 1e-12, singletons: bool = 
 
 
 def survivors(share: float = 0.5) -> Keep:
-    """Keep groups of which at least ``ceil(share * size)`` trajectories were not dropped by the reward."""
+    """Keep groups of which at least ``ceil(share * size)`` trajectories were not dropped by the reward.
+
+    Raises ``ValueError`` for a share outside 0 to 1.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share is {share}; it must lie between 0 and 1")
 
     def keep(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
-        return sum(not score.drop for score in scores) >= math.ceil(share * len(scores))
+        return sum(not score.drop for score in scores) >= math.ceil(share * len(scores) - 1e-9)
 
     return keep
 

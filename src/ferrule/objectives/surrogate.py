@@ -69,7 +69,7 @@ def surrogate(
     length-normalised ratio per row, as in GSPO). ``old_NT`` and ``adv_NT`` get no gradient. Source: survey 52 (PPO;
     DAPO is lo 0.2, hi 0.28).
     """
-    if dual is not None and dual <= 1:
+    if dual is not None and not dual > 1:
         raise ValueError(f"dual is {dual}; it must be above 1 (or None for no dual clip)")
     low, high = _bounds(lo, hi, reciprocal)
     ratio_NT = importance(logp_NT, old_NT, turn_NT, ratio=ratio)

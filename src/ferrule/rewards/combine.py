@@ -17,8 +17,8 @@ def weighted(members: Mapping[str, tuple[Reward, float]]) -> Reward:
     ``members`` maps a channel name to a reward and its weight, for example
     ``{"outcome": (outcome, 1.0), "format": (format_reward, 0.1)}``. Parts are unweighted, so that channel-wise credit
     can weigh them itself; per-turn scores are summed with the weights; ``info`` holds each member's parts and info.
-    Raises ``ValueError`` without members, on a weight that is 0 or not finite, and when a member returns the wrong
-    number of scores.
+    What a member drops is dropped, and what members set apart (``Score.group``) is set apart. Raises ``ValueError``
+    without members, on a weight that is 0 or not finite, and when a member returns the wrong number of scores.
     """
     if not members:
         raise ValueError("weighted needs at least one member")
@@ -45,6 +45,8 @@ def weighted(members: Mapping[str, tuple[Reward, float]]) -> Reward:
             turns=tuple(math.fsum(column) for column in turns),
             parts={name: score.value for name, score in scores.items()},
             info={name: {"parts": dict(score.parts), **score.info} for name, score in scores.items()},
+            group="/".join(score.group for score in scores.values() if score.group),
+            drop=any(score.drop for score in scores.values()),
         )
 
     return combined

@@ -48,8 +48,9 @@ def two_levels(
 
     ``hand_down(task, trajectory)`` returns the task that a parent's trajectory sets its children (None: no children);
     ``hand_up(task, trajectories, groups)`` returns the parents' scores from the groups of their children (None where
-    there are none). The parent's own reward is not asked. ``options`` are those of ``drive`` (seed, limits ...). Use
-    ``ferrule.train.sample.credit`` on either list of groups with the recipe of that level.
+    there are none). The parent's own reward is not asked. ``options`` are those of ``drive`` (seed, limits ...).
+    Use ``kept_of`` and then ``credit`` of ``ferrule.train.sample`` on either list of groups, with the recipe of that
+    level.
     """
     first = groups_of(replace(parent, reward=_unscored), tasks, world, policy, step=step, **options)
     places: list[tuple[int, int]] = []

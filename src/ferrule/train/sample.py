@@ -20,7 +20,19 @@ from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 
-__all__ = ["Batch", "Group", "credit", "groups_of", "masked", "sample", "score_segments", "scored", "segments", "stats"]
+__all__ = [
+    "Batch",
+    "Group",
+    "credit",
+    "groups_of",
+    "kept_of",
+    "masked",
+    "sample",
+    "score_segments",
+    "scored",
+    "segments",
+    "stats",
+]
 
 Draw = Callable[[int], Sequence[Task]]
 Play = Callable[..., list[Episode]]
@@ -139,7 +151,7 @@ def sample(
         made = groups_of(recipe, tasks, world, policy, seed=own, step=step, limits=limits, play=play)
         if pool is not None:
             made = _gathered(made)
-        good = [g for g in made if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
+        good = kept_of(recipe, made)
         drifted += sum(episode.drifted for g in made for episode in g.episodes)
         sampled += sum(episode.sampled_count for g in made for episode in g.episodes)
         dropped += len(made) - len(good)
@@ -248,6 +260,11 @@ def _right(group: Group) -> list[bool]:
     if named and any("outcome" not in score.parts for score in scores):
         scores = outcome(group.task, group.trajectories)
     return [score.parts.get("outcome", score.value) > 0.5 for score in scores]
+
+
+def kept_of(recipe: Recipe, groups: Sequence[Group]) -> list[Group]:
+    """Return the groups that ``recipe.keep`` lets train; ``credit`` takes whatever groups it is given."""
+    return [g for g in groups if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
 
 
 def stats(batch: Batch) -> dict[str, float]:

@@ -18,7 +18,9 @@ Departures from the paper:
 4. Solutions without an abstraction get 0 and advantage 0, and carry a penalty for leaving the reference, which other
    rows do not. ``unaided=True`` pays them as well (the ablation).
 5. Groups without an abstraction have no spread by construction; they are kept in spite of the filter.
-6. The weight of the penalty is not published; 0.05 is a choice.
+6. The weight of the penalty is not published; 0.05 is a choice. Overlong answers are not charged (``overlong`` of
+   ``ferrule.rewards.efficiency`` does), and answers need no box. The supervised start, taking turns between the players
+   and the curriculum are the user's loop.
 7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
    by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
    anew in every step, and accuracies are expectations over all of them.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.rewards.outcome import outcome
-from ferrule.rewards.verify import verify
+from ferrule.rewards.verify import same_number
 from ferrule.tools.calculator import calculate
 
 if TYPE_CHECKING:
@@ -40,19 +41,36 @@ def _golds(task: Task) -> Sequence[Any]:
     return task.answer if isinstance(task.answer, list | tuple) else (task.answer,)
 
 
-_EXPRESSION = re.compile(r"(?<![\w.])[\d(](?:[\d\s.()+*/%-]{0,200}[\d)])?(?!\w|\.\d)")
+_EXPRESSION = re.compile(r"(?<![\w.])[.\d(](?:[\d\s.()+*/%-]{0,200}[\d)])?(?!\w|\.\d)")
 
 
 def computes_answer(text: str, task: Task) -> bool:
-    """Say whether an arithmetic expression in a text has the answer as its value."""
-    for found in _EXPRESSION.findall(text):
-        try:
-            value = str(calculate(found))
-            if any(verify("numeric", value, gold) > 0 for gold in _golds(task)):
-                return True
-        except ValueError:  # no expression, or an answer that is no number
-            continue
-    return False
+    """Say whether a number or an arithmetic expression in a text has the answer as its value (``1/2`` is ``50%``).
+
+    Only answers that are numbers as a whole can be computed.
+    """
+    golds = [value for value in (_value(str(gold)) for gold in _golds(task)) if value is not None]
+    if not golds:
+        return False
+    plain = _FRACTION.sub(r"(\1)/(\2)", text)
+    found = [*_EXPRESSION.findall(plain), *_NUMBER.findall(plain)]
+    values = (_value(one) for one in found)
+    return any(value is not None and same_number(value, gold) for value in values for gold in golds)
+
+
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_NUMBER = re.compile(r"(?<![\w.])(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?%?(?!\w)", re.IGNORECASE)
+
+
+def _value(text: str) -> Fraction | None:
+    """The value of a number or expression, None when a text is neither."""
+    text = _FRACTION.sub(r"(\1)/(\2)", text.strip().strip("$")).replace(",", "").strip()
+    share = text.endswith("%")
+    try:
+        value = Fraction(str(calculate(re.sub(r"(?<!\d)\.(?=\d)", "0.", text.removesuffix("%").strip()))))
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return value / 100 if share else value
 
 
 PROBES: tuple[Probe, ...] = (states_answer, computes_answer)
@@ -67,9 +85,14 @@ def leaks(abstraction: str, task: Task, *, probes: Sequence[Probe] = PROBES) -> 
 # -------------------------------------------------------------------------------------------------------------- rewards
 
 
-def abstraction_reward(outcomes: Sequence[float], *, leaking: bool = False) -> float:
-    """Mean success of the solutions that used an abstraction; 0 when it leaks or nobody used it."""
-    return 0.0 if leaking or not len(outcomes) else float(np.mean(outcomes))
+def abstraction_reward(outcomes: Sequence[float], *, leaking: bool = False, base: float = 0.0) -> float:
+    """Mean success of the solutions that used an abstraction, less ``base``; 0 when it leaks or nobody used it.
+
+    ``base`` is the success without any. Raises ``ValueError`` on outcomes that are not finite.
+    """
+    if not np.isfinite(outcomes).all():
+        raise ValueError(f"outcomes must be finite: {list(outcomes)}")
+    return 0.0 if leaking or not len(outcomes) else float(np.mean(outcomes)) - base
 
 
 def solver_reward(
@@ -77,14 +100,15 @@ def solver_reward(
 ) -> list[Score]:
     """Score solutions by ``base`` when they had an abstraction (``meta["abstraction"]``), else 0.
 
-    The parts are those of the base and ``unaided``, 1 without an abstraction and else 0. The setting ``unaided`` pays
-    solutions without one as well.
+    The parts are those of the base and ``unaided``, 1 without an abstraction and else 0; those without one are compared
+    among themselves. The setting ``unaided`` pays solutions without one as well.
     """
     out = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         aided = bool(trajectory.task.meta.get("abstraction"))
         value = score.value if aided or unaided else 0.0
-        out.append(replace(score, value=value, parts={**score.parts, "unaided": float(not aided)}))
+        group = score.group if aided or unaided else f"{score.group}/unaided"
+        out.append(replace(score, value=value, group=group, parts={**score.parts, "unaided": float(not aided)}))
     return out
 
 
@@ -122,18 +146,26 @@ def accepted(rewards: Sequence[float], base: float) -> list[int]:
 
 
 def preference_pairs(rewards: Sequence[float], *, margin: float = 0.1) -> list[tuple[int, int]]:
-    """Pairs (better, worse) of the abstractions of one problem whose rewards differ by at least ``margin``."""
+    """Pairs (better, worse) of the abstractions of one problem whose rewards differ, and by at least ``margin``."""
     places = range(len(rewards))
-    return [(i, j) for i in places for j in places if i != j and rewards[i] - rewards[j] >= margin - 1e-12]
+    apart = max(margin - 1e-12, 0.0)
+    return [(i, j) for i in places for j in places if rewards[i] > rewards[j] and rewards[i] - rewards[j] >= apart]
+
+
+def _some(outcomes: Sequence[Sequence[float]]) -> None:
+    if not len(outcomes) or not all(len(row) for row in outcomes):
+        raise ValueError("there must be an abstraction, and a solution for each of them")
 
 
 def with_abstraction(outcomes: Sequence[Sequence[float]]) -> float:
     """Mean success over abstractions and their solutions (every abstraction weighs the same)."""
+    _some(outcomes)
     return float(np.mean([np.mean(row) for row in outcomes]))
 
 
 def best_abstraction(outcomes: Sequence[Sequence[float]]) -> float:
     """Success under the best of the proposed abstractions; it knows the answers, so compare it with nothing else."""
+    _some(outcomes)
     return float(max(np.mean(row) for row in outcomes))
 
 

@@ -36,7 +36,7 @@ from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import ChannelRule, effective_weights, normalise_then_sum, sum_then_normalise
-from ferrule.credit.group import group_relative
+from ferrule.credit.group import Spread, group_relative
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.format import format_reward
 from ferrule.rewards.outcome import outcome
@@ -97,36 +97,42 @@ def composite_reward(
     trajectories: Sequence[Trajectory],
     *,
     accuracy: Reward = outcome,
+    tools: Reward = executability,
     weights: Mapping[str, float] = WEIGHTS,
 ) -> list[Score]:
-    """Score form, ``accuracy`` and executable calls by ``weights``. Source: TA-MDP (41)."""
-    members: dict[str, Reward] = {"format": well_formed, "accuracy": accuracy, "tools": executability}
+    """Score form, ``accuracy`` and ``tools`` by ``weights``. Source: TA-MDP (41)."""
+    members: dict[str, Reward] = {"format": well_formed, "accuracy": accuracy, "tools": tools}
     return list(composite(members, weights)(task, trajectories))
 
 
-def joint(*, weights: Mapping[str, float] | None = WEIGHTS, eps: float = 1e-6) -> ChannelRule:
-    """Return the rule ``(R - mean R) / std R`` of the weighted sum ``R``, with the population spread."""
-    return sum_then_normalise(partial(group_relative, std="population", eps=eps), weights=weights)
+def joint(
+    *, weights: Mapping[str, float] | None = WEIGHTS, eps: float = 1e-6, std: Spread = "population"
+) -> ChannelRule:
+    """Return the rule ``(R - mean R) / std R`` of the weighted sum ``R``."""
+    return sum_then_normalise(partial(group_relative, std=std, eps=eps), weights=weights)
 
 
-def decomposed(*, weights: Mapping[str, float] | None = WEIGHTS, eps: float = 1e-6) -> ChannelRule:
-    """Return the rule ``sum_k w_k (r_k - mean r_k) / std r_k``, with the population spread."""
-    return normalise_then_sum(partial(group_relative, std="population", eps=eps), weights=weights)
+def decomposed(
+    *, weights: Mapping[str, float] | None = WEIGHTS, eps: float = 1e-6, std: Spread = "population"
+) -> ChannelRule:
+    """Return the rule ``sum_k w_k (r_k - mean r_k) / std r_k``."""
+    return normalise_then_sum(partial(group_relative, std=std, eps=eps), weights=weights)
 
 
-def identity_gap(signals: Signals, *, weights: Mapping[str, float] = WEIGHTS) -> float:
+def identity_gap(signals: Signals, *, weights: Mapping[str, float] = WEIGHTS, std: Spread = "population") -> float:
     """Largest difference, over tokens, between joint credit and its components at their effective weights.
 
     ``A_joint = sum_k (w_k std r_k / std R) A_k`` holds exactly without ``eps``, so this is rounding error.
     """
     weights_C = np.asarray([weights[name] for name in signals.channels])
-    real_GC = effective_weights(signals.parts_CN, signals.group_N, weights_C=weights_C)
+    ddof = int(std == "unbiased")
+    real_GC = effective_weights(signals.parts_CN, signals.group_N, weights_C=weights_C, ddof=ddof)
     _, index_N = np.unique(signals.group_N, return_inverse=True)
     total_NT = np.zeros(signals.turn_NT.shape)
     for c, name in enumerate(signals.channels):
-        alone = decomposed(weights={other: float(other == name) for other in signals.channels}, eps=0.0)
+        alone = decomposed(weights={other: float(other == name) for other in signals.channels}, eps=0.0, std=std)
         total_NT += real_GC[index_N, c][:, None] * apply(alone, signals)
-    return float(np.abs(apply(joint(weights=weights, eps=0.0), signals) - total_NT).max(initial=0.0))
+    return float(np.abs(apply(joint(weights=weights, eps=0.0, std=std), signals) - total_NT).max(initial=0.0))
 
 
 def pac_bayes(risk: float, kl: float, tasks: int, *, delta: float = 0.05) -> float:
@@ -135,7 +141,7 @@ def pac_bayes(risk: float, kl: float, tasks: int, *, delta: float = 0.05) -> flo
     ``risk`` is the mean loss (0 to 1) on ``n = tasks`` independent tasks, ``kl`` that of the policy to one fixed before
     the tasks were seen (nats). Raises ``ValueError`` on values outside their range.
     """
-    if not 0.0 <= risk <= 1.0 or kl < 0 or tasks < 1 or not 0.0 < delta < 1.0:
+    if not 0.0 <= risk <= 1.0 or not kl >= 0 or tasks < 1 or not 0.0 < delta < 1.0:
         raise ValueError(
             f"risk={risk} and delta={delta} must lie in 0 to 1, kl={kl} must be at least 0, tasks={tasks} at least 1"
         )
@@ -171,12 +177,19 @@ def trajectory_kl(signals: Signals) -> float:
 _RULES: Mapping[str, Callable[..., ChannelRule]] = {"decomposed": decomposed, "joint": joint}
 
 
-def recipe(base: Recipe, *, combine: str = "decomposed", weights: Mapping[str, float] = WEIGHTS) -> Recipe:
+def recipe(
+    base: Recipe,
+    *,
+    combine: str = "decomposed",
+    weights: Mapping[str, float] = WEIGHTS,
+    std: Spread = "population",
+    tools: Reward = executability,
+) -> Recipe:
     """Return ``base`` with the composite reward around its own, and credit that is ``decomposed`` or ``joint``."""
     if combine not in _RULES:
         raise ValueError(f"combine is {combine!r}; {nearest(combine, list(_RULES))}")
-    reward = partial(composite_reward, accuracy=base.reward, weights=weights)
-    return vary(base, reward=reward, credit=_RULES[combine](weights=weights))
+    reward = partial(composite_reward, accuracy=base.reward, tools=tools, weights=weights)
+    return vary(base, reward=reward, credit=_RULES[combine](weights=weights, std=std))
 
 
 def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:

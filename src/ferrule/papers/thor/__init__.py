@@ -22,12 +22,15 @@ Departures from the paper:
    Code that prints nothing has not passed, as published; ``silent=True`` lets it pass.
 6. The last executed call decides where a repair begins, as published, though an earlier one may be what failed;
    ``at="failed"`` takes the last that failed.
-7. Episodes of at most 150 tokens or without an answer are left out as well; whether that removes the episode or its
+7. Episodes of at most 150 tokens or without an answer are left out as well (an answer stands for the published box
+   within the last 100 tokens); whether that removes the episode or its
    group is not known: it is the episode here. Repair groups without spread are left out like others.
 8. Both losses, and the likelihood term of each, have token counts of their own over the batch. With several minibatches
    per rollout the counts are those of the rollout.
 9. A tool session that fails at a call is branched for every attempt, so that a discarded attempt leaves no trace.
-10. The generation of cold-start data (a generator and a refiner over a large corpus) is left out.
+10. The generation of cold-start data (a generator and a refiner over a large corpus) is left out; its checks on
+    texts are in ``filters``. ``observed`` is not put between tools and model: tools of this framework bound what they
+    show. Temperatures, rates, lengths and 40 updates per rollout round are the user's settings.
 11. The claim trains tables of decisions, not language models, on chains whose code the calculator runs. A repair keeps
     what was read of a step and draws its plan and its code again. Self-correction is the agent itself at work.
 """
@@ -68,19 +71,25 @@ __all__ = [
 
 def recipe(
     base: Recipe, *, alpha: float = 0.01, lo: float = 0.2, hi: float = 0.28, dual: float | None = 3.0,
-    samples: int = 16, rounds: int = 5, least_tokens: int = 150,
+    samples: int = 16, rounds: int | None = None, least_tokens: int = 150,
 ) -> Recipe:  # fmt: skip
     """Return ``base`` with the episode level: what it drops, the group filters, the dual clip and the likelihood term.
 
-    ``groups_of(step_recipe(this), repairs(groups), ...)`` draws the step level. ``credit(this, [*groups, *those])`` is
-    one batch of both, in which either level has its own groups, rewards and denominators.
+    ``groups_of(step_recipe(this), repairs(groups), ...)`` draws the step level. ``credit(this, kept_of(this, groups) +
+    kept_of(steps, those))`` is one batch of both, in which either level has its own groups, rewards and denominators.
+    After ``rounds`` replies with calls one more may answer. Raises ``ValueError`` on ``rounds`` for an agent that is no
+    ``ToolLoop``.
     """
     from ferrule.objectives.penalty import add, weighted
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.supervised import nll_on_positives
     from ferrule.objectives.surrogate import surrogate
 
-    agent = replace(base.agent, turns=rounds) if isinstance(base.agent, ToolLoop) else base.agent
+    agent = base.agent
+    if isinstance(agent, ToolLoop):
+        agent = replace(agent, turns=(5 if rounds is None else rounds) + 1)
+    elif rounds is not None:
+        raise ValueError(f"rounds is {rounds}, but only a ToolLoop takes rounds; set those of {agent!r} itself")
     policy_term = weighted(partial(surrogate, lo=lo, hi=hi, dual=dual), "level_NT")
     beside: dict[str, Any] = {"level_NT": own_share}
     if alpha:
@@ -98,11 +107,19 @@ def recipe(
     )
 
 
-def step_recipe(base: Recipe, *, max_tokens: int = 256, silent: bool = False, reference: bool = False) -> Recipe:
-    """Return ``base`` for the step level: one think, act, observe loop from a prefix, scored by ``execution``."""
+def step_recipe(
+    base: Recipe, *, max_tokens: int | None = None, silent: bool = False, reference: bool = False
+) -> Recipe:
+    """Return ``base`` for the step level: one think, act, observe loop from a prefix, scored by ``execution``.
+
+    Length (unless given), stop strings and role are those of the base's agent.
+    """
+    own: dict[str, Any] = {n: getattr(base.agent, n) for n in ("max_tokens", "stop", "role") if hasattr(base.agent, n)}
+    if max_tokens is not None:
+        own["max_tokens"] = max_tokens
     return vary(
         base,
-        agent=Resume(rounds=1, max_tokens=max_tokens),
+        agent=Resume(rounds=1, **own),
         reward=partial(execution, silent=silent, reference=reference),
         keep=spread(),
     )

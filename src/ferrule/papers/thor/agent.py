@@ -28,6 +28,8 @@ __all__ = ["SelfCorrect", "corrected"]
 
 def corrected(attempts: Iterable[bool], *, most: int = 4) -> list[tuple[int, bool]]:
     """Read a stream of attempts as calls: per call the retries it took (at most ``most``) and whether it passed."""
+    if most < 0:
+        raise ValueError(f"most is {most}; the least is 0")
     calls, retries = [], 0
     for good in attempts:
         if good or retries == most:
@@ -42,10 +44,11 @@ def corrected(attempts: Iterable[bool], *, most: int = 4) -> list[tuple[int, boo
 class SelfCorrect:
     """The tool loop that, when a call fails, takes back the code and the end of the thought and writes them again.
 
-    At most ``rounds`` calls are kept. An attempt fails when one of its calls does not pass; it is made again up to
-    ``most`` times from the thought less its last ``suffix`` pieces, then the failure is kept and shown. Every attempt
-    acts in a branch of the session, and only the branch of the kept one is gone on with. The record holds the attempts
-    that were given up as discarded branches. ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``.
+    At most ``rounds`` replies with calls are kept, and one more may answer. An attempt fails when one of its calls does
+    not pass; it is made again up to ``most`` times from the thought less its last ``suffix`` pieces, then the failure
+    is kept and shown. Every attempt acts in a branch of the session, and only the branch of the kept one is gone on
+    with. The record holds the attempts that were given up as discarded branches. ``system``, ``max_tokens`` and
+    ``stop`` are as in ``ToolLoop``.
     """
 
     rounds: int = 10
@@ -70,12 +73,14 @@ class SelfCorrect:
         branches: list[Session] = []
         here = session
         try:
-            for _ in range(self.rounds):
-                reply, seen, here = yield from self._attempt(messages, here, branches)
+            for left in range(self.rounds, -1, -1):
+                reply, seen, here = yield from self._attempt(messages, here, branches, act=left > 0)
                 if not reply.message.calls:
                     whole = reply.finish in ("stop", "answer")
                     answer = plain_text(reply.message).strip() if whole else None
                     return _ended(reply, answer, "answer" if whole else reply.finish, here)
+                if not left:
+                    break
                 messages.append(reply.message)
                 for call, observation in zip(reply.message.calls, seen, strict=True):
                     messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
@@ -87,9 +92,12 @@ class SelfCorrect:
                 branch.close()
 
     def _attempt(
-        self, messages: Sequence[Message], before: Session, branches: list[Session]
+        self, messages: Sequence[Message], before: Session, branches: list[Session], *, act: bool
     ) -> Flow[tuple[Reply, tuple[Observation, ...], Session]]:
-        """Write one reply and run its calls, again while they fail; return what is kept, and the branch it acted in."""
+        """Write one reply and run its calls, again while they fail; return what is kept, and the branch it acted in.
+
+        Calls are left alone unless ``act``.
+        """
         prefill = ""
         for retry in range(self.most + 1):
             request = Ask(
@@ -97,7 +105,7 @@ class SelfCorrect:
             )
             (reply,) = yield from ask(request)
             calls: tuple[Call, ...] = reply.message.calls
-            if not calls:
+            if not calls or not act:
                 return reply, (), before
             branches.append(before.fork())
             seen = yield from use(*calls, session=branches[-1])

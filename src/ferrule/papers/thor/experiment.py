@@ -91,7 +91,7 @@ def evaluate(chance: FloatArray, episodes: int, seed: int) -> dict[str, float]:
 def corrects(chance: FloatArray, chains: int, seed: int, suffix: int, most: int = 4) -> dict[str, float]:
     """Let the self-correcting agent solve chains with the calculator and count what it kept and what it gave up."""
     tasks = make_tasks(chains, np.random.default_rng(seed))
-    agent = SelfCorrect(rounds=LENGTH + 1, most=most, suffix=suffix)
+    agent = SelfCorrect(rounds=LENGTH, most=most, suffix=suffix)
     episodes = drive(agent, tasks, Toolbox((calculator,), calls=100), speaker(chance), seed=seed)
     kept = [e.trajectories[0] for e in episodes]
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -62,8 +62,14 @@ def observed(
 
 
 def passed(observation: Observation, *, silent: bool = False) -> bool:
-    """Say whether a call ran without trouble and had something to show (``silent``: or not)."""
-    return observation.status == "ok" and (silent or bool(observation.text.strip()))
+    """Say whether a call ran without trouble and had something to show (``silent``: or not).
+
+    Of an interpreter that tells its streams apart, what it printed and its last value count, and warnings do not.
+    """
+    shown, data = observation.text, observation.data
+    if isinstance(data, Mapping) and "stdout" in data:
+        shown = f"{data['stdout'] or ''}{data.get('value') or ''}"
+    return observation.status == "ok" and (silent or bool(shown.strip()))
 
 
 def pass_rate(trajectory: Trajectory, *, silent: bool = False, reference: bool = False) -> float:
@@ -85,19 +91,24 @@ def best_of(trajectories: Sequence[Trajectory], *, silent: bool = False, referen
     return rates.index(max(rates))
 
 
-_BLOCK = re.compile(r"^```(?P<tag>[^\n`]*)\n.*?^```[ \t]*$\n?", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^|(?<=[^`]))```(?P<tag>[^\n`]*?)[ \t]*\r?\n.*?(?:^```[ \t]*\r?$\n?|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 def cut(transcript: str, *, suffix: int = 100, pieces: Pieces = words, reference: bool = False) -> str:
     """Cut a text of fenced ``python`` and ``output`` blocks at its last executed code, and ``suffix`` pieces before it.
 
-    Pieces are taken off the thought, which begins behind the block before (``reference``: off all that is left). A text
-    without an executed block stays as it is.
+    A block may begin anywhere in a line, and the last may be left open. Pieces are taken off the thought, which begins
+    behind the block before (``reference``: off all that is left). A text without an executed block stays as it is.
+    Raises ``ValueError`` on a ``suffix`` below 0.
     """
+    if suffix < 0:
+        raise ValueError(f"suffix is {suffix}; the least is 0")
     blocks = list(_BLOCK.finditer(transcript))
     ran = [
         i for i, block in enumerate(blocks[:-1])
-        if block["tag"].strip() == "python" and blocks[i + 1]["tag"].strip() == "output"
+        if block["tag"].strip().lower() in ("python", "py") and blocks[i + 1]["tag"].strip().lower() == "output"
     ]  # fmt: skip
     if not ran:
         return transcript
@@ -122,8 +133,8 @@ def repair(
     failed = [k for k, t in enumerate(trajectory.turns) if not all(passed(o, silent=silent) for o in t.observations)]
     if not failed:
         return None
-    last = max(k for k, turn in enumerate(trajectory.turns) if turn.observations)
-    turn = failed[-1] if at == "failed" else last
+    ran = [k for k, turn in enumerate(trajectory.turns) if any(o.executed for o in turn.observations)]
+    turn = ran[-1] if ran and at == "executed" else failed[-1]
     begun = shortened(plain_text(trajectory.turns[turn].reply), suffix, pieces)
     return resumed(trajectory.task, prefix_of(trajectory, turn, prefill=begun), label=label, world_seed=world_seed)
 
