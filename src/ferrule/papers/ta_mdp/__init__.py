@@ -24,7 +24,6 @@ Departures from the paper:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -37,6 +36,7 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import ChannelRule, effective_weights, normalise_then_sum, sum_then_normalise
 from ferrule.credit.group import Spread, group_relative
+from ferrule.papers.ta_mdp.bounds import pac_bayes, pinsker, total_variation, trajectory_kl, transfer_bound
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.format import format_reward
 from ferrule.rewards.outcome import outcome
@@ -133,45 +133,6 @@ def identity_gap(signals: Signals, *, weights: Mapping[str, float] = WEIGHTS, st
         alone = decomposed(weights={other: float(other == name) for other in signals.channels}, eps=0.0, std=std)
         total_NT += real_GC[index_N, c][:, None] * apply(alone, signals)
     return float(np.abs(apply(joint(weights=weights, eps=0.0, std=std), signals) - total_NT).max(initial=0.0))
-
-
-def pac_bayes(risk: float, kl: float, tasks: int, *, delta: float = 0.05) -> float:
-    """Bound on the true risk: ``risk + sqrt((kl + ln(2 sqrt(n) / delta)) / (2 n))``, with chance ``1 - delta``.
-
-    ``risk`` is the mean loss (0 to 1) on ``n = tasks`` independent tasks, ``kl`` that of the policy to one fixed before
-    the tasks were seen (nats). Raises ``ValueError`` on values outside their range.
-    """
-    if not 0.0 <= risk <= 1.0 or not kl >= 0 or tasks < 1 or not 0.0 < delta < 1.0:
-        raise ValueError(
-            f"risk={risk} and delta={delta} must lie in 0 to 1, kl={kl} must be at least 0, tasks={tasks} at least 1"
-        )
-    return risk + math.sqrt((kl + math.log(2.0 * math.sqrt(tasks) / delta)) / (2.0 * tasks))
-
-
-def transfer_bound(risk: float, kl: float, tasks: int, shift: float, *, delta: float = 0.05) -> float:
-    """Bound on the risk in another domain: ``pac_bayes + shift``, where ``shift`` does not shrink with ``tasks``."""
-    return pac_bayes(risk, kl, tasks, delta=delta) + shift
-
-
-def total_variation(source: Sequence[float], target: Sequence[float]) -> float:
-    """Distance of two distributions: ``sum |p - q| / 2``, the most an expectation of values in 0 to 1 can differ."""
-    return 0.5 * math.fsum(abs(p - q) for p, q in zip(source, target, strict=True))
-
-
-def pinsker(kl: float) -> float:
-    """Bound on the total variation by the divergence: ``sqrt(kl / 2)``."""
-    return math.sqrt(kl / 2.0)
-
-
-def trajectory_kl(signals: Signals) -> float:
-    """Sampled divergence of the policy to the reference: mean over trajectories of ``sum_t (logp - ref)``, in nats.
-
-    Only tokens of the model count. Raises ``ValueError`` without reference log-probs (``Recipe.reference``).
-    """
-    if signals.ref_NT is None:
-        raise ValueError("no reference log-probs in these signals; set Recipe.reference")
-    gap_NT = np.where(signals.turn_NT >= 0, signals.logp_NT - signals.ref_NT, 0.0)
-    return float(gap_NT.sum() / max(len(gap_NT), 1))
 
 
 _RULES: Mapping[str, Callable[..., ChannelRule]] = {"decomposed": decomposed, "joint": joint}
