@@ -175,5 +175,5 @@ def test_which_candidates_are_kept_differs_between_tasks_and_depths() -> None:
     kept = set()
     for number in range(20):
         (episode,) = drive(TreeLoop(4, 2, 3), [Task(f"t{number}", "?")], Toolbox(()), Scripted(script))
-        kept.add(tuple(t.turns[k].reply.calls[0].arguments["n"] for t in episode.trajectories for k in (1,)))
+        kept.add(tuple(t.turns[1].reply.calls[0].arguments["n"] for t in episode.trajectories))
     assert len(kept) > 5

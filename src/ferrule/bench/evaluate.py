@@ -147,7 +147,7 @@ def _row(episode: Episode, score: float) -> Row:
         world=episode.task.world,
         turns=len(turns),
         attempts=len(seen),
-        calls=sum(o.executed and not o.terminal for o in seen),
+        calls=sum(o.counted for o in seen),
         malformed=sum(o.status == "malformed" for o in seen),
         failed=sum(o.status != "ok" for o in seen),
         tokens=sampled or None,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferrule.core.records import Observation, Score, Trajectory
+from ferrule.core.records import Score, Trajectory
 
 __all__ = [
     "BoolArray",
@@ -169,11 +169,6 @@ def _marked(trajectory: Trajectory, labels: Sequence[str]) -> list[int]:
     return out
 
 
-def _counts(observation: Observation) -> bool:
-    """A call that ran and did not end the episode: giving the answer is no use of a tool."""
-    return observation.executed and not observation.terminal
-
-
 def first_call(trajectory: Trajectory) -> int:
     """Return the column where the first executed call begins (its span, or else its turn); -1 without one.
 
@@ -182,7 +177,7 @@ def first_call(trajectory: Trajectory) -> int:
     column = 0
     for turn in trajectory.turns:
         column += len(turn.given)
-        ran = [i for i, observation in enumerate(turn.observations) if _counts(observation)]
+        ran = [i for i, observation in enumerate(turn.observations) if observation.counted]
         if ran:
             calls = [span.start for span in turn.spans if span.label == "call"]
             return column + (calls[ran[0]] if ran[0] < len(calls) else 0)
@@ -247,7 +242,7 @@ def pack(
         ),
         segment_NT=_padded([f[3] for f in flat], -1, np.int64),
         episode_N=episode_N,
-        calls_N=np.asarray([sum(_counts(o) for _, o in t.calls) for t in trajectories], dtype=np.int64),
+        calls_N=np.asarray([sum(o.counted for _, o in t.calls) for t in trajectories], dtype=np.int64),
         malformed_N=np.asarray(
             [sum(o.status == "malformed" for _, o in t.calls) for t in trajectories], dtype=np.int64
         ),

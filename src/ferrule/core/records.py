@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 __all__ = [
@@ -122,6 +123,11 @@ class Observation:
         """True when the tool really ran (status ok, error or timeout)."""
         return self.status in ("ok", "error", "timeout")
 
+    @property
+    def counted(self) -> bool:
+        """True for a use of a tool: one that ran and did not end the episode (giving the answer is no tool use)."""
+        return self.executed and not self.terminal
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -230,6 +236,11 @@ class Turn:
     spans: tuple[Span, ...] = ()
     finish: Finish = "stop"
     role: str = "solver"
+
+    @property
+    def pairs(self) -> tuple[tuple[Call, Observation | None], ...]:
+        """Every call with its observation, None where it was never run."""
+        return tuple(zip_longest(self.reply.calls, self.observations[: len(self.reply.calls)]))
 
 
 @dataclass(frozen=True, slots=True)

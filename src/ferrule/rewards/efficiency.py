@@ -15,7 +15,7 @@ Cost: TypeAlias = Callable[[Call, Observation], float]
 
 def unit_cost(call: Call, observation: Observation) -> float:
     """Price every executed call at 1; calls that never ran, and terminal calls, are free."""
-    return float(observation.executed and not observation.terminal)
+    return float(observation.counted)
 
 
 def call_cost(trajectory: Trajectory, cost: Cost = unit_cost) -> float:

@@ -7,12 +7,17 @@ from types import MappingProxyType
 from typing import get_args
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Score, Status, Task, Trajectory
+from ferrule.core.records import Score, Status, Task, Trajectory, plain_text
 
-__all__ = ["PENALTIES", "call_penalty", "format_reward", "well_formed_share"]
+__all__ = ["PENALTIES", "all_text", "call_penalty", "format_reward", "well_formed_share"]
 
 PENALTIES: Mapping[str, float] = MappingProxyType({"malformed": 1.0, "unknown_tool": 1.0})
 """Penalty of one call by its status; statuses that are not named cost nothing."""
+
+
+def all_text(trajectory: Trajectory) -> str:
+    """Return everything that the model wrote, calls included, joined."""
+    return "".join(plain_text(turn.reply) + "".join(call.raw for call in turn.reply.calls) for turn in trajectory.turns)
 
 
 def well_formed_share(trajectory: Trajectory) -> float:

@@ -24,7 +24,7 @@ class Elsewhere:
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
         """Never called: a worker hands such asks out."""
-        raise NotImplementedError
+        raise RuntimeError("this policy answers in the driving process: a worker hands its asks out")
 
 
 @dataclass(frozen=True)

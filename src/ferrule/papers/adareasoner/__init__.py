@@ -2,9 +2,9 @@
 https://arxiv.org/abs/2601.18631.
 
 Which tool to call, when, and with what arguments should hold up under new names. A right answer earns everything
-however it was reached; a wrong one earns up to half for calls that are well formed, name an offered tool,
-give its parameters and fit its values. Tools and parameters carry made-up names in a part of the tasks, so that the
-schema must be read.
+however it was reached; a wrong one earns up to half for calls that are well formed, name an offered tool, give its
+parameters and fit its values. Tools and parameters carry made-up names in a part of the tasks, so that the schema must
+be read.
 
 Departures from the paper:
 
@@ -39,7 +39,7 @@ from ferrule.core.records import Call, Observation, Reward, Score, Session, Task
 from ferrule.credit.group import group_relative
 from ferrule.papers.adareasoner.ladder import Names, call_score
 from ferrule.papers.adareasoner.texts import call_in, gate_holds, reaches_goal
-from ferrule.papers.adareasoner.turns import VARIANTS, _came_out_ok, combined, formed, reduced, turn_scores, written
+from ferrule.papers.adareasoner.turns import VARIANTS, came_out_ok, combined, formed, reduced, turn_scores, written
 from ferrule.rewards.outcome import outcome
 from ferrule.worlds.aliased import Aliased, Words, aliases, on_canonical
 from ferrule.worlds.wrap import Wrapped
@@ -50,6 +50,7 @@ __all__ = [
     "adareasoner_reward",
     "call_in",
     "call_score",
+    "came_out_ok",
     "claim",
     "combined",
     "formed",
@@ -71,7 +72,7 @@ def adareasoner_reward(
     offered: Callable[[Task], Sequence[Tool]] | None = None,
     gate: Callable[[Trajectory], bool] = formed,
     names: Names = "required",
-    valid: Callable[[Call, Observation], float] = _came_out_ok,
+    valid: Callable[[Call, Observation], float] = came_out_ok,
     right: float = 8.0,
     weight: float = 1.0,
     added: bool = False,
@@ -80,8 +81,8 @@ def adareasoner_reward(
     """Score 0 unless formed, ``right`` when the base reward is above a half, else ``weight`` times the tool score.
 
     ``offered(task)`` are the tools of the task under their real names; ``names`` and ``valid`` (clipped to 0 to 1) are
-    those of ``turn_scores``. ``added`` pays the tool score of right answers
-    too (an older reward). Parts are ``outcome``, ``tools`` (0 to 4) and ``format``. Source: AdaReasoner (29).
+    those of ``turn_scores``. ``added`` pays the tool score of right answers too (an older reward). Parts are
+    ``outcome``, ``tools`` (0 to 4) and ``format``. Source: AdaReasoner (29).
     """
     tools = None if offered is None else offered(task)
     out = []

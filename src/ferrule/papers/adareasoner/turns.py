@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import get_args
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Tool, Trajectory, plain_text
+from ferrule.core.records import Call, Observation, Tool, Trajectory
 from ferrule.papers.adareasoner.ladder import Names, call_score
+from ferrule.rewards.format import all_text
 from ferrule.rewards.matching import readable
 
-__all__ = ["VARIANTS", "combined", "formed", "reduced", "turn_scores", "written"]
+__all__ = ["VARIANTS", "came_out_ok", "combined", "formed", "reduced", "turn_scores", "written"]
 
 
 VARIANTS: Mapping[str, Mapping[str, float]] = MappingProxyType({
@@ -46,7 +47,8 @@ def formed(trajectory: Trajectory) -> bool:
     return trajectory.answer is not None and all(n == 1 for n in counts[:-1]) and all(n <= 1 for n in counts[-1:])
 
 
-def _came_out_ok(call: Call, observation: Observation) -> float:
+def came_out_ok(call: Call, observation: Observation) -> float:
+    """Say whether a call ran without trouble: 1, else 0."""
     return float(observation.status == "ok")
 
 
@@ -55,7 +57,7 @@ def turn_scores(
     *,
     offered: Sequence[Tool] | None = None,
     names: Names = "required",
-    valid: Callable[[Call, Observation], float] = _came_out_ok,
+    valid: Callable[[Call, Observation], float] = came_out_ok,
 ) -> list[float]:
     """Score the first call of every turn 0 to 4 by ``call_score``; a turn without one 0, the answering turn left out.
 
@@ -72,14 +74,13 @@ def turn_scores(
         turns.pop()
     out = []
     for turn in turns:
-        call = turn.reply.calls[0] if turn.reply.calls else None
-        seen = turn.observations[0] if turn.observations else Observation("", "refused")
+        call, seen = turn.pairs[0] if turn.pairs else (None, None)
         if call is None or not readable(call):
             out.append(0.0)
             continue
-        good = min(max(valid(call, seen), 0.0), 1.0) if turn.observations else 0.0
+        good = 0.0 if seen is None else min(max(valid(call, seen), 0.0), 1.0)
         if required is None:
-            out.append(_BY_STATUS.get(seen.status, 3.0 + good))
+            out.append(3.0 + good if seen is None else _BY_STATUS.get(seen.status, 3.0 + good))
         else:
             out.append(call_score(call, required, names=names, valid=lambda _, good=good: good))  # type: ignore[misc]
     return out
@@ -88,8 +89,4 @@ def turn_scores(
 def written(judge: Callable[[str], bool]) -> Callable[[Trajectory], bool]:
     """Return a gate for recorded episodes that judges all that the model wrote, joined."""
 
-    def gate(trajectory: Trajectory) -> bool:
-        texts = [plain_text(t.reply) + "".join(call.raw for call in t.reply.calls) for t in trajectory.turns]
-        return judge("".join(texts))
-
-    return gate
+    return lambda trajectory: judge(all_text(trajectory))

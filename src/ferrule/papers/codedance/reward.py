@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ferrule.chat.answer import final_answer
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Observation, Reward, Score, Task, Trajectory, Turn, plain_text
+from ferrule.rewards.format import all_text
 from ferrule.rewards.outcome import outcome
 
 __all__ = ["FAMILIES", "LONGEST_ANSWER", "Family", "balanced_reward", "difficulty", "succeeded", "tag_error"]
@@ -71,12 +72,12 @@ def _known(family: str) -> Family:
 
 def _broken(trajectory: Trajectory, family: str, reference: bool) -> bool:
     """Judge the form of what the model wrote; an answer that a codec took out of its tags is put back into them."""
-    parts = [plain_text(turn.reply) + "".join(call.raw for call in turn.reply.calls) for turn in trajectory.turns]
-    text = "".join(parts)
-    if parts and trajectory.answer is not None and "<answer>" not in parts[-1]:
-        text += "<answer></answer>"
-    judged = reference or _TAGS.search("".join(parts)) is not None
-    return trajectory.answer is None or (judged and tag_error(text, family=family))
+    if trajectory.answer is None:
+        return True
+    text = all_text(trajectory)
+    untagged = bool(trajectory.turns) and "<answer>" not in plain_text(trajectory.turns[-1].reply)
+    judged = reference or _TAGS.search(text) is not None
+    return judged and tag_error(text + "<answer></answer>" * untagged, family=family)
 
 
 def _counted(turn: Turn) -> list[Observation]:

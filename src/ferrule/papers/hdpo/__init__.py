@@ -57,7 +57,7 @@ __all__ = [
 
 def interactions(trajectory: Trajectory) -> int:
     """Count the turns that called a tool which ran; turns whose calls all end the episode are free."""
-    return sum(any(o.executed and not o.terminal for o in turn.observations) for turn in trajectory.turns)
+    return sum(any(o.counted for o in turn.observations) for turn in trajectory.turns)
 
 
 def text_format(text: str, *, reason: str = "think", call: str = "tool_call", answer: str = "answer") -> bool:

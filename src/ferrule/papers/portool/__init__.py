@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 
 from ferrule.agents.tree import Select, TreeLoop
@@ -48,7 +47,7 @@ def step_form(turn: Turn, *, last: bool, answered: bool, cap: float = 0.5) -> fl
     """
     if not turn.reply.calls:
         return cap * float(last and answered)
-    passed = [_passed(*pair) for pair in zip_longest(turn.reply.calls, turn.observations[: len(turn.reply.calls)])]
+    passed = [_passed(*pair) for pair in turn.pairs]
     return cap * sum(passed) / (4 * len(passed))
 
 

@@ -83,7 +83,7 @@ def tapo_reward(
         acc = float(good and soft > 0.9)
         value = soft if good else -1.0
         parts = {"acc": acc, "outcome": acc, "score": value, **penalty.parts}
-        calls = Counter(call.name for call, seen in trajectory.calls if seen.executed and not seen.terminal)
+        calls = Counter(call.name for call, seen in trajectory.calls if seen.counted)
         scores.append(Score(value + penalty.value, parts=parts, info={"calls": dict(calls)}))
     return scores
 

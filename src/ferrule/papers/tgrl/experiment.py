@@ -139,7 +139,7 @@ def evaluate(chance_SA: FloatArray, interface: Interface, *, episodes: int, seed
     for domain, name in enumerate(DOMAINS):
         own = questions(domain)
         played = [play(own[i % PAIRS], Player(chance_SA, rng), interface=interface) for i in range(episodes)]
-        ran = [any(o.executed and not o.terminal for _, o in t.calls) for t in played]
+        ran = [any(o.counted for _, o in t.calls) for t in played]
         out |= {
             f"accuracy {name}": float(np.mean([s.parts["outcome"] for t in played for s in level_reward(t.task, [t])])),
             f"calls {name}": float(np.mean(ran)),

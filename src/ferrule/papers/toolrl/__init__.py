@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 
 from ferrule.core.paper import Claim, Paper
@@ -76,12 +75,8 @@ def _score(form: bool, share: float | None, scales: Scales, length: float | None
 def _made(trajectory: Trajectory, golds: Sequence[Call]) -> list[Call]:
     """The calls of an episode, without those that ended it unless the reference ends so too."""
     wanted = {call.name for call in golds}
-    out = []
-    for turn in trajectory.turns:
-        for call, seen in zip_longest(turn.reply.calls, turn.observations[: len(turn.reply.calls)]):
-            if seen is None or not seen.terminal or call.name in wanted:
-                out.append(call)
-    return out
+    pairs = [pair for turn in trajectory.turns for pair in turn.pairs]
+    return [call for call, seen in pairs if seen is None or not seen.terminal or call.name in wanted]
 
 
 def well_formed(trajectory: Trajectory, golds: Sequence[Call]) -> bool:

@@ -39,7 +39,7 @@ def written(trajectory: Trajectory) -> str:
 
 def valid_calls(trajectory: Trajectory) -> int:
     """Number of calls that a tool took up (whatever came of them); giving the answer by a call is none."""
-    return sum(seen.executed and not seen.terminal for _, seen in trajectory.calls)
+    return sum(seen.counted for _, seen in trajectory.calls)
 
 
 def has_answer(trajectory: Trajectory) -> bool:
@@ -213,7 +213,7 @@ def turn_reward(trajectory: Trajectory, *, reference: bool = False) -> float:
     observation that is not blank and holds no error word, so a program that prints "Error:" on purpose fails and one
     that prints nothing does too.
     """
-    valid = [seen for _, seen in trajectory.calls if seen.executed and not seen.terminal]
+    valid = [seen for _, seen in trajectory.calls if seen.counted]
     if reference:
         good = sum(bool(seen.text.strip()) and not _failed(seen.text) for seen in valid)
     else:
@@ -230,11 +230,7 @@ def with_turn_reward(
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
-        acted = (
-            k
-            for k, turn in enumerate(trajectory.turns)
-            if any(seen.executed and not seen.terminal for seen in turn.observations)
-        )
+        acted = (k for k, turn in enumerate(trajectory.turns) if any(seen.counted for seen in turn.observations))
         parts = {"turn": turn_reward(trajectory, reference=reference), "acted": float(next(acted, -1))}
         scores.append(replace(score, parts={**score.parts, **parts}))
     return scores
