@@ -79,7 +79,7 @@ bench: setup ## run every benchmark; results go to benchmarks/results/
 		echo "$$script"; $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json; done
 
 claims: setup ## measure the claim of every paper again (minutes each); results go to claims/
-	@for slug in $$($(BIN)/python -c 'from ferrule.core.paper import discover; print(*(p.slug for p in discover()))'); do \
+	@for slug in $$($(BIN)/python -c 'from ferrule.papers import discover; print(*(p.slug for p in discover()))'); do \
 		$(BIN)/ferrule papers claim $$slug; done
 	$(BIN)/python scripts/papers_table.py
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from common import report
 
-from ferrule.bench.devices import measured
-from ferrule.bench.plan import Fractions, Setup, Workload, generation
-from ferrule.bench.shapes import Shape
 from ferrule.cli.options import load_policy
-from ferrule.train.speed import Bench, bench
+from ferrule.speed.devices import measured
+from ferrule.speed.measure import Bench, bench
+from ferrule.speed.plan import Fractions, Setup, Workload, generation
+from ferrule.speed.shapes import Shape
 
 
 def predictions(found: dict[str, Any], path: Path) -> list[dict[str, Any]]:

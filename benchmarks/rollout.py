@@ -76,7 +76,7 @@ def ferrule(model: str, out: Any) -> None:
         return [reply.sampled for group in replies for reply in group]
 
     def greedy() -> list[int]:
-        from ferrule.policies.rows import Row
+        from ferrule.policies.engine.rows import Row
 
         row = Row(tuple(prompts(1, 99)[0]), 48, 0.0, 0, ignore_end=True)
         policy.engine.submit([row])
@@ -100,8 +100,8 @@ def measured_roofline(network: Any, groups: int) -> dict[str, float]:
     """
     import torch
 
-    from ferrule.bench.shapes import from_config
-    from ferrule.train.roofline import device_of, linear_seconds, rates, rollout_seconds
+    from ferrule.speed.roofline import device_of, linear_seconds, rates, rollout_seconds
+    from ferrule.speed.shapes import from_config
 
     shape, dtype = from_config(network.config.to_dict(), "model"), torch.float32
     found = rates(shape, dtype=dtype)

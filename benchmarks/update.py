@@ -52,7 +52,7 @@ def ferrule(setting: str, model: str, out: Any) -> None:
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
     from ferrule.policies.local import load
-    from ferrule.policies.packed import packed_logps, padded_logps
+    from ferrule.policies.packing.packed import packed_logps, padded_logps
     from ferrule.train.optimiser import optimiser_of
     from ferrule.train.settings import Settings
     from ferrule.train.update import Sequences, update

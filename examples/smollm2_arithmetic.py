@@ -10,16 +10,16 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ferrule.bench.evaluate import evaluate
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.cli.grpo import grpo
-from ferrule.cli.pipeline import versions
 from ferrule.core.records import Message
 from ferrule.data.formats import Row, conversation
+from ferrule.evaluate.evaluate import evaluate
+from ferrule.evaluate.run import versions
 from ferrule.policies.local import Local, load
 from ferrule.policies.models import get
 from ferrule.train.display import Display
+from ferrule.train.grpo import grpo
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.cli.papers_command import stored
-from ferrule.core.paper import Paper, discover
+from ferrule.papers import discover
+from ferrule.studies.paper import Paper
 
 __all__ = ["main", "pages"]
 

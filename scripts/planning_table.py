@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ferrule.bench.devices import DEVICES
-from ferrule.bench.plan import Setup, Workload, plan
-from ferrule.bench.shapes import MODELS
+from ferrule.speed.devices import DEVICES
+from ferrule.speed.plan import Setup, Workload, plan
+from ferrule.speed.shapes import MODELS
 
 __all__ = ["filled", "main", "tables"]
 

@@ -101,7 +101,7 @@ def smollm2() -> None:
 
 def pocket() -> None:
     """Write the page of the shipped pocket model: how it was built, and its capability card."""
-    from ferrule.bench.card import table
+    from ferrule.evaluate.card import table
     from ferrule.policies.pocket import WEIGHTS
 
     built = json.loads((WEIGHTS / "build.json").read_text(encoding="utf-8"))

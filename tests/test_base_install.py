@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 assert importlib.util.find_spec("torch") is None, "this environment has torch"
 
 from ferrule.agents.react import ToolLoop
-from ferrule.bench.evaluate import evaluate
+from ferrule.evaluate.evaluate import evaluate
 from ferrule.core.records import Call, Message
-from ferrule.policies.endpoint import Endpoint
+from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.tool import tool
 from ferrule.worlds.apis import Apis

@@ -14,9 +14,9 @@ from ferrule.cli import main
 from ferrule.core.records import Ask, Message
 from ferrule.policies.local import Local, load
 from ferrule.policies.pocket import WEIGHTS
+from ferrule.speed.measure import Bench, made_up, timed_rollout, timed_update
 from ferrule.train.optimiser import optimiser_of
 from ferrule.train.settings import Settings
-from ferrule.train.speed import Bench, made_up, timed_rollout, timed_update
 
 QUICK = ("bench", "--model", "pocket", "--quick", "--rows", "1x2,2x2", "--prompt", "16", "--new", "4", "--threads", "1")
 

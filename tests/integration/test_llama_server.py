@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from ferrule.agents.react import ToolLoop
-from ferrule.bench.compare import compare
-from ferrule.bench.evaluate import arms
-from ferrule.bench.suites import suite
 from ferrule.core.records import Ask, Message, Tool, plain_text
-from ferrule.policies.endpoint import Endpoint
+from ferrule.evaluate.compare import compare
+from ferrule.evaluate.evaluate import arms
+from ferrule.evaluate.suites import suite
+from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.models import fetch_gguf, get
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -20,12 +20,12 @@ import pytest
 import torch
 from tests.train.pieces import seeded
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.records import Ask, Message, Reply
-from ferrule.policies.endpoint import PolicyError
+from ferrule.policies.endpoint.endpoint import PolicyError
 from ferrule.policies.local import Local, load
 from ferrule.policies.models import folder_of
-from ferrule.policies.vllm import Server, Vllm
+from ferrule.policies.vllm.vllm import Server, Vllm
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, train
 from ferrule.worlds.arithmetic import Arithmetic
 

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from ferrule.chat.codec import codec
 from ferrule.cli import main
-from ferrule.cli.grpo import grpo
 from ferrule.core.recipe import vary
 from ferrule.rewards.verify import verify
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
 from ferrule.worlds.apis import Apis

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from tests.contracts.checks import check_reward
 
-from ferrule.cli.grpo import grpo
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory, Turn
 from ferrule.credit.group import group_relative
-from ferrule.papers import adareasoner
+from ferrule.papers import adareasoner, find
 from ferrule.papers.adareasoner import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
 from ferrule.worlds.apis import Apis

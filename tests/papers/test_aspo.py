@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from tests.contracts.checks import check_credit, check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import Signals, apply, chain, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Span, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
-from ferrule.papers import aspo
+from ferrule.papers import aspo, find
 from ferrule.papers.aspo import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 TASK = Task("t", "?", answer="yes")

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from tests.contracts.checks import MIXED, check_credit, check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import Signals, apply, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
-from ferrule.papers import codedance
+from ferrule.papers import codedance, find
 from ferrule.papers.codedance import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 TASK = Task("t", "?", answer="yes")
@@ -191,7 +190,7 @@ def test_recipe_is_sound() -> None:
 
 
 def test_exact_evaluation_agrees_with_play() -> None:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
     rng = np.random.default_rng(100)
     chance = np.exp(experiment._start())

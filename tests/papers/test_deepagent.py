@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from tests.contracts.checks import check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, chain, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Span, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import deepagent
+from ferrule.papers import deepagent, find
 from ferrule.papers.deepagent import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 TASK = Task("t", "?", answer="yes", meta={"calls": [{"name": "f", "arguments": {"x": 1}}, {"name": "g"}]})

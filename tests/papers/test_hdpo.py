@@ -11,15 +11,14 @@ import pytest
 import torch
 from tests.contracts.checks import check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import Signals, apply, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.objectives.surrogate import reinforce, surrogate
-from ferrule.papers import hdpo
+from ferrule.papers import find, hdpo
 from ferrule.papers.hdpo import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 TASK = Task("t", "?", answer="yes")

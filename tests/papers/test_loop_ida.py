@@ -13,14 +13,13 @@ import pytest
 import torch
 from tests.contracts.checks import check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import Signals, apply, by_name, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative, leave_one_out
 from ferrule.objectives.reduce import totals
-from ferrule.papers import loop_ida
+from ferrule.papers import find, loop_ida
 from ferrule.papers.loop_ida import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 TASK = Task("t", "?", meta={"state": {"passed": True}})

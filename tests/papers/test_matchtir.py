@@ -13,13 +13,12 @@ import torch
 from tests.contracts.checks import check_credit, check_reward
 from tests.toys import Bench
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import FloatArray, apply, pack
-from ferrule.core.paper import find
 from ferrule.core.recipe import vary
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
-from ferrule.papers import matchtir
+from ferrule.papers import find, matchtir
 from ferrule.papers.matchtir import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import check, train
 from ferrule.train.settings import Settings
 from ferrule.worlds.apis import Apis

@@ -8,13 +8,12 @@ from functools import partial
 import pytest
 from tests.contracts.checks import check_reward
 
-from ferrule.core.paper import find
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import otc
+from ferrule.papers import find, otc
 from ferrule.papers.otc import experiment
 from ferrule.rewards.efficiency import productivity
 from ferrule.rewards.outcome import outcome

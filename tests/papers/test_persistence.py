@@ -11,13 +11,12 @@ import pytest
 from tests.contracts.checks import check_reward
 
 from ferrule.agents.code import CodeAct
-from ferrule.core.paper import find
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Session, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import persistence
+from ferrule.papers import find, persistence
 from ferrule.papers.persistence.experiment import SCALES, Cell, compare_tokens, per_thousand, run_seed
 from ferrule.papers.persistence.language import Restricted
 from ferrule.papers.persistence.students import messages_of, shuffled

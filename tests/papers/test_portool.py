@@ -12,17 +12,16 @@ from tests.contracts.checks import check_reward
 from tests.toys import WORLDS, layout, tiny_policy
 
 from ferrule.agents.tree import TreeLoop
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, pack
-from ferrule.core.paper import find
 from ferrule.core.recipe import vary
 from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import portool
+from ferrule.papers import find, portool
 from ferrule.papers.portool import experiment
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import drive
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 from ferrule.train.sample import masked, sample, stats
 from ferrule.train.update import sequences, update

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferrule.core.paper import find
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import retool
+from ferrule.papers import find, retool
 from ferrule.papers.retool import experiment
 from ferrule.rewards.outcome import outcome
 

@@ -13,15 +13,14 @@ from tests.contracts.checks import check_reward
 from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
-from ferrule.bench.metrics import pass_at_k
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn, plain_text
 from ferrule.data.formats import Pair, trajectory_row
+from ferrule.evaluate.metrics import pass_at_k
 from ferrule.objectives.preference import dpo, on_pairs, rpo
-from ferrule.papers import rlad
+from ferrule.papers import find, rlad
 from ferrule.policies.scripted import Scripted
+from ferrule.train.grpo import grpo
 from ferrule.train.levels import two_levels
 from ferrule.train.loop import Settings, check
 from ferrule.train.sample import credit, groups_of

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from tests.contracts.checks import MIXED, check_credit, check_reward, example_trajectories
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import FloatArray, Signals, apply
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.channels import effective_weights
-from ferrule.papers import ta_mdp
+from ferrule.papers import find, ta_mdp
 from ferrule.papers.ta_mdp import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
 from ferrule.worlds.arithmetic import Arithmetic

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from tests.contracts.checks import MIXED, check_credit, check_reward
 
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
-from ferrule.papers import tapo
+from ferrule.papers import find, tapo
 from ferrule.papers.tapo import experiment
 from ferrule.papers.tapo.scores import final_answer, normal_form, soft_score, text_gate
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 FACT = Task("t", "?", answer="USA", meta={"source": "nq"})
@@ -215,7 +214,7 @@ def test_recipe_is_sound() -> None:
 
 
 def test_exact_evaluation_agrees_with_play() -> None:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
     rng = np.random.default_rng(100)
     logits = rng.normal(size=(9, 4))

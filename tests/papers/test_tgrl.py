@@ -11,15 +11,14 @@ from tests.contracts.checks import check_credit, check_reward
 from tests.toys import tiny_policy
 
 from ferrule.agents.react import ToolLoop
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import Totals
-from ferrule.papers import tgrl
+from ferrule.papers import find, tgrl
 from ferrule.papers.tgrl import domains, experiment
 from ferrule.rollout.drive import drive
 from ferrule.tools.calculator import calculator
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 from ferrule.train.sample import sample
 from ferrule.worlds.session import Toolbox
@@ -172,7 +171,7 @@ class Scripted:
     """A player whose decisions are given."""
 
     def __new__(cls, script: Sequence[int]) -> Any:
-        from ferrule.train.table import Player
+        from ferrule.studies.table import Player
 
         player = Player(np.full((domains.STATES, domains.ACTIONS), 1 / domains.ACTIONS), np.random.default_rng())
         left = list(script)
@@ -186,7 +185,7 @@ class Scripted:
 
 
 def test_the_first_network_answers_in_form_and_calls_rarely() -> None:
-    from ferrule.train.table import Weights
+    from ferrule.studies.table import Weights
 
     interface = experiment.ARMS["uniform"]
     chance = Weights(experiment.start_of(interface, 100), experiment._tie(interface)).chance_SA

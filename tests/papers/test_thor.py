@@ -15,19 +15,18 @@ from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import pack
-from ferrule.core.paper import find
 from ferrule.core.recipe import vary
 from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.objectives.reduce import token_mean, totals
-from ferrule.papers import thor
+from ferrule.papers import find, thor
 from ferrule.papers.thor import filters
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.tools.calculator import calculator
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 from ferrule.train.sample import Group, credit, groups_of, kept_of
 from ferrule.train.update import sequences, update

@@ -11,15 +11,14 @@ import pytest
 import torch
 from tests.contracts.checks import check_credit, check_reward
 
-from ferrule.bench.metrics import pass_at_k
-from ferrule.cli.grpo import grpo
 from ferrule.core.arrays import apply, by_name, pack
-from ferrule.core.paper import find
 from ferrule.core.records import Message, Score, Task, Trajectory, Turn
 from ferrule.data.formats import trajectory_row
-from ferrule.papers import tir_recipe
+from ferrule.evaluate.metrics import pass_at_k
+from ferrule.papers import find, tir_recipe
 from ferrule.papers.tir_recipe import Checkpoint, Trace, experiment, students
 from ferrule.papers.tir_recipe.students import Problem, Student
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
 

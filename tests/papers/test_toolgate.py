@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.paper import find
 from ferrule.core.records import Observation, Session, Task, Tool, Use, plain_text
-from ferrule.papers import toolgate
+from ferrule.papers import find, toolgate
 from ferrule.papers.toolgate import agent, experiment
 from ferrule.papers.toolgate.agent import CALL, CALL_END, FAILED, Phase, Step, ToolGate
 from ferrule.policies.scripted import Scripted

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from tests.contracts.checks import check_reward, example_trajectories
 
-from ferrule.cli.grpo import grpo
-from ferrule.core.paper import find
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
-from ferrule.papers import toolrl
+from ferrule.papers import find, toolrl
 from ferrule.papers.toolrl import experiment
+from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
 from ferrule.worlds.apis import Apis

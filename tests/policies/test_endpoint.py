@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from ferrule.core.records import Ask, Call, Image, Message, Sampling, Tool, plain_text
-from ferrule.policies.endpoint import Endpoint, Meter, PolicyError
-from ferrule.policies.endpoint_http import retry_after
-from ferrule.policies.endpoint_wire import whole
+from ferrule.policies.endpoint.endpoint import Endpoint, Meter, PolicyError
+from ferrule.policies.endpoint.http import retry_after
+from ferrule.policies.endpoint.wire import whole
 
 ADD = Tool(
     "add",

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.toys import tiny_model, tokenizer
 
-from ferrule.policies.engine import Engine
-from ferrule.policies.engines import open_engine
-from ferrule.policies.pages import Pages
-from ferrule.policies.rows import Row, Stops
+from ferrule.policies.engine.engine import Engine
+from ferrule.policies.engine.engines import open_engine
+from ferrule.policies.engine.pages import Pages
+from ferrule.policies.engine.rows import Row, Stops
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STOPS = Stops(tokenizer(), frozenset([1]))
@@ -95,7 +95,7 @@ def test_families_with_biases_grouped_heads_and_head_norms(name: str, kind: str)
 
 def test_the_kernels_leave_the_number_of_threads_as_it_is() -> None:
     """Both libraries draw on one pool of threads, whose size is the user's to choose."""
-    code = "import torch; from ferrule.policies import lean; print(torch.get_num_threads())"
+    code = "import torch; from ferrule.policies.engine import lean; print(torch.get_num_threads())"
     for wanted in ("1", "2"):
         environment = {**os.environ, "OMP_NUM_THREADS": wanted}
         said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

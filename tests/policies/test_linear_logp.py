@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ferrule.policies import linear_logp as module
-from ferrule.policies.linear_logp import linear_logp
+from ferrule.policies.packing import linear_logp as module
+from ferrule.policies.packing.linear_logp import linear_logp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

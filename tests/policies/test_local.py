@@ -14,8 +14,8 @@ from tests.toys import NOTE, layout, spied, tiny_model, tiny_policy, tokenizer
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
 from ferrule.core.records import Ask, Message, Reply
+from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.local import Local, fast_dtype, load
-from ferrule.policies.rows import Row, Stops
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ import torch
 from tests.toys import tiny_model, tiny_policy
 
 from ferrule.policies.models import resolve
-from ferrule.policies.packed import logps, micro_batches, packed_logps, padded_logps, token_budget, why_padded
+from ferrule.policies.packing.packed import logps, micro_batches, packed_logps, padded_logps, token_budget, why_padded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -230,7 +230,7 @@ def test_an_adapted_output_layer_is_padded() -> None:
 
 def test_a_form_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the mask of plain causal attention, rows would see each other."""
-    from ferrule.policies.prefix_tree import Pack
+    from ferrule.policies.packing.prefix_tree import Pack
 
     model = tiny_model()
     monkeypatch.setattr(Pack, "run_mask", lambda self, length, before, like: torch.zeros(length, before + length))

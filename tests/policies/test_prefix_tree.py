@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferrule.policies.prefix_tree import by_length, cut, pack, sees
+from ferrule.policies.packing.prefix_tree import by_length, cut, pack, sees
 
 Rows = tuple[list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]
 

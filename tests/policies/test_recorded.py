@@ -12,7 +12,7 @@ import pytest
 from tests.toys import layout
 
 from ferrule.core.records import Ask, Call, Image, Message, Reply, Span, Tool
-from ferrule.policies.endpoint_http import PolicyError
+from ferrule.policies.endpoint.http import PolicyError
 from ferrule.policies.recorded import recorded
 from ferrule.policies.scripted import Scripted
 from ferrule.worlds.cassette import Cassette

@@ -25,13 +25,13 @@ from ferrule.agents.react import ToolLoop
 from ferrule.cli.train_command import command
 from ferrule.core.records import Ask, Message, Reply, Sampling
 from ferrule.core.streams import Streaming
-from ferrule.policies import keeper
-from ferrule.policies.endpoint import PolicyError
+from ferrule.policies.endpoint.endpoint import PolicyError
 from ferrule.policies.local import Local
 from ferrule.policies.models import folder_of
-from ferrule.policies.served import Served, sglang, vllm, voice
-from ferrule.policies.vllm_child import Server, interpreter
-from ferrule.policies.weights import fingerprint, write
+from ferrule.policies.vllm import keeper
+from ferrule.policies.vllm.child import Server, interpreter
+from ferrule.policies.vllm.served import Served, sglang, vllm, voice
+from ferrule.policies.vllm.weights import fingerprint, write
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.worlds.arithmetic import Arithmetic

@@ -18,7 +18,7 @@ from tests.toys import WORLDS, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.records import Call, Message, Observation
-from ferrule.policies.endpoint import Endpoint
+from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.cluster import Crew
 from ferrule.rollout.drive import Limits, adrive

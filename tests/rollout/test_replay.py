@@ -20,8 +20,8 @@ from tests.toys import Bench, Prober, layout
 from ferrule.agents.react import ToolLoop
 from ferrule.core.acting import Place, act
 from ferrule.core.records import Call, Flow, Observation, Session, Task, World, use
-from ferrule.policies.endpoint import Endpoint
-from ferrule.policies.endpoint_http import PolicyError
+from ferrule.policies.endpoint.endpoint import Endpoint
+from ferrule.policies.endpoint.http import PolicyError
 from ferrule.policies.recorded import recorded as recorded_policy
 from ferrule.policies.scripted import nonsense
 from ferrule.rollout.drive import Limits, adrive, drive

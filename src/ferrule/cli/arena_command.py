@@ -58,14 +58,14 @@ def _settings(arena: Arena, recipe: Any, seed: int) -> Any:
 
 
 def _base(arena: Arena) -> Any:
-    from ferrule.cli.grpo import grpo
+    from ferrule.train.grpo import grpo
 
     return grpo(num_generations=arena.samples, max_completion_length=arena.max_completion_length)
 
 
 def _measured(arena: Arena, policy: Any, world: Any, name: str) -> Any:
     """Evaluate with the plain tool loop on the held-out tasks."""
-    from ferrule.bench.evaluate import evaluate
+    from ferrule.evaluate.evaluate import evaluate
 
     tasks = world.tasks("test", arena.eval_tasks, seed=EVAL_SEED, levels=arena.levels)
     return evaluate(
@@ -75,8 +75,8 @@ def _measured(arena: Arena, policy: Any, world: Any, name: str) -> Any:
 
 def _cell(arena: Arena, world: Any, name: str, seed: int, folder: Path, known: Mapping[str, Any]) -> Any:
     """Train one recipe with one seed, or go on where a killed run stopped, and measure it."""
-    from ferrule.bench.arena import cell_of, stack
     from ferrule.cli.options import load_policy
+    from ferrule.evaluate.arena import cell_of, stack
     from ferrule.train import checkpoint
     from ferrule.train.loop import train
 
@@ -113,10 +113,10 @@ def run(arena: Arena, folder: Path, *, overwrite: bool = False, show: Any = lamb
     Everything lies under ``folder``: one run per recipe and seed, and ``arena.json``. A folder that holds an arena with
     other settings is refused unless ``overwrite``.
     """
-    from ferrule.bench.arena import Cell, recipes_of, stack, summarise
     from ferrule.cli.options import make_world
-    from ferrule.cli.pipeline import versions
-    from ferrule.core.paper import discover
+    from ferrule.evaluate.arena import Cell, recipes_of, stack, summarise
+    from ferrule.evaluate.run import versions
+    from ferrule.papers import discover
     from ferrule.train.logs import write_json
 
     known = recipes_of(discover())
@@ -213,7 +213,7 @@ def command(
     The first recipe is the one that others are compared with. The result lies in runs/NAME: arena.json, arena.md and
     arena.png.
     """
-    from ferrule.bench.arena import page, tokens
+    from ferrule.evaluate.arena import page, tokens
 
     if seeds < 1 or not recipes:
         raise click.UsageError("an arena needs at least one recipe and one seed")

@@ -32,8 +32,8 @@ def command(model: str, rows: str, dtype: str, device: str, output: Path | None,
     """
     from rich.console import Console
 
+    from ferrule.speed.measure import Bench, bench
     from ferrule.train.logs import write_json
-    from ferrule.train.speed import Bench, bench
 
     settings = Bench(rows=_pairs(rows), **given)
     policy = load_policy(model, dtype=dtype, device=device)

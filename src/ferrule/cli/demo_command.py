@@ -13,9 +13,9 @@ __all__ = ["command", "plan_of"]
 
 def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  # type: ignore[no-untyped-def]
     """Return the plan of the demo: GRPO on arithmetic and generated tools, held-out tasks of every level."""
-    from ferrule.cli.grpo import grpo
     from ferrule.cli.options import load_policy
-    from ferrule.cli.pipeline import Plan
+    from ferrule.evaluate.run import Plan
+    from ferrule.train.grpo import grpo
     from ferrule.train.settings import Settings
     from ferrule.worlds.apis import Apis
     from ferrule.worlds.arithmetic import Arithmetic
@@ -53,7 +53,7 @@ def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  #
 @guarded
 def command(seed: int, max_steps: int, eval_tasks: int, max_minutes: float, name: str, as_json: bool) -> None:
     """Train the pocket model with tools: evaluate, learn by GRPO, evaluate again, and write a report."""
-    from ferrule.cli.pipeline import execute, table
+    from ferrule.evaluate.run import execute, table
 
     result = execute(plan_of(Path("runs") / name, seed, max_steps, eval_tasks, max_minutes), overwrite=True)
 

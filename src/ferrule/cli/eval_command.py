@@ -40,7 +40,7 @@ def command(suite: str | None, **given: Any) -> None:
     from dataclasses import replace
 
     from ferrule.agents.react import ToolLoop
-    from ferrule.bench.evaluate import evaluate
+    from ferrule.evaluate.evaluate import evaluate
     from ferrule.policies.recorded import recorded as recorded_policy
     from ferrule.rollout.record import save
     from ferrule.worlds.recorded import recorded
@@ -68,7 +68,7 @@ def command(suite: str | None, **given: Any) -> None:
 
 
 def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
-    from ferrule.bench.suites import suite
+    from ferrule.evaluate.suites import suite
 
     return suite(name or given["tasks"], limit=given["limit"], seed=given["seed"], tools=given["tools"])
 

@@ -87,8 +87,8 @@ def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
 @guarded
 def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools."""
-    from ferrule.bench.card import measure, table
     from ferrule.cli.options import load_policy, make_world
+    from ferrule.evaluate.card import measure, table
 
     found = measure(load_policy(model), {name: make_world((name,)) for name in _CARD}, tasks)
     if output is not None:

@@ -142,7 +142,7 @@ def load_policy(model: str, **options: Any) -> Any:
 
     source = resolve(model)
     if source.kind == "endpoint":
-        from ferrule.policies.endpoint import Endpoint
+        from ferrule.policies.endpoint.endpoint import Endpoint
 
         return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
     from ferrule.policies.local import load
@@ -193,7 +193,7 @@ _EXTRAS = {
 def guarded(command: Command) -> Command:
     """Show refused settings and missing extras as usage errors; everything else is a bug and keeps its traceback."""
 
-    from ferrule.policies.endpoint_http import PolicyError
+    from ferrule.policies.endpoint.http import PolicyError
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from ferrule.cli.options import emit, guarded
-from ferrule.core.paper import Paper, discover, find
+from ferrule.papers import discover, find
+from ferrule.studies.paper import Paper
 
 __all__ = ["command", "stored"]
 

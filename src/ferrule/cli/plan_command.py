@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ferrule.bench.plan import Fractions, Setup, Workload
 from ferrule.cli.options import emit, flags, guarded
+from ferrule.speed.plan import Fractions, Setup, Workload
 
 __all__ = ["command"]
 
@@ -66,9 +66,9 @@ def command(
     """
     from dataclasses import fields, replace
 
-    from ferrule.bench.devices import device_of, measured
-    from ferrule.bench.plan import plan
-    from ferrule.bench.shapes import shape_of
+    from ferrule.speed.devices import device_of, measured
+    from ferrule.speed.plan import plan
+    from ferrule.speed.shapes import shape_of
 
     if listing:
         _list(as_json)
@@ -107,8 +107,8 @@ def _counts(text: str) -> list[int]:
 def _list(as_json: bool) -> None:
     from dataclasses import asdict
 
-    from ferrule.bench.devices import DEVICES
-    from ferrule.bench.shapes import MODELS
+    from ferrule.speed.devices import DEVICES
+    from ferrule.speed.shapes import MODELS
 
     data = {
         "models": {name: {**asdict(shape), "parameters": shape.parameters} for name, shape in MODELS.items()},

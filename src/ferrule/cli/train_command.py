@@ -30,7 +30,7 @@ _RECIPE = {
 
 
 def _recipe_flags(function: Any) -> Any:
-    from ferrule.cli.grpo import grpo
+    from ferrule.train.grpo import grpo
 
     defaults = {p.name: p.default for p in inspect.signature(grpo).parameters.values()}
     for name, (kind, note) in reversed(_RECIPE.items()):
@@ -84,7 +84,7 @@ def command(**given: Any) -> None:
     ferrule train --tools tools.py --tasks tasks.jsonl
     torchrun --nproc-per-node 2 -m ferrule train --fsdp
     """
-    from ferrule.cli.pipeline import execute, table
+    from ferrule.evaluate.run import execute, table
 
     chosen = {name: value for name, value in given.items() if value is not None}
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
@@ -104,8 +104,8 @@ def command(**given: Any) -> None:
 
 
 def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
-    from ferrule.cli.grpo import grpo
-    from ferrule.cli.pipeline import Plan
+    from ferrule.evaluate.run import Plan
+    from ferrule.train.grpo import grpo
 
     if chosen.get("worlds") and chosen.get("tasks"):
         raise click.UsageError("give --world or --tasks, not both")
@@ -127,7 +127,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     if chosen["adapter"]:
         policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
     if chosen["engine"] == "vllm":
-        from ferrule.policies.vllm import Vllm
+        from ferrule.policies.vllm.vllm import Vllm
 
         policy = Vllm(policy)
     kept = ("model", "worlds", "tasks", "tools", "recipe", "adapter", "lora_r", "dtype", "engine", "ray", "ray_workers")

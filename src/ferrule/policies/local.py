@@ -21,11 +21,11 @@ from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Ask, Finish, Reply, Span
 from ferrule.core.streams import Stream
-from ferrule.policies.engine import Decoder
-from ferrule.policies.engines import open_engine
-from ferrule.policies.packed import logps, micro_batches
-from ferrule.policies.rows import Row, Stops
-from ferrule.policies.weights import fingerprint
+from ferrule.policies.engine.engine import Decoder
+from ferrule.policies.engine.engines import open_engine
+from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.packing.packed import logps, micro_batches
+from ferrule.policies.vllm.weights import fingerprint
 from ferrule.tools.text import clean
 
 __all__ = ["Local", "fast_dtype", "load"]

@@ -122,7 +122,7 @@ def folder_of(name: str, folder: Path | None = None, progress: Progress | None =
     """
     source = resolve(name, folder)
     if source.kind == "endpoint":
-        raise ValueError(f"{name!r} is a server; use ferrule.policies.endpoint.Endpoint")
+        raise ValueError(f"{name!r} is a server; use ferrule.policies.endpoint.endpoint.Endpoint")
     if source.kind == "fetch":
         return str(get(name, folder, progress))
     if not source.where:

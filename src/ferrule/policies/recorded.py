@@ -11,7 +11,7 @@ from typing import Any
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Ask, Policy, Reply
 from ferrule.core.streams import Streaming
-from ferrule.policies.endpoint_http import PolicyError
+from ferrule.policies.endpoint.http import PolicyError
 from ferrule.worlds.cassette import Cassette
 from ferrule.worlds.tape import decode, encode, text_of
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ferrule.policies.packed import why_padded
+from ferrule.policies.packing.packed import why_padded
 
 __all__ = ["Shards", "is_sharded", "passes_missing", "whole_norm"]
 

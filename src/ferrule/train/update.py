@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import Totals
-from ferrule.policies.packed import micro_batches
+from ferrule.policies.packing.packed import micro_batches
 from ferrule.train.memory import hand_back
 from ferrule.train.sample import Batch, segments
 from ferrule.train.shard import is_sharded, passes_missing, whole_norm

@@ -33,7 +33,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World
 from ferrule.credit.group import group_relative
@@ -41,6 +40,7 @@ from ferrule.papers.adareasoner.ladder import Names, call_score
 from ferrule.papers.adareasoner.texts import call_in, gate_holds, reaches_goal
 from ferrule.papers.adareasoner.turns import VARIANTS, came_out_ok, combined, formed, reduced, turn_scores, written
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 from ferrule.worlds.aliased import Aliased, Words, aliases, on_canonical
 from ferrule.worlds.wrap import Wrapped
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.adareasoner import VARIANTS, adareasoner_reward
+from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
 __all__ = ["ARMS", "CHANCES", "HARMLESS", "SCALES", "arm_of", "conditions_of", "play", "start"]
 
@@ -93,7 +93,7 @@ def arm_of(arm: str, seed: int, scale: str) -> dict[str, float]:
     """Train one arm and return call rates, the chance that a call is valid, and accuracies of the trained table."""
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     settings, chances, times = ARMS[arm]
     credit: Any = partial(group_relative, std="unbiased")

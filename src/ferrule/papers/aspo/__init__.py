@@ -26,12 +26,12 @@ from functools import partial
 import numpy as np
 
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray, Signals, chain, first_call, nearest
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.shape import nudged
 from ferrule.papers.aspo.analysis import feasible, first_call_position, solvability, support, text_probability
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER",

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.bench.metrics import pass_at_k
 from ferrule.core.arrays import FloatArray, Signals, apply, pack
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.evaluate.metrics import pass_at_k
 from ferrule.papers.aspo import bonus_reward, recipe, solvability
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "BITS", "SCALES", "guessing", "measure", "pushed_down", "run"]
 
@@ -68,7 +68,7 @@ def _pushed_down(adv_NT: FloatArray, signals: Signals) -> float:
 
 def pushed_down(arm: str, *, seed: int, groups: int) -> float:
     """Share of right answers with a negative advantage in random groups of 8 that all called, at any success rate."""
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
     rng = np.random.default_rng([seed, 8])
     chosen = _recipe(arm)
@@ -122,7 +122,7 @@ def _recipe(arm: str) -> Recipe:
 
 def run(arm: str, *, seed: int, steps: int) -> dict[str, float]:
     """Train one arm; return accuracy, place of the first call, and the share of right answers that were pushed down."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     flips: list[float] = []
     chosen = _recipe(arm)

@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply, spread_turns
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.credit.exempt import exempt
 from ferrule.credit.group import group_relative
@@ -41,6 +40,7 @@ from ferrule.papers.codedance.reward import (
     succeeded,
     tag_error,
 )
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "FAMILIES",

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.codedance import balanced_reward, two_levels
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "constant_bonus", "evaluate", "measure", "play", "trained"]
 
@@ -102,7 +102,7 @@ def evaluate(chance_SA: FloatArray) -> dict[str, float]:
 
 def trained(arm: str, *, seed: int, steps: int) -> dict[str, float]:
     """Train one arm and return the expected calls and accuracy per kind, and the failed share along the way."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     tasks = [Task(kind, kind, answer="right") for kind in CHANCES]
     table = train_table(

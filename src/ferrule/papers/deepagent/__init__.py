@@ -31,13 +31,13 @@ from typing import TypeAlias
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.spans import within
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [

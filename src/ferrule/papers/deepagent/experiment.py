@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.deepagent import recipe, success_and_action
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "measure", "run", "summed"]
 
@@ -62,7 +62,7 @@ def _base(samples: int) -> Recipe:
 
 def run(method: str, samples: int, *, seed: int, steps: int, prompts: int = 2) -> dict[str, float]:
     """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never)."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     base = _base(samples)
     chosen = {"outcome": base, "summed": replace(base, reward=summed), "toolpo": recipe(base, samples=base.samples)}[

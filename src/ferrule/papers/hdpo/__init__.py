@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import qualifying
@@ -41,6 +40,7 @@ from ferrule.credit.group import group_relative
 from ferrule.credit.shape import spread_out
 from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, scale_of
 from ferrule.papers.hdpo import coupled_reward, decoupled, two_channels
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "REGIMES", "SCALES", "measure", "trained"]
 
@@ -66,7 +66,7 @@ def _play(chances: Mapping[str, tuple[float, ...]]) -> Callable[[Task, Any], Tra
 
 def trained(arm: str, regime: str, *, seed: int, steps: int, learning_rate: float = 0.5) -> dict[str, float]:
     """Train one arm and return the expected calls and accuracy per kind of question."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     chances = REGIMES[regime]
     start_SA = np.tile(-0.5 * ((np.arange(MOST + 1) - NEAR) / SPREAD) ** 2.0, (len(chances), 1))

@@ -33,7 +33,6 @@ from typing import Any, Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain, nearest
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.exempt import exempt
@@ -41,6 +40,7 @@ from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "claim", "dense_return", "failed_calls", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
 

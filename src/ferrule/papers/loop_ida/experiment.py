@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.loop_ida import plain, recipe
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "final_state", "measure", "run", "success"]
 
@@ -104,7 +104,7 @@ def _recipe(arm: str) -> Recipe:
 
 def run(arm: str, *, seed: int, steps: int, factor: float = 1.0, every: int = 2) -> dict[str, float]:
     """Train one arm; return its final success, episodes to half success, and its largest fall from a best value."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     tasks = [Task(str(i), "do it", meta={"state": {"passed": True}}) for i in range(TASKS)]
     curve: list[float] = []

@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Score, Task, Trajectory
 from ferrule.credit.group import Singleton, group_relative
 from ferrule.credit.returns import return_to_go
 from ferrule.papers.matchtir.calls import call_rewards, solve_rates, word_f1
 from ferrule.rewards.matching import readable
+from ferrule.studies.paper import Claim, Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = ["PAPER", "call_rewards", "claim", "dual_level", "matchtir_reward", "recipe", "solve_rates", "word_f1"]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, apply, pack
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.matchtir import dual_level, matchtir_reward
+from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
 __all__ = ["ARMS", "SCALES", "arm_of", "conditions_of", "opposite_signs", "play", "tasks", "whole_chain"]
 
@@ -90,7 +90,7 @@ def opposite_signs(credit: Any, groups: int, seed: int) -> float:
 
     A half counts by its mean. Groups are drawn from a policy that is right at every turn with chance one half.
     """
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
     chance_SA = np.full((TURNS * KINDS, TOOLS), 0.5 / (TOOLS - 1))
     chains = tasks()
@@ -110,7 +110,7 @@ def opposite_signs(credit: Any, groups: int, seed: int) -> float:
 
 def arm_of(arm: str, seed: int, scale: str) -> dict[str, float]:
     """Train one arm; return success on the way and its mean over the first 50 updates, and the split of signs."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     sizes = SCALES[scale]
     table = train_table(

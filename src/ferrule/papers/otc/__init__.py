@@ -28,11 +28,11 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.rewards.efficiency import Cost, call_cost, unit_cost
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER",

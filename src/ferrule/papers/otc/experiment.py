@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, apply, pack
-from ferrule.core.paper import Claim
 from ferrule.core.records import Call, Message, Observation, Reward, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.online.tabular import softmax
-from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "KINDS", "MOST", "additive_reward", "conditions_of", "measure", "train_table"]
 

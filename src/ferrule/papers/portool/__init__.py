@@ -27,13 +27,13 @@ from functools import partial
 from typing import Any
 
 from ferrule.agents.tree import Select, TreeLoop
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory, Turn
 from ferrule.credit.spans import both
 from ferrule.credit.tree import Join, check_settings, first_visits, tree_relative
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "claim", "recipe", "step_form", "step_rewards"]
 

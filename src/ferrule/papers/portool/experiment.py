@@ -11,14 +11,14 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.portool import recipe
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.run import Run
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["SCALES", "measure", "run"]
 
@@ -125,7 +125,7 @@ def run(
     arm: str, *, seed: int, steps: int, options: int = 4, first: int = 1, idle: bool = False, gamma: float = 0.95
 ) -> dict[str, Any]:
     """Train one arm on a chain and return, after every update, its success, mean length (steps) and tokens spent."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     needed = 3 if idle else 4
     world = Chain(needed, options - 1 if idle else -1, first)

@@ -30,7 +30,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from ferrule.core.arrays import chain
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative, whiten
@@ -48,6 +47,7 @@ from ferrule.papers.retool.texts import (
     to_text,
 )
 from ferrule.rewards.verify import verify
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER",

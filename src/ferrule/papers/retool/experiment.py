@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Session, Task, World
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, judged, scale_of
+from ferrule.studies.conditions import at_least, judged, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "LEVELS", "SCALES", "Offering", "measure", "steps_to", "train_arm"]
 
@@ -49,7 +49,7 @@ SCALES = {"small": {"steps": 16, "every": 4, "tasks": 60}, "tiny": {"steps": 2, 
 def train_arm(tools: tuple[str, ...], *, seed: int, steps: int, every: int, tasks: int) -> dict[str, Any]:
     """Train the pocket model with or without the Python tool and return its held-out curve and final habits."""
     from ferrule.agents.react import ToolLoop
-    from ferrule.bench.evaluate import evaluate
+    from ferrule.evaluate.evaluate import evaluate
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
     from ferrule.papers.retool import small_recipe

@@ -31,13 +31,13 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import apply, chain
-from ferrule.core.paper import Claim, Paper
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
 from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae
-from ferrule.online.trials import at_least, judged
 from ferrule.papers.rl_survey import recipes
 from ferrule.papers.rl_survey.pieces import ai_preference, direct_score, q_targets, verifier_pairs
+from ferrule.studies.conditions import at_least, judged
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "ai_preference", "claim", "direct_score", "measure", "q_targets", "recipe", "verifier_pairs"]
 

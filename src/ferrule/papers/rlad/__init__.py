@@ -36,7 +36,6 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Trajectory
 from ferrule.credit.group import group_relative
@@ -57,6 +56,7 @@ from ferrule.papers.rlad.pieces import (
     states_answer,
     with_abstraction,
 )
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER", "PROBES", "Probe", "abstraction_reward", "accepted", "best_abstraction", "claim", "computes_answer",

@@ -10,20 +10,20 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task
 from ferrule.credit.group import broadcast, group_relative
 from ferrule.credit.keep import spread
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.rlad import proposer_recipe, recipe
 from ferrule.papers.rlad.pieces import accepted, hand_down, hand_up
 from ferrule.papers.rlad.procedures import CUES, NONE, PICK, RUN, World, make_task, make_world, propose, solve, tie
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
+from ferrule.studies.table import Player, Weights
 from ferrule.train.sample import Group, credit, scored
-from ferrule.train.table import Player, Weights
 
 __all__ = ["ARMS", "SCALES", "conditions", "evaluate", "measure", "run_seed", "train"]
 

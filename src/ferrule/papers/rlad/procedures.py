@@ -15,8 +15,8 @@ import torch
 
 from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Call, Observation, Task, Trajectory
+from ferrule.studies.table import Player
 from ferrule.tools.calculator import calculate
-from ferrule.train.table import Player
 
 __all__ = ["CUES", "NONE", "PICK", "RUN", "World", "make_task", "make_world", "propose", "solve", "tie", "value_of"]
 

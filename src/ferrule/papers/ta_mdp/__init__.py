@@ -31,7 +31,6 @@ from types import MappingProxyType
 import numpy as np
 
 from ferrule.core.arrays import Signals, apply, nearest
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import ChannelRule, effective_weights, normalise_then_sum, sum_then_normalise
@@ -40,6 +39,7 @@ from ferrule.papers.ta_mdp.bounds import pac_bayes, pinsker, total_variation, tr
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.format import format_reward
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER",

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply, chain
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import effective_weights
 from ferrule.credit.group import whiten
-from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.ta_mdp import WEIGHTS, composite, decomposed, identity_gap, joint
+from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
 __all__ = ["SCALES", "arm_of", "conditions_of", "gradient_variance", "play", "rate_slope", "start"]
 
@@ -66,8 +66,8 @@ def _recipe(credit: Any, names: Sequence[str], samples: int = SAMPLES) -> Recipe
 
 def gradient_variance(names: Sequence[str], samples: int, draws: int, seed: int) -> float:
     """Total variance of the joint policy gradient from one group at the start, over ``draws`` groups."""
+    from ferrule.studies.table import Player, Weights
     from ferrule.train.sample import Group, credit, scored
-    from ferrule.train.table import Player, Weights
 
     recipe = _recipe(joint(weights={name: WEIGHTS[name] for name in names}), names, samples)
     rng, slopes = np.random.default_rng([seed, samples, len(names)]), []
@@ -107,7 +107,7 @@ def arm_of(form: str, seed: int, scale: str, *, noise: bool = False, level: bool
 
     ``level`` whitens advantages over the batch without shifting them, so that both forms take steps of one size.
     """
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     steps, gaps, shares = SCALES[scale]["steps"], [0.0], list[float]()
     weights_C = np.asarray(list(WEIGHTS.values()))

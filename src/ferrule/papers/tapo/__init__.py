@@ -33,13 +33,13 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import chain
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.papers.tapo.loop import CODEC, TagLoop
 from ferrule.papers.tapo.reward import formed, tapo_reward, thinned, transcript
 from ferrule.papers.tapo.scores import TAGS, soft_score, text_gate
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["CODEC", "PAPER", "TagLoop", "claim", "formed", "recipe", "tapo_reward", "thinned", "transcript"]
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tapo import recipe, tapo_reward
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "evaluate", "measure", "play", "trained"]
 
@@ -160,7 +160,7 @@ class _Watch:
 
 def trained(arm: str, *, seed: int, steps: int) -> dict[str, float]:
     """Train one arm and return what it reached, when, and at what cost."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     watch, own = _Watch(), _arms()[arm]
     meta = [{"kind": kind} for kind in NEEDS]

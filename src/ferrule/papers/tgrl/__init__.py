@@ -31,12 +31,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Message, Observation, Reward, Score, Task, Tool, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "answer_tool", "answered", "claim", "level_reward", "levels", "outside", "recipe"]
 

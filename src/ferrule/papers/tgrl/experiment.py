@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tgrl import level_reward, recipe
 from ferrule.papers.tgrl.domains import (
     ACTIONS,
@@ -38,6 +36,8 @@ from ferrule.papers.tgrl.domains import (
     row_of,
 )  # fmt: skip
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "evaluate", "measure", "start_of", "trained"]
 
@@ -133,7 +133,7 @@ def start_of(interface: Interface, seed: int, *, steps: int = 300) -> FloatArray
 
 def evaluate(chance_SA: FloatArray, interface: Interface, *, episodes: int, seed: int) -> dict[str, float]:
     """Play every domain: accuracy, share of episodes with a call, decisions, and share that ended properly."""
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
     rng, out = np.random.default_rng([seed, 2]), dict[str, float]()
     for domain, name in enumerate(DOMAINS):
@@ -162,7 +162,7 @@ def _recipe() -> Recipe:
 
 def trained(arm: str, *, seed: int, scale: str) -> dict[str, float]:
     """Fit the first network of an arm, train it on the first domain, and measure all domains before and after."""
-    from ferrule.train.table import Weights, train_table
+    from ferrule.studies.table import Weights, train_table
 
     interface, (steps, episodes) = ARMS[arm], SCALES[scale]
     first, tie = start_of(interface, seed), _tie(interface)

@@ -44,7 +44,6 @@ from typing import Any
 
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import all_of, spread, survivors
@@ -62,6 +61,7 @@ from ferrule.papers.thor.pieces import (
     repairs,
     words,
 )
+from ferrule.studies.paper import Claim, Paper
 
 __all__ = [
     "PAPER", "SelfCorrect", "best_of", "claim", "corrected", "cut", "episode", "execution", "observed", "own_share",

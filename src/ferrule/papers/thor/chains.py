@@ -14,8 +14,8 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Ask, Call, Message, Observation, Task, Trajectory, plain_text
 from ferrule.papers.thor.pieces import passed
 from ferrule.policies.scripted import Scripted
+from ferrule.studies.table import Player
 from ferrule.tools.calculator import calculate
-from ferrule.train.table import Player
 
 __all__ = ["LENGTH", "again", "code_of", "expert", "imitated", "make_tasks", "play", "run_code", "speaker"]
 

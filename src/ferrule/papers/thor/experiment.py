@@ -10,21 +10,21 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.thor import pass_rate, recipe, step_recipe
 from ferrule.papers.thor.agent import SelfCorrect
 from ferrule.papers.thor.chains import LENGTH, again, imitated, make_tasks, play, speaker
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
+from ferrule.studies.table import Player, Weights
 from ferrule.tools.calculator import calculator
 from ferrule.train.sample import Group, credit, scored
-from ferrule.train.table import Player, Weights
 from ferrule.worlds.session import Toolbox
 
 __all__ = ["ARMS", "SCALES", "conditions", "measure", "run_seed"]

@@ -32,7 +32,6 @@ from functools import partial
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.keep import spread
@@ -47,6 +46,7 @@ from ferrule.papers.tir_recipe.stages import (
     tool_advantage,
 )
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Claim, Paper
 from ferrule.train.monitor import left_bands
 
 __all__ = [

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 
 from ferrule.agents.react import ToolLoop
-from ferrule.bench.metrics import pass_at_k
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.data.formats import Row
+from ferrule.evaluate.metrics import pass_at_k
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.papers.tir_recipe import Checkpoint, Trace, mixed, recipe, refused, select_checkpoint
 from ferrule.papers.tir_recipe.students import Problem, Student, fit, learn, play, text_row, tool_row
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "Size", "measure", "run_seed"]
 

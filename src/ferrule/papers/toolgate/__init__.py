@@ -30,9 +30,9 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from ferrule.core.paper import Paper
 from ferrule.papers.toolgate.agent import ToolGate, call_phase, published, rank, read_step
 from ferrule.papers.toolgate.experiment import claim
+from ferrule.studies.paper import Paper
 from ferrule.tools.contracts import from_schema, gate, verify
 
 __all__ = ["PAPER", "ToolGate", "call_phase", "claim", "published", "rank", "read_step"]

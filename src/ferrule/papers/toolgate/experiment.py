@@ -9,15 +9,16 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.paper import Claim, Verdict
 from ferrule.core.records import Ask, Call, Message, Policy, Session, Task, plain_text
-from ferrule.online.trials import Condition, at_least, judged, over_seeds, scale_of, student_interval
+from ferrule.evaluate.metrics import student_interval
 from ferrule.papers.toolgate.agent import ToolGate
 from ferrule.papers.toolgate.chains import ARMS, Chains, chain_contracts, chooser, named, rows_of
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
+from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim, Verdict
 from ferrule.tools.contracts import Contract, State
 from ferrule.worlds.apis import Apis, demonstrate
 from ferrule.worlds.gated import Gated, Mode, unaccounted

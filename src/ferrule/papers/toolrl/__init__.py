@@ -29,7 +29,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
@@ -37,6 +36,7 @@ from ferrule.papers.toolrl.calls import correctness
 from ferrule.papers.toolrl.scales import Scales, Schedule, dynamic_target, equal_max, fixed, smooth, two_stage
 from ferrule.papers.toolrl.texts import UnreadableGold, calls_in, format_holds, gold_calls, length_score
 from ferrule.rewards.matching import readable
+from ferrule.studies.paper import Claim, Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.paper import Claim
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Reward, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.online.trials import at_least, judged, over_seeds, scale_of
 from ferrule.papers.toolrl import turn_reward
+from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:
-    from ferrule.train.table import Player
+    from ferrule.studies.table import Player
 
 __all__ = ["ARMS", "SCALES", "arm_of", "conditions_of", "play", "start", "tasks"]
 
@@ -85,7 +85,7 @@ def _recipe(reward: Reward) -> Recipe:
 
 def arm_of(arm: str, seed: int, scale: str) -> dict[str, float]:
     """Train one arm; return updates until 80 % right calls (``steps`` if never), and where it stands on the way."""
-    from ferrule.train.table import train_table
+    from ferrule.studies.table import train_table
 
     steps = SCALES[scale]["steps"]
     table = train_table(

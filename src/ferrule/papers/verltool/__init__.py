@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from ferrule.core.paper import Claim, Paper
 from ferrule.core.recipe import Recipe, vary
 from ferrule.credit.group import group_relative
 from ferrule.papers.verltool.credit import carries_loss, mt_grpo, mt_grpo_whitened, without_rows
@@ -52,6 +51,7 @@ from ferrule.papers.verltool.rewards import (
     turn_reward,
     with_turn_reward,
 )
+from ferrule.studies.paper import Claim, Paper
 from ferrule.tools.verl_texts import python_code, sql_query, wrap_python
 
 __all__ = ["PAPER", "claim", "maths_recipe", "recipe"]

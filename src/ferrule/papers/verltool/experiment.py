@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import IntArray, pack
-from ferrule.core.paper import Claim
 from ferrule.core.records import Ask, Call, Message, Reply, Score, Session, Task, Tool
-from ferrule.online.trials import at_least, conclude, describe, over_seeds, scale_of, student_interval
+from ferrule.evaluate.metrics import student_interval
 from ferrule.papers.verltool.loop import ActionLoop, asynchronous_seconds, lock_step_seconds
 from ferrule.rollout.drive import Limits, adrive, drive, seed_of
 from ferrule.rollout.record import Episode
+from ferrule.studies.conditions import at_least, conclude, describe, over_seeds, scale_of
+from ferrule.studies.paper import Claim
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
 

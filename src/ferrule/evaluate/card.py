@@ -1,0 +1,60 @@
+"""Capability cards: what a model can do per world and level, with and without tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ferrule.agents.react import ToolLoop
+from ferrule.core.records import Agent, Policy, World
+from ferrule.evaluate.evaluate import WITH, WITHOUT, arms
+
+__all__ = ["measure", "table"]
+
+
+def measure(
+    policy: Policy,
+    worlds: Mapping[str, World],
+    count: int,
+    *,
+    agent: Agent | None = None,
+    levels: Sequence[int] = (1, 2, 3, 4, 5),
+    seed: int = 0,
+    temperature: float = 0.0,
+) -> dict[str, Any]:
+    """Return the card as plain JSON data: ``count`` held-out tasks per world and level, the same for both arms.
+
+    ``agent`` is the plain tool loop unless given, ``temperature`` 0 is greedy. Each world holds ``arms`` with the
+    measures of ``Evaluation.as_dict``.
+    """
+    agent = agent or ToolLoop()
+    card: dict[str, Any] = {"tasks_per_level": count, "seed": seed, "temperature": temperature, "worlds": {}}
+    for name, world in worlds.items():
+        tasks = world.tasks("test", count * len(levels), seed=seed, levels=levels)
+        found = arms(agent, policy, world, tasks, seed=seed, temperature=temperature, name=name)
+        card["worlds"][name] = {"arms": {arm: evaluation.as_dict() for arm, evaluation in found.items()}}
+    return card
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['success']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def _rate(value: float | None, percent: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}%" if percent else f"{value:.2f}"
+
+
+def table(card: Mapping[str, Any]) -> str:
+    """Return the card as text: one line per world and level; calls per episode and malformed share with tools."""
+    rows = [("world", "level", WITH, WITHOUT, "calls", "malformed")]
+    for name, world in card["worlds"].items():
+        first, second = world["arms"][WITH], world["arms"][WITHOUT]
+        rates = (_rate(first["calls"], False), _rate(first["malformed"], True))
+        rows.append((name, "all", _share(first), _share(second), *rates))
+        for level, found in first["by_level"].items():
+            rows.append((name, level, _share(found), _share(second["by_level"][level]), "", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,220 @@
+"""Play an agent on tasks and measure it: one row per episode, summaries with intervals, plain JSON data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
+from typing import Any
+
+from ferrule.core.records import Agent, Policy, Reward, Task, Turn, World
+from ferrule.evaluate.metrics import Estimate, pass_at_k, productivity, ratio, task_mean
+from ferrule.rewards.outcome import outcome
+from ferrule.rollout.drive import Limits, drive
+from ferrule.rollout.record import Episode
+
+__all__ = ["WITH", "WITHOUT", "Evaluation", "Row", "arms", "evaluate", "measure"]
+
+WITH = "with tools"
+"""Name of the arm that may call tools."""
+WITHOUT = "without tools"
+"""Name of the arm that answers by itself."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one episode came to.
+
+    ``calls`` counts executed calls of tools that do not end the episode, ``attempts`` all calls, ``malformed`` those
+    that could not be read and ``failed`` those that ended in anything but ``ok``. ``tokens`` counts what the model
+    wrote, None where the policy has no ids.
+    """
+
+    task: str
+    sample: int
+    score: float
+    answer: str | None
+    finish: str
+    level: int | None = None
+    world: str | None = None
+    turns: int = 0
+    attempts: int = 0
+    calls: int = 0
+    malformed: int = 0
+    failed: int = 0
+    tokens: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rows of an evaluation and what they add up to; ``episodes`` holds the full records."""
+
+    name: str
+    rows: tuple[Row, ...]
+    samples: int = 1
+    seed: int = 0
+    episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def success(self) -> float:
+        """Mean score over tasks; nan without rows."""
+        return self.estimate.value
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean score over tasks with its 95 % interval."""
+        return self._estimate(self.rows)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Score of every row, in the order of ``rows`` and ``episodes``."""
+        return tuple(row.score for row in self.rows)
+
+    def _estimate(self, rows: Sequence[Row]) -> Estimate:
+        return task_mean(list(_by_task(rows).values()), seed=self.seed)
+
+    def scores(self) -> dict[str, float]:
+        """Return the mean score of every task by its id."""
+        return {task: fmean(values) for task, values in _by_task(self.rows).items()}
+
+    def split(self, by: str) -> dict[str, Estimate]:
+        """Return the success per value of the row field ``by`` (``level`` or ``world``), in sorted order."""
+        values = {getattr(row, by) for row in self.rows} - {None}
+        return {str(v): self._estimate([row for row in self.rows if getattr(row, by) == v]) for v in sorted(values)}
+
+    def pass_at(self, k: int) -> float:
+        """Return pass@k over tasks; a sample passes with a score of 1. Raises ``ValueError`` when ``k > samples``."""
+        groups = _by_task(self.rows).values()
+        return fmean(pass_at_k(len(values), sum(v >= 1.0 for v in values), k) for values in groups)
+
+    def as_dict(self, rows: bool = False) -> dict[str, Any]:
+        """Return plain JSON data: success and interval, the same per level and world, and the other measures.
+
+        ``calls`` and ``turns`` are per episode, ``tokens`` per episode where known, ``malformed`` and ``failed`` shares
+        of attempted calls, ``productivity`` right answers per call. ``rows`` adds every row.
+        """
+        n = len(self.rows)
+        attempts, calls = (sum(getattr(row, key) for row in self.rows) for key in ("attempts", "calls"))
+        known = [row.tokens for row in self.rows if row.tokens is not None]
+        data: dict[str, Any] = {
+            **self.estimate.as_dict("success"),
+            "samples": self.samples,
+            "calls": ratio(calls, n),
+            "malformed": ratio(sum(row.malformed for row in self.rows), attempts),
+            "failed": ratio(sum(row.failed for row in self.rows), attempts),
+            "productivity": productivity(sum(row.score for row in self.rows), calls),
+            "turns": ratio(sum(row.turns for row in self.rows), n),
+            "tokens": fmean(known) if known else None,
+            "answered": ratio(sum(row.answer is not None for row in self.rows), n),
+            "finish": dict(sorted(Counter(row.finish for row in self.rows).items())),
+            "problems": sum(bool(row.problem) for row in self.rows),
+            "by_level": {key: value.as_dict("success") for key, value in self.split("level").items()},
+            "by_world": {key: value.as_dict("success") for key, value in self.split("world").items()},
+        }
+        if self.samples > 1:
+            data["pass_at"] = {str(k): self.pass_at(k) for k in (1, 2, 4, 8, 16, 32) if k <= self.samples}
+        if rows:
+            data["rows"] = [asdict(row) for row in self.rows]
+        return data
+
+
+def _by_task(rows: Sequence[Row]) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        groups.setdefault(row.task, []).append(row.score)
+    return groups
+
+
+def _turns(episode: Episode) -> list[Turn]:
+    """Return the turns of all paths of an episode, shared ones once."""
+    return list({turn.id: turn for path in episode.trajectories for turn in path.turns}.values())
+
+
+def _row(episode: Episode, score: float) -> Row:
+    turns, first = _turns(episode), episode.trajectories[0]
+    seen = [observation for turn in turns for observation in turn.observations]
+    sampled = sum(len(turn.sampled) for turn in turns)
+    level = episode.task.meta.get("level")
+    return Row(
+        task=episode.task.id,
+        sample=episode.sample,
+        score=score,
+        answer=first.answer,
+        finish=first.finish,
+        level=level if isinstance(level, int) else None,
+        world=episode.task.world,
+        turns=len(turns),
+        attempts=len(seen),
+        calls=sum(o.counted for o in seen),
+        malformed=sum(o.status == "malformed" for o in seen),
+        failed=sum(o.status != "ok" for o in seen),
+        tokens=sampled or None,
+        problem=episode.problem,
+    )
+
+
+def measure(episodes: Sequence[Episode], *, reward: Reward = outcome, name: str = "", seed: int = 0) -> Evaluation:
+    """Score episodes that were already played; the samples of a task are scored as one group.
+
+    Raises ``ValueError`` when tasks have different numbers of samples.
+    """
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(episode.task.id, []).append(episode)
+    sizes = sorted({len(group) for group in groups.values()})
+    if len(sizes) > 1:
+        raise ValueError(f"tasks have {sizes[0]} to {sizes[-1]} samples; an evaluation needs the same number for each")
+    rows: list[Row] = []
+    for group in groups.values():
+        scores = reward(group[0].task, [episode.trajectories[0] for episode in group])
+        rows += [_row(episode, score.value) for episode, score in zip(group, scores, strict=True)]
+    played = tuple(episode for group in groups.values() for episode in group)
+    return Evaluation(name, tuple(rows), sizes[0] if sizes else 0, seed, played)
+
+
+def evaluate(
+    agent: Agent,
+    policy: Policy | Mapping[str, Policy],
+    world: World,
+    tasks: Sequence[Task],
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    temperature: float | None = None,
+    reward: Reward = outcome,
+    limits: Limits | None = None,
+    done: Callable[[int, int], None] | None = None,
+    name: str = "",
+) -> Evaluation:
+    """Play ``samples`` episodes of every task and return the evaluation.
+
+    ``temperature`` None leaves it to the policy, 0 is greedy. ``done(finished, total)`` reports progress. Raises
+    ``ValueError`` for an empty list, and for tasks that share an id (pairs are made by it).
+    """
+    if not tasks:
+        raise ValueError("there are no tasks to evaluate")
+    twice = [task for task, count in Counter(task.id for task in tasks).items() if count > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} task ids appear more than once, for example {twice[0]!r}")
+    episodes = drive(
+        agent, tasks, world, policy, samples=samples, seed=seed, temperature=temperature, limits=limits, done=done
+    )
+    return measure(episodes, reward=reward, name=name or world.name, seed=seed)
+
+
+def arms(
+    agent: Agent, policy: Policy | Mapping[str, Policy], world: World, tasks: Sequence[Task], **settings: Any
+) -> dict[str, Evaluation]:
+    """Evaluate the same tasks with and without tools, under the same seeds and verifier.
+
+    Returns ``{"with tools": ..., "without tools": ...}``; ``settings`` are those of ``evaluate``. Compare the two with
+    ``ferrule.evaluate.compare.compare``.
+    """
+    bare = [replace(task, tools=()) for task in tasks]
+    name = settings.pop("name", "") or world.name
+    return {
+        WITH: evaluate(agent, policy, world, tasks, name=f"{name}, {WITH}", **settings),
+        WITHOUT: evaluate(agent, policy, world, bare, name=f"{name}, {WITHOUT}", **settings),
+    }

@@ -1,0 +1,183 @@
+"""A whole run from start to report: settings, evaluation before, training, evaluation after, weights, HTML page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ferrule.core.recipe import Recipe
+from ferrule.core.records import Task, World
+from ferrule.rollout.drive import drive
+from ferrule.rollout.record import Episode
+from ferrule.train.logs import write_json
+from ferrule.train.loop import Settings, check, train
+from ferrule.train.monitor import Health
+
+__all__ = ["Plan", "execute", "table", "versions"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one run needs. ``about`` is written to ``settings.json`` beside the training settings."""
+
+    folder: Path
+    policy: Any
+    world: World
+    recipe: Recipe
+    settings: Settings
+    eval_tasks: tuple[Task, ...] = ()
+    eval_temperature: float = 1.0
+    without_tools: bool = True
+    stop_on_warning: bool = False
+    play: Callable[..., list[Episode]] = drive
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions and the machine that figures were taken on."""
+    out: dict[str, Any] = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+    for name in ("ferrule", "torch", "transformers", "numpy", "accelerate", "peft"):
+        try:
+            out[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    out["machine"] = platform.machine()
+    return out
+
+
+def _prepare(plan: Plan, resume: bool, overwrite: bool) -> None:
+    used = (plan.folder / "metrics.jsonl").exists() or (plan.folder / "settings.json").exists()
+    if used and not resume and not overwrite:
+        raise FileExistsError(
+            f"{plan.folder} holds a run; go on with --resume, choose another --name, or --overwrite it"
+        )
+    if used and not resume:
+        shutil.rmtree(plan.folder)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    write_json(plan.folder / "settings.json", {**plan.about, **asdict(plan.settings)})
+    write_json(plan.folder / "versions.json", versions())
+
+
+def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
+    """Measure the policy with tools and, on the same tasks, without; episodes are kept beside the training ones."""
+    from ferrule.evaluate.evaluate import evaluate
+    from ferrule.rollout.record import append
+
+    arms = {"with tools": plan.eval_tasks}
+    if plan.without_tools:
+        arms["without tools"] = tuple(replace(task, tools=()) for task in plan.eval_tasks)
+    out: dict[str, Any] = {"arms": {}, "temperature": plan.eval_temperature}
+    for name, tasks in arms.items():
+        found = evaluate(
+            plan.recipe.agent,
+            plan.policy,
+            plan.world,
+            tasks,
+            seed=plan.settings.seed + 1,
+            temperature=plan.eval_temperature,
+        )
+        out["arms"][name] = found.as_dict()
+        extras = [{"phase": f"{phase}, {name}", "scores": [{"value": v}]} for v in found.values]
+        append(plan.folder / "evaluation.jsonl", found.episodes, extras)
+        show(f"{phase}, {name}: success {found.success:.1%}")
+    return out
+
+
+def execute(
+    plan: Plan, *, resume: bool = False, overwrite: bool = False, quiet: bool = False, pool: Any = None
+) -> dict[str, Any]:
+    """Carry the plan out and return its result: evaluations before and after, the summary, and where things lie."""
+    from ferrule.train.display import Display
+
+    console = Console(stderr=True, quiet=quiet or (pool is not None and not pool.is_main_process))
+    main = pool is None or pool.is_main_process
+    # Before anything is measured, written or overwritten: a run that cannot start must leave no trace.
+    processes = 1 if pool is None else pool.num_processes
+    check(plan.recipe, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
+    if main:
+        _prepare(plan, resume, overwrite)
+
+    def show(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    evaluations: dict[str, Any] = _kept(plan.folder) if resume else {}
+    if plan.eval_tasks and main and "before" not in evaluations:
+        evaluations["before"] = _evaluate(plan, "before", show)
+        write_json(plan.folder / "evaluations.json", evaluations)
+    with Display(plan.settings.max_steps, title=plan.folder.name, console=console) as display:
+        summary = train(
+            plan.recipe, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
+            pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
+            play=plan.play,
+        )  # fmt: skip
+    if not main:
+        return {}
+    plan.policy.save(plan.folder / "model")
+    if plan.eval_tasks:
+        evaluations["after"] = _evaluate(plan, "after", show)
+        write_json(plan.folder / "evaluations.json", evaluations)
+    result: dict[str, Any] = {"folder": str(plan.folder), "summary": summary, "evaluations": evaluations}
+    result["report"] = _report(plan.folder, show)
+    return result
+
+
+def _between(plan: Plan) -> Any:
+    """Return the evaluation that runs every ``eval_steps``: with tools only."""
+
+    def measure(policy: Any, step: int) -> dict[str, float]:
+        from ferrule.evaluate.evaluate import evaluate
+
+        found = evaluate(
+            plan.recipe.agent, policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
+            temperature=plan.eval_temperature,
+        )  # fmt: skip
+        return {"success": found.success}
+
+    return measure
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    import json
+
+    path = folder / "evaluations.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {"before": found["before"]} if "before" in found else {}
+
+
+def _report(folder: Path, show: Any) -> str | None:
+    try:
+        from ferrule.view.report import write_report
+
+        path = write_report(folder)
+    except ImportError as error:
+        show(f"no report: {error}")
+        return None
+    show(f"report: {path}")
+    return str(path)
+
+
+def table(evaluations: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print success before and after, with 95 % intervals."""
+    grid = Table(title="held-out tasks, share solved [95 % interval]")
+    grid.add_column("arm")
+    phases = [phase for phase in ("before", "after") if phase in evaluations]
+    for phase in phases:
+        grid.add_column(phase, justify="right")
+    for arm in evaluations[phases[0]]["arms"] if phases else ():
+        cells = []
+        for phase in phases:
+            found = evaluations[phase]["arms"][arm]
+            low, high = found["interval"]
+            cells.append(f"{found['success']:.1%} [{low:.1%}, {high:.1%}]")
+        grid.add_row(arm, *cells)
+    (console or Console(file=sys.stdout)).print(grid)

@@ -1,0 +1,240 @@
+"""One decoder layer of a Llama-shaped model on a processor, for tokens of many sequences at once (float32).
+
+Activations lie in panels of 8 tokens, ``(P, features, 8)``, so that every step runs along the tokens. Keys lie in pages
+``(pages, heads, D, PAGE)`` and values in ``(pages, heads, PAGE, D)``; a token sees the pages of its own row of the page
+table up to its position. Tokens of one call may belong to one sequence: all keys are written before any is read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from ferrule.policies.engine.tiles import bits_to_float, tile
+
+__all__ = ["PAGE", "attend", "embed", "layer", "matmul", "normalise", "place", "rotate"]
+
+PAGE = 16
+_12x1, _6x2, _1x1 = tile(12, 1), tile(6, 2), tile(1, 1)
+_4x2, _3x2, _2x2, _1x2 = tile(4, 2), tile(3, 2), tile(2, 2), tile(1, 2)
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _exp(x):  # type: ignore[no-untyped-def]
+    """Exponential of a float32 <= 88 (relative error below 2e-7), free of branches so that loops vectorise."""
+    x = max(x, np.float32(-87.0))
+    n = np.float32(math.floor(x * np.float32(1.44269504) + np.float32(0.5)))
+    r = (x - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1.0)
+    return p * bits_to_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def matmul(x, w, y, add):  # type: ignore[no-untyped-def]
+    """``y (+)= x w^T``: x (P, I, 8), w (O, I), y (P, O, 8)."""
+    panels, inputs, outputs = x.shape[0], x.shape[1], w.shape[0]
+    blocks = outputs // 12
+    at_x, at_w, at_y = x.ctypes.data, w.ctypes.data, y.ctypes.data
+    for block in prange(blocks + 1):
+        o = 12 * block
+        if block < blocks:
+            p = 0
+            while p + 1 < panels:
+                one = at_x + p * inputs * 32
+                _6x2(one, 8, inputs * 8, at_w + o * inputs * 4, inputs, inputs,
+                     at_y + (p * outputs + o) * 32, 8, outputs * 8, add)  # fmt: skip
+                _6x2(one, 8, inputs * 8, at_w + (o + 6) * inputs * 4, inputs, inputs,
+                     at_y + (p * outputs + o + 6) * 32, 8, outputs * 8, add)  # fmt: skip
+                p += 2
+            if p < panels:
+                _12x1(at_x + p * inputs * 32, 8, 0, at_w + o * inputs * 4, inputs, inputs,
+                      at_y + (p * outputs + o) * 32, 8, 0, add)  # fmt: skip
+        else:
+            for rest in range(o, outputs):
+                for p in range(panels):
+                    _1x1(at_x + p * inputs * 32, 8, 0, at_w + rest * inputs * 4, inputs, inputs,
+                         at_y + (p * outputs + rest) * 32, 8, 0, add)  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _bias(y, bias):  # type: ignore[no-untyped-def]
+    for p in range(y.shape[0]):
+        for f in range(bias.shape[0]):
+            for lane in range(8):
+                y[p, f, lane] += bias[f]
+
+
+@njit(cache=True, nogil=True)
+def embed(ids_N, table, x):  # type: ignore[no-untyped-def]
+    """Write the embeddings of tokens into panels; lanes beyond the last token are zero."""
+    for n in range(x.shape[0] * 8):
+        for f in range(x.shape[1]):
+            x[n // 8, f, n % 8] = table[ids_N[n], f] if n < len(ids_N) else np.float32(0.0)
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def normalise(x, weight, eps, y):  # type: ignore[no-untyped-def]
+    """Root mean square norm, ``y = x / sqrt(mean(x^2) + eps) * weight``, along the features of panels."""
+    size = x.shape[1]
+    for p in prange(x.shape[0]):
+        square = np.zeros(8, np.float32)
+        for f in range(size):
+            for lane in range(8):
+                square[lane] += x[p, f, lane] * x[p, f, lane]
+        for lane in range(8):
+            square[lane] = np.float32(1.0) / math.sqrt(square[lane] / np.float32(size) + eps)
+        for f in range(size):
+            for lane in range(8):
+                y[p, f, lane] = x[p, f, lane] * square[lane] * weight[f]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def rotate(x, cos_N, sin_N, weight, eps, out):  # type: ignore[no-untyped-def]
+    """Turn the heads of panels by their positions into ``out`` (N, heads, D); a norm per head first if there is one."""
+    heads, size = out.shape[1], out.shape[2]
+    half = size // 2
+    for n in prange(out.shape[0]):
+        p, lane = n // 8, n % 8
+        for h in range(heads):
+            scale = np.float32(1.0)
+            if weight.shape[0]:
+                square = np.float32(0.0)
+                for d in range(size):
+                    square += x[p, h * size + d, lane] * x[p, h * size + d, lane]
+                scale = np.float32(1.0) / math.sqrt(square / np.float32(size) + eps)
+            for d in range(half):
+                low, high = x[p, h * size + d, lane] * scale, x[p, h * size + half + d, lane] * scale
+                if weight.shape[0]:
+                    low, high = low * weight[d], high * weight[half + d]
+                out[n, h, d] = low * cos_N[n, d] - high * sin_N[n, d]
+                out[n, h, half + d] = high * cos_N[n, half + d] + low * sin_N[n, half + d]
+
+
+@njit(cache=True, nogil=True)
+def place(key, value, pages_N, slots_N, keys, values):  # type: ignore[no-untyped-def]
+    """Write the turned keys (N, heads, D) and the values (panels) of tokens into their pages."""
+    size = key.shape[2]
+    for n in range(key.shape[0]):
+        page, slot = pages_N[n], slots_N[n]
+        for h in range(key.shape[1]):
+            for d in range(size):
+                keys[page, h, d, slot] = key[n, h, d]
+                values[page, h, slot, d] = value[n // 8, h * size + d, n % 8]
+
+
+@njit(cache=True, inline="always")
+def _rows(many, x, sx, w, sw, n, y, sy, add):  # type: ignore[no-untyped-def]
+    """``y[a, 0:16] (+)= sum_i w[a, i] x[i, 0:16]`` for ``many`` rows of w."""
+    a = 0
+    while a < many:
+        left = many - a
+        if left >= 4:
+            _4x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
+            a += 4
+        elif left == 3:
+            _3x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
+            a += 3
+        elif left == 2:
+            _2x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
+            a += 2
+        else:
+            _1x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
+            a += 1
+
+
+@njit(cache=True, fastmath=True)
+def _softmax(scores, many, length, scale, total):  # type: ignore[no-untyped-def]
+    """Turn scores into ``exp(scale (s - max))`` and their sums, row by row."""
+    for a in range(many):
+        row = scores[a]
+        top = np.float32(-np.inf)
+        for j in range(length):
+            top = max(top, row[j])
+        whole = np.float32(0.0)
+        for j in range(length):
+            value = _exp((row[j] - top) * scale)
+            row[j] = value
+            whole += value
+        total[a] = whole
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def attend(query, keys, values, table, row_N, pos_N, scale, out):  # type: ignore[no-untyped-def]
+    """Attention of tokens (N, heads, D) to the pages of their rows, positions 0..pos, into panels (P, heads * D, 8)."""
+    tokens, heads, size = query.shape
+    kv_heads = keys.shape[1]
+    group = heads // kv_heads
+    at_q, at_k, at_v = query.ctypes.data, keys.ctypes.data, values.ctypes.data
+    for job in prange(kv_heads * tokens):
+        h, n = job // tokens, job % tokens  # tokens that share pages follow each other: a head's pages stay close
+        length = pos_N[n] + 1
+        width = (length + PAGE - 1) // PAGE * PAGE
+        # One room for both: an address keeps nothing alive, and ``mixed`` is still read when ``scores`` no longer is.
+        room = np.empty(group * (width + size), np.float32)
+        scores = room[: group * width].reshape(group, width)
+        mixed = room[group * width :].reshape(group, size)
+        total = np.empty(group, np.float32)
+        at_s, at_m = scores.ctypes.data, mixed.ctypes.data
+        pages = table[row_N[n]]
+        mine = at_q + (n * heads + h * group) * size * 4
+        for b in range(width // PAGE):
+            page = at_k + (pages[b] * kv_heads + h) * size * PAGE * 4
+            _rows(group, page, PAGE, mine, size, size, at_s + b * PAGE * 4, width, False)
+        _softmax(scores, group, length, scale, total)
+        for b in range(width // PAGE):
+            page = at_v + (pages[b] * kv_heads + h) * size * PAGE * 4
+            count = min(PAGE, length - b * PAGE)
+            for d in range(0, size, 16):
+                _rows(group, page + d * 4, size, at_s + b * PAGE * 4, width, count, at_m + d * 4, size, b > 0)
+        for a in range(group):
+            for d in range(size):
+                out[n // 8, (h * group + a) * size + d, n % 8] = mixed[a, d] / total[a]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+def _gate(gate, up):  # type: ignore[no-untyped-def]
+    """``up *= silu(gate)``."""
+    for p in prange(gate.shape[0]):
+        for f in range(gate.shape[1]):
+            for lane in range(8):
+                g = gate[p, f, lane]
+                up[p, f, lane] *= g / (np.float32(1.0) + _exp(min(-g, np.float32(87.0))))
+
+
+@njit(cache=True, nogil=True)
+def layer(x, weights, vectors, eps, cos_N, sin_N, where, table, scale, keys, values, scratch):  # type: ignore[no-untyped-def]
+    """Run one layer in place on ``x`` (P, hidden, 8).
+
+    ``weights``: q, k, v, o, gate, up, down (out, in). ``vectors``: both norms, q and k norms, biases of q, k, v, o
+    (empty where there are none). ``where``: page, slot, table row and position of each token.
+    """
+    wq, wk, wv, wo, wg, wu, wd = weights
+    before, after, norm_q, norm_k, bias_q, bias_k, bias_v, bias_o = vectors
+    pages_N, slots_N, row_N, pos_N = where
+    normed, q, k, v, mixed, gate, up, query, key = scratch
+    normalise(x, before, eps, normed)
+    matmul(normed, wq, q, False)
+    matmul(normed, wk, k, False)
+    matmul(normed, wv, v, False)
+    _bias(q, bias_q)
+    _bias(k, bias_k)
+    _bias(v, bias_v)
+    rotate(q, cos_N, sin_N, norm_q, eps, query)
+    rotate(k, cos_N, sin_N, norm_k, eps, key)
+    place(key, v, pages_N, slots_N, keys, values)
+    attend(query, keys, values, table, row_N, pos_N, scale, mixed)
+    matmul(mixed, wo, x, True)
+    _bias(x, bias_o)
+    normalise(x, after, eps, normed)
+    matmul(normed, wg, gate, False)
+    matmul(normed, wu, up, False)
+    _gate(gate, up)
+    matmul(up, wd, x, True)

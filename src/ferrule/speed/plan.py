@@ -1,0 +1,327 @@
+"""What a training step will take: seconds, memory and network for a model on accelerators, by plain arithmetic.
+
+Everything is bytes, seconds, operations and tokens. The guide to planning derives each formula.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ferrule.speed.devices import Device
+from ferrule.speed.shapes import Shape
+
+__all__ = ["Fractions", "Setup", "Workload", "decode_seconds", "generation", "network", "plan", "training", "update"]
+
+_USABLE = 0.9  # of the memory; the rest goes to the context of the driver, to buffers and to gaps
+_LATENCY = 10e-6  # seconds that one exchange between the devices of an engine takes at least
+_LARGEST = 4096  # devices up to which a number that fits is looked for
+
+
+def _at_least(record: Any, **least: int) -> None:
+    """Refuse a field that lies below its least value."""
+    for name, value in least.items():
+        if getattr(record, name) < value:
+            raise ValueError(f"{name} is {getattr(record, name)}; the least is {value}")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One step: ``episodes`` in groups, each of ``turns`` replies of ``new`` tokens with observations in between.
+
+    ``prompt``, ``new`` and ``observation`` are means in tokens; ``tool_seconds`` passes between two replies.
+    """
+
+    episodes: int = 512
+    group: int = 8
+    prompt: int = 1024
+    new: int = 512
+    observation: int = 256
+    turns: int = 4
+    tool_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no step."""
+        _at_least(self, episodes=1, group=1, prompt=1, new=1, observation=0, turns=1)
+        if self.tool_seconds < 0 or not math.isfinite(self.tool_seconds):
+            raise ValueError(f"tool_seconds is {self.tool_seconds}; it must be a number from 0 on")
+
+    @property
+    def groups(self) -> int:
+        """Different prompts of a step."""
+        return math.ceil(self.episodes / self.group)
+
+    @property
+    def own(self) -> int:
+        """Tokens of an episode after its prompt."""
+        return self.turns * self.new + (self.turns - 1) * self.observation
+
+    @property
+    def sampled(self) -> int:
+        """Tokens that the model writes in a step."""
+        return self.episodes * self.turns * self.new
+
+    def tokens(self, *, packed: bool = True) -> int:
+        """Tokens of an update: packed, a group's prompt counts once; padded, in every episode."""
+        return (self.groups if packed else self.episodes) * self.prompt + self.episodes * self.own
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Shares of the device's rates that are reached, and fixed costs.
+
+    ``train`` (arithmetic done again counts) and ``prefill`` of the matrix rate, ``decode`` of the roofline, ``network``
+    of the links; ``overhead`` are seconds per decode step for scheduling and sampling.
+    """
+
+    train: float = 0.5
+    prefill: float = 0.5
+    decode: float = 0.6
+    network: float = 0.7
+    overhead: float = 0.002
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        for name in ("train", "prefill", "decode", "network"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, above 0 and 1 at most")
+        if self.overhead < 0 or not math.isfinite(self.overhead):
+            raise ValueError(f"overhead is {self.overhead}; it is in seconds, 0 at least")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the devices are used.
+
+    ``per_node`` devices share fast links. ``tensor`` devices hold one engine (0: as few as fit). A micro-batch has
+    ``micro`` tokens per device. ``lora`` is the rank of adapters (0: all weights train), ``checkpointing`` computes
+    activations again, ``offload`` keeps the training state in the host's memory while the engine runs, ``packed``
+    computes a group's prompt once.
+    """
+
+    gpus: int = 8
+    per_node: int = 8
+    tensor: int = 0
+    micro: int = 16_384
+    lora: int = 0
+    checkpointing: bool = True
+    offload: bool = False
+    packed: bool = True
+    epochs: int = 1
+    fractions: Fractions = field(default_factory=Fractions)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no machine has."""
+        _at_least(self, gpus=1, per_node=1, tensor=0, micro=1, lora=0, epochs=1)
+        if self.tensor > self.gpus:
+            raise ValueError(f"tensor is {self.tensor}; there are {self.gpus} devices")
+
+
+def _trained(shape: Shape, setup: Setup) -> float:
+    """Return how many parameters train."""
+    if not setup.lora:
+        return shape.parameters
+    return shape.layers * setup.lora * sum(inputs + outputs for inputs, outputs in shape.linears().values())
+
+
+def _state(shape: Shape, setup: Setup) -> float:
+    """Return the bytes of fp32 weights, gradients and both Adam moments on one device, 16 per trained parameter."""
+    trained = _trained(shape, setup)
+    frozen = shape.parameters if setup.lora else 0
+    return (16 * trained + 4 * frozen) / setup.gpus
+
+
+def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
+    """Return bytes per device while training: ``state``, ``gathered``, ``activations``, ``total``, ``usable``.
+
+    State is sharded over all devices. Gathered are two blocks and the head in the compute format with the gradient of
+    one block; a single device keeps all weights in that format, if it is not fp32 anyway. A token's activations in a
+    block are four hidden vectors, queries, keys, values and the attention's output, and four of the wide ones; with
+    checkpointing one hidden vector per block, and one block in full. The head holds 256 MiB of logits at a time.
+    """
+    one = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
+    wide = (4 if shape.gated else 2) * shape.intermediate
+    per_token = device.width * (4 * shape.hidden + one + wide)
+    blocks = per_token + device.width * shape.hidden * shape.layers if setup.checkpointing else per_token * shape.layers
+    alone = setup.gpus == 1
+    if alone:
+        gathered = 0 if device.width == 4 else device.width * shape.parameters
+    else:
+        gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora else 4 * shape.block)
+    found = {
+        "state": _state(shape, setup),
+        "gathered": float(gathered),
+        "activations": float(setup.micro * blocks + 2**28),
+    }
+    return {**found, "total": sum(found.values()), "usable": _USABLE * device.memory}
+
+
+def _engine(shape: Shape, device: Device, setup: Setup) -> tuple[int, float]:
+    """Return how many devices one engine takes and the bytes it has for its cache (0 or less: it does not fit)."""
+    weights = shape.parameters * device.width
+    state = 0.0 if setup.offload else _state(shape, setup)
+    most = min(setup.gpus, setup.per_node)
+    tensor = setup.tensor or 1
+    room = tensor * (_USABLE * device.memory - state) - weights
+    # Half as much cache as weights is the least an engine that is worth running has.
+    while not setup.tensor and room < 0.5 * weights and tensor * 2 <= most:
+        tensor *= 2
+        room = tensor * (_USABLE * device.memory - state) - weights
+    return tensor, room
+
+
+def decode_seconds(shape: Shape, device: Device, rows: float, keys: float, cached: float, *, tensor: int = 1) -> float:
+    """Return the least seconds of a decode step: ``max((weights + cache) / bandwidth, operations / rate)``.
+
+    ``keys`` is the mean context of a row, ``cached`` the tokens whose keys and values are read, a shared prompt once.
+    """
+    read = shape.read * device.width + cached * shape.cache_bytes(device.width)
+    work = shape.block_flops(rows, keys) + shape.head_flops(rows)
+    return max(read / device.bandwidth, work / device.flops) / tensor
+
+
+def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, Any]:
+    """Return the seconds of a step's generation and what bounds them.
+
+    ``tensor`` devices per engine, ``engines``, ``rows`` at once in each, ``waves`` one after another, ``cache`` bytes
+    per device; seconds of ``prefill``, ``decode``, ``tools`` and their sum; ``tokens_per_second`` written by all.
+    """
+    share, (tensor, room) = setup.fractions, _engine(shape, device, setup)
+    engines = max(setup.gpus // tensor, 1)
+    wanted = math.ceil(load.episodes / engines)
+    per_row = shape.cache_bytes(device.width) * (load.prompt / load.group + load.own)
+    fits = int(room // per_row) if room > 0 else 0
+    if fits < 1:
+        return {"fits": False, "tensor": tensor, "engines": engines, "room": room, "row_bytes": per_row}
+    waves = math.ceil(wanted / fits)
+    rows = math.ceil(wanted / waves)
+    prompts = math.ceil(rows / load.group)
+    prefill = decode = 0.0
+    for turn in range(load.turns):
+        before = turn * (load.new + load.observation)  # of the episode's own tokens, when the model starts to write
+        fresh = prompts * load.prompt if turn == 0 else rows * load.observation
+        context = load.prompt / 2 if turn == 0 else load.prompt + before - load.observation / 2
+        work = shape.block_flops(fresh, context) + shape.head_flops(rows)
+        reading = shape.read * device.width / (device.bandwidth * share.decode)
+        prefill += max(work / (device.flops * share.prefill), reading) / tensor if fresh else 0.0
+        own = before + load.new / 2
+        ideal = decode_seconds(
+            shape, device, rows, load.prompt + own, prompts * load.prompt + rows * own, tensor=tensor
+        )
+        # Two sums over the engine's devices per block, each moving a row's hidden vector almost twice.
+        moved = 2 * (tensor - 1) / tensor * rows * shape.hidden * device.width / (device.link * share.network)
+        exchange = 2 * shape.layers * (moved + _LATENCY) if tensor > 1 else 0.0
+        decode += load.new * (ideal / share.decode + exchange + share.overhead)
+    tools = (load.turns - 1) * load.tool_seconds
+    seconds = waves * (prefill + decode + tools)
+    cache = rows * per_row / tensor
+    found = {"fits": True, "tensor": tensor, "engines": engines, "rows": rows, "waves": waves, "cache": cache}
+    found.update(prefill=waves * prefill, decode=waves * decode, tools=waves * tools, seconds=seconds)
+    weights = shape.parameters * device.width / tensor
+    total = weights + cache + (0.0 if setup.offload else _state(shape, setup))
+    return {**found, "weights": weights, "total": total, "tokens_per_second": load.sampled / seconds}
+
+
+def network(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, float]:
+    """Return the bytes each device receives in a step, and the seconds that takes.
+
+    A micro-batch gathers the sharded weights forward and backward (compute format) and scatters fp32 gradients; after
+    the update the engines gather the new weights once. Of every byte ``(n - 1) / n`` comes from elsewhere.
+    """
+    n = setup.gpus
+    away, whole = (n - 1) / n, shape.parameters * device.width
+    micro = max(math.ceil(load.tokens(packed=setup.packed) / (n * setup.micro)), 1) * setup.epochs
+    gather, scatter = away * 2 * whole * micro, away * 4 * _trained(shape, setup) * micro
+    push = away * whole
+    rate = (device.link if n <= setup.per_node else min(device.link, device.network)) * setup.fractions.network
+    moved = _state(shape, setup) * 2 / device.host if setup.offload else 0.0  # to the host's memory and back
+    return {
+        "micro_batches": micro, "gather": gather, "scatter": scatter, "push": push, "total": gather + scatter + push,
+        "update_seconds": (gather + scatter) / rate, "push_seconds": push / rate, "offload_seconds": moved,
+    }  # fmt: skip
+
+
+def update(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, float]:
+    """Return operations and seconds of the update, had it no network, packed and padded.
+
+    Forward once and backward twice over the blocks (frozen weights: backward once), once more with checkpointing; the
+    head on written tokens alone, with its logits computed again.
+    """
+    passes = (2 if setup.lora else 3) + (1 if setup.checkpointing else 0)
+    head = (3 if setup.lora else 4) * shape.head_flops(load.sampled)
+    context = load.prompt + load.own / 2  # of the episode's own tokens; the prompt's own attend to half of it
+    own = shape.block_flops(load.episodes * load.own, context)
+    found: dict[str, float] = {}
+    for name, packed in (("packed", True), ("padded", False)):
+        prompts = load.groups if packed else load.episodes
+        work = passes * (own + shape.block_flops(prompts * load.prompt, load.prompt / 2)) + head
+        # The optimiser reads four numbers of 4 bytes and writes three.
+        adam = 28 * _trained(shape, setup) / (setup.gpus * device.bandwidth)
+        found[f"{name}_flops"] = work * setup.epochs
+        found[f"{name}_seconds"] = setup.epochs * (work / (setup.gpus * device.flops * setup.fractions.train) + adam)
+    return found
+
+
+def plan(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, Any]:
+    """Return everything about one step; ``problems`` says what does not fit and what would.
+
+    The update takes the longer of arithmetic and network: shards are fetched while the last ones are computed with.
+    """
+    memory = training(shape, device, setup)
+    made = generation(shape, device, load, setup)
+    sent, work = network(shape, device, load, setup), update(shape, device, load, setup)
+    trained = max(work["packed_seconds" if setup.packed else "padded_seconds"], sent["update_seconds"])
+    rows = load.episodes * (load.prompt + load.own)
+    found: dict[str, Any] = {
+        "model": shape.name, "parameters": shape.parameters, "device": device.name, "gpus": setup.gpus,
+        "tokens": {"sampled": load.sampled, "packed": load.tokens(), "padded": load.tokens(packed=False)},
+        "training_memory": memory, "generation": made, "network": sent,
+        "update": {**work, "seconds": trained, "row_tokens_per_second": setup.epochs * rows / trained},
+    }  # fmt: skip
+    fits = made["fits"] and memory["total"] <= memory["usable"]
+    found["fits"] = fits
+    if fits:
+        extra = sent["push_seconds"] + sent["offload_seconds"]
+        found["step_seconds"] = made["seconds"] + trained + extra
+        found["episodes_per_hour"] = 3600 * load.episodes / found["step_seconds"]
+    found["problems"] = [] if fits else _problems(shape, device, load, setup, memory, made)
+    found["settings"] = {"workload": asdict(load), "setup": asdict(setup)}
+    return found
+
+
+def _fits(shape: Shape, device: Device, load: Workload, setup: Setup) -> bool:
+    memory = training(shape, device, setup)
+    return memory["total"] <= memory["usable"] and bool(generation(shape, device, load, setup)["fits"])
+
+
+def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory: Any, made: Any) -> list[str]:
+    """Say what does not fit, then every single change, and the least number of devices, that would."""
+    said = []
+    if memory["total"] > memory["usable"]:
+        said.append(
+            f"training needs {memory['total'] / 1e9:.1f} GB per device, {memory['usable'] / 1e9:.1f} GB are usable"
+        )
+    if not made["fits"]:
+        said.append(
+            f"generation has {made['room'] / 1e9:.1f} GB for the cache beside the weights"
+            f"{'' if setup.offload else ' and the training state'}; one episode needs {made['row_bytes'] / 1e9:.2f} GB"
+        )
+    changes = {
+        "checkpointing": replace(setup, checkpointing=True),
+        "offload": replace(setup, offload=True),
+        "micro-batches of 4096 tokens": replace(setup, micro=min(setup.micro, 4096)),
+        "LoRA of rank 16": replace(setup, lora=16),
+        "LoRA of rank 16 with offload and micro-batches of 4096 tokens": replace(
+            setup, lora=16, offload=True, micro=min(setup.micro, 4096)
+        ),
+    }
+    ways = [name for name, other in changes.items() if other != setup and _fits(shape, device, load, other)]
+    ways = [name for name in ways if not (name.startswith("LoRA of rank 16 with") and "LoRA of rank 16" in ways)]
+    more = setup.gpus
+    while more < _LARGEST:
+        more *= 2
+        if _fits(shape, device, load, replace(setup, gpus=more)):
+            ways.append(f"{more} devices")
+            break
+    return [*said, f"would fit: {', or '.join(ways)}" if ways else "no single change of those known here would fit"]
