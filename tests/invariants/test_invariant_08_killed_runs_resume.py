@@ -116,7 +116,11 @@ def test_invariant_08_kill_9_in_the_middle_of_a_step(whole: Any, tmp_path: Path)
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1);"
         "from tests.invariants.test_invariant_08_killed_runs_resume import run; run(Path(sys.argv[1]))"
     )
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=env, cwd=root)
     metrics, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 240
     try:
@@ -160,7 +164,7 @@ DEATHS: dict[str, tuple[Any, str, int, bool]] = {
     "after the episodes, before the metrics": (loop, "append", 5, True),
     "before a warning": (loop, "_warn", 1, False),
     "before the checkpoint": (checkpoint, "write", 2, False),
-    "inside the checkpoint": (checkpoint.state_dict_saver, "save", 3, True),
+    "inside the checkpoint": (checkpoint, "write_tensors", 3, True),
     "right after the checkpoint": (checkpoint, "write", 3, True),
 }
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tests.toys import tiny_policy
 
-from ferrule.policies.local import Local
+from ferrule.policies.local import Local, load
 from ferrule.train import checkpoint
+from ferrule.train.tensors import index_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,13 +50,91 @@ def test_everything_comes_back(tiny: Local, tmp_path: Path) -> None:
 
 
 def test_only_adapters_are_written_where_only_adapters_train(tiny: Local, tmp_path: Path) -> None:
-    from torch.distributed.checkpoint import FileSystemReader
-
     tiny.add_adapter(rank=2)
-    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
-    names = FileSystemReader(tmp_path / "checkpoint-1").read_metadata().state_dict_metadata
-    assert names
+    optimiser = adam(tiny)
+    stepped(tiny, optimiser)
+    checkpoint.write(tmp_path, 1, tiny, optimiser, {})
+    names = set(index_of(tmp_path / "checkpoint-1")) - {"random"}
+    assert {name.split(".")[0] for name in names} == {"trained", "optimizer"}
     assert all("lora_" in name for name in names)
+
+
+class Hostile:
+    """Its pickle creates a file when it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.trace,))
+
+
+PICKLES = (
+    ".metadata", "rng.pt", "optimizer.pt", "scheduler.pt", "training_args.bin", "pytorch_model.bin", "adapter_model.bin",
+    "__0_0.distcp", "state.pkl", "heads.pt",
+)  # fmt: skip
+
+
+def poison(folder: Path, trace: Path) -> None:
+    """Put a hostile pickle under every name that trainers have used for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PICKLES:
+        (folder / name).write_bytes(pickle.dumps(Hostile(trace)))
+
+
+def test_a_hostile_pickle_does_what_it_says(tmp_path: Path) -> None:
+    poison(tmp_path, tmp_path / "trace")
+    pickle.loads((tmp_path / "rng.pt").read_bytes())
+    assert (tmp_path / "trace").exists()
+
+
+def test_reading_a_checkpoint_or_a_model_unpickles_nothing(tiny: Local, tmp_path: Path) -> None:
+    optimiser, trace = adam(tiny), tmp_path / "trace"
+    stepped(tiny, optimiser)
+    checkpoint.write(tmp_path / "run", 1, tiny, optimiser, {})
+    tiny.save(tmp_path / "model")
+    poison(tmp_path / "run/checkpoint-1", trace)
+    poison(tmp_path / "model", trace)
+    checkpoint.read(tmp_path / "run/checkpoint-1", tiny, optimiser)
+    load(tmp_path / "model")
+    adapted = tiny_policy()
+    adapted.add_adapter(rank=2)
+    adapted.save(tmp_path / "adapter")
+    poison(tmp_path / "adapter", trace)
+    load(tmp_path / "model", adapter=tmp_path / "adapter")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("what", ["model", "adapter"])
+def test_weights_that_are_only_there_as_pickles_are_refused(what: str, tiny: Local, tmp_path: Path) -> None:
+    tiny.save(tmp_path / "model")
+    tiny.add_adapter(rank=2)
+    tiny.save(tmp_path / "adapter")
+    for file in (tmp_path / what).glob("*.safetensors"):
+        file.unlink()
+    poison(tmp_path / what, tmp_path / "trace")
+    with pytest.raises((OSError, ValueError), match="safetensors"):
+        load(tmp_path / "model", adapter=tmp_path / "adapter")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["index.json", "weights-0.safetensors"])
+def test_a_damaged_checkpoint_is_refused_and_runs_nothing(name: str, tiny: Local, tmp_path: Path) -> None:
+    optimiser = adam(tiny)
+    checkpoint.write(tmp_path, 1, tiny, optimiser, {})
+    (tmp_path / "checkpoint-1" / name).write_bytes(pickle.dumps(Hostile(tmp_path / "trace")))
+    with pytest.raises((ValueError, SafetensorError)):
+        checkpoint.read(tmp_path / "checkpoint-1", tiny, optimiser)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_an_index_may_not_point_out_of_its_folder(tiny: Local, tmp_path: Path) -> None:
+    optimiser = adam(tiny)
+    checkpoint.write(tmp_path, 1, tiny, optimiser, {})
+    index = tmp_path / "checkpoint-1/index.json"
+    index.write_text(index.read_text().replace("weights-0", "../weights-0"))
+    with pytest.raises(ValueError, match="outside the folder"):
+        checkpoint.read(tmp_path / "checkpoint-1", tiny, optimiser)
 
 
 def test_another_model_is_refused(tiny: Local, tmp_path: Path) -> None:

@@ -30,7 +30,12 @@ def two(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict[str,
     done = subprocess.run(
         [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m", "tests.train.sharded", str(folder)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::UserWarning"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONWARNINGS": "error::UserWarning",
+        },
         capture_output=True,
         text=True,
         timeout=280,
@@ -85,7 +90,7 @@ def test_one_goes_on_where_two_stopped(two: dict[str, Any], tmp_path: Path) -> N
     weights, summary = sharded.trained(tmp_path / "run", resume=True)
     assert gap(weights, two["trained"][0]) < 1e-4
     assert summary["steps"] == 3
-    parts = {path.name for path in (two["folder"] / "two/checkpoint-2").glob("*.distcp")}
+    parts = {path.name for path in (two["folder"] / "two/checkpoint-2").glob("*.safetensors")}
     assert len(parts) == 2, "each process wrote its own part"
 
 

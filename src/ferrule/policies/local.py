@@ -429,10 +429,14 @@ def load(
     if dtype not in ("float32", "bfloat16", "auto"):
         raise ValueError(f"dtype is {dtype!r}; valid: auto, bfloat16, float32")
     tokenizer = AutoTokenizer.from_pretrained(str(name))
-    model = AutoModelForCausalLM.from_pretrained(str(name), dtype=torch.float32).to(device)
+    model = AutoModelForCausalLM.from_pretrained(str(name), dtype=torch.float32, use_safetensors=True).to(device)
     if adapter is not None:
         from peft import PeftModel
 
+        if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
+            raise FileNotFoundError(
+                f"{adapter} has no adapter_model.safetensors; weights are read from safetensors only"
+            )
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
     own = Path(name) / "ferrule.json"
     renderer: Renderer

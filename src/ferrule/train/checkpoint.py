@@ -1,28 +1,27 @@
 """Checkpoints that resume to the same numbers: weights, optimiser, random state, data position, file lengths.
 
-Weights and optimiser state lie there by name (``torch.distributed.checkpoint``), so a run that was cut over some number
-of processes goes on with any other number, or with one.
+Weights and optimiser state lie there by name (``ferrule.train.tensors``), so a run that was cut over some number of
+processes goes on with any other number, or with one. All files are JSON and safetensors: reading them runs no code.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from ferrule.train.shard import is_sharded
+from ferrule.train.tensors import index_of, read_tensors, write_tensors
 
 __all__ = ["latest", "read", "restore_files", "write"]
+
+_RANDOM = "random"
 
 
 def latest(run: Path) -> Path | None:
@@ -74,11 +73,12 @@ def write(
         part.mkdir(parents=True)
     _meet(together)
     own = _trained(policy)
-    tensors = {"trained": {n: p.detach() for n, p in own.items()}, "optimizer": _moving(own, optimiser)}
-    with _alone():
-        state_dict_saver.save(tensors, checkpoint_id=part, no_dist=not together)
+    moving = {f"optimizer.{name}.{key}": t for name, row in _moving(own, optimiser).items() for key, t in row.items()}
+    if main or together:
+        tensors = {f"trained.{name}": p.detach() for name, p in own.items()}
+        write_tensors(part, {**tensors, **moving, _RANDOM: torch.get_rng_state()})
+    _meet(together)
     if main:
-        torch.save(torch.get_rng_state(), part / "rng.pt")
         lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
         (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
         for name in os.listdir(part):
@@ -90,14 +90,6 @@ def write(
             shutil.rmtree(old, ignore_errors=True)
     _meet(together)
     return target
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Keep torch from warning that one process saves alone, which it does even when that is asked for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        yield
 
 
 def _meet(together: bool) -> None:
@@ -112,20 +104,19 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     when the checkpoint is of another model.
     """
     own = _trained(policy)
-    kept = FileSystemReader(folder).read_metadata().state_dict_metadata
-    sizes = {name: tuple(getattr(entry, "size", ())) for name, entry in kept.items()}
+    sizes = {name: entry.shape for name, entry in index_of(folder).items()}
     theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
     ours = {(name, tuple(p.shape)) for name, p in own.items()}
     if ours != theirs:
         odd = sorted({name for name, _ in ours ^ theirs})[:3]
         raise ValueError(f"{folder} does not fit this model or these settings: weights differ, for example {odd}")
-    moving = _room(own, sizes)
-    with _alone():
-        tensors = {"trained": {n: p.detach() for n, p in own.items()}, "optimizer": moving}
-        state_dict_loader.load(tensors, checkpoint_id=folder, no_dist=not is_sharded(policy))
+    moving, random = _room(own, sizes), torch.get_rng_state()
+    into = {f"trained.{name}": p.detach() for name, p in own.items()}
+    into |= {f"optimizer.{name}.{key}": t for name, row in moving.items() for key, t in row.items()}
+    read_tensors(folder, {**into, _RANDOM: random})
     optimiser.state.clear()
     optimiser.state.update((own[name], state) for name, state in moving.items())
-    torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
+    torch.set_rng_state(random)
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
     return state
 
