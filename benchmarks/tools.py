@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from common import arguments, report, spread
 
-from ferrule.sandbox.house import resident_mb
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.pool import bubblewrap_command
+from ferrule.sandbox.residency import resident_mb
 from ferrule.sandbox.settings import Settings
 
 LEVELS = (1, 8, 32, 128)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +33,65 @@ def copy(tmp_path: Path) -> Path:
 def test_imports_flow_one_way(copy: Path) -> None:
     found = lint(copy)
     assert found.returncode == 0, found.stdout
+
+
+def modules(source: Path) -> dict[str, Path]:
+    """The modules below ``source`` by name."""
+    return {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in source.rglob("*.py")
+    }
+
+
+def imported(name: str, path: Path, known: Set[str]) -> Iterator[str]:
+    """The modules of the package that a module imports, those inside functions and under TYPE_CHECKING included."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in known else base
+
+
+def circles(source: Path) -> list[list[str]]:
+    """Groups of modules that import one another in a circle."""
+    paths: Mapping[str, Path] = modules(source)
+    graph = networkx.DiGraph()
+    for name, path in paths.items():
+        graph.add_edges_from((name, other) for other in imported(name, path, paths.keys()) if other != name)
+    return [sorted(group) for group in networkx.strongly_connected_components(graph) if len(group) > 1]
+
+
+def within_one_paper(group: list[str]) -> bool:
+    """True for a paper's package and the experiment that stands in it."""
+    return len({name.split(".")[2] for name in group if name.startswith("ferrule.papers.")}) == 1 and all(
+        name.startswith("ferrule.papers.") for name in group
+    )
+
+
+def test_no_module_imports_itself_around_a_corner(copy: Path) -> None:
+    assert [group for group in circles(copy) if not within_one_paper(group)] == []
+
+
+LATE = (
+    "def late():\n    from ferrule.sandbox import interpreter\n",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ferrule.sandbox.interpreter import Interpreter\n",
+    "def late():\n    from . import interpreter\n",
+    "def late():\n    from .interpreter import Interpreter\n",
+    "def late():\n    import ferrule.sandbox.interpreter\n",
+)
+
+
+@pytest.mark.parametrize("lines", LATE)
+def test_a_circle_is_noticed(copy: Path, lines: str) -> None:
+    """The interpreter imports ``residency``; importing it there, however late, closes a circle."""
+    with (copy / "ferrule/sandbox/residency.py").open("a", encoding="utf-8") as module:
+        module.write(f"\n\n{lines}")
+    assert ["ferrule.sandbox.interpreter", "ferrule.sandbox.residency"] in circles(copy)
 
 
 BREACHES = (

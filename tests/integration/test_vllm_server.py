@@ -152,8 +152,8 @@ def check_death(policy: Vllm, local: Local) -> None:
     assert max(scored(local, rs[0], 1.5) for rs in replies) < 1e-3
 
 
-def group_of(keeper: int) -> list[int]:
-    """Return the server's process and its helpers, leader first: the group the keeper leads none of but started."""
+def group_of(supervisor: int) -> list[int]:
+    """Return the server's process and its helpers, leader first: the group the supervisor leads none of but started."""
     stats = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -162,7 +162,7 @@ def group_of(keeper: int) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             stats[int(entry.name)] = (int(fields[1]), int(fields[2]))  # parent, group
-    (leader,) = [pid for pid, (parent, _) in stats.items() if parent == keeper]
+    (leader,) = [pid for pid, (parent, _) in stats.items() if parent == supervisor]
     return [leader, *(pid for pid, (_, group) in stats.items() if group == leader and pid != leader)]
 
 

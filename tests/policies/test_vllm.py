@@ -28,7 +28,7 @@ from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.endpoint import PolicyError
 from ferrule.policies.local import Local
 from ferrule.policies.models import folder_of
-from ferrule.policies.vllm import keeper
+from ferrule.policies.vllm import supervisor
 from ferrule.policies.vllm.child import Server, interpreter
 from ferrule.policies.vllm.served import Served, sglang, vllm, voice
 from ferrule.policies.vllm.weights import fingerprint, write
@@ -320,7 +320,7 @@ def test_a_server_ends_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     folder, note = tmp_path / "files", tmp_path / "helper.pid"
     folder.mkdir()
     (folder / "weights").write_text("large")
-    line = [keeper.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
+    line = [supervisor.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
     with subprocess.Popen([sys.executable, "-c", OWNER, *line], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         kept = int(owner.stdout.readline())
@@ -334,7 +334,7 @@ def test_a_server_ends_with_an_owner_that_is_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_a_dead_server_leaves_is_ended(tmp_path: Path) -> None:
     note = tmp_path / "helper.pid"
-    line = [keeper.__file__, str(tmp_path), sys.executable, "-c", STUBBORN, str(note), "die"]
+    line = [supervisor.__file__, str(tmp_path), sys.executable, "-c", STUBBORN, str(note), "die"]
     with subprocess.Popen([sys.executable, "-I", *line], stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=60) == 7, "the server's own status"
     assert gone(int(note.read_text()))
@@ -346,7 +346,7 @@ def test_an_owner_may_keep_the_files(tmp_path: Path) -> None:
     """Ended on request, with ``k`` before: the server ends and the folder stays."""
     folder, note = tmp_path / "files", tmp_path / "helper.pid"
     folder.mkdir()
-    line = [keeper.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
+    line = [supervisor.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
     with subprocess.Popen([sys.executable, "-I", *line], stdin=subprocess.PIPE) as process:
         wait_for(lambda: note.exists() and note.read_text() != "")
         process.communicate(b"k", timeout=60)

@@ -300,13 +300,13 @@ def shape(episode: Episode) -> list[Any]:
 def test_workers_leave_the_records_of_the_asyncio_driver() -> None:
     from tests.rollout.ray_kit import two_nodes
 
-    from ferrule.rollout.cluster import Crew
+    from ferrule.rollout.cluster import RayWorkers
 
     world, agent = WORLDS["apis"], TreeLoop(samples=3, branch=2, depth=2, max_tokens=12)
     more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0}
     here = asyncio.run(adrive(agent, world.tasks("train", 2), world, nonsense(1, renderer=layout()), **more))
-    with two_nodes(), Crew(workers=2, patience=240) as crew:
-        there = crew.drive(agent, world.tasks("train", 2), world, nonsense(1, renderer=layout()), **more)
+    with two_nodes(), RayWorkers(count=2, patience=240) as workers:
+        there = workers.drive(agent, world.tasks("train", 2), world, nonsense(1, renderer=layout()), **more)
     assert here == there
 
 

@@ -20,33 +20,33 @@ from ferrule.agents.react import ToolLoop
 from ferrule.core.records import Call, Message, Observation
 from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.scripted import Scripted, nonsense
-from ferrule.rollout.cluster import Crew
+from ferrule.rollout.cluster import RayWorkers
 from ferrule.rollout.drive import Limits, adrive
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    with two_nodes(), Crew(workers=2, patience=240) as crew:
-        yield crew
+def workers() -> Iterator[RayWorkers]:
+    with two_nodes(), RayWorkers(count=2, patience=240) as workers:
+        yield workers
 
 
 @pytest.mark.parametrize("agent", [ToolLoop(turns=4, max_tokens=20), Calling("nobody", 3, n=2)], ids=["loop", "two"])
 @pytest.mark.parametrize(("world", "policy"), [*((name, "scripted") for name in WORLDS), ("apis", "local")])
-def test_records_are_those_of_the_asyncio_driver(world: str, policy: str, agent: Any, crew: Crew) -> None:
+def test_records_are_those_of_the_asyncio_driver(world: str, policy: str, agent: Any, workers: RayWorkers) -> None:
     """Local weights too: the same asks are gathered into the same batches, so even log-probs are equal."""
     make = {"scripted": lambda: nonsense(1, renderer=layout()), "local": tiny_policy}[policy]
     tasks = WORLDS[world].tasks("train", 2)
     more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0, "limits": Limits(episodes=3)}
     here = asyncio.run(adrive(agent, tasks, WORLDS[world], make(), **more))
     told: list[tuple[int, int]] = []
-    there = crew.drive(agent, tasks, WORLDS[world], make(), done=lambda *pair: told.append(pair), **more)
+    there = workers.drive(agent, tasks, WORLDS[world], make(), done=lambda *pair: told.append(pair), **more)
     assert here == there
     assert told == [(i, 4) for i in (1, 2, 3, 4)]
 
 
-def test_a_server_is_asked_by_the_workers(crew: Crew) -> None:
+def test_a_server_is_asked_by_the_workers(workers: RayWorkers) -> None:
     """The policy of this process sends nothing: only its copies in the workers do."""
 
     class Seeded(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def test_a_server_is_asked_by_the_workers(crew: Crew) -> None:
         tasks, url = Desk().tasks("train", 3), f"http://127.0.0.1:{server.server_port}/v1"
         with Endpoint(url, "m", codec="hermes") as near, Endpoint(url, "m", codec="hermes") as far:
             here = asyncio.run(adrive(Calling("x"), tasks, Desk(), near, samples=2))
-            there = crew.drive(Calling("x"), tasks, Desk(), far, samples=2)
+            there = workers.drive(Calling("x"), tasks, Desk(), far, samples=2)
         assert here == there
         assert len({turn.reply.content for e in there for turn in e.trajectories[0].turns}) > 6
         assert near.meters
@@ -80,29 +80,29 @@ def test_a_server_is_asked_by_the_workers(crew: Crew) -> None:
         server.server_close()
 
 
-def test_nothing_to_play(crew: Crew) -> None:
-    assert crew.drive(Calling("x"), [], Desk(), Scripted(word)) == []
+def test_nothing_to_play(workers: RayWorkers) -> None:
+    assert workers.drive(Calling("x"), [], Desk(), Scripted(word)) == []
 
 
-def test_what_raises_there_raises_here(crew: Crew) -> None:
+def test_what_raises_there_raises_here(workers: RayWorkers) -> None:
     tasks = Desk().tasks("train", 2)
     with pytest.raises(ZeroDivisionError, match="no session today"):
-        crew.drive(Calling("x"), tasks, Desk(broken="no session today"), Scripted(word))
+        workers.drive(Calling("x"), tasks, Desk(broken="no session today"), Scripted(word))
     with pytest.raises(KeyError, match="no policy for role 'solver'"):
-        crew.drive(Calling("x"), tasks, Desk(), {"judge": Scripted(word)})
-    assert len(crew.drive(Calling("x"), tasks, Desk(), {"solver": Scripted(word)})) == 2
+        workers.drive(Calling("x"), tasks, Desk(), {"judge": Scripted(word)})
+    assert len(workers.drive(Calling("x"), tasks, Desk(), {"solver": Scripted(word)})) == 2
 
 
-def test_what_cannot_be_sent_becomes_plain_data(crew: Crew) -> None:
+def test_what_cannot_be_sent_becomes_plain_data(workers: RayWorkers) -> None:
     lock = tool("lock", lambda: Observation("seen", data={"lock": threading.Lock(), "n": 3}))
     made = Scripted(lambda request, sample: Message("assistant", "", (Call("lock", {}, id="call_0"),)))
-    (found,) = crew.drive(Calling("lock", 1), Desk().tasks("train", 1), Desk((lock,)), made)
+    (found,) = workers.drive(Calling("lock", 1), Desk().tasks("train", 1), Desk((lock,)), made)
     (seen,) = found.trajectories[0].turns[0].observations
     assert seen.data["n"] == 3
     assert "lock" in seen.data["lock"]
 
 
-def test_limits_hold_over_all_workers(crew: Crew, tmp_path: Path) -> None:
+def test_limits_hold_over_all_workers(workers: RayWorkers, tmp_path: Path) -> None:
     """Never more than two calls at once: every call counts the marks that the running ones have left."""
 
     def mark() -> str:
@@ -114,22 +114,22 @@ def test_limits_hold_over_all_workers(crew: Crew, tmp_path: Path) -> None:
         return str(running)
 
     world, limits = Desk((tool("mark", mark),)), Limits(calls=2, turns=3)
-    found = crew.drive(Calling("mark", 9), world.tasks("train", 8), world, Scripted(word), limits=limits)
+    found = workers.drive(Calling("mark", 9), world.tasks("train", 8), world, Scripted(word), limits=limits)
     assert {episode.problem for episode in found} == {"more than 3 model turns"}
     texts = [t.messages[-1].content for e in found for t in e.trajectories[0].turns[1:]]
     assert len(texts) == 8 * 3
     assert set(texts) <= {"1", "2"}
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"cpus": 0.0}, {"retries": 0}, {"patience": 0.0}])
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"cpus": 0.0}, {"retries": 0}, {"patience": 0.0}])
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Crew(**wrong)
+        RayWorkers(**wrong)
 
 
-def test_more_workers_than_the_cluster_has_room_for(crew: Crew) -> None:
+def test_more_workers_than_the_cluster_has_room_for(workers: RayWorkers) -> None:
     with (
-        Crew(workers=3, patience=1.0) as more,
+        RayWorkers(count=3, patience=1.0) as more,
         pytest.raises(RuntimeError, match=r"of 3 workers came up in 1 s; each needs 1 CPU"),
     ):
         more.drive(Calling("x"), Desk().tasks("train", 1), Desk(), Scripted(word))

@@ -16,7 +16,7 @@ from tests.rollout.ray_kit import SMALL, Calling, Desk, tool, two_nodes, word
 from tests.toys import layout
 
 from ferrule.policies.scripted import Scripted
-from ferrule.rollout.cluster import Crew
+from ferrule.rollout.cluster import RayWorkers
 from ferrule.rollout.drive import Limits, adrive, drive
 from ferrule.rollout.record import Episode
 
@@ -76,17 +76,17 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
             held.touch()
             killer.start()
 
-    with Crew(workers=2, patience=240) as crew:
-        there = crew.drive(Calling("where"), tasks, world, policy, take=take, **more)
+    with RayWorkers(count=2, patience=240) as workers:
+        there = workers.drive(Calling("where"), tasks, world, policy, take=take, **more)
         killer.join()
         assert there == here
         assert sorted(taken) == list(range(12))
-        assert crew.lost == 1
+        assert workers.lost == 1
         calls = (tmp_path / "calls").read_text().splitlines()
         assert len(set(calls)) == 2, "both workers took part"
         assert len(calls) > 24, "the calls of lost episodes were made again"
         (tmp_path / "two").unlink()
-        assert crew.drive(Calling("where"), tasks, world, policy, **more) == here, "the rest goes on"
+        assert workers.drive(Calling("where"), tasks, world, policy, **more) == here, "the rest goes on"
     cluster.add_node(**SMALL)
 
 
@@ -95,10 +95,10 @@ def test_an_episode_that_ends_every_worker_ends_as_data(cluster: Any) -> None:
     fatal = tool("fatal", lambda: os.kill(os.getpid(), signal.SIGKILL))
     world, policy = Desk((fatal, tool("good", lambda: "fine"))), Scripted(word, renderer=layout())
     tasks = world.tasks("train", 4)
-    with Crew(workers=1, patience=240) as crew:
+    with RayWorkers(count=1, patience=240) as workers:
         agent = Calling("good", other=(tasks[2].id, "fatal"))
-        found = crew.drive(agent, tasks, world, policy, seed=1)
-        assert crew.lost == 3
+        found = workers.drive(agent, tasks, world, policy, seed=1)
+        assert workers.lost == 3
     assert [bool(episode.problem) for episode in found] == [False, False, True, False]
     assert "lost 3 times" in found[2].problem
     assert (found[2].trajectories[0].finish, found[2].trajectories[0].turns) == ("error", ())

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ferrule.core.records import Artifact, Observation, Session, Task, Tool
-from ferrule.serve.host import Local
+from ferrule.serve.host import InProcess
 from ferrule.serve.mcp import run_stdio
 from ferrule.tools import tool
 from ferrule.worlds.session import ToolSession
@@ -57,11 +57,11 @@ def build(state: dict[str, int]) -> tuple[Tool, ...]:
     )
 
 
-def host() -> Local:
+def host() -> InProcess:
     def open_one(episode: str) -> Session:
         return ToolSession(Task(episode, ""), build, {}, limit=10_000)
 
-    return Local(open_one)
+    return InProcess(open_one)
 
 
 async def main() -> None:

@@ -10,7 +10,7 @@ from tests.serve.serving_kit import Kit
 
 from ferrule.core.records import Call, Tool
 from ferrule.serve.batch import BadBatch, observe, read_action, read_batch
-from ferrule.serve.host import Limits, Local
+from ferrule.serve.host import InProcess, Limits
 from ferrule.serve.toolset import Toolset
 
 PYTHON = Toolset(("python", "calculator"))
@@ -22,7 +22,7 @@ def calls(text: str, tools: tuple[Tool, ...] = PYTHON.tools) -> list[tuple[str, 
     return [] if action is None else [(call.name, dict(call.arguments)) for call in action.calls]
 
 
-def posted(host: Local, *items: tuple[str, str], **lists: Any) -> dict[str, Any]:
+def posted(host: InProcess, *items: tuple[str, str], **lists: Any) -> dict[str, Any]:
     """Send one batch of (trajectory, action)."""
     body = {"trajectory_ids": [name for name, _ in items], "actions": [text for _, text in items], **lists}
     return asyncio.run(asyncio.wait_for(observe(host, read_batch(body)), 60))
@@ -69,7 +69,7 @@ def test_sql_is_read_from_its_tags_and_a_solution_ends_the_trajectory() -> None:
 
 
 def test_results_stand_where_their_actions_stood() -> None:
-    host = Local(Kit().open)
+    host = InProcess(Kit().open)
     slow = "<late><number>1</number><seconds>0.1</seconds></late>"
     said = posted(
         host, ("a", slow), ("b", "nothing"), ("c", "<add>3</add>"), ("a", "<add>4</add>"), ("d", "<fail></fail>")
@@ -89,7 +89,7 @@ def test_results_stand_where_their_actions_stood() -> None:
 
 
 def test_nobody_takes_the_action() -> None:
-    host = Local(Kit().open)
+    host = InProcess(Kit().open)
     body = read_batch({"trajectory_ids": ["t"], "actions": ["just words"]})
     for done_if_invalid in (False, True):
         said = asyncio.run(observe(host, body, done_if_invalid=done_if_invalid))
@@ -102,14 +102,14 @@ def test_nobody_takes_the_action() -> None:
 
 def test_an_action_said_twice_is_run_twice() -> None:
     """Totals 2 and 4 within a batch, 6 in the next one: nothing is answered from memory."""
-    host = Local(Kit().open)
+    host = InProcess(Kit().open)
     twice = posted(host, ("t", "<add>2</add>"), ("t", "<add>2</add>"))["observations"]
     assert twice == ["\n<result>\nt 2\n</result>\n", "\n<result>\nt 4\n</result>\n"]
     assert posted(host, ("t", "<add>2</add>"))["observations"] == ["\n<result>\nt 6\n</result>\n"]
 
 
 def test_finish_frees_the_trajectory_and_terminal_tools_end_it() -> None:
-    host = Local(Kit().open)
+    host = InProcess(Kit().open)
     posted(host, ("t", "<add>2</add>"), ("u", "<add>2</add>"))
     said = posted(host, ("t", "<add>9</add>"), ("u", "<add>1</add>"), finish=[True, False])
     assert (said["observations"], said["dones"], said["valids"]) == (
@@ -124,7 +124,7 @@ def test_finish_frees_the_trajectory_and_terminal_tools_end_it() -> None:
 
 
 def test_a_host_that_refuses_ends_the_trajectory() -> None:
-    host = Local(Kit().open, limits=Limits(episodes=1))
+    host = InProcess(Kit().open, limits=Limits(episodes=1))
     posted(host, ("t", "<add>2</add>"))
     said = posted(host, ("u", "<add>2</add>"))
     assert said["observations"][0]["reason"] == "too_many_episodes"
@@ -133,7 +133,7 @@ def test_a_host_that_refuses_ends_the_trajectory() -> None:
 
 
 def test_malformed_arguments_are_told_and_not_valid() -> None:
-    said = posted(Local(Kit().open), ("t", '<tool_call>{"name": "add", "arguments": {"numbr": 1}}</tool_call>'))
+    said = posted(InProcess(Kit().open), ("t", '<tool_call>{"name": "add", "arguments": {"numbr": 1}}</tool_call>'))
     assert "numbr" in said["observations"][0]
     assert said["observations"][0].startswith("\n<tool_response>\n")
     assert (said["dones"], said["valids"]) == ([False], [False])
@@ -141,7 +141,7 @@ def test_malformed_arguments_are_told_and_not_valid() -> None:
 
 def test_python_results_are_wrapped_as_the_action_asks() -> None:
     """Closed fence, open fence, tags: three wrappings; errors of the code are text, and valid."""
-    host = Local(PYTHON.open, tools=PYTHON.tools)
+    host = InProcess(PYTHON.open, tools=PYTHON.tools)
     said = posted(
         host,
         ("a", "```python\nprint(1)\n```"),

@@ -18,7 +18,7 @@ from tests.serve import mcp_toolbox
 
 from ferrule.core.records import Artifact, Call, Observation, Tool
 from ferrule.serve.mcp import mcp_routes
-from ferrule.serve.mcp_rpc import Talk, described, near, plain, result
+from ferrule.serve.mcp_rpc import McpSession, described, near, plain, result
 from ferrule.tools.invoke import invoke
 from ferrule.tools.mcp import connect
 
@@ -135,7 +135,7 @@ def test_messages_that_are_no_requests(web: httpx.Client) -> None:
 def test_a_call_is_cancelled_by_its_id() -> None:
     async def play() -> tuple[Any, Any]:
         host = mcp_toolbox.host()
-        talk = Talk(host, "e", name="t")
+        talk = McpSession(host, "e", name="t")
         asked = asyncio.ensure_future(talk.answer(_ask(5, "tools/call", name="pause", arguments={"seconds": 50})))
         while 5 not in talk.running:
             await asyncio.sleep(0.01)
@@ -162,7 +162,7 @@ def test_long_lists_come_in_pages() -> None:
             pass
 
     async def play() -> list[int]:
-        talk, sizes, cursor = Talk(Many(), "e", name="t"), [], {}
+        talk, sizes, cursor = McpSession(Many(), "e", name="t"), [], {}
         while True:
             page = (await talk.answer(_ask(1, "tools/list", **cursor)))["result"]
             sizes.append(len(page["tools"]))

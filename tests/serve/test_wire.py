@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferrule.core.records import Artifact, Call, Observation
+from ferrule.serve.access import check_key, loopback
 from ferrule.serve.frames import FrameError, pack, pack_observation, read_frame
-from ferrule.serve.guard import check_key, loopback
 from ferrule.serve.wire import (
     call_of,
     call_record,

@@ -115,12 +115,12 @@ def world(name: str, host: str, port: int, api_key_file: Path | None, max_body: 
     """Serve the world NAME over OpenEnv (reset, step, state over a WebSocket)."""
     _need("starlette", "uvicorn", "websockets")
     from ferrule.cli.options import make_world
-    from ferrule.serve.guard import Guard
+    from ferrule.serve.access import AccessControl
     from ferrule.serve.openenv import openenv_app
     from ferrule.serve.run import bind, serve
 
     key = _key(api_key_file)
-    app = Guard(openenv_app(make_world([name])), key=key, max_body=max_body)
+    app = AccessControl(openenv_app(make_world([name])), key=key, max_body=max_body)
     listening = bind(host, port, key=key)
     with listening:
         _run(serve(app, listening, drain_seconds=drain_seconds, ready=_say))
@@ -139,7 +139,7 @@ def _say(url: str) -> None:
 
 def _key(path: Path | None) -> str | None:
     """Return the API key: from the file, else from the environment, else none."""
-    from ferrule.serve.guard import check_key
+    from ferrule.serve.access import check_key
 
     said = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get("FERRULE_API_KEY", "")
     if path is None and not said:

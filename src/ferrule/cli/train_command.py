@@ -90,9 +90,9 @@ def command(**given: Any) -> None:
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
     settings = {**read_settings(chosen.get("settings_file"), known), **{k: chosen[k] for k in known if k in chosen}}
     pool = _pool()
-    with _crew(chosen, pool) as crew:
+    with _ray_workers(chosen, pool) as workers:
         plan = _plan(chosen, settings, pool)
-        plan = plan if crew is None else replace(plan, play=crew.drive)
+        plan = plan if workers is None else replace(plan, play=workers.drive)
         result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
 
     def text() -> None:
@@ -156,17 +156,17 @@ def _pool() -> Any:
     return Accelerator(cpu=not _cuda())
 
 
-def _crew(chosen: dict[str, Any], pool: Any) -> Any:
+def _ray_workers(chosen: dict[str, Any], pool: Any) -> Any:
     """Return the Ray workers that are asked for as a context, or one of nothing."""
     if "ray" not in chosen:
         if "ray_workers" in chosen:
             raise click.UsageError("--ray-workers would do nothing without --ray")
         return contextlib.nullcontext()
-    from ferrule.rollout.cluster import Crew
+    from ferrule.rollout.cluster import RayWorkers
 
     if pool is not None and "ray_workers" not in chosen:
         raise click.UsageError("several processes share the Ray cluster: say with --ray-workers how many each may take")
-    return Crew(workers=chosen.get("ray_workers"), address=chosen["ray"])
+    return RayWorkers(count=chosen.get("ray_workers"), address=chosen["ray"])
 
 
 def _cuda() -> bool:

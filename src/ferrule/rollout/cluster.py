@@ -14,18 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.core.records import Agent, Ask, Reply, Task, World
-from ferrule.rollout.cluster_worker import Job, Worker, away
+from ferrule.rollout.cluster_worker import Job, RayWorker, sendable
 from ferrule.rollout.drive import Gather, Limits, Policies, policy_for, seed_of
 from ferrule.rollout.record import Episode, Recorder
 
-__all__ = ["Crew"]
+__all__ = ["RayWorkers"]
 
 
-class Crew:
+class RayWorkers:
     """Ray workers that play episodes; ``drive`` and ``adrive`` take and return what the functions of that name do.
 
     Joins the Ray cluster that this process is connected to, else the one at ``address`` (None: ``RAY_ADDRESS``, else a
-    cluster of this machine alone, which ends with ``close``). ``workers`` processes of ``cpus`` logical cores each are
+    cluster of this machine alone, which ends with ``close``). ``count`` processes of ``cpus`` logical cores each are
     kept until ``close``; None takes as many as the cluster has room for. ``Limits`` hold over all workers together.
 
     The episodes of a lost worker are played again from the start, with the same seeds, on another one. An episode that
@@ -37,15 +37,15 @@ class Crew:
     def __init__(
         self,
         *,
-        workers: int | None = None,
+        count: int | None = None,
         cpus: float = 1.0,
         retries: int = 2,
         patience: float = 120.0,
         address: str | None = None,
     ) -> None:
-        if (workers is not None and workers < 1) or cpus <= 0 or retries < 1 or patience <= 0:
+        if (count is not None and count < 1) or cpus <= 0 or retries < 1 or patience <= 0:
             raise ValueError(
-                f"Crew(workers={workers}, cpus={cpus}, retries={retries}, patience={patience}): workers (unless None) "
+                f"RayWorkers(count={count}, cpus={cpus}, retries={retries}, patience={patience}): count (unless None) "
                 "and retries must be at least 1, cpus and patience above 0"
             )
         self.cpus, self.retries, self.patience = cpus, retries, patience
@@ -55,14 +55,14 @@ class Crew:
         if self._mine:
             self._ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=30)
         room = int(self._ray.available_resources().get("CPU", 0) / cpus)
-        self.workers = workers or max(room, 1)
+        self.count = count or max(room, 1)
         self._live: dict[Any, int] = {}  # workers that are ready, and how many episodes each plays
         self._starting: list[Any] = []
-        self._coming: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] = set()
         self._complete = False
         self._job: Any = None
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> RayWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,47 +109,47 @@ class Crew:
         todo = [(task, sample) for task in tasks for sample in range(samples)]
         if not todo:
             return []
-        hands = min(self.workers, limits.calls)
-        own, there = replace(limits, calls=limits.calls // hands), away(policy, self._ray.cloudpickle.dumps)
-        self._job = self._ray.put(Job(agent, world, there, seed, temperature, own))
+        count = min(self.count, limits.calls)
+        share, policies = replace(limits, calls=limits.calls // count), sendable(policy, self._ray.cloudpickle.dumps)
+        self._job = self._ray.put(Job(agent, world, policies, seed, temperature, share))
         try:
-            await self._muster(hands)
+            await self._bring_up(count)
             return await _Rollout(self, policy, todo, seed, done, take).play(min(limits.episodes, len(todo)))
         except BaseException:
             await self._drop()
             raise
         finally:
             self._job = None
-            for hire in self._coming:
-                hire.cancel()
-            await asyncio.gather(*self._coming, return_exceptions=True)
+            for start in self._starts:
+                start.cancel()
+            await asyncio.gather(*self._starts, return_exceptions=True)
 
     # ---------------------------------------------------------------------------------------------------------- workers
 
-    async def _muster(self, hands: int) -> None:
-        """Give the job to the workers at hand and hire those that are missing; the first time all must come up."""
+    async def _bring_up(self, count: int) -> None:
+        """Give the job to the workers there are and start those that are missing; the first time all must come up."""
         self._changed = asyncio.Event()
-        for worker in list(self._live)[hands:]:
+        for worker in list(self._live)[count:]:
             self._ray.kill(worker)
             del self._live[worker]
-        await asyncio.gather(*(self._brief(worker) for worker in list(self._live)))
-        started, self._starting = self._starting[: hands - len(self._live)], []
-        for worker in started + [None] * (hands - len(self._live) - len(started)):
-            self._hire(worker)
-        hires = [] if self._complete and self._live else list(self._coming)
-        if hires:
-            await asyncio.wait(hires, timeout=self.patience)
-        for hire in hires:
-            if hire.done() and not hire.cancelled() and (error := hire.exception()) is not None:
+        await asyncio.gather(*(self._give_job(worker) for worker in list(self._live)))
+        started, self._starting = self._starting[: count - len(self._live)], []
+        for worker in started + [None] * (count - len(self._live) - len(started)):
+            self._start(worker)
+        starts = [] if self._complete and self._live else list(self._starts)
+        if starts:
+            await asyncio.wait(starts, timeout=self.patience)
+        for start in starts:
+            if start.done() and not start.cancelled() and (error := start.exception()) is not None:
                 raise error
-        if len(self._live) < (1 if self._complete else hands):
+        if len(self._live) < (1 if self._complete else count):
             raise RuntimeError(
-                f"{len(self._live)} of {hands} workers came up in {self.patience:g} s; each needs {self.cpus:g} CPU, "
+                f"{len(self._live)} of {count} workers came up in {self.patience:g} s; each needs {self.cpus:g} CPU, "
                 f"the cluster has {self._ray.available_resources().get('CPU', 0):g} free: ask for fewer workers"
             )
         self._complete = True
 
-    async def _brief(self, worker: Any) -> None:
+    async def _give_job(self, worker: Any) -> None:
         """Give the job to a worker of an earlier rollout, which may have been lost meanwhile."""
         try:
             await worker.take.remote(self._job)
@@ -157,17 +157,17 @@ class Crew:
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError:
-            self.lose(worker, hire=False)
+            self.lose(worker, restart=False)
 
-    def _hire(self, worker: Any = None) -> None:
+    def _start(self, worker: Any = None) -> None:
         """Start a worker (or go on with one that was starting); it counts from when it has taken the job."""
         if worker is None:
-            kind = self._ray.remote(Worker).options(
+            kind = self._ray.remote(RayWorker).options(
                 num_cpus=self.cpus, max_restarts=0, max_concurrency=10_000, scheduling_strategy="SPREAD"
             )
             worker = kind.remote()
 
-        async def hire() -> None:
+        async def begin() -> None:
             try:
                 await worker.take.remote(self._job)
             except asyncio.CancelledError:
@@ -179,28 +179,28 @@ class Crew:
             self._live[worker] = 0
             self._changed.set()
 
-        coming = asyncio.ensure_future(hire())
-        self._coming.add(coming)
-        coming.add_done_callback(lambda one: one.cancelled() or one.exception())  # seen, whoever looks
-        coming.add_done_callback(self._coming.discard)
+        start = asyncio.ensure_future(begin())
+        self._starts.add(start)
+        start.add_done_callback(lambda one: one.cancelled() or one.exception())  # seen, whoever looks
+        start.add_done_callback(self._starts.discard)
 
-    def lose(self, worker: Any, *, hire: bool = True) -> None:
+    def lose(self, worker: Any, *, restart: bool = True) -> None:
         """Take a worker out that does not answer; what it played will be played elsewhere."""
         if self._live.pop(worker, None) is None:
             return
         self.lost += 1
         self._ray.kill(worker)  # it may be cut off and still running
-        if hire:
-            self._hire()
+        if restart:
+            self._start()
 
     async def take(self) -> Any:
         """Return the ready worker with the fewest episodes; waits for a new one when all are lost."""
         while not self._live:
             self._changed.clear()
-            hires = list(self._coming)
+            starts = list(self._starts)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
-                await asyncio.wait([waiting, *hires], timeout=self.patience, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([waiting, *starts], timeout=self.patience, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()
             if not self._live:
@@ -222,20 +222,27 @@ class Crew:
 
 
 class _Rollout:
-    """One call of ``Crew.adrive``: which episodes are to be played, and who answers their asks."""
+    """One call of ``RayWorkers.adrive``: which episodes are to be played, and who answers their asks."""
 
     def __init__(
         self,
-        crew: Crew,
+        workers: RayWorkers,
         policies: Policies,
         todo: Sequence[tuple[Task, int]],
         seed: int,
         done: Callable[[int, int], None] | None,
         take: Callable[[int, Episode], None] | None,
     ) -> None:
-        self.crew, self.policies, self.todo, self.seed, self.done, self.take = crew, policies, todo, seed, done, take
+        self.workers, self.policies, self.todo, self.seed, self.done, self.take = (
+            workers,
+            policies,
+            todo,
+            seed,
+            done,
+            take,
+        )
         self.finished: dict[int, Episode] = {}
-        self.errors = crew._ray.exceptions
+        self.errors = workers._ray.exceptions
 
     async def play(self, together: int) -> list[Episode]:
         """Play all episodes, ``together`` at once, and then one by one those that lost a worker too often."""
@@ -244,7 +251,7 @@ class _Rollout:
 
         async def work() -> None:
             for index in order:
-                if not await self._try(index, gather, self.crew.retries):
+                if not await self._try(index, gather, self.workers.retries):
                     suspects.append(index)
             gather.busy -= 1
             await gather.flush()
@@ -269,29 +276,29 @@ class _Rollout:
             self.done(len(self.finished), len(self.todo))
 
     def _given_up(self, task: Task, sample: int) -> Episode:
-        problem = f"the worker was lost {self.crew.retries + 1} times while it played this episode"
+        problem = f"the worker was lost {self.workers.retries + 1} times while it played this episode"
         seed = seed_of(self.seed, task.id, task.meta.get("pass", 0), sample)
         return Episode(task, sample, seed, Recorder(task).paths(None, "error", {}, problem), problem)
 
     async def _try(self, index: int, gather: Gather, times: int) -> bool:
         """Play one episode until it ends or has lost ``times`` workers; tell whether it ended."""
         for _ in range(times):
-            if not self.crew._live:  # while there is nobody to play on, the others need not wait for this episode
+            if not self.workers._live:  # while there is nobody to play on, the others need not wait for this episode
                 gather.busy -= 1
                 await gather.flush()
-                worker = await self.crew.take()
+                worker = await self.workers.take()
                 gather.busy += 1
             else:
-                worker = await self.crew.take()
+                worker = await self.workers.take()
             try:
                 self._keep(index, await self._on(worker, index, gather))
                 return True
             except self.errors.RayTaskError:
                 raise
             except self.errors.RayError:
-                self.crew.lose(worker)
+                self.workers.lose(worker)
             finally:
-                self.crew.put_back(worker)
+                self.workers.put_back(worker)
         return False
 
     async def _on(self, worker: Any, index: int, gather: Gather) -> Episode:
@@ -299,7 +306,7 @@ class _Rollout:
         step = await worker.begin.remote(index, *self.todo[index])
         while isinstance(step, Ask):
             step = await worker.resume.remote(index, await self._replies(index, step, gather))
-        return Worker.unpacked(step)
+        return RayWorker.unpacked(step)
 
     async def _replies(self, index: int, request: Ask, gather: Gather) -> list[Reply]:
         chosen = policy_for(self.policies, request.role)
@@ -312,5 +319,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ImportError('a Crew needs Ray: pip install "ferrule[ray]"') from error
+        raise ImportError('RayWorkers needs Ray: pip install "ferrule[ray]"') from error
     return ray

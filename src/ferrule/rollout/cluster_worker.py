@@ -15,7 +15,7 @@ from ferrule.rollout.plain import plain
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run
 
-__all__ = ["Elsewhere", "Job", "Worker", "away"]
+__all__ = ["Elsewhere", "Job", "RayWorker", "sendable"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Job:
     limits: Limits
 
 
-def away(policies: Policies, dumps: Callable[[Any], bytes]) -> Policies:
+def sendable(policies: Policies, dumps: Callable[[Any], bytes]) -> Policies:
     """Return the policies as workers see them: those that answer single asks and can be sent along, and stand-ins."""
 
     def seen(policy: Policy) -> Policy:
@@ -76,8 +76,8 @@ class _Line:
         return await self.replies
 
 
-class Worker:
-    """One process of a ``Crew``. Every method is called by Ray, from the driving process."""
+class RayWorker:
+    """One process of a ``RayWorkers``. Every method is called by Ray, from the driving process."""
 
     def __init__(self) -> None:
         self._job: Job | None = None

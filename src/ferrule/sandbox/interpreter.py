@@ -15,9 +15,9 @@ from typing import Any
 from ferrule.core.records import Artifact, Observation, Status
 from ferrule.sandbox import pool
 from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, checked_run
-from ferrule.sandbox.house import HOUSE
 from ferrule.sandbox.isolate import choose
 from ferrule.sandbox.process import LiveProcess, Serve
+from ferrule.sandbox.residency import RESIDENCY
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, image
 
 __all__ = ["Functions", "Interpreter"]
@@ -43,7 +43,7 @@ class Interpreter:
 
     With ``persistent`` variables live from call to call, otherwise every call gets a fresh process. The time limit
     of a call kills the process with all that it started, so the next call begins with a fresh one and says so. Code
-    may call ``functions`` by name: they run on this side of the wall, on JSON arguments, and give JSON results;
+    may call ``functions`` by name: they run in this process, on JSON arguments, and give JSON results;
     ``ValueError`` and other plain exceptions of theirs are raised again inside. Raises ``IsolationUnavailable`` at
     once when the host lacks the isolation that ``settings`` ask for.
     """
@@ -67,7 +67,7 @@ class Interpreter:
         self._closed = False
         self._log: list[_Step] = []
         self._replay: list[_Step] = []
-        HOUSE.enter(self)
+        RESIDENCY.add(self)
 
     @property
     def branching(self) -> str:
@@ -157,7 +157,7 @@ class Interpreter:
         self, live: LiveProcess, step: _Step, seconds: float, streams: list[Stream], serve: Serve | None = None
     ) -> dict[str, Any] | None:
         cap, room = self.settings.output_limit, self.settings.artifact_limit
-        live.make_way(_BRANCH_SECONDS)
+        live.replace_first(_BRANCH_SECONDS)
 
         def answer(name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
             step.answers.append(self._serve(name, args, kwargs))
@@ -183,7 +183,7 @@ class Interpreter:
 
     def _start(self, code: str) -> LiveProcess:
         """Start a process; a copy that could not be forked first repeats what its original had run."""
-        HOUSE.make_room(self)
+        RESIDENCY.make_room(self)
         replay, self._replay, self._log = self._replay, [], []
         preload = image(self.settings, "\n".join([code, *(step.code for step in replay)]))
         session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
@@ -237,7 +237,7 @@ class Interpreter:
                 twin._replay = [*self._replay, *self._log]
                 return twin
             try:
-                HOUSE.make_room(self)
+                RESIDENCY.make_room(self)
                 if not self._live.quiet():
                     raise OSError("the interpreter ended before it was forked")
                 twin._live = self._live.branch(_BRANCH_SECONDS)

@@ -1,4 +1,4 @@
-"""Landlock rules: a second wall around the file system and TCP. Standard library only: the zygote loads it."""
+"""Landlock rules: a second limit on the file system and TCP. Standard library only: the zygote loads it."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ _CONTINUE = 1
 
 @dataclass
 class Listener:
-    """The calls that sessions of one family are held in until they are answered.
+    """The calls that sessions of one group of branches are held in until they are answered.
 
     ``forks`` forks and as many new working folders are let through while a branch is under way; ``entered`` collects
     handles (pid descriptors) of the processes that made them. Everything else fails with ``EPERM``. Safe to use from
-    several threads: a family's interpreters share it.
+    several threads: all interpreters of the group share it.
     """
 
     fd: int

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ferrule.sandbox.jail import BOX
+from ferrule.sandbox.confinement import BOX
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, view
 
 __all__ = ["End", "Process", "adopt", "branch", "bubblewrap_command", "close_all", "launch", "zygote"]

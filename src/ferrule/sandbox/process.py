@@ -15,9 +15,9 @@ from copy import copy
 from typing import Any
 
 from ferrule.sandbox import pool
-from ferrule.sandbox.family import Channel, Family
+from ferrule.sandbox.branches import BranchGroup, Channel
+from ferrule.sandbox.confinement import BOX
 from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, count, framed, take_frame
-from ferrule.sandbox.jail import BOX
 from ferrule.sandbox.notify import Listener
 from ferrule.sandbox.runner import GREETING
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
@@ -57,7 +57,7 @@ class LiveProcess:
             raise
         finally:
             self.channel.hand_over()
-        self.family = Family(self.process)
+        self.group = BranchGroup(self.process)
         self.first = True
         self._last = ""
 
@@ -73,7 +73,7 @@ class LiveProcess:
         if not poll.poll(0):
             return True
         # The listener comes on its own, before the first answer.
-        return self.family.listener is None and self.mode == "namespaces" and self._greeting()
+        return self.group.listener is None and self.mode == "namespaces" and self._greeting()
 
     def _greeting(self) -> bool:
         """Take the listener off the connection; False when something else came."""
@@ -81,8 +81,8 @@ class LiveProcess:
             head, fds, _, _ = socket.recv_fds(self.channel.link, 1, 1)
         except OSError:
             return False
-        if head == GREETING and fds and self.family.listener is None:
-            self.family.listener = Listener(fds[0])
+        if head == GREETING and fds and self.group.listener is None:
+            self.group.listener = Listener(fds[0])
             return True
         for fd in fds:
             os.close(fd)
@@ -164,7 +164,7 @@ class LiveProcess:
         return answer
 
     def _listen(self, poll: select.poll) -> int:
-        listener = self.family.listener
+        listener = self.group.listener
         if listener is None:
             return -1
         poll.register(listener.fd, select.POLLIN)
@@ -172,7 +172,7 @@ class LiveProcess:
 
     def _refuse(self, poll: select.poll, event: int) -> None:
         """Answer calls that are held; a listener of nobody is let go."""
-        listener = self.family.listener
+        listener = self.group.listener
         assert listener is not None
         if event & select.POLLIN:
             listener.answer()
@@ -186,8 +186,8 @@ class LiveProcess:
             return
         if not chunk:
             raise ConnectionError("the connection ended")
-        if fds and chunk[:1] == GREETING and self.family.listener is None and not received:
-            self.family.listener = Listener(fds.pop())
+        if fds and chunk[:1] == GREETING and self.group.listener is None and not received:
+            self.group.listener = Listener(fds.pop())
             chunk = chunk[1:]
         for fd in fds:
             os.close(fd)
@@ -211,21 +211,21 @@ class LiveProcess:
             raise
         return twin
 
-    def make_way(self, seconds: float) -> None:
+    def replace_first(self, seconds: float) -> None:
         """Let a fork go on in place of a process that others were branched from, before it runs anything again.
 
-        The first process of a family is process 1 of their namespace: were it to crash, all would end with it. So it
-        is stopped for good once it has branches, and its heir does the work.
+        The first process of a group of branches is process 1 of their namespace: were it to crash, all would end with
+        it. So it is stopped for good once it has branches, and the fork does the work.
         """
-        if not self.first or self.family.members == 1 or self.mode != "namespaces":
+        if not self.first or self.group.members == 1 or self.mode != "namespaces":
             return
-        heir = self._fork(time.monotonic() + seconds, folder=False)
+        fork = self._fork(time.monotonic() + seconds, folder=False)
         self.process.pause(True)
-        self.family.frozen, self.first = True, False
+        self.group.frozen, self.first = True, False
         self.channel.close()
-        self.channel, self.process, self._last = heir.channel, heir.process, heir._last
-        with self.family.lock:
-            self.family.members -= 1  # the heir takes the place of the first
+        self.channel, self.process, self._last = fork.channel, fork.process, fork._last
+        with self.group.lock:
+            self.group.members -= 1  # the fork takes the place of the first
 
     def _settle(self, twin: LiveProcess, end: float) -> None:
         request = {"op": "settle", "folder": twin.folder or BOX}
@@ -236,7 +236,7 @@ class LiveProcess:
         """Let the process fork once and return the child."""
         twin = copy(self)
         twin.channel, twin._last, twin.folder, twin.first = Channel(), "", "", False
-        listener = self.family.listener
+        listener = self.group.listener
         made: list[tuple[int, int]] = []
         try:
             if listener is not None:
@@ -260,17 +260,17 @@ class LiveProcess:
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                 os.close(handle)
             with contextlib.suppress(OSError, StopIteration):
-                self.family.kill_strangers(self.process.pid)
+                self.group.kill_unknown(self.process.pid)
             raise
         twin.process = pool.branch(*made[0], group=self.mode == "none")
-        with self.family.lock:
-            self.family.members += 1
-            self.family.pids.add(made[0][0])
+        with self.group.lock:
+            self.group.members += 1
+            self.group.pids.add(made[0][0])
         return twin
 
     def _born(self, seconds: float, asked: Mapping[str, Any]) -> int:
         """Wait for the first words of a fork, letting it into its namespaces; returns the process id it claims."""
-        listener, end = self.family.listener, time.monotonic() + seconds
+        listener, end = self.group.listener, time.monotonic() + seconds
         poll, received = select.poll(), bytearray()
         poll.register(self.channel.link, select.POLLIN)
         if listener is not None:
@@ -318,9 +318,9 @@ class LiveProcess:
 
     def end(self, grace: float = 0.0, streams: list[Stream] | None = None) -> pool.End:
         """Kill what is left, collect the last output, free everything, and tell how the process ended."""
-        if self.first and self.mode == "namespaces" and self.family.members > 1:
+        if self.first and self.mode == "namespaces" and self.group.members > 1:
             self.process.pause(True)  # its branches live in its namespace
-            self.family.frozen, ended = True, pool.End(None, True)
+            self.group.frozen, ended = True, pool.End(None, True)
         elif grace or streams is not None:
             ended = self.process.reap(grace)
         else:
@@ -329,7 +329,7 @@ class LiveProcess:
         if streams is not None:
             self.drain(streams)
         self._close_ours()
-        self.family.leave()
+        self.group.leave()
         return ended
 
     def _close_ours(self) -> None:

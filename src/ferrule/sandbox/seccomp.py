@@ -1,7 +1,7 @@
 """The system call filter of isolated interpreters. Standard library only: the zygote loads it.
 
 A list of refusals rather than of permissions: Python packages use too many calls for the second to stay right. The
-namespaces are the wall; the filter takes away the parts of the kernel in which holes in that wall were found before.
+namespaces isolate; the filter takes away the parts of the kernel in which ways around them were found before.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class IsolationUnavailable(RuntimeError):
         super().__init__(
             f"isolation={isolation!r} is not available here: {missing}. "
             "Run `ferrule doctor` to see what this host offers; "
-            f'isolation="none" runs code without any wall and must be asked for explicitly.'
+            f'isolation="none" runs code without isolation and must be asked for explicitly.'
         )
 
 

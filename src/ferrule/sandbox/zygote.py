@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ferrule.sandbox import jail, kernel, runner
+from ferrule.sandbox import confinement, kernel, runner
 
 __all__ = ["become", "main"]
 
@@ -35,7 +35,7 @@ _kept: list[Any] = []  # modules taken from user code: kept alive, as freeing th
 class _State:
     control: socket.socket
     handles: tuple[int, int] | None
-    walls: jail.Walls | None
+    restrictions: confinement.Restrictions | None
     children: dict[int, int] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     helper: _Helper | None = None
@@ -49,14 +49,14 @@ def main(argument: str) -> None:
         for name in options["preload"]:
             __import__(name)
         isolated = options["mode"] == "namespaces"
-        handles = jail.enter(options["binds"], options["links"]) if isolated else None
-        made = jail.walls(1, os.path.dirname(jail.BOX), notify=True) if isolated else None
+        handles = confinement.enter(options["binds"], options["links"]) if isolated else None
+        restrictions = confinement.restrictions(1, os.path.dirname(confinement.BOX), notify=True) if isolated else None
     except BaseException as problem:
         _send(control, {"error": f"{type(problem).__name__}: {problem}"})
         os._exit(1)
     gc.collect()
     gc.freeze()  # shared pages stay shared: the collector does not touch them in the children
-    state = _State(control, handles, made)
+    state = _State(control, handles, restrictions)
     _send(control, {"ready": True})
     while True:
         request, fds = _receive(control)
@@ -131,32 +131,37 @@ def _start(settings: dict[str, Any], fds: list[int], state: _State) -> int:
                 kernel.set_namespace(state.handles[1], kernel.NEWPID)
     if pid == 0:
         state.control.detach()
-        become(settings, fds, state.handles, state.walls)
+        become(settings, fds, state.handles, state.restrictions)
     return pid
 
 
-def become(settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | None, walls: jail.Walls | None) -> None:
+def become(
+    settings: dict[str, Any],
+    fds: list[int],
+    handles: tuple[int, int] | None,
+    restrictions: confinement.Restrictions | None,
+) -> None:
     """Turn this process into a confined session; never returns. What goes wrong is told on its stderr."""
     complain, listener = fds[2], -1
     try:
         # Higher than every descriptor we were handed, so that none is overwritten before it is moved.
         moved = [_above(fd) for fd in fds]
         if settings["bubblewrap"]:  # which has made a session, and dies with its parent, already
-            os.makedirs(f"{jail.BOX}/tmp", exist_ok=True)
+            os.makedirs(f"{confinement.BOX}/tmp", exist_ok=True)
             for name in settings["preload"]:
                 __import__(name)
         else:
             os.setsid()
-            jail.die_with_parent()
+            confinement.die_with_parent()
         if handles is not None:
-            jail.own_namespaces(handles[0], settings["disk_mb"])
+            confinement.own_namespaces(handles[0], settings["disk_mb"])
         null = os.open("/dev/null", os.O_RDONLY)
         for source, target in ((null, 0), (moved[1], 1), (moved[2], 2), (moved[0], _PROTOCOL_FD)):
             os.dup2(source, target, inheritable=False)
         complain = 2
-        _close_others(walls.rules if walls else -1)
+        _close_others(restrictions.rules if restrictions else -1)
         os.chdir(settings["folder"])
-        jail.limit(settings)
+        confinement.limit(settings)
         random.seed()
         # The number of the protocol's descriptor is a guess for those who try all; what comes back is not trusted
         # anyway.
@@ -164,9 +169,9 @@ def become(settings: dict[str, Any], fds: list[int], handles: tuple[int, int] | 
         os.dup2(_PROTOCOL_FD, hidden, inheritable=False)
         os.close(_PROTOCOL_FD)
         if settings["isolated"]:
-            if walls is None:
-                walls = jail.walls(os.getpid(), jail.BOX, notify=False)
-            listener = jail.confine(walls, settings["allow_processes"], notify=handles is not None)
+            if restrictions is None:
+                restrictions = confinement.restrictions(os.getpid(), confinement.BOX, notify=False)
+            listener = confinement.confine(restrictions, settings["allow_processes"], notify=handles is not None)
         _forget(settings)
         if listener >= 0:
             with socket.socket(fileno=os.dup(hidden)) as link:
@@ -237,7 +242,7 @@ class _Helper:
         try:
             order = os.read(asked, 100).split()
             if order:
-                jail.adopt(proc, int(order[0]), int(order[1]))
+                confinement.adopt(proc, int(order[0]), int(order[1]))
         except BaseException as raised:
             problem = f"{type(raised).__name__}: {raised}"
         os.write(said, problem.encode()[:4000] or b" ")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferrule.core.records import Observation
+from ferrule.serve.access import AccessControl
 from ferrule.serve.batch import BadBatch, observe, read_batch
-from ferrule.serve.guard import Guard
 from ferrule.serve.host import Host
 from ferrule.serve.metrics import Counted
 from ferrule.serve.wire import call_of, encode, host_reason, observation_record, tool_record
@@ -68,7 +68,7 @@ def tools_app(
     ]
     return Starlette(
         routes=[*own, *routes],
-        middleware=[Middleware(Guard, key=key, max_body=max_body)],
+        middleware=[Middleware(AccessControl, key=key, max_body=max_body)],
         exception_handlers={_Bad: _bad, HTTPException: _failed},
     )
 

@@ -9,7 +9,7 @@ from ferrule.core.records import Call, Observation, Session, Tool
 from ferrule.serve.episodes import Episodes, Limits
 from ferrule.serve.threads import Threads
 
-__all__ = ["Forking", "Host", "Limits", "Local", "Managed"]
+__all__ = ["Forking", "Host", "InProcess", "Limits", "Managed"]
 
 
 @runtime_checkable
@@ -62,10 +62,10 @@ class Managed(Protocol):
         ...
 
 
-class Local:
+class InProcess:
     """Episodes in this process: ``open(episode)`` makes the session of each, threads run the calls.
 
-    ``tools`` are taken from a session that is opened for the purpose where none are given. One ``Local`` belongs to
+    ``tools`` are taken from a session that is opened for the purpose where none are given. One ``InProcess`` belongs to
     one event loop.
     """
 

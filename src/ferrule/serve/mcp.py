@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ferrule.serve.host import Host
-from ferrule.serve.mcp_rpc import INVALID, PARSE, Talk, failure, near
+from ferrule.serve.mcp_rpc import INVALID, PARSE, McpSession, failure, near
 from ferrule.tools.mcp_content import REVISIONS
 
 if TYPE_CHECKING:
@@ -46,25 +46,25 @@ class _Sessions:
     idle: float
     name: str
     instructions: str
-    open: dict[str, Talk] = field(default_factory=dict)
+    open: dict[str, McpSession] = field(default_factory=dict)
 
-    async def begin(self) -> Talk | None:
+    async def begin(self) -> McpSession | None:
         """Open a session, or return None when there are as many as allowed."""
         now = time.monotonic()
-        for talk in list(self.open.values()):
-            if now - talk.used > self.idle and not talk.running:
-                await self.finish(talk.episode)
+        for session in list(self.open.values()):
+            if now - session.used > self.idle and not session.running:
+                await self.finish(session.episode)
         if len(self.open) >= self.most:
             return None
-        talk = Talk(self.host, secrets.token_hex(16), name=self.name, instructions=self.instructions)
-        self.open[talk.episode] = talk
-        return talk
+        session = McpSession(self.host, secrets.token_hex(16), name=self.name, instructions=self.instructions)
+        self.open[session.episode] = session
+        return session
 
     async def finish(self, episode: str) -> None:
         """End a session and its episode."""
-        talk = self.open.pop(episode, None)
-        if talk is not None:
-            talk.stop()
+        session = self.open.pop(episode, None)
+        if session is not None:
+            session.stop()
             await self.host.end(episode)
 
 
@@ -86,57 +86,78 @@ def mcp_routes(
     page makes (one with an Origin) must come from this machine or from one of ``origins``: a page elsewhere whose
     name was re-pointed at this server is refused. Answers are JSON; there is no stream of unasked messages.
     """
-    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    known = _Sessions(host, sessions, idle, name, instructions)
+    endpoint = _Endpoint(_Sessions(host, sessions, idle, name, instructions), origins, largest)
+    return [Route(path, endpoint.handle, methods=["GET", "POST", "DELETE"])]
 
-    def said(status: int, text: str, code: int = INVALID) -> Response:
-        return JSONResponse(failure(None, code, text), status)
 
-    async def endpoint(request: Request) -> Response:
-        if not near(request.headers.get("origin"), origins):
-            return said(403, "this origin may not speak to the server")
+@dataclass
+class _Endpoint:
+    """The streamable HTTP endpoint of an MCP server."""
+
+    sessions: _Sessions
+    origins: Sequence[str]
+    largest: int
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        from starlette.responses import Response
+
+        if not near(request.headers.get("origin"), self.origins):
+            return _failed(403, "this origin may not speak to the server")
         version = request.headers.get("mcp-protocol-version")
         if version is not None and version not in REVISIONS:
-            return said(400, f"protocol revision {version!r} is not spoken here; known: {', '.join(REVISIONS)}")
+            return _failed(400, f"protocol revision {version!r} is not spoken here; known: {', '.join(REVISIONS)}")
         if request.method == "GET":
             return Response(status_code=405, headers={"allow": "POST, DELETE"})
         episode = request.headers.get(_SESSION)
         if request.method == "DELETE":
-            if episode is None or episode not in known.open:
-                return said(404, "no such session")
-            await known.finish(episode)
+            if episode is None or episode not in self.sessions.open:
+                return _failed(404, "no such session")
+            await self.sessions.finish(episode)
             return Response(status_code=204)
         try:
-            message = json.loads(await _body(request, largest))
+            message = json.loads(await _body(request, self.largest))
         except TooLarge:
-            return said(413, f"the request has more than {largest} bytes")
+            return _failed(413, f"the request has more than {self.largest} bytes")
         except (ValueError, RecursionError):
-            return said(400, "the request is no JSON", PARSE)
-        return await post(episode, message)
+            return _failed(400, "the request is no JSON", PARSE)
+        if isinstance(message, dict) and message.get("method") == "initialize":
+            return await self._initialize(message)
+        return await self._go_on(episode, message)
 
-    async def post(episode: str | None, message: Any) -> Response:
-        first = isinstance(message, dict) and message.get("method") == "initialize"
-        if first:
-            talk = await known.begin()
-            if talk is None:
-                return said(503, f"{sessions} sessions are open already; try again later")
-        elif episode is None:
-            return said(400, f"the header {_SESSION} is missing; initialize first")
-        elif episode not in known.open:
-            return said(404, "no such session; initialize again")
-        else:
-            talk = known.open.pop(episode)
-            known.open[episode] = talk  # the last used stands last
-        answer = await talk.answer(message)
-        if first and (answer is None or "error" in answer):
-            await known.finish(talk.episode)
-            return JSONResponse(answer, 400) if answer else said(400, "initialize must be a request with an id")
-        headers = {_SESSION: talk.episode} if first else None
-        return Response(status_code=202) if answer is None else JSONResponse(answer, headers=headers)
+    async def _initialize(self, message: dict[str, Any]) -> Response:
+        """Open a session; its id goes into a header."""
+        from starlette.responses import JSONResponse
 
-    return [Route(path, endpoint, methods=["GET", "POST", "DELETE"])]
+        session = await self.sessions.begin()
+        if session is None:
+            return _failed(503, f"{self.sessions.most} sessions are open already; try again later")
+        answer = await session.answer(message)
+        if answer is None or "error" in answer:
+            await self.sessions.finish(session.episode)
+            return JSONResponse(answer, 400) if answer else _failed(400, "initialize must be a request with an id")
+        return JSONResponse(answer, headers={_SESSION: session.episode})
+
+    async def _go_on(self, episode: str | None, message: Any) -> Response:
+        """Answer a message of an open session."""
+        from starlette.responses import JSONResponse, Response
+
+        if episode is None:
+            return _failed(400, f"the header {_SESSION} is missing; initialize first")
+        if episode not in self.sessions.open:
+            return _failed(404, "no such session; initialize again")
+        session = self.sessions.open.pop(episode)
+        self.sessions.open[episode] = session  # the last used stands last
+        answer = await session.answer(message)
+        return Response(status_code=202) if answer is None else JSONResponse(answer)
+
+
+def _failed(status: int, text: str, code: int = INVALID) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(failure(None, code, text), status)
 
 
 async def _body(request: Request, largest: int) -> bytes:
@@ -154,7 +175,7 @@ async def run_stdio(host: Host, *, name: str = "ferrule", instructions: str = ""
     What tools print goes to standard error, and they cannot read the protocol's input. ``largest`` bounds one line in
     bytes.
     """
-    talk = Talk(host, secrets.token_hex(16), name=name, instructions=instructions)
+    session = McpSession(host, secrets.token_hex(16), name=name, instructions=instructions)
     running: set[asyncio.Task[None]] = set()
     async with _own_pipes() as (source, sink):
         writing = asyncio.Lock()
@@ -171,7 +192,7 @@ async def run_stdio(host: Host, *, name: str = "ferrule", instructions: str = ""
             except (ValueError, RecursionError):
                 await write(failure(None, PARSE, "the line is no JSON"))
                 return
-            await write(await talk.answer(message))
+            await write(await session.answer(message))
 
         async for line in _lines(source, largest):
             if line is None:
@@ -186,7 +207,7 @@ async def run_stdio(host: Host, *, name: str = "ferrule", instructions: str = ""
             # Whoever closed the input may still read: calls under way are answered first.
             await asyncio.gather(*running, return_exceptions=True)
         finally:
-            await host.end(talk.episode)
+            await host.end(session.episode)
 
 
 @contextlib.asynccontextmanager

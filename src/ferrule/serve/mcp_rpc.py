@@ -15,11 +15,11 @@ from pydantic_core import to_json
 
 from ferrule import __version__
 from ferrule.core.records import Artifact, Call, Observation, Tool
-from ferrule.serve.guard import loopback
+from ferrule.serve.access import loopback
 from ferrule.serve.host import Host
 from ferrule.tools.mcp_content import REVISIONS
 
-__all__ = ["INVALID", "PARSE", "Talk", "described", "failure", "near", "plain", "result"]
+__all__ = ["INVALID", "PARSE", "McpSession", "described", "failure", "near", "plain", "result"]
 
 PARSE, INVALID, _UNKNOWN, _PARAMS, _INTERNAL, _CANCELLED = -32700, -32600, -32601, -32602, -32603, -32800
 _PAGE = 200  # tools per page of tools/list
@@ -56,7 +56,7 @@ class _Problem(Exception):
         self.code = code
 
 
-class Talk:
+class McpSession:
     """A session: answers messages, one after the other or at the same time, for one episode of ``host``."""
 
     def __init__(self, host: Host, episode: str, *, name: str, instructions: str = "") -> None:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ferrule.serve.guard import loopback
+from ferrule.serve.access import loopback
 from ferrule.serve.host import Managed
 
 if TYPE_CHECKING:

@@ -194,7 +194,7 @@ def train(
     ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
     returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
     ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
-    ``play`` is the driver of the rollouts, for example ``Crew.drive``.
+    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``.
     """
     processes = 1 if pool is None else pool.num_processes
     groups = check(recipe, settings, evaluating=evaluate is not None, processes=processes)

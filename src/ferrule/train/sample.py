@@ -136,7 +136,7 @@ def sample(
     Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. What is kept beyond the
     batch is put into ``carry``, whose groups of the last step are used first (without it, it is dropped). With ``pool``
     (an ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups. ``play`` is
-    the driver of the rollouts, for example ``Crew.drive``.
+    the driver of the rollouts, for example ``RayWorkers.drive``.
     """
     kept: list[Group] = [g for g in carry or () if g.step >= step - 1]
     dropped = drifted = sampled = 0

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ferrule.core.arrays import nearest
 from ferrule.policies.endpoint.http import PolicyError
-from ferrule.policies.vllm import keeper
+from ferrule.policies.vllm import supervisor
 
 if TYPE_CHECKING:
     import httpx
@@ -130,7 +130,7 @@ class Child:
         command = _command(server, interpreter(server.python), weights, self.socket, device, room)
         with self.log.open("ab") as sink:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", keeper.__file__, str(folder), *command],
+                [sys.executable, "-I", supervisor.__file__, str(folder), *command],
                 stdin=subprocess.PIPE, stdout=sink, stderr=sink, env=_environment(server), start_new_session=True,
             )  # fmt: skip
         assert self.process.stdin is not None
@@ -210,8 +210,8 @@ class Child:
 
 
 def _end(process: subprocess.Popen[bytes], stdin: IO[bytes]) -> None:
-    """Let the keeper end the server, and wait for both; the keeper's own limits are shorter than this one."""
-    with contextlib.suppress(BrokenPipeError):  # the keeper has ended with its server
+    """Let the supervisor end the server, and wait for both; the supervisor's own limits are shorter than this one."""
+    with contextlib.suppress(BrokenPipeError):  # the supervisor has ended with its server
         stdin.write(b"k")
         stdin.flush()
     with contextlib.suppress(BrokenPipeError):

@@ -191,7 +191,7 @@ class _Beside:
         self.metrics["vllm/pushes"] += 1
 
     def _push(self, child: Child, weights: Path) -> bool:
-        """Push to a running child; False when it turns out to be dead, which a keeper may learn a moment later."""
+        """Push to a running child; False when it turns out to be dead, which a supervisor may learn a moment later."""
         try:
             child.push(weights)
         except PolicyError:

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ferrule.sandbox import interpreter as module
-from ferrule.sandbox.house import House, Rules
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.isolate import probe
+from ferrule.sandbox.residency import Residency, ResidencyLimits
 from ferrule.sandbox.settings import Settings
 
 MODE = "namespaces" if probe()["namespaces"].available else "none"
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    house = House(Rules(park_seconds=1e6, reap_seconds=2e6))
-    monkeypatch.setattr(module, "HOUSE", house)
-    yield house
-    house.rules.park_seconds = 0.1  # its thread ends soon after the last interpreter
+def residency(monkeypatch: pytest.MonkeyPatch) -> Iterator[Residency]:
+    residency = Residency(ResidencyLimits(park_seconds=1e6, reap_seconds=2e6))
+    monkeypatch.setattr(module, "RESIDENCY", residency)
+    yield residency
+    residency.limits.park_seconds = 0.1  # its thread ends soon after the last interpreter
 
 
 def make() -> Interpreter:
@@ -41,36 +41,36 @@ def eventually(true: Callable[[], bool]) -> bool:
     return true()
 
 
-def test_an_idle_one_is_stopped_and_goes_on(house: House) -> None:
+def test_an_idle_one_is_stopped_and_goes_on(residency: Residency) -> None:
     with make() as python:
         python.run("x = 5\nimport threading, time\ndef spin():\n    while True: pass\n")
         python.run("threading.Thread(target=spin, daemon=True).start()")
-        house.rules.park_seconds = 0.0
-        house.sweep()
+        residency.limits.park_seconds = 0.0
+        residency.sweep()
         assert python.parked
         assert eventually(lambda: state(python) == "T")
         assert python.run("x").text == "5"
         assert not python.parked
-        house.rules.park_seconds = 1e6
+        residency.limits.park_seconds = 1e6
         python.park()
         twin = python.fork()
         assert twin.run("x").text == "5"
         twin.close()
 
 
-def test_a_long_idle_one_is_ended_and_says_so(house: House) -> None:
+def test_a_long_idle_one_is_ended_and_says_so(residency: Residency) -> None:
     with make() as python:
         python.run("x = 5")
-        house.rules.reap_seconds = 0.0
-        house.sweep()
+        residency.limits.reap_seconds = 0.0
+        residency.sweep()
         assert not python.alive
         seen = python.run("'x' in globals()")
         assert seen.data["restarted"]
         assert seen.text.endswith("False")
 
 
-def test_the_longest_idle_makes_room(house: House) -> None:
-    house.rules.alive = 3
+def test_the_longest_idle_makes_room(residency: Residency) -> None:
+    residency.limits.alive = 3
     many = [make() for _ in range(6)]
     for number, one in enumerate(many):
         one.run(f"x = {number}")
@@ -82,25 +82,25 @@ def test_the_longest_idle_makes_room(house: House) -> None:
         one.close()
 
 
-def test_memory_of_all_is_bounded(house: House) -> None:
+def test_memory_of_all_is_bounded(residency: Residency) -> None:
     many = [make() for _ in range(3)]
     for one in many:
         one.run("x = bytearray(40 * 2**20)\nfor i in range(0, len(x), 4096): x[i] = 1")
-    house.rules.memory_mb = 100.0
-    house.sweep()
+    residency.limits.memory_mb = 100.0
+    residency.sweep()
     assert [one.alive for one in many] == [False, True, True]
     for one in many:
         one.close()
 
 
-def test_one_that_is_at_work_is_left_alone(house: House) -> None:
-    with make() as busy, make() as comer:
+def test_one_that_is_at_work_is_left_alone(residency: Residency) -> None:
+    with make() as busy, make() as newcomer:
         busy.run("x = 1")
-        house.rules.alive, house.rules.reap_seconds = 1, 0.0
+        residency.limits.alive, residency.limits.reap_seconds = 1, 0.0
         with busy._lock:
-            house.sweep()
+            residency.sweep()
             assert busy.alive
-            seen = comer.run("1")
+            seen = newcomer.run("1")
             assert seen.status == "error"
             assert "1 interpreters are at work (the most is 1)" in seen.text
-        assert comer.run("2").text == "2"
+        assert newcomer.run("2").text == "2"

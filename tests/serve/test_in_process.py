@@ -10,7 +10,7 @@ import pytest
 from tests.serve.serving_kit import GATE, Kit, add
 
 from ferrule.core.records import Call, Observation
-from ferrule.serve.host import Forking, Host, Limits, Local, Managed
+from ferrule.serve.host import Forking, Host, InProcess, Limits, Managed
 
 WAIT = Call("wait")
 
@@ -22,16 +22,16 @@ def gate() -> Iterator[None]:
     GATE.set()
 
 
-def local(**limits: Any) -> Local:
+def local(**limits: Any) -> InProcess:
     kit = Kit()
-    return Local(kit.open, limits=Limits(**limits))
+    return InProcess(kit.open, limits=Limits(**limits))
 
 
 def reason(seen: Observation) -> str:
     return str(seen.data["reason"]) if isinstance(seen.data, dict) else ""
 
 
-async def until(host: Local, **wanted: float) -> None:
+async def until(host: InProcess, **wanted: float) -> None:
     """Wait until the host's figures are as wanted."""
     for _ in range(12_000):
         if all(host.figures()[key] == value for key, value in wanted.items()):

@@ -1,4 +1,4 @@
-"""Descriptors of one session, and what sessions that were branched from one another have in common."""
+"""Descriptors of one session, and what sessions that were branched from one another share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ferrule.sandbox import pool
 from ferrule.sandbox.notify import Listener
 
-__all__ = ["Channel", "Family"]
+__all__ = ["BranchGroup", "Channel"]
 
 
 class Channel:
@@ -49,10 +49,10 @@ class Channel:
 
 
 @dataclass
-class Family:
+class BranchGroup:
     """Sessions that were branched from one another: they live in the process namespace of the first.
 
-    The first process is its process 1, so it must outlive the others (``LiveProcess.make_way``).
+    The first process is its process 1, so it must outlive the others (``LiveProcess.replace_first``).
     """
 
     root: pool.Process
@@ -73,7 +73,7 @@ class Family:
             if self.listener is not None:
                 self.listener.close()
 
-    def kill_strangers(self, parent: int) -> None:
+    def kill_unknown(self, parent: int) -> None:
         """Kill the children of ``parent`` that are no members: forks that went wrong, or that nobody had asked for."""
         with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
             for pid in map(int, file.read().split()):

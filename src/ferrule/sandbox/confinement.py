@@ -21,7 +21,17 @@ from typing import Any
 
 from ferrule.sandbox import kernel, landlock, seccomp
 
-__all__ = ["BOX", "Walls", "adopt", "confine", "die_with_parent", "enter", "limit", "own_namespaces", "walls"]
+__all__ = [
+    "BOX",
+    "Restrictions",
+    "adopt",
+    "confine",
+    "die_with_parent",
+    "enter",
+    "limit",
+    "own_namespaces",
+    "restrictions",
+]
 
 _ROOM = "/box"  # holds nothing but the working folder; file rules name it, so they hold for whatever is mounted inside
 BOX = f"{_ROOM}/home"
@@ -210,7 +220,7 @@ def limit(settings: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Walls:
+class Restrictions:
     """What confining a session takes, made once for many: descriptor of the file rules, and the call filters."""
 
     rules: int
@@ -218,19 +228,19 @@ class Walls:
     with_processes: bytes
 
 
-def walls(own: int, writable: str, *, notify: bool) -> Walls:
-    """Prepare the walls of sessions that see themselves as process ``own``."""
+def restrictions(own: int, writable: str, *, notify: bool) -> Restrictions:
+    """Prepare the restrictions of sessions that see themselves as process ``own``."""
     rules, _ = landlock.ruleset(writable, "/dev")
     alone = seccomp.program(kernel.MACHINE, False, own=own, notify=notify)
-    return Walls(rules, alone, seccomp.program(kernel.MACHINE, True))
+    return Restrictions(rules, alone, seccomp.program(kernel.MACHINE, True))
 
 
-def confine(made: Walls, allow_processes: bool, *, notify: bool = False) -> int:
+def confine(prepared: Restrictions, allow_processes: bool, *, notify: bool = False) -> int:
     """Give up all rights for good: capabilities, files, system calls; returns the filter's listener (-1: none)."""
     kernel.drop_capabilities()
     kernel.no_new_privileges()
-    landlock.restrict(made.rules)
-    if made.rules >= 0:
-        os.close(made.rules)
-    body = made.with_processes if allow_processes else made.alone
+    landlock.restrict(prepared.rules)
+    if prepared.rules >= 0:
+        os.close(prepared.rules)
+    body = prepared.with_processes if allow_processes else prepared.alone
     return seccomp.install(body, listen=notify and not allow_processes)

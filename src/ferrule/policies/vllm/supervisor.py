@@ -1,9 +1,9 @@
-"""Keep a server process: it ends when its owner ends, however that ends.
+"""Supervise a server process: it ends when its owner ends, however that ends.
 
-This file is run as a program, ``python keeper.py FOLDER COMMAND...``, and needs nothing but the standard library. The
-owner holds the other end of standard input: when that closes, because the owner closed it or is no more, the server's
-whole process group is ended. FOLDER is then removed, unless the owner wrote ``k`` (keep) before. When the server ends
-first, what is left of its group is ended.
+This file is run as a program, ``python supervisor.py FOLDER COMMAND...``, and needs nothing but the standard library.
+The owner holds the other end of standard input: when that closes, because the owner closed it or is no more, the
+server's whole process group is ended. FOLDER is then removed, unless the owner wrote ``k`` (keep) before. When the
+server ends first, what is left of its group is ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PATIENCE = 8.0  # seconds that a server has to end by itself
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel to kill this process with its parent (``PR_SET_PDEATHSIG``); the keeper has one thread only."""
+    """Ask the kernel to kill this process with its parent (``PR_SET_PDEATHSIG``); the supervisor has one thread."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "check_key", "loopback"]
+__all__ = ["AccessControl", "check_key", "loopback"]
 
 _OPEN = ("/health",)
 _SHORTEST = 8
@@ -34,7 +34,7 @@ def check_key(key: str) -> str:
     return key
 
 
-class Guard:
+class AccessControl:
     """Middleware: refuses requests without the key (401), from strange origins (403) and beyond ``max_body`` (413).
 
     With a ``key`` every route but ``/health`` needs ``Authorization: Bearer KEY``. Without one only programs on this

@@ -1,0 +1,128 @@
+"""Which interpreters keep a process: idle ones are stopped, then ended; the longest idle one makes room."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["RESIDENCY", "Residency", "ResidencyLimits", "Resident", "resident_mb"]
+
+
+@dataclass
+class ResidencyLimits:
+    """How many processes may live at once, after how many idle seconds one is parked and ended, and all their memory.
+
+    Parked processes use no processor time. ``memory_mb`` bounds the memory of all these processes together
+    (proportional set size, MiB): above it the longest idle ones are ended. An ended interpreter starts afresh with its
+    next call and says so.
+    """
+
+    alive: int = 512
+    park_seconds: float = 30.0
+    reap_seconds: float = 1800.0
+    memory_mb: float = 8192.0
+
+
+class Resident(Protocol):
+    """What holds a process that may be stopped and ended while it is idle: an ``Interpreter``."""
+
+    used: float
+    """When it was last used (``time.monotonic``)."""
+
+    @property
+    def alive(self) -> bool:
+        """True while a process exists."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """Process id as the host counts, None while there is no process."""
+        ...
+
+    def park(self) -> bool:
+        """Stop the idle process until it is used again; True when it is stopped."""
+        ...
+
+    def reap(self) -> bool:
+        """End the idle process; False while it is at work."""
+        ...
+
+
+class Residency:
+    """All interpreters of this process. Safe to use from several threads; ``limits`` may be changed at any time."""
+
+    def __init__(self, limits: ResidencyLimits | None = None) -> None:
+        """Start empty; the thread that sweeps starts with the first interpreter."""
+        self.limits = limits or ResidencyLimits()
+        self._all: weakref.WeakSet[Resident] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, interpreter: Resident) -> None:
+        """Look after an interpreter until it is forgotten."""
+        with self._lock:
+            self._all.add(interpreter)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._sweep_often, daemon=True, name="ferrule-residency")
+                self._thread.start()
+
+    def living(self) -> list[Resident]:
+        """Return the interpreters that have a process, the longest idle first."""
+        with self._lock:
+            interpreters = list(self._all)
+        return sorted((one for one in interpreters if one.alive), key=lambda one: one.used)
+
+    def make_room(self, newcomer: Resident) -> None:
+        """End the longest idle interpreters when a further one would be too many; raises ``OSError`` when all are busy.
+
+        ``newcomer`` itself is left alone.
+        """
+        living = [one for one in self.living() if one is not newcomer]
+        for one in living[: max(0, len(living) + 1 - self.limits.alive)]:
+            if not one.reap():
+                raise OSError(f"{len(living)} interpreters are at work (the most is {self.limits.alive})")
+
+    def sweep(self) -> None:
+        """Park and end what has been idle for long enough, and what memory has no room for."""
+        now = time.monotonic()
+        living = self.living()
+        for one in living:
+            idle = now - one.used
+            if idle > self.limits.reap_seconds:
+                one.reap()
+            elif idle > self.limits.park_seconds:
+                one.park()
+        self._fit([one for one in living if one.alive])
+
+    def _fit(self, living: list[Resident]) -> None:
+        sizes = [(one, resident_mb(one.pid)) for one in living]
+        total = sum(size for _, size in sizes)
+        for one, size in sizes:
+            if total <= self.limits.memory_mb:
+                break
+            if one.reap():
+                total -= size
+
+    def _sweep_often(self) -> None:
+        while True:
+            time.sleep(max(0.05, min(5.0, self.limits.park_seconds / 2)))
+            self.sweep()
+            with self._lock:
+                if not self._all:
+                    self._thread = None
+                    return
+
+
+def resident_mb(pid: int | None) -> float:
+    """Memory that a process holds, shared pages divided by their users (MiB); 0 where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
+    except (OSError, StopIteration, ValueError):
+        return 0.0
+
+
+RESIDENCY = Residency()
