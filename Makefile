@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help setup system peers demo test fmt lint types docs serve-docs bench claims pins clean
+.PHONY: help setup system peers demo test fmt lint types docs serve-docs bench claims goldens pins clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,10 +78,12 @@ bench: setup ## run every benchmark; results go to benchmarks/results/
 	@for script in $(wildcard benchmarks/*.py); do \
 		echo "$$script"; $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json; done
 
-claims: setup ## measure the claim of every paper again (minutes each); results go to claims/
-	@for slug in $$($(BIN)/python -c 'from ferrule.papers import discover; print(*(p.slug for p in discover()))'); do \
-		$(BIN)/ferrule papers claim $$slug; done
+claims: setup ## measure what is missing of all claims (minutes each); results go to claims/
+	@$(BIN)/ferrule papers claim --all --jobs $(WORKERS)
 	$(BIN)/python scripts/papers_table.py
+
+goldens: setup ## store the numbers of every arm at its tiny size again, after a change that is meant
+	@$(BIN)/python scripts/goldens.py
 
 pins: ## write requirements/ from the environment as it is now
 	$(BIN)/python scripts/pin.py

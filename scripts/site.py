@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "ferrule"
 # From the bottom layer to the top, as the architecture page presents them.
 ORDER = (
     "core", "chat", "sandbox", "tools", "worlds", "agents", "credit", "rewards", "data", "online", "rollout",
-    "policies", "objectives", "train", "bench", "serve", "view", "papers", "cli",
+    "policies", "objectives", "train", "evaluate", "speed", "serve", "view", "studies", "papers", "cli",
 )  # fmt: skip
 GUIDES = (
     "tools", "worlds", "apps", "chat", "models", "engines", "rewards", "credit", "objectives", "training", "trees",

@@ -34,7 +34,7 @@ CLAIM = {
     "falsifier": "Calls | stay.",
     "verdict": "undecided",
     "seeds": [0, 1, 2],
-    "scale": "small",
+    "size": "small",
     "notes": ["a | b"],
 }
 

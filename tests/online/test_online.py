@@ -8,7 +8,7 @@ import pytest
 from ferrule.evaluate.metrics import student_interval
 from ferrule.online.problem import Arms, Chain, Learner, Problem, play
 from ferrule.online.tabular import UCB, Greedy, QLearner, SoftmaxLearner, Thompson, softmax
-from ferrule.studies.conditions import at_least, conclude, describe
+from ferrule.studies.old import at_least, conclude, describe
 
 ARMS = Arms(np.array([[0.1, 0.9, 0.2], [0.8, 0.1, 0.3]]))
 

@@ -471,7 +471,7 @@ def test_claim_runs_and_is_honest_about_its_data() -> None:
     """The mask decides whether observations are learned; the wall times of so small a run decide nothing."""
     claim = verltool.claim("tiny", seeds=(11, 12, 13))
     assert (verltool.PAPER.number, claim.paper) == (24, verltool.PAPER.slug)
-    assert claim.scale == "tiny"
+    assert claim.size == "tiny"
     assert "simulat" in claim.measured
     assert {"lock-step", "asynchronous", "mask on", "mask off"} == set(claim.arms)
     same = next(c for c in claim.setup["conditions"] if "equal trajectories" in c["name"])

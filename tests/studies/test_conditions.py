@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import at_least, judged, over_seeds, scale_of
 
 
 def test_all_conditions_decide_and_one_is_the_effect() -> None:

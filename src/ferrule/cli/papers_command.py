@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _find(slug: str) -> Paper:
 def show(slug: str, as_json: bool) -> None:
     """Explain one paper: what it is, how the module departs from it, its pieces, its claim."""
     paper = _find(slug)
-    module = sys.modules[paper.claim.__module__]
+    module = importlib.import_module(f"ferrule.papers.{paper.slug.replace('-', '_')}")
     data = {**_row(paper), "about": inspect.getdoc(module), "claim": stored(slug)}
 
     def text() -> None:
@@ -103,27 +103,68 @@ def show(slug: str, as_json: bool) -> None:
 
 
 @command.command("claim")
-@click.argument("slug")
-@click.option("--scale", default="small", show_default=True, help="small, or what the paper module offers.")
-@click.option("--json", "as_json", is_flag=True, help="Print the claim as JSON.")
+@click.argument("slugs", nargs=-1, metavar="SLUG...")
+@click.option("--all", "everything", is_flag=True, help="Measure the claims of all papers.")
+@click.option(
+    "--size", default="small", show_default=True, help="small (what is stored), tiny, or what a study offers."
+)
+@click.option("--seeds", default=None, help="Seeds instead of the study's own, for example 0-4 or 100,101,102.")
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Worker processes of one thread each."
+)
+@click.option("--on", "ray", default=None, metavar="ray[:ADDRESS]", help="Let the workers of a Ray cluster measure.")
+@click.option(
+    "--folder", default="claims", show_default=True, type=click.Path(path_type=Path), help="Where claims lie."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the claims as JSON.")
 @guarded
-def claim(slug: str, scale: str, as_json: bool) -> None:
-    """Measure a paper's claim again and store it with its figure under claims/."""
-    measured = _find(slug).claim(scale).as_dict()
-    folder = Path("claims")
-    folder.mkdir(exist_ok=True)
-    (folder / f"{slug}.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    try:
-        from ferrule.view.figures import claim_figure
+def claim(
+    slugs: tuple[str, ...], everything: bool, size: str, seeds: str | None, jobs: int, ray: str | None, folder: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Measure claims and store them with their figures; what is measured already is not measured again."""
+    from ferrule.papers import measure as call
+    from ferrule.papers import slugs as all_slugs
+    from ferrule.papers import study
+    from ferrule.studies.measure import measure
 
-        claim_figure(measured, folder / f"{slug}.png")
-    except ImportError as error:
-        click.echo(f"no figure: {error}", err=True)
+    if everything == bool(slugs):
+        raise click.UsageError("name papers, or give --all")
+    studies = [study(_find(slug).slug) for slug in (all_slugs() if everything else slugs)]
+    claims = measure(
+        studies, call, folder, size=size, seeds=_seeds(seeds), workers=jobs, ray=_address(ray),
+        show=lambda line: click.echo(line, err=True),
+    )  # fmt: skip
 
     def text() -> None:
-        click.echo(f"{measured['verdict']}: {measured['statement']}")
-        click.echo(f"{measured['measured']}: {measured['effect']:.4g}, 95 % interval {measured['interval']}")
-        for note in measured["notes"]:
-            click.echo(f"  note: {note}")
+        for measured in claims:
+            click.echo(f"{measured.paper}, {measured.verdict}: {measured.statement}")
+            click.echo(f"{measured.measured}: {measured.effect:.4g}, 95 % interval {measured.interval}")
+            for note in measured.notes:
+                click.echo(f"  note: {note}")
 
-    emit(measured, as_json, text)
+    emit([measured.as_dict() for measured in claims], as_json, text)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    """Read ``0-4`` or ``0,2,5``."""
+    if text is None:
+        return None
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise click.UsageError(f"--seeds is {text!r}; write 0-4 or 100,101,102") from None
+    return numbers
+
+
+def _address(on: str | None) -> str | None:
+    """Read ``ray`` (``RAY_ADDRESS``, else this machine) or ``ray:ADDRESS``."""
+    if on is None:
+        return None
+    kind, _, address = on.partition(":")
+    if kind != "ray":
+        raise click.UsageError(f"--on is {on!r}; known: ray, ray:ADDRESS")
+    return address or "local"

@@ -1,31 +1,52 @@
-"""Published methods: one module each, found by being there."""
+"""Published methods: one module each, found by being there, and one study each below ``claims``."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from types import ModuleType
+from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.studies.paper import Paper
+from ferrule.studies.study import Study, Unit
 
-__all__ = ["discover", "find"]
+__all__ = ["discover", "find", "measure", "slugs", "study"]
+
+
+def slugs() -> list[str]:
+    """Return the slugs of all papers, from the names of their modules."""
+    return [entry.name.replace("_", "-") for entry in pkgutil.iter_modules(__path__) if entry.name != "claims"]
+
+
+def _module(slug: str, below: str = "") -> ModuleType:
+    known = slugs()
+    if slug not in known:
+        raise KeyError(f"no paper {slug!r}; {nearest(slug, known)}")
+    return importlib.import_module(f"{__name__}.{below}{slug.replace('-', '_')}")
+
+
+def find(slug: str) -> Paper:
+    """Return the paper of that slug; an unknown one is refused with the nearest valid slug (``KeyError``)."""
+    paper = getattr(_module(slug), "PAPER", None)
+    if not isinstance(paper, Paper) or paper.slug != slug:
+        raise TypeError(f"the module of {slug!r} has no PAPER of that slug (ferrule.studies.paper.Paper)")
+    return paper
 
 
 def discover() -> list[Paper]:
     """Import every paper module and return their papers by number (tests, docs and listings only)."""
-    papers = []
-    for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        paper = getattr(module, "PAPER", None)
-        if not isinstance(paper, Paper):
-            raise TypeError(f"{module.__name__} has no PAPER of type ferrule.studies.paper.Paper")
-        papers.append(paper)
-    return sorted(papers, key=lambda paper: paper.number)
+    return sorted(map(find, slugs()), key=lambda paper: paper.number)
 
 
-def find(slug: str) -> Paper:
-    """Return the paper of that slug; an unknown one is refused with the nearest valid slug."""
-    papers = {paper.slug: paper for paper in discover()}
-    if slug not in papers:
-        raise KeyError(f"no paper {slug!r}; {nearest(slug, list(papers))}")
-    return papers[slug]
+def study(slug: str) -> Study:
+    """Return the study that measures the claim of a paper (``KeyError`` for an unknown paper)."""
+    value = getattr(_module(slug, "claims."), "STUDY", None)
+    if not isinstance(value, Study) or value.paper != slug:
+        raise TypeError(f"ferrule.papers.claims has no STUDY of {slug!r} (ferrule.studies.study.Study)")
+    return value
+
+
+def measure(unit: Unit) -> dict[str, dict[str, Any]]:
+    """Run one unit of a study, found by its paper's slug."""
+    return study(unit.paper).measure(unit)

@@ -1,26 +1,46 @@
-"""Measurements over seeds: intervals, and conditions that a claim must meet."""
+"""Conditions that a claim must meet: one number per seed, its interval, and the threshold it is judged by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ferrule.evaluate.metrics import student_interval
-from ferrule.studies.paper import Claim, Verdict, verdict
+from ferrule.evaluate.metrics import bootstrap_interval, student_interval
+from ferrule.studies.paper import Verdict, verdict
 
 __all__ = [
-    "Condition", "at_least", "conclude", "describe", "judged", "over_seeds", "scale_of",
-]  # fmt: skip
+    "Condition",
+    "Interval",
+    "Measured",
+    "Rows",
+    "at_least",
+    "bootstrap_interval",
+    "conclude",
+    "describe",
+    "less",
+    "of",
+    "student_interval",
+    "within",
+]
 
-Size = TypeVar("Size")
+Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What one seed gave: numbers by arm and quantity."""
+Value: TypeAlias = Callable[[Rows], float]
+Interval: TypeAlias = Callable[[Sequence[float]], tuple[float, float]]
+Judge: TypeAlias = Callable[[tuple[float, float], float], Verdict]
 
 
 @dataclass(frozen=True)
-class Condition:
-    """One measured requirement: the mean ``effect`` over seeds with its 95 % ``interval`` against a ``threshold``."""
+class Measured:
+    """The result of one condition: the mean ``effect`` over seeds with its 95 % ``interval`` against a ``threshold``.
+
+    ``decides`` is False for what is reported beside the verdict.
+    """
 
     name: str
     values: tuple[float, ...]
@@ -28,77 +48,86 @@ class Condition:
     interval: tuple[float, float]
     threshold: float
     verdict: Verdict
+    decides: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the condition as plain JSON data."""
+        """Return the result as plain JSON data."""
         return asdict(self)
 
 
-def at_least(name: str, values: Sequence[float], threshold: float) -> Condition:
-    """Judge whether the mean of ``values`` (one per seed) is at least ``threshold`` by its 95 % interval."""
-    interval = student_interval(values)
-    return Condition(
-        name=name,
-        values=tuple(float(v) for v in values),
-        effect=float(np.mean(values)),
-        interval=interval,
-        threshold=threshold,
-        verdict=verdict(interval, threshold),
-    )
+@dataclass(frozen=True)
+class Condition:
+    """One thing asked of a study: ``value`` reads a number from the rows of one seed, ``judge`` decides.
+
+    ``interval`` is a rule for the 95 % interval of the mean over seeds: ``student_interval``, or ``bootstrap_interval``
+    where the numbers are skewed. A condition that does not decide (``decides=False``) is reported beside the verdict.
+    """
+
+    name: str
+    value: Value
+    threshold: float
+    interval: Interval = student_interval
+    judge: Judge = verdict
+    decides: bool = True
+
+    def measure(self, seeds: Sequence[Rows]) -> Measured:
+        """Judge the condition on the rows of every seed."""
+        values = tuple(float(self.value(rows)) for rows in seeds)
+        interval = self.interval(values)
+        decision = self.judge(interval, self.threshold)
+        return Measured(self.name, values, float(np.mean(values)), interval, self.threshold, decision, self.decides)
 
 
-def conclude(conditions: Sequence[Condition]) -> Verdict:
-    """Join verdicts: not held when any condition is not, held when all are, otherwise undecided."""
-    verdicts = {condition.verdict for condition in conditions}
+def at_least(
+    name: str, value: Value, threshold: float, *, interval: Interval = student_interval, decides: bool = True
+) -> Condition:
+    """Ask that the mean of ``value`` over seeds is at least ``threshold`` by its 95 % interval."""
+    return Condition(name, value, threshold, interval, decides=decides)
+
+
+def within(
+    name: str, value: Value, margin: float, *, interval: Interval = student_interval, decides: bool = True
+) -> Condition:
+    """Ask that the mean of ``value`` is equivalent to 0: its whole 95 % interval lies in ``[-margin, margin]``."""
+    return Condition(name, value, margin, interval, _equivalent, decides)
+
+
+def _equivalent(interval: tuple[float, float], margin: float) -> Verdict:
+    low, high = interval
+    if -margin <= low and high <= margin:
+        return "held"
+    return "not held" if low > margin or high < -margin else "undecided"
+
+
+def of(arm: str, quantity: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
+    """Return the value ``factor * rows[arm][quantity] + plus``."""
+    return partial(_linear, arm=arm, quantity=quantity, factor=factor, plus=plus)
+
+
+def _linear(rows: Rows, *, arm: str, quantity: str, factor: float, plus: float) -> float:
+    return factor * float(rows[arm][quantity]) + plus
+
+
+def less(quantity: str, one: str, other: str) -> Value:
+    """Return the value ``rows[one][quantity] - rows[other][quantity]``: paired within a seed."""
+    return partial(_difference, quantity=quantity, one=one, other=other)
+
+
+def _difference(rows: Rows, *, quantity: str, one: str, other: str) -> float:
+    return float(rows[one][quantity]) - float(rows[other][quantity])
+
+
+def conclude(measured: Sequence[Measured]) -> Verdict:
+    """Join verdicts of what decides: not held when any condition is not, held when all are, otherwise undecided."""
+    verdicts = {condition.verdict for condition in measured if condition.decides}
     if "not held" in verdicts:
         return "not held"
     return "held" if verdicts == {"held"} else "undecided"
 
 
-def describe(condition: Condition) -> str:
+def describe(measured: Measured) -> str:
     """One line: name, effect, interval, threshold and verdict."""
-    low, high = condition.interval
-    return (
-        f"{condition.name}: {condition.effect:.3f} [{low:.3f}, {high:.3f}], "
-        f"asked for at least {condition.threshold:.3f}: {condition.verdict}"
-    )
-
-
-def judged(
-    conditions: Sequence[Condition],
-    *,
-    first: int = 0,
-    beside: Sequence[Condition] = (),
-    notes: Sequence[str] = (),
-    setup: Mapping[str, Any] | None = None,
-    **claim: Any,
-) -> Claim:
-    """Return the claim that conditions decide: all of them its verdict, the one numbered ``first`` its effect.
-
-    Conditions ``beside`` are measured without deciding. All are told in the claim's notes, before ``notes``, and stand
-    in its setup as data. ``claim`` holds what a ``Claim`` says besides.
-    """
-    main = conditions[first]
-    told = [*map(describe, conditions), *(f"Beside the verdict: {describe(condition)}" for condition in beside)]
-    return Claim(
-        measured=main.name,
-        effect=main.effect,
-        interval=main.interval,
-        threshold=main.threshold,
-        verdict=conclude(conditions),
-        notes=(*told, *notes),
-        setup={**(setup or {}), "conditions": [condition.as_dict() for condition in (*conditions, *beside)]},
-        **claim,
-    )
-
-
-def over_seeds(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, list[Any]]]:
-    """Turn one row of measurements per seed, by arm, into lists over seeds by arm and quantity (a claim's ``arms``)."""
-    return {arm: {name: [row[name] for row in rows] for name in rows[0]} for arm, rows in found.items()}
-
-
-def scale_of(scales: Mapping[str, Size], scale: str) -> Size:
-    """Return a claim's size by the name of its scale; an unknown name is refused with those that are known."""
-    if scale not in scales:
-        raise ValueError(f"scale is {scale!r}; known: {', '.join(sorted(scales))}")
-    return scales[scale]
+    low, high = (f"{end:.3f}" if math.isfinite(end) else str(end) for end in measured.interval)
+    effect = f"{measured.effect:.3f} [{low}, {high}], threshold {measured.threshold:.3f}"
+    told = f"{measured.name}: {effect}: {measured.verdict}"
+    return told if measured.decides else f"Beside the verdict: {told}"

@@ -1,4 +1,4 @@
-"""Published methods as modules: what a paper module exports, what a claim reports."""
+"""What a paper module exports, and what the measured outcome of its claim is."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Claim", "Paper", "Verdict", "verdict"]
+__all__ = ["Claim", "Grade", "Paper", "Verdict", "verdict"]
 
 Verdict = Literal["held", "not held", "undecided"]
+Grade = Literal["A", "B", "C"]
+"""A: a language model on held-out tasks of a world. B: learning on a stand-in. C: an illustration of the formula."""
 
 
 @dataclass(frozen=True)
 class Claim:
     """The measured outcome of a paper's central claim.
 
-    ``arms`` maps an arm to its measurements per seed, ``effect`` is the measured difference with its ``interval``
-    (95 %), ``threshold`` what the paper's direction asks for, ``falsifier`` the sentence that would refute it, and
-    ``verdict`` follows from the data alone.
+    ``arms`` maps an arm to its measurements per seed. The condition that decides is shown: ``measured`` names it,
+    ``effect`` is its mean with its 95 % ``interval``, ``threshold`` what the paper's direction asks for. ``falsifier``
+    is the sentence that would refute the claim, and ``verdict`` follows from the data alone. ``grade`` says how strong
+    the evidence is, ``trained`` what learned, and ``size`` names the size of the experiment.
     """
 
     paper: str
     statement: str
     measured: str
-    arms: Mapping[str, Mapping[str, list[float]]]
+    arms: Mapping[str, Mapping[str, list[Any]]]
     effect: float
     interval: tuple[float, float]
     threshold: float
     falsifier: str
     verdict: Verdict
     seeds: tuple[int, ...]
-    scale: str = "small"
+    size: str = "small"
+    grade: Grade = "C"
+    trained: str = ""
     notes: tuple[str, ...] = ()
     setup: Mapping[str, Any] = field(default_factory=dict)
 
@@ -54,7 +59,7 @@ def verdict(interval: tuple[float, float], threshold: float) -> Verdict:
 
 @dataclass(frozen=True)
 class Paper:
-    """One published method: where it comes from, its pieces by kind, and how its claim is measured."""
+    """One published method: where it comes from and its pieces by kind; its claim is the study of the same slug."""
 
     number: int
     slug: str
@@ -62,5 +67,5 @@ class Paper:
     date: str
     url: str
     pieces: Mapping[str, Callable[..., Any]]
-    claim: Callable[[str], Claim]
     summary: str = ""
+    claim: Callable[..., Claim] | None = None

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from ferrule.core.arrays import FloatArray, IntArray
-from ferrule.core.recipe import Recipe
+from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Finish, Message, Observation, Span, Task, Trajectory, Turn
 from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import totals
 from ferrule.train.sample import Batch, Group, credit, scored
 
-__all__ = ["Play", "Player", "Table", "Weights", "train_table"]
+__all__ = ["GroupPlay", "Play", "Player", "Table", "Weights", "plain", "train_table"]
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Player:
 
 
 Play: TypeAlias = Callable[[Task, Player], Trajectory | Sequence[Trajectory]]
-
+GroupPlay: TypeAlias = Callable[[Task, FloatArray, np.random.Generator, int], Sequence[Trajectory]]
 
 Tie: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
@@ -146,9 +147,21 @@ class Table:
     steps: int = 0
 
 
+def plain(**changes: Any) -> Recipe:
+    """Return the recipe that tables are trained with unless a paper changes it: GRPO on the outcome, 8 samples."""
+    from ferrule.agents.react import ToolLoop
+    from ferrule.credit.group import group_relative
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+    from ferrule.rewards.outcome import outcome
+
+    credit = partial(group_relative, std="unbiased")
+    return vary(Recipe(ToolLoop(), outcome, credit, surrogate, token_mean, samples=8), **changes)
+
+
 def train_table(
     recipe: Recipe,
-    play: Play,
+    play: Play | None,
     tasks: Sequence[Task],
     start_SA: FloatArray,
     *,
@@ -158,15 +171,19 @@ def train_table(
     groups: int | None = None,
     watch: Callable[[int, FloatArray], Mapping[str, float]] | None = None,
     tie: Tie | None = None,
+    group: GroupPlay | None = None,
 ) -> Table:
     """Train softmax rows by a recipe and return them.
 
     ``play(task, player)`` plays one episode (or returns the paths of one tree). Each step plays ``recipe.samples``
     episodes of ``groups`` tasks (None: of every task) in turns, scores, filters and refills as ``sample`` does, and
     takes ``recipe.epochs`` times ``recipe.minibatches`` gradient steps of ``learning_rate`` on the loss.
+    ``group(task, chance_SA, rng, samples)`` plays all episodes of a group at once instead of ``play`` one by one.
     ``start_SA`` and ``tie`` are those of ``Weights``. ``watch(step, chance_SA)`` is called after each step. The
     recipe's agent plays no part. Raises ``ValueError`` for a recipe with a critic.
     """
+    if (play is None) == (group is None):
+        raise ValueError("a table is played by `play` (one episode) or by `group` (a whole group); give one of them")
     if recipe.critic is not None:
         raise ValueError("a table has no value head; use a recipe without Recipe.critic")
     rng = np.random.default_rng(seed)
@@ -180,7 +197,7 @@ def train_table(
             for _ in range(per_step - len(kept)):
                 task = tasks[position % len(tasks)]
                 position, played = position + 1, played + recipe.samples
-                owned = _episodes(play, task, chance_SA, rng, recipe.samples)
+                owned = _episodes(play, group, task, chance_SA, rng, recipe.samples)
                 trajectories = tuple(trajectory for _, trajectory in owned)
                 scores = scored(recipe, task, trajectories, step)
                 if recipe.keep is None or recipe.keep(trajectories, scores):
@@ -196,10 +213,18 @@ def train_table(
 
 
 def _episodes(
-    play: Play, task: Task, chance_SA: FloatArray, rng: np.random.Generator, samples: int
+    play: Play | None,
+    group: GroupPlay | None,
+    task: Task,
+    chance_SA: FloatArray,
+    rng: np.random.Generator,
+    samples: int,
 ) -> list[tuple[int, Trajectory]]:
-    out: list[tuple[int, Trajectory]] = []
+    """Play the episodes of one group; each path comes with the number of its episode."""
+    if group is not None:
+        return list(enumerate(group(task, chance_SA, rng, samples)))
+    paths: list[tuple[int, Trajectory]] = []
     for i in range(samples):
-        made = play(task, Player(chance_SA, rng))
-        out += [(i, path) for path in ([made] if isinstance(made, Trajectory) else made)]
-    return out
+        played = play(task, Player(chance_SA, rng)) if play is not None else ()
+        paths += [(i, path) for path in ([played] if isinstance(played, Trajectory) else played)]
+    return paths

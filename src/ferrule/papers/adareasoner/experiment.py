@@ -13,7 +13,7 @@ from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.adareasoner import VARIANTS, adareasoner_reward
-from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ferrule.credit.group import group_relative
 from ferrule.evaluate.metrics import pass_at_k
 from ferrule.papers.aspo import bonus_reward, recipe, solvability
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "BITS", "SCALES", "guessing", "measure", "pushed_down", "run"]

@@ -18,7 +18,7 @@ from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.codedance import balanced_reward, two_levels
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "constant_bonus", "evaluate", "measure", "play", "trained"]

@@ -14,7 +14,7 @@ from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.hdpo import coupled_reward, decoupled, two_channels
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, scale_of
+from ferrule.studies.old import Condition, at_least, judged, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "REGIMES", "SCALES", "measure", "trained"]

@@ -15,7 +15,7 @@ from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.loop_ida import plain, recipe
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "final_state", "measure", "run", "success"]

@@ -17,7 +17,7 @@ from ferrule.credit.group import group_relative
 from ferrule.papers.portool import recipe
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.run import Run
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["SCALES", "measure", "run"]

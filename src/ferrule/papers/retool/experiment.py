@@ -11,7 +11,7 @@ from typing import Any
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Session, Task, World
 from ferrule.credit.group import group_relative
-from ferrule.studies.conditions import at_least, judged, scale_of
+from ferrule.studies.old import at_least, judged, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "LEVELS", "SCALES", "Offering", "measure", "steps_to", "train_arm"]

@@ -36,7 +36,7 @@ from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae
 from ferrule.papers.rl_survey import recipes
 from ferrule.papers.rl_survey.pieces import ai_preference, direct_score, q_targets, verifier_pairs
-from ferrule.studies.conditions import at_least, judged
+from ferrule.studies.old import at_least, judged
 from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "ai_preference", "claim", "direct_score", "measure", "q_targets", "recipe", "verifier_pairs"]

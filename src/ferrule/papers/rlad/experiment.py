@@ -20,7 +20,7 @@ from ferrule.papers.rlad import proposer_recipe, recipe
 from ferrule.papers.rlad.pieces import accepted, hand_down, hand_up
 from ferrule.papers.rlad.procedures import CUES, NONE, PICK, RUN, World, make_task, make_world, propose, solve, tie
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 from ferrule.studies.table import Player, Weights
 from ferrule.train.sample import Group, credit, scored

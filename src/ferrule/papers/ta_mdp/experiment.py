@@ -14,7 +14,7 @@ from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.channels import effective_weights
 from ferrule.credit.group import whiten
 from ferrule.papers.ta_mdp import WEIGHTS, composite, decomposed, identity_gap, joint
-from ferrule.studies.conditions import at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.tapo import recipe, tapo_reward
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "evaluate", "measure", "play", "trained"]

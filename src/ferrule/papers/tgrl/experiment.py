@@ -36,7 +36,7 @@ from ferrule.papers.tgrl.domains import (
     row_of,
 )  # fmt: skip
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "evaluate", "measure", "start_of", "trained"]

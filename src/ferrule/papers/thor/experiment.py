@@ -20,7 +20,7 @@ from ferrule.papers.thor.agent import SelfCorrect
 from ferrule.papers.thor.chains import LENGTH, again, imitated, make_tasks, play, speaker
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 from ferrule.studies.table import Player, Weights
 from ferrule.tools.calculator import calculator

@@ -26,7 +26,7 @@ from ferrule.objectives.surrogate import surrogate
 from ferrule.papers.tir_recipe import Checkpoint, Trace, mixed, recipe, refused, select_checkpoint
 from ferrule.papers.tir_recipe.students import Problem, Student, fit, learn, play, text_row, tool_row
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 
 __all__ = ["ARMS", "SCALES", "Size", "measure", "run_seed"]

@@ -17,7 +17,7 @@ from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
-from ferrule.studies.conditions import Condition, at_least, judged, over_seeds, scale_of
+from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim, Verdict
 from ferrule.tools.contracts import Contract, State
 from ferrule.worlds.apis import Apis, demonstrate

@@ -17,7 +17,7 @@ from ferrule.evaluate.metrics import student_interval
 from ferrule.papers.verltool.loop import ActionLoop, asynchronous_seconds, lock_step_seconds
 from ferrule.rollout.drive import Limits, adrive, drive, seed_of
 from ferrule.rollout.record import Episode
-from ferrule.studies.conditions import at_least, conclude, describe, over_seeds, scale_of
+from ferrule.studies.old import at_least, conclude, describe, over_seeds, scale_of
 from ferrule.studies.paper import Claim
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
@@ -257,7 +257,7 @@ def measure(scale: str, seeds: Sequence[int]) -> Claim:
         falsifier="The ratio at 3 turns is under 1.3, or the two schedules leave different trajectories.",
         verdict=conclude(conditions),
         seeds=tuple(seeds),
-        scale=scale,
+        size=scale,
         notes=(
             "A simulation of schedules: replies and calls are waits, drawn from the stated laws and run by the real "
             "drivers. It measures the cost of waiting for each other, not a model or a tool.",

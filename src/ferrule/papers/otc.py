@@ -32,12 +32,11 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.rewards.efficiency import Cost, call_cost, unit_cost
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 
 __all__ = [
     "PAPER",
     "BestCalls",
-    "claim",
     "coefficient_alone",
     "coefficient_group",
     "otc_reward",
@@ -129,13 +128,6 @@ def recipe(base: Recipe) -> Recipe:
     return vary(base, reward=partial(otc_reward, base=base.reward))
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether OTC spends fewer calls per solved question than plain GRPO at equal success."""
-    from ferrule.papers.otc.experiment import conditions_of
-
-    return conditions_of(scale, seeds)
-
-
 PAPER = Paper(
     number=6,
     slug="otc",
@@ -143,6 +135,5 @@ PAPER = Paper(
     date="2025-04",
     url="https://arxiv.org/abs/2504.14870",
     pieces={"reward": otc_reward, "recipe": recipe},
-    claim=claim,
     summary="Multiplies the outcome reward by how close the number of calls is to the fewest that solved the question.",
 )

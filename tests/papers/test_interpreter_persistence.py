@@ -16,11 +16,12 @@ from ferrule.core.records import Call, Observation, Session, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.papers import find, persistence
-from ferrule.papers.persistence.experiment import SCALES, Cell, compare_tokens, per_thousand, run_seed
-from ferrule.papers.persistence.language import Restricted
-from ferrule.papers.persistence.students import messages_of, shuffled
-from ferrule.papers.persistence.teacher import paired_traces, teach
+from ferrule.papers import find
+from ferrule.papers import interpreter_persistence as persistence
+from ferrule.papers.interpreter_persistence.experiment import SCALES, Cell, compare_tokens, per_thousand, run_seed
+from ferrule.papers.interpreter_persistence.language import Restricted
+from ferrule.papers.interpreter_persistence.students import messages_of, shuffled
+from ferrule.papers.interpreter_persistence.teacher import paired_traces, teach
 from ferrule.rewards.outcome import outcome
 from ferrule.worlds.knapsack import Interpret, Knapsack, isolated
 from ferrule.worlds.knapsack_items import instance_of

@@ -48,9 +48,17 @@ from ferrule.agents.code import CodeAct
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.evaluate.metrics import bootstrap_mean
-from ferrule.papers.persistence.experiment import CELLS, DRAWS, SCALES, Cell, compare_tokens, per_thousand, run_seed
-from ferrule.papers.persistence.teacher import paired_traces
-from ferrule.studies.conditions import Condition, at_least, judged, scale_of
+from ferrule.papers.interpreter_persistence.experiment import (
+    CELLS,
+    DRAWS,
+    SCALES,
+    Cell,
+    compare_tokens,
+    per_thousand,
+    run_seed,
+)
+from ferrule.papers.interpreter_persistence.teacher import paired_traces
+from ferrule.studies.old import Condition, at_least, judged, scale_of
 from ferrule.studies.paper import Claim, Paper
 
 __all__ = ["PAPER", "claim", "conditions", "knapsack_score", "recipe"]

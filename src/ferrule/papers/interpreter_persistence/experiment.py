@@ -10,9 +10,9 @@ import numpy as np
 
 from ferrule.agents.code import CodeAct
 from ferrule.core.records import Policy, Task, Trajectory
-from ferrule.papers.persistence.language import Restricted
-from ferrule.papers.persistence.students import messages_of, rows_of, shuffled, student, texts_of
-from ferrule.papers.persistence.teacher import paired_traces
+from ferrule.papers.interpreter_persistence.language import Restricted
+from ferrule.papers.interpreter_persistence.students import messages_of, rows_of, shuffled, student, texts_of
+from ferrule.papers.interpreter_persistence.teacher import paired_traces
 from ferrule.rollout.drive import drive, seed_of
 from ferrule.worlds.knapsack import Knapsack
 

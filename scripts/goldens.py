@@ -1,0 +1,26 @@
+"""Store the numbers of every arm of every study at the size ``tiny`` below ``claims/goldens/``.
+
+``python scripts/goldens.py [SLUG ...]`` writes them, after a change that is meant to change numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ferrule.papers import slugs, study
+from ferrule.studies import golden
+
+__all__ = ["main"]
+
+FOLDER = Path(__file__).resolve().parent.parent / "claims" / "goldens"
+
+
+def main(names: list[str]) -> None:
+    """Measure and write."""
+    for slug in names or slugs():
+        print(golden.write(FOLDER, study(slug)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""OTC: a table of how many calls to make, trained by GRPO with and without the efficiency coefficient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray
+from ferrule.core.records import Call, Message, Observation, Reward, Score, Task, Trajectory, Turn
+from ferrule.papers.otc import coefficient_alone, otc_reward
+from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
+from ferrule.rewards.outcome import outcome
+from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.study import Study
+from ferrule.studies.table import plain, train_table
+
+__all__ = ["STUDY", "additive_reward", "arm"]
+
+MOST = 6
+KINDS: Mapping[str, tuple[float, ...]] = {
+    "easy": (0.95,) * (MOST + 1),
+    "hard": (0.05, 0.25, 0.90, 0.92, 0.92, 0.92, 0.92),
+    "unsolvable": (0.0,) * (MOST + 1),
+}
+"""Chance of a right answer after 0 to 6 calls, for each kind of question."""
+
+
+def additive_reward(task: Task, trajectories: Sequence[Trajectory], *, weight: float = 0.5) -> list[Score]:
+    """Control: add the efficiency instead of multiplying, ``r0 + weight * coefficient_alone(m)``; frugal errors pay."""
+    return [
+        Score(value=score.value + weight * coefficient_alone(call_cost(trajectory)), parts=score.parts)
+        for trajectory, score in zip(trajectories, outcome(task, trajectories), strict=True)
+    ]
+
+
+def _group(task: Task, chance_SA: FloatArray, rng: np.random.Generator, samples: int) -> list[Trajectory]:
+    """Play episodes of one sampled decision: how many calls to make before answering."""
+    kind = list(KINDS).index(task.id)
+    row = chance_SA[kind]
+    calls = rng.choice(MOST + 1, size=samples, p=row)
+    right = rng.random(samples) < np.asarray(KINDS[task.id])[calls]
+    episodes = []
+    for m, good in zip(calls.tolist(), right, strict=True):
+        reply = Message("assistant", calls=tuple(Call("lookup", id=f"call_{i}") for i in range(m)))
+        turn = Turn(
+            0, None, (), (kind * len(row) + m,), (math.log(row[m]),), reply, observations=(Observation("result"),) * m
+        )
+        episodes.append(Trajectory(task, (turn,), answer="right" if good else "wrong"))
+    return episodes
+
+
+def arm(*, seed: int, steps: int, reward: Reward = outcome, spread: float = 2.0) -> dict[str, float]:
+    """Train one arm and return expected accuracy and calls: per kind, and over the solvable kinds together."""
+    tasks = [Task(id=kind, prompt=kind, answer="right") for kind in KINDS]
+    start_SA = np.tile(-0.5 * ((np.arange(MOST + 1) - 4) / spread) ** 2.0, (len(tasks), 1))
+    recipe, rate = plain(reward=reward), 0.5 * len(tasks)
+    table = train_table(recipe, None, tasks, start_SA, steps=steps, learning_rate=rate, seed=seed, group=_group)
+    calls = table.chance_SA @ np.arange(MOST + 1)
+    right = [float(row @ np.asarray(KINDS[kind])) for kind, row in zip(KINDS, table.chance_SA, strict=True)]
+    numbers = {f"calls_{kind}": float(calls[k]) for k, kind in enumerate(KINDS)}
+    numbers |= {f"accuracy_{kind}": right[k] for k, kind in enumerate(KINDS)}
+    numbers |= {"accuracy": float(np.mean(right[:2])), "calls": float(np.mean(calls[:2]))}
+    numbers["calls_per_solved"] = calls_per_success(right[:2], calls[:2].tolist())
+    return {**numbers, "productivity": productivity(right[:2], calls[:2].tolist())}
+
+
+def _fall(rows: Rows) -> float:
+    return 1 - float(rows["otc"]["calls_per_solved"]) / float(rows["grpo"]["calls_per_solved"])
+
+
+def _from_minimum(rows: Rows) -> float:
+    return 0.5 - abs(float(rows["otc"]["calls_hard"]) - 2)
+
+
+STUDY = Study(
+    paper="otc",
+    statement="Scaling the reward by call efficiency cuts calls per solved question at equal success.",
+    falsifier="Hard-question accuracy falls by more than 2 points, or calls stop falling below plain GRPO.",
+    trained="a table of 3 rows (numbers of calls by kind of question)",
+    arms={
+        "grpo": arm,
+        "otc": partial(arm, reward=otc_reward),
+        "additive": partial(arm, reward=additive_reward),
+        "otc_narrow": partial(arm, reward=otc_reward, spread=1.0),
+    },
+    asks=(
+        at_least("relative fall in calls per solved question", _fall, 0.40),
+        at_least("accuracy, OTC minus GRPO", less("accuracy", "otc", "grpo"), -0.02),
+        at_least("accuracy on hard questions, OTC minus GRPO", less("accuracy_hard", "otc", "grpo"), -0.02),
+        at_least("hard questions: half a call less the distance from the minimum of 2", _from_minimum, 0.0),
+        at_least(
+            "calls on unsolvable questions, OTC minus additive control",
+            less("calls_unsolvable", "otc", "additive"),
+            1.0,
+        ),
+    ),
+    sizes={"small": {"steps": 400}, "tiny": {"steps": 40}},
+    setup={"samples": 8, "kinds": KINDS},
+)
