@@ -101,9 +101,7 @@ def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
     lines.append("\n")
     if claim["notes"]:
         lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]
-    lines.append(
-        f"Measure it again: `ferrule papers claim {paper.slug} --size {claim['size']}`.\n"
-    )
+    lines.append(f"Measure it again: `ferrule papers claim {paper.slug} --size {claim['size']}`.\n")
     return "".join(lines)
 
 

@@ -54,6 +54,36 @@ def test_papers_are_listed_with_their_claims() -> None:
     assert shown["claim"]["falsifier"]
 
 
+def test_claims_are_measured_once_and_stored(tmp_path: Path) -> None:
+    """Four arms and three seeds are twelve units; a second call measures nothing, more seeds only what is missing."""
+    arguments = ("papers", "claim", "otc", "--size", "tiny", "--folder", str(tmp_path), "--json")
+    (claim,) = json.loads(ran(*arguments, "--seeds", "0-2", "--jobs", "2"))
+    record = tmp_path / "units" / "otc.jsonl"
+    units = record.read_text().splitlines()
+    assert len(units) == 12
+    assert claim == json.loads((tmp_path / "otc.json").read_text())
+    assert (tmp_path / "otc.png").is_file()
+    assert json.loads(ran(*arguments, "--seeds", "0,1,2")) == [claim]
+    assert record.read_text().splitlines() == units
+    (more,) = json.loads(ran(*arguments, "--seeds", "0-3"))
+    assert len(record.read_text().splitlines()) == 16
+    assert [row[:3] for row in more["arms"]["otc"].values()] == list(claim["arms"]["otc"].values())
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    for arguments, told in (
+        (("papers", "claim"), "name papers, or give --all"),
+        (("papers", "claim", "otcc"), "did you mean 'otc'"),
+        (("papers", "claim", "otc", "--size", "tinny"), "did you mean 'tiny'"),
+        (("papers", "claim", "otc", "--seeds", "one"), "write 0-4 or 100,101,102"),
+        (("papers", "claim", "otc", "--on", "slurm"), "known: ray, ray:ADDRESS"),
+    ):
+        refused = CliRunner().invoke(main, [*arguments, *(("--folder", str(tmp_path)) if len(arguments) > 2 else ())])
+        assert refused.exit_code != 0
+        assert told in refused.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_models_are_listed() -> None:
     rows = {row["name"]: row for row in json.loads(ran("models", "--json"))}
     assert rows["pocket"]["ready"]
