@@ -1,7 +1,7 @@
-"""Goldens: the numbers of every arm at the size ``tiny``, which tell whether an arm still computes the same.
+"""Goldens: the numbers of every arm at the size ``tiny``, and of every condition on them.
 
-They lie beside the stored claims, one JSON file per study. A change of code makes stored measurements of an arm stale
-only when it changes the arm's golden.
+They lie beside the stored claims, one JSON file per study: ``arms`` by name, and ``asks`` with value and threshold of
+every condition. A change of code makes stored measurements of an arm stale only when it changes the arm's golden.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["GOLDEN", "differences", "digest", "golden", "read", "write"]
+__all__ = ["GOLDEN", "asked", "differences", "digest", "golden", "read", "write"]
 
 GOLDEN = ("tiny", 0)
 """Size and seed of goldens."""
@@ -29,18 +29,27 @@ def golden(study: Study, arm: str) -> dict[str, dict[str, Any]]:
     return {name: {k: v for k, v in row.items() if k not in study.machine} for name, row in rows.items()}
 
 
+def asked(study: Study, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return value and threshold of every condition on the goldens of all arms; what measures the machine counts 1."""
+    machine = dict.fromkeys(study.machine, 1.0)
+    rows = {name: {**machine, **row} for golden_rows in arms.values() for name, row in golden_rows.items()}
+    return {condition.name: [float(condition.value(rows)), condition.threshold] for condition in study.asks}
+
+
 def read(folder: Path, paper: str) -> dict[str, Any]:
-    """Return the stored goldens of a study by arm, an empty mapping where none are stored."""
+    """Return the stored goldens of a study: ``arms`` and ``asks``, both empty where none are stored."""
     path = folder / f"{paper}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {"arms": {}, "asks": {}}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write(folder: Path, study: Study) -> Path:
     """Measure the goldens of all arms and store them."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{study.paper}.json"
-    arms = {arm: _rounded(golden(study, arm)) for arm in study.arms}
-    path.write_text(json.dumps(arms, indent=1) + "\n", encoding="utf-8")
+    arms = {arm: golden(study, arm) for arm in study.arms}
+    path.write_text(json.dumps(_rounded({"arms": arms, "asks": asked(study, arms)}), indent=1) + "\n", encoding="utf-8")
     return path
 
 

@@ -39,7 +39,7 @@ def jobs_of(
     study: Study, call: Call, folder: Path, *, size: str = "small", seeds: Sequence[int] | None = None
 ) -> dict[Unit, Job]:
     """Return one job per unit of a study; ``call(unit)`` measures it and must be importable by its name."""
-    goldens = golden.read(folder / "goldens", study.paper)
+    goldens = golden.read(folder / "goldens", study.paper)["arms"]
     models = {name: _model_digest(name) for name in study.models}
     settings = dict(study.settings(size))
     jobs = {}
