@@ -7,12 +7,11 @@ when there is one). It writes ``smollm2-arithmetic.json`` with the settings, the
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.core.records import Message
 from ferrule.data.formats import Row, conversation
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.evaluate.run import versions
@@ -24,7 +23,8 @@ from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
 from ferrule.train.supervised import fit
-from ferrule.worlds.arithmetic import Arithmetic, demonstrate
+from ferrule.worlds.arithmetic import Arithmetic
+from ferrule.worlds.experts import transcript
 
 
 def demonstrations(policy: Local, world: Arithmetic, count: int, levels: tuple[int, ...]) -> list[Row]:
@@ -32,15 +32,7 @@ def demonstrations(policy: Local, world: Arithmetic, count: int, levels: tuple[i
     out = []
     for task in world.tasks("train", count, seed=7, levels=levels):
         session = world.start(task)
-        ((call,),) = demonstrate(task, "python")
-        call = replace(call, id="call_0")
-        shown = Message("tool", session.act(call).text, name=call.name, call_id=call.id)
-        messages = (
-            Message("user", task.prompt),
-            Message("assistant", "", (call,)),
-            shown,
-            Message("assistant", task.answer),
-        )
+        messages = transcript(task, session, world.demonstrate(task))
         out.append(conversation(messages, session.tools, policy.renderer, policy.encode))
         session.close()
     return out

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ferrule.cli import main
+from ferrule.worlds.named import world_names
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "examples" / "own_tools"
@@ -108,6 +109,30 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
     bare = json.loads(ran("eval", "apis", "--limit", "10", "--no-tools", "--json"))
     assert bare["calls"] == 0
+
+
+@pytest.fixture
+def data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data folder with a small gsm8k."""
+    (here / "gsm8k").mkdir()
+    for split in ("train", "test"):
+        rows = [json.dumps({"question": f"{split}: {i} + {i}?", "answer": f"#### {2 * i}"}) for i in range(8)]
+        (here / "gsm8k" / f"{split}.jsonl").write_text("\n".join(rows))
+    monkeypatch.setenv("FERRULE_DATA", str(here))
+
+
+@pytest.mark.usefixtures("data")
+def test_train_and_eval_take_the_same_names() -> None:
+    for command in ("train", "eval"):
+        assert all(name in "".join(ran(command, "--help").split()) for name in world_names())
+    steps = ["--max-steps", "1", "--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "2"]
+    short = [*steps, "--max-completion-length", "8", "--json"]
+    for world in ("gsm8k", "knapsack"):
+        assert json.loads(ran("train", "--world", world, "--name", world, *short))["summary"]["steps"] == 1
+        assert json.loads(ran("eval", world, "--limit", "1", "--max-completion-length", "8", "--json"))["count"] == 1
+    for wrong in (["train", "--world", "gsm8"], ["eval", "gsm8"]):
+        said = CliRunner().invoke(main, wrong).output
+        assert "no world and no file 'gsm8'; did you mean 'gsm8k'" in said
 
 
 def test_train_on_own_tools_and_tasks(here: Path) -> None:

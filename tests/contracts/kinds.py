@@ -13,8 +13,10 @@ from tests.contracts.checks import Broken
 from tests.toys import Bench, layout, played, two_calls
 
 from ferrule.chat.codec import Codec
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, World
+from ferrule.core.demonstration import Demonstrates
+from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory, World
 from ferrule.policies.scripted import nonsense
+from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
 from ferrule.rollout.record import dump, parse
 
@@ -159,6 +161,8 @@ def check_world(world: World, tasks: Sequence[Task] = ()) -> None:
         prompts = [{t.prompt for t in world.tasks(split, 60, seed=3)} for split in ("train", "test")]
         need(not prompts[0] & prompts[1], "splits are apart")
         tasks = world.tasks("train", 5)
+        if isinstance(world, Demonstrates):
+            check_demonstrations(world)
     for task in tasks:
         _check_session(world, task)
 
@@ -189,6 +193,22 @@ def _check_session(world: World, task: Task) -> None:
     for made in (twin, session):
         made.close()
         made.close()
+
+
+def check_demonstrations(world: World) -> None:
+    """Whoever carries the reference solution of a task out has solved it, with calls that all work."""
+    assert isinstance(world, Demonstrates)
+    for task in (*world.tasks("train", 5, seed=4), *world.tasks("test", 5, seed=4)):
+        solution = world.demonstrate(task)
+        need(solution == world.demonstrate(task), "the same solution every time")
+        session = world.start(task)
+        seen = played(session, solution.rounds)
+        path = Trajectory(task, (), solution.answer, "answer", final=dict(session.final()))
+        session.close()
+        need(bool(seen), "a solution makes calls", task.id)
+        need({o.status for o in seen} == {"ok"}, "every call of a solution works", f"{task.id}: {seen}")
+        need(not any(o.terminal for o in seen[:-1]), "nothing follows the end of the episode", task.id)
+        need(outcome(task, [path])[0].value == 1.0, "a solution solves its task", f"{task.id}: {solution}")
 
 
 def dump_final(session: Session) -> str:

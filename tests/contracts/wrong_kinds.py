@@ -10,7 +10,8 @@ from tests.toys import Bench, Prober, layout, tiny_policy
 
 from ferrule.chat.codec import codec
 from ferrule.chat.hermes import Hermes
-from ferrule.core.records import Ask, Message, Observation, Reply, Session, Task, Tool, Use
+from ferrule.core.demonstration import Demonstration
+from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Use
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
@@ -224,7 +225,32 @@ class CloseOnce(ToolSession):
         self._state: Any = "closed"
 
 
+@dataclass(frozen=True)
+class Demonstrating(World):
+    """A world with reference solutions: write a line twice, then answer ``answered`` (the right answer is yes)."""
+
+    answered: str = "yes"
+    tool: str = "write"
+    rounds: int = 2
+
+    def demonstrate(self, task: Task) -> Demonstration:
+        return Demonstration(((Call(self.tool, {"line": task.id}),),) * self.rounds, self.answered)
+
+
+@dataclass(frozen=True)
+class Wavering(Demonstrating):
+    times: list[str] = field(default_factory=list, compare=False)
+
+    def demonstrate(self, task: Task) -> Demonstration:
+        self.times.append("again")
+        return Demonstration(((Call("write", {"line": " ".join(self.times)}),),), "yes")
+
+
 WORLDS = {
+    "a solution solves its task": (Demonstrating(answered="no"),),
+    "every call of a solution works": (Demonstrating(tool="wrote"), Demonstrating(rounds=9)),
+    "a solution makes calls": (Demonstrating(rounds=0),),
+    "the same solution every time": (Wavering(),),
     "a branch shares no state": (SharedBranch(), SharedState()),
     "every call is answered": (Raising(), Textual()),
     "calls that cannot run say so": (Lying(),),

@@ -12,6 +12,7 @@ from tests.contracts.checks import rewards
 from tests.toys import WORLDS, expert, layout
 
 from ferrule.agents.react import ToolLoop
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Call, Message, Score, Task, Trajectory
 from ferrule.credit.exempt import exemptions
 from ferrule.policies.scripted import Scripted
@@ -20,13 +21,10 @@ from ferrule.rewards.efficiency import overlong
 from ferrule.rewards.format import format_reward
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
-from ferrule.worlds import apis, arithmetic, facts
 
-ROUNDS: dict[str, Callable[[Task], Any]] = {
-    "arithmetic": arithmetic.demonstrate,
-    "apis": apis.demonstrate,
-    "facts": facts.demonstrate,
-    "user": lambda task: ((Call("calculator", {"expression": "1 + 1"}),),),
+SOLVED: dict[str, Callable[[Task], Demonstration]] = {
+    **{name: world.demonstrate for name, world in WORLDS.items() if name != "user"},  # type: ignore[attr-defined]
+    "user": lambda task: Demonstration(((Call("calculator", {"expression": "1 + 1"}),),)),
 }
 REWARDS: dict[str, Any] = {
     "outcome": outcome,
@@ -39,7 +37,7 @@ REWARDS: dict[str, Any] = {
 def played(world: str, level: int, wrong: bool) -> tuple[Task, Trajectory]:
     """An episode in which an expert calls the tools and then answers, rightly or wrongly."""
     (task,) = WORLDS[world].tasks("train", 1, levels=(level,))
-    speak = expert(replace(task, answer="-31337") if wrong else task, ROUNDS[world](task))
+    speak = expert(replace(task, answer="-31337") if wrong else task, SOLVED[world](task).rounds)
     (episode,) = drive(ToolLoop(), [task], WORLDS[world], Scripted(speak, renderer=layout()))
     return task, episode.trajectories[0]
 

@@ -282,11 +282,10 @@ def test_the_gate_refuses_every_change_that_was_not_asked_for() -> None:
 
 
 def test_contracts_of_the_tables_let_the_expert_through() -> None:
-    from ferrule.worlds.apis import demonstrate
 
     for task in Apis().tasks("train", 6, seed=5, levels=(4, 5)):
         session = Gated(Apis().start(task), *experiment.api_contracts(task))
-        seen = [session.act(call).status for calls in demonstrate(task) for call in calls]
+        seen = [session.act(call).status for calls in Apis().demonstrate(task).rounds for call in calls]
         assert set(seen) == {"ok"}
         assert session.final()["changes"] == task.meta["state"]["changes"]
 

@@ -20,7 +20,7 @@ from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, names
 from ferrule.worlds.aliased import Aliased, aliases, canonical, on_canonical
-from ferrule.worlds.apis import Apis, demonstrate
+from ferrule.worlds.apis import Apis
 from ferrule.worlds.gated import Gated
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.wrap import Wrapped
@@ -178,7 +178,7 @@ def test_aliased_worlds_keep_the_promises_of_worlds() -> None:
 def test_scoring_sees_real_names() -> None:
     """The expert plays in aliases; a reward that counts calls by name finds them under their real names again."""
     (task,) = Apis().tasks("train", 1, levels=(3,))
-    rounds = list(demonstrate(task))
+    rounds = list(Apis().demonstrate(task).rounds)
     wanted = [call.name for calls in rounds for call in calls]
 
     def speak(ask: Any, sample: int) -> Message:

@@ -9,7 +9,7 @@ from tests.toys import played
 
 from ferrule.core.records import Call, Task, Trajectory
 from ferrule.rewards.outcome import outcome
-from ferrule.worlds.apis import Apis, demonstrate, split_of
+from ferrule.worlds.apis import Apis, split_of
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -45,7 +45,7 @@ def test_an_expert_solves_every_level_with_the_real_tools(level: int, split: str
     world = Apis()
     for task in world.tasks(split, 40, seed=level, levels=(level,)):
         session = world.start(task)
-        seen = played(session, demonstrate(task))
+        seen = played(session, Apis().demonstrate(task).rounds)
         assert [o.status for o in seen] == ["ok"] * len(seen)
         path = Trajectory(task, (), task.answer, final=session.final())
         assert outcome(task, [path])[0].value == 1.0
@@ -70,7 +70,7 @@ def test_names_of_tools_are_not_in_a_telling_order() -> None:
     """The needed tool comes first in some tasks and last in others."""
     places = set()
     for task in Apis().tasks("train", 40, levels=(1,)):
-        ((call,),) = demonstrate(task)
+        ((call,),) = Apis().demonstrate(task).rounds
         places.add([t.name for t in Apis().start(task).tools].index(call.name))
     assert places == {0, 1}
 
@@ -78,7 +78,7 @@ def test_names_of_tools_are_not_in_a_telling_order() -> None:
 def test_a_fork_has_its_own_tables_and_budget() -> None:
     world = Apis(calls=2)
     (task,) = world.tasks("train", 1, levels=(4,))
-    change, read = (calls[0] for calls in demonstrate(task))
+    change, read = (calls[0] for calls in Apis().demonstrate(task).rounds)
     session = world.start(task)
     twin = session.fork()
     twin.act(change)
@@ -93,21 +93,21 @@ def test_what_a_session_reports_does_not_change_under_the_readers_hands() -> Non
     (task,) = Apis().tasks("train", 1, levels=(4,))
     session = Apis().start(task)
     before: Any = session.final()
-    session.act(demonstrate(task)[0][0])
+    session.act(Apis().demonstrate(task).rounds[0][0])
     assert before == {"changes": {}}
 
 
 def test_sessions_of_one_task_do_not_share_state() -> None:
     (task,) = Apis().tasks("train", 1, levels=(4,))
     first, second = Apis().start(task), Apis().start(task)
-    first.act(demonstrate(task)[0][0])
+    first.act(Apis().demonstrate(task).rounds[0][0])
     assert second.final() == {"changes": {}}
 
 
 @pytest.mark.parametrize("arguments", [{"id": 1}, {"id": -1}, {"id": 10**9}])
 def test_an_entry_that_does_not_exist_is_an_error_the_model_can_read(arguments: Any) -> None:
     (task,) = Apis().tasks("train", 1, levels=(1,))
-    ((call,),) = demonstrate(task)
+    ((call,),) = Apis().demonstrate(task).rounds
     seen = Apis().start(task).act(Call(call.name, arguments))
     assert seen.status == "error"
     assert re.search(r"no entry \w+\.-?\d+\.\w+", seen.text)
@@ -117,7 +117,7 @@ def test_the_same_task_without_tools() -> None:
     (task,) = Apis().tasks("train", 1)
     session = Apis().start(replace(task, tools=()))
     assert session.tools == ()
-    assert played(session, demonstrate(task))[0].status == "unknown_tool"
+    assert played(session, Apis().demonstrate(task).rounds)[0].status == "unknown_tool"
 
 
 def test_unknown_splits_and_levels_are_refused() -> None:

@@ -16,7 +16,7 @@ from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
 from ferrule.worlds.apis import Apis
-from ferrule.worlds.apps import Apps, demonstrate
+from ferrule.worlds.apps import Apps
 from ferrule.worlds.apps import making as made_of
 from ferrule.worlds.apps.catalogue import APPS, apis
 from ferrule.worlds.apps.judging import LEVELS, plan_of, reference_of, same_answer
@@ -49,7 +49,7 @@ def task_of(name: str, seed: int = 0) -> Task:
 
 def ended(session: Session, task: Task, **answer: Any) -> dict[str, Any]:
     """Complete an episode, with the right answer unless another is given, and return the verdict."""
-    last = demonstrate(task)[-1][0]
+    last = WORLD.demonstrate(task).rounds[-1][0]
     session.act(replace(last, arguments={**last.arguments, **answer}))
     return dict(session.final())
 
@@ -61,7 +61,7 @@ def test_a_thousand_tasks_are_solved_by_their_reference_programs(split: str, see
     seen: set[str] = set()
     for task in WORLD.tasks(split, 50, seed=seed):
         session = WORLD.start(task)
-        rounds = demonstrate(task)
+        rounds = WORLD.demonstrate(task).rounds
         assert {o.status for o in played(session, rounds)} == {"ok"}, task.id
         verdict = session.final()
         assert (verdict["passed"], verdict["partial"], verdict["stray"]) == (True, 1.0, 0), (task.id, verdict)
@@ -74,7 +74,7 @@ def test_the_outcome_reward_reads_the_verdict() -> None:
     (task,) = WORLD.tasks("train", 1, levels=(2,))
     session = WORLD.start(task)
     empty = Trajectory(task, (), None, final=session.final())
-    played(session, demonstrate(task))
+    played(session, WORLD.demonstrate(task).rounds)
     done = Trajectory(task, (), None, final=session.final())
     assert [score.value for score in outcome(task, [empty, done])] == [0.0, 1.0]
 
@@ -86,12 +86,12 @@ def test_agents_play_it(face: Any) -> None:
     tasks = world.tasks("train", 3)
     for task in tasks:
         agent = ToolLoop(turns=40) if face == "tools" else CodeAct(turns=40)
-        speak = expert(task, demonstrate(task))
+        speak = expert(task, WORLD.demonstrate(task).rounds)
         (episode,) = drive(agent, [task], world, Scripted(speak, renderer=layout()), limits=Limits(turns=60))
         (path,) = episode.trajectories
         assert not path.problem
         assert outcome(task, [path])[0].value == path.final["partial"] == 1.0
-        assert len(path.calls) == len(demonstrate(task))
+        assert len(path.calls) == len(WORLD.demonstrate(task).rounds)
 
 
 def test_levels_have_enough_templates_and_span_apps() -> None:
@@ -107,7 +107,8 @@ def test_levels_have_enough_templates_and_span_apps() -> None:
 
 def test_harder_levels_take_more_calls() -> None:
     mean = {
-        level: sum(len(demonstrate(t)) for t in WORLD.tasks("train", 40, levels=(level,))) / 40 for level in (1, 2, 3)
+        level: sum(len(WORLD.demonstrate(t).rounds) for t in WORLD.tasks("train", 40, levels=(level,))) / 40
+        for level in (1, 2, 3)
     }
     assert 2 <= mean[1] < 4 < mean[2] < 8 < mean[3] < 25
 
@@ -130,7 +131,7 @@ def test_damage_beside_the_task_fails_it(level: int, name: str) -> None:
     """The reference calls with one stray change more, whichever app it is in, and with the completion left out."""
     task = task_of(name, seed=2)
     session = WORLD.start(task)
-    played(session, demonstrate(task)[:-1])
+    played(session, WORLD.demonstrate(task).rounds[:-1])
     assert not session.final()["passed"]
     for stray in STRAYS:
         other = session.fork()
@@ -147,7 +148,7 @@ def test_damage_beside_the_task_fails_it(level: int, name: str) -> None:
 def test_every_change_counts(level: int, name: str) -> None:
     """Leaving out any one call that writes loses the task, and what is held of it stays as credit."""
     task = task_of(name, seed=4)
-    calls = [call for (call,) in demonstrate(task)[:-1]]
+    calls = [call for (call,) in WORLD.demonstrate(task).rounds[:-1]]
     writes = [i for i, call in enumerate(calls) if apis()[call.name].effects == "write" and call.name != "mail_show"]
     for i in writes:
         session = WORLD.start(task)
@@ -161,7 +162,7 @@ def test_every_change_counts(level: int, name: str) -> None:
 def test_doing_a_thing_twice_is_damage(name: str) -> None:
     task = task_of(name)
     session = WORLD.start(task)
-    calls = [call for (call,) in demonstrate(task)[:-1]]
+    calls = [call for (call,) in WORLD.demonstrate(task).rounds[:-1]]
     again = next(c for c in calls if c.name in ("payments_send", "mail_send", "payments_request", "notes_add"))
     played(session, [calls, [again]])
     assert not ended(session, task)["passed"]
@@ -172,14 +173,14 @@ def test_looking_around_is_free() -> None:
     session = WORLD.start(task)
     for mail in session.act(Call("mail_list")).data["items"]:  # type: ignore[union-attr]
         assert session.act(Call("mail_show", {"mail_id": mail["id"]})).status == "ok"
-    played(session, demonstrate(task)[:-1])
+    played(session, WORLD.demonstrate(task).rounds[:-1])
     assert ended(session, task)["passed"]
 
 
 def test_what_was_undone_does_not_count_and_order_does_not_matter() -> None:
     task = task_of("split_bill", seed=1)
     session = WORLD.start(task)
-    calls = [call for (call,) in demonstrate(task)[:-1]]
+    calls = [call for (call,) in WORLD.demonstrate(task).rounds[:-1]]
     note = session.act(Call("notes_add", {"title": "scratch"})).data["note_id"]  # type: ignore[index]
     played(session, [calls[::-1], [Call("notes_delete", {"note_id": note})]])
     assert ended(session, task)["passed"]
@@ -187,7 +188,7 @@ def test_what_was_undone_does_not_count_and_order_does_not_matter() -> None:
 
 def test_free_text_is_free_and_the_rest_is_not() -> None:
     task = task_of("thank")
-    (mail,) = demonstrate(task)[0]
+    (mail,) = WORLD.demonstrate(task).rounds[0]
     for change, passed in (({"body": "Many thanks, dear friend."}, True), ({"subject": "Thanks"}, False)):
         session = WORLD.start(task)
         session.act(replace(mail, arguments={**mail.arguments, **change}))
@@ -199,7 +200,7 @@ def test_a_wrong_answer_fails(name: str) -> None:
     task = task_of(name)
     for answer in ("perhaps", None, 7777, "1 or 2"):
         session = WORLD.start(task)
-        played(session, demonstrate(task)[:-1])
+        played(session, WORLD.demonstrate(task).rounds[:-1])
         verdict = ended(session, task, answer=answer)
         assert (verdict["passed"], verdict["answer_right"]) == (False, False)
 
@@ -283,7 +284,7 @@ def test_fewer_apps_make_shorter_offers_and_fitting_tasks() -> None:
         assert {tool.name.partition("_")[0] for tool in session.tools} == {*few.apps, "docs", "complete"}
         assert set(session.act(Call("docs_apps")).data) == set(few.apps)
         assert session.act(Call("docs_list", {"app": "music"})).status == "error"
-        played(session, demonstrate(task))
+        played(session, WORLD.demonstrate(task).rounds)
         assert session.final()["passed"]
     with pytest.raises(ValueError, match="no train task of level 3 gets by with the apps mail"):
         Apps(apps=("mail",)).tasks("train", 1, levels=(3,))
@@ -296,7 +297,7 @@ def test_a_task_may_offer_single_tools() -> None:
     task = replace(task_of("send_mail"), tools=("mail_send", "complete"))
     session = WORLD.start(task)
     assert [tool.name for tool in session.tools] == ["mail_send", "complete"]
-    played(session, demonstrate(task))
+    played(session, WORLD.demonstrate(task).rounds)
     assert session.final()["passed"]
 
 
@@ -314,15 +315,22 @@ def test_wrong_settings_are_refused(settings: Any, said: str) -> None:
         Apps(**settings)
 
 
-def test_experts_are_known_by_the_name_of_the_world() -> None:
+def test_reference_calls_are_asked_of_the_world_that_a_task_names() -> None:
     (task,) = WORLD.tasks("train", 1, levels=(3,))
     assert reference_calls(task)[-1].name == "complete"
     assert reference_calls(task)[:-1] == reference_of(task.id).calls
+    assert reference_calls(replace(task, meta={"calls": [{"name": "f", "arguments": {"x": 1}}]})) == (
+        Call("f", {"x": 1}),
+    )
+    with pytest.raises(
+        ValueError, match="its world 'mine' is not one that knows reference solutions by name: apis, apps,"
+    ):
+        reference_calls(replace(task, world="mine"))
 
 
 def test_an_expert_may_look_things_up_first() -> None:
     for task in WORLD.tasks("train", 12):
-        session, rounds = WORLD.start(task), demonstrate(task, look_up=True)
+        session, rounds = WORLD.start(task), WORLD.demonstrate(task, look_up=True).rounds
         assert {o.status for o in played(session, rounds)} == {"ok"}
         assert session.final()["passed"]
         seen: set[str] = set()

@@ -9,8 +9,7 @@ import pytest
 from tests.toys import played
 
 from ferrule.core.records import Call, Observation, Session
-from ferrule.worlds.apps import Apps, demonstrate
-from ferrule.worlds.experts import reference_rounds
+from ferrule.worlds.apps import Apps
 
 WORLD = Apps(face="code")
 
@@ -30,8 +29,7 @@ def session() -> Iterator[Session]:
 def test_an_expert_writes_blocks_of_code() -> None:
     for task in WORLD.tasks("test", 6, seed=2):
         session = WORLD.start(task)
-        rounds = reference_rounds(task)
-        assert rounds == demonstrate(task)
+        rounds = WORLD.demonstrate(task).rounds
         seen = played(session, rounds)
         assert {o.status for o in seen} == {"ok"}, [o.text for o in seen if o.status != "ok"]
         assert seen[-1].terminal
@@ -42,7 +40,7 @@ def test_an_expert_writes_blocks_of_code() -> None:
 
 def test_one_block_may_do_it_all(session: Session) -> None:
     (task,) = WORLD.tasks("train", 1, levels=(3,))
-    code = "\n".join(call.arguments["code"] for (call,) in demonstrate(task))
+    code = "\n".join(call.arguments["code"] for (call,) in WORLD.demonstrate(task).rounds)
     assert run(session, code).terminal
     assert session.final()["passed"]
 

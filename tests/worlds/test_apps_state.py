@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ferrule.core.records import Call, Observation, Session, Task
-from ferrule.worlds.apps import Apps, demonstrate
+from ferrule.worlds.apps import Apps
 from ferrule.worlds.apps.catalogue import APPS, apis, doc_tools
 from ferrule.worlds.apps.judging import plan_of
 from ferrule.worlds.apps.store import TABLES, Store, changes
@@ -272,14 +272,14 @@ def test_branches_are_apart_both_ways() -> None:
 def test_sessions_of_one_task_share_nothing() -> None:
     first, second = opened(), opened()
     before = state(second)
-    for call in demonstrate(TASK):
+    for call in WORLD.demonstrate(TASK).rounds:
         first.act(call[0])
     assert first.final()["passed"]
     assert state(second) == before == plan_of(TASK.id).base.snapshot()
 
 
 def test_a_branch_can_still_solve_the_task() -> None:
-    rounds = demonstrate(TASK)
+    rounds = WORLD.demonstrate(TASK).rounds
     session = opened()
     half = len(rounds) // 2
     for (call,) in rounds[:half]:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 from tests.toys import played
 
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Task
 from ferrule.rewards.outcome import outcome
 from ferrule.rewards.verify import verify
 from ferrule.sandbox.settings import IsolationUnavailable
 from ferrule.worlds import arithmetic
-from ferrule.worlds.arithmetic import Arithmetic, demonstrate
+from ferrule.worlds.arithmetic import Arithmetic
 
 FORMS = ("expression", "words", "mixed")
 
@@ -78,7 +79,7 @@ def test_an_expert_solves_every_level_with_the_real_tools(tool: str) -> None:
     world = Arithmetic()
     for task in world.tasks("train", 5 if tool == "python" else 25):
         session = world.start(task)
-        (seen,) = played(session, demonstrate(task, tool))
+        (seen,) = played(session, Arithmetic().demonstrate(task, tool=tool).rounds)
         session.close()
         assert seen.status == "ok"
         assert verify("numeric", seen.text.strip(), task.answer)
@@ -94,9 +95,11 @@ def test_a_right_answer_scores_one_and_a_wrong_one_nothing() -> None:
 
 def test_the_same_task_without_tools() -> None:
     (task,) = Arithmetic().tasks("train", 1)
-    session = Arithmetic().start(replace(task, tools=()))
+    bare = replace(task, tools=())
+    session = Arithmetic().start(bare)
     assert session.tools == ()
-    assert played(session, demonstrate(task))[0].status == "unknown_tool"
+    assert played(session, Arithmetic().demonstrate(task).rounds)[0].status == "unknown_tool"
+    assert Arithmetic().demonstrate(bare) == Demonstration((), task.answer), "nothing to call: the answer alone"
 
 
 def test_a_task_may_offer_one_of_the_tools() -> None:
@@ -111,7 +114,7 @@ def test_calls_are_budgeted() -> None:
     world = Arithmetic(calls=2)
     (task,) = world.tasks("train", 1)
     session = world.start(task)
-    seen = played(session, demonstrate(task) * 3)
+    seen = played(session, Arithmetic().demonstrate(task).rounds * 3)
     assert [o.status for o in seen] == ["ok", "ok", "refused"]
 
 
@@ -171,11 +174,11 @@ def test_only_tasks_that_offer_python_need_isolation(monkeypatch: pytest.MonkeyP
         (Arithmetic(tools=("calculator",)), task),
         (Arithmetic(), replace(task, tools=("calculator",))),
     ):
-        assert played(world.start(offered), demonstrate(task))[0].status == "ok"
+        assert played(world.start(offered), Arithmetic().demonstrate(task).rounds)[0].status == "ok"
 
 
 def test_the_seed_of_a_session_changes_nothing() -> None:
     (task,) = Arithmetic().tasks("train", 1)
     assert isinstance(task, Task)
-    texts = {played(Arithmetic().start(task, seed), demonstrate(task))[0].text for seed in (0, 1)}
+    texts = {played(Arithmetic().start(task, seed), Arithmetic().demonstrate(task).rounds)[0].text for seed in (0, 1)}
     assert len(texts) == 1

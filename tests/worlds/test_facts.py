@@ -5,7 +5,7 @@ import pytest
 
 from ferrule.core.records import Call
 from ferrule.rewards.verify import verify
-from ferrule.worlds.facts import Fact, Facts, common, demonstrate, passages, split_of
+from ferrule.worlds.facts import Fact, Facts, common, passages, split_of
 
 LEVELS = (1, 2, 3, 4, 5)
 RARE = 7  # letters of a rare name: three syllables and a final consonant
@@ -54,7 +54,7 @@ def test_the_expert_finds_what_it_needs_and_the_answer_holds(split: str) -> None
     for task in drawn(split, 100):
         session = world.start(task)
         seen = []
-        for (call,) in demonstrate(task):
+        for (call,) in Facts().demonstrate(task).rounds:
             observation = session.act(call)
             assert observation.status == "ok"
             attribute, name = call.arguments["query"].split(" of ")
@@ -72,11 +72,14 @@ def test_the_expert_finds_what_it_needs_and_the_answer_holds(split: str) -> None
 
 
 def test_levels_ask_for_more_hops_and_stand_among_similar_names() -> None:
-    hops = {level: {len(demonstrate(t)) for t in drawn("train") if t.meta["level"] == level} for level in LEVELS}
+    hops = {
+        level: {len(Facts().demonstrate(t).rounds) for t in drawn("train") if t.meta["level"] == level}
+        for level in LEVELS
+    }
     assert hops == {1: {1}, 2: {1}, 3: {1}, 4: {2}, 5: {4}}
     assert not any(task.meta["rare"] for task in drawn("train") if task.meta["level"] == 1)
     task = next(task for task in drawn("train") if task.meta["level"] == 3)
-    ((call,),) = demonstrate(task)
+    ((call,),) = Facts().demonstrate(task).rounds
     attribute, name = call.arguments["query"].split(" of ")
     rivals = [p.split(" of ")[1].split(" is ")[0] for p in passages(task) if p.startswith(f"The {attribute} of ")]
     close = [rival for rival in rivals if rival != name and sum(a == b for a, b in zip(rival, name, strict=False)) >= 5]
@@ -106,7 +109,7 @@ def test_search_is_small_and_bounded() -> None:
 def test_the_calculator_is_there_when_asked_for() -> None:
     world = Facts(tools=("search", "calculator"))
     task = next(t for t in world.tasks("train", 20, levels=[5]) if t.meta["verifier"] == "numeric")
-    *_, (call,) = demonstrate(task, calculate=True)
+    *_, (call,) = world.demonstrate(task).rounds
     assert world.start(task).act(call).text == task.answer
 
 

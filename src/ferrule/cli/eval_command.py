@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from ferrule.cli.options import emit, guarded, load_policy, open_cassette
+from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
 
 
-@click.command("eval")
+@click.command("eval", help=f"Measure a model on SUITE, or on --tasks. SUITE is {', '.join(world_names())}.")
 @click.argument("suite", required=False)
 @click.option(
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
@@ -36,7 +37,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(suite: str | None, **given: Any) -> None:
-    """Measure a model on SUITE: arithmetic, apis, facts, gsm8k, or on --tasks."""
+    """Measure a model on a world by name, or on the user's own tasks."""
     from dataclasses import replace
 
     from ferrule.agents.react import ToolLoop

@@ -12,10 +12,6 @@ from ferrule.cli.options import emit, guarded
 __all__ = ["command"]
 
 
-_CARD = ("arithmetic", "apis", "facts")
-"""Worlds of a capability card: their prompts fit the smallest models."""
-
-
 @click.group("models", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.pass_context
@@ -87,10 +83,13 @@ def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
 @guarded
 def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools."""
-    from ferrule.cli.options import load_policy, make_world
+    from ferrule.cli.options import load_policy
     from ferrule.evaluate.card import measure, table
+    from ferrule.policies.pocket.corpus import PARTS
+    from ferrule.worlds.named import world
 
-    found = measure(load_policy(model), {name: make_world((name,)) for name in _CARD}, tasks)
+    # The worlds of the pocket model's corpus: their prompts fit the smallest models.
+    found = measure(load_policy(model), {name: world(name) for name in PARTS}, tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 

@@ -26,7 +26,6 @@ __all__ = [
     "make_world",
     "open_cassette",
     "read_settings",
-    "world_names",
 ]
 
 Command = Callable[..., Any]
@@ -107,30 +106,13 @@ def read_settings(path: Path | None, known: Sequence[str]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
-def world_names() -> list[str]:
-    """Return the names of the generated worlds."""
-    return ["arithmetic", "apis", "facts", "apps"]
-
-
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
-    """Return the world the flags ask for: generated ones by name, or the user's own tasks and tools."""
-    if tasks is not None:
-        from ferrule.worlds.user import load
+    """Return the world that the flags ask for: by name, or the user's own tasks and tools."""
+    from ferrule.worlds.named import worlds
 
-        return load(tasks, tools=tools or ())
-    if tools is not None:
-        raise click.UsageError("--tools needs --tasks: a JSONL file with prompt and answer per line")
-    worlds: list[World] = []
-    for name in names:
-        if name not in world_names():
-            raise click.UsageError(f"no world {name!r}; {nearest(name, world_names())}")
-        module = importlib.import_module(f"ferrule.worlds.{name}")
-        worlds.append(getattr(module, name.capitalize())())
-    if len(worlds) == 1:
-        return worlds[0]
-    from ferrule.worlds.mixed import Mixed
-
-    return Mixed(tuple(worlds))
+    if tasks is not None and names:
+        raise click.UsageError("give names of worlds or --tasks, not both")
+    return worlds([tasks] if tasks is not None else names, tools=tools)
 
 
 def load_policy(model: str, **options: Any) -> Any:

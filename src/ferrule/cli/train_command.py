@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import by_path, emit, flags, guarded, load_policy, make_world, read_settings, world_names
+from ferrule.cli.options import by_path, emit, flags, guarded, load_policy, make_world, read_settings
 from ferrule.train.settings import Settings
+from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
 
@@ -41,7 +42,7 @@ def _recipe_flags(function: Any) -> Any:
 
 @click.command("train")
 @click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, or a hub name.")
-@click.option("--world", "worlds", multiple=True, help=f"Generated world, may repeat: {', '.join(world_names())}.")
+@click.option("--world", "worlds", multiple=True, help=f"World, may repeat: {', '.join(world_names())}.")
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
 @click.option("--tools", type=click.Path(path_type=Path), help="Your own tools: a Python file with @tool functions.")
 @click.option(
@@ -107,11 +108,10 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     from ferrule.evaluate.run import Plan
     from ferrule.train.grpo import grpo
 
-    if chosen.get("worlds") and chosen.get("tasks"):
-        raise click.UsageError("give --world or --tasks, not both")
     if "lora_r" in chosen and not chosen["adapter"]:
         raise click.UsageError("--lora-r would do nothing without --adapter")
-    world = make_world(chosen.get("worlds") or ("arithmetic",), chosen.get("tasks"), chosen.get("tools"))
+    names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
+    world = make_world(names, chosen.get("tasks"), chosen.get("tools"))
     recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
     for path in (chosen.get("recipe") or "").split(","):
         recipe = by_path(path.strip())(recipe) if path.strip() else recipe

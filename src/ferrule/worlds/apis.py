@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Call, Session, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split
 
-__all__ = ["Apis", "Tables", "demonstrate"]
+__all__ = ["WORLD", "Apis", "Tables"]
 
 _NOUNS = (
     "book",
@@ -256,7 +257,10 @@ class Apis:
             task, build, plan.tables, budget=Budget(total=self.calls), final=lambda t: {"changes": dict(t.changes)}
         )
 
+    def demonstrate(self, task: Task) -> Demonstration:
+        """Return the calls that lead to the answer and make the changes, one per round, and the answer."""
+        plan = _plan(task.id)
+        return Demonstration(plan.rounds, str(plan.answer))
 
-def demonstrate(task: Task) -> tuple[tuple[Call, ...], ...]:
-    """Return the rounds of calls of an expert."""
-    return _plan(task.id).rounds
+
+WORLD = Apis

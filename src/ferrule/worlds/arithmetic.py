@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ferrule.core.arrays import nearest
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Call, Session, Task, Tool
 from ferrule.sandbox.settings import Isolation
 from ferrule.tools.budget import Budget
@@ -21,7 +22,7 @@ from ferrule.tools.python import PythonSession
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split
 
-__all__ = ["Arithmetic", "demonstrate"]
+__all__ = ["WORLD", "Arithmetic"]
 
 Form = Literal["expression", "words", "mixed"]
 
@@ -122,9 +123,13 @@ class Arithmetic:
 
         return ToolSession(task, build, python, budget=Budget(total=self.calls))
 
+    def demonstrate(self, task: Task, *, tool: str = "") -> Demonstration:
+        """Return one call that evaluates the expression, with ``tool`` or else the first on offer, and the answer."""
+        offered = self.tools if task.tools is None else task.tools
+        tool = tool or (offered[0] if offered else "")
+        expression = task.meta["expression"]
+        arguments = {"code": f"print({expression})"} if tool == "python" else {"expression": expression}
+        return Demonstration(((Call(tool, arguments),),) if tool else (), str(task.answer))
 
-def demonstrate(task: Task, tool: str = "calculator") -> tuple[tuple[Call, ...], ...]:
-    """Return the rounds of calls of an expert: one call that evaluates the expression of the task."""
-    expression = task.meta["expression"]
-    arguments = {"code": f"print({expression})"} if tool == "python" else {"expression": expression}
-    return ((Call(tool, arguments),),)
+
+WORLD = Arithmetic

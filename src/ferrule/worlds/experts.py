@@ -1,30 +1,46 @@
-"""Reference calls of a task: what an expert would call, hidden from the model and open to rewards that compare."""
+"""Reference calls of a task, and the conversation that comes of carrying a reference solution out."""
 
 from __future__ import annotations
 
-from ferrule.core.records import Call, Task
-from ferrule.worlds import apis, apps, arithmetic
+from dataclasses import replace
 
-__all__ = ["reference_calls", "reference_rounds"]
+from ferrule.core.demonstration import Demonstrates, Demonstration
+from ferrule.core.records import Call, Message, Session, Task
+from ferrule.worlds.named import generated
+from ferrule.worlds.user import calls_of
 
-_EXPERTS = {"arithmetic": arithmetic.demonstrate, "apis": apis.demonstrate, "apps": apps.demonstrate}
-
-
-def reference_rounds(task: Task) -> tuple[tuple[Call, ...], ...]:
-    """Return the rounds of calls of an expert: ``meta["calls"]`` where a task has it, else its world's expert.
-
-    ``meta["calls"]`` is a list of ``{"name": ..., "arguments": {...}}`` (or ``"parameters"``), one round each. Raises
-    ``ValueError`` for a task that has neither.
-    """
-    if "calls" in task.meta:
-        rows = task.meta["calls"]
-        return tuple((Call(row["name"], row.get("arguments", row.get("parameters", {}))),) for row in rows)
-    kind = task.id.split("/")[0]
-    if kind not in _EXPERTS:
-        raise ValueError(f"task {task.id!r} has no meta['calls'], and its world has no expert: {sorted(_EXPERTS)} have")
-    return _EXPERTS[kind](task)
+__all__ = ["reference_calls", "transcript"]
 
 
 def reference_calls(task: Task) -> tuple[Call, ...]:
-    """Return the reference calls of a task in order."""
-    return tuple(call for calls in reference_rounds(task) for call in calls)
+    """Return the reference calls of a task in order: ``meta["calls"]`` where it has them, else those of its world.
+
+    The world is the generated one that ``task.world`` names; for any other, call its ``demonstrate`` yourself. Raises
+    ``ValueError`` for a task without calls whose world is not a generated one or has no reference solutions.
+    """
+    if "calls" in task.meta:
+        return calls_of(task)
+    known: dict[str, object] = {name: build() for name, build in generated().items()}
+    able = {name: home for name, home in known.items() if isinstance(home, Demonstrates)}
+    if task.world not in able:
+        raise ValueError(
+            f"task {task.id!r} has no meta['calls'], and its world {task.world!r} is not one that knows reference "
+            f"solutions by name: {', '.join(able)}"
+        )
+    return able[task.world].demonstrate(task).calls
+
+
+def transcript(task: Task, session: Session, demonstration: Demonstration) -> tuple[Message, ...]:
+    """Carry a demonstration out in a session of its task and return the conversation.
+
+    It holds the prompt, then per round the calls and their results, then the answer where the demonstration has one.
+    """
+    messages = [Message("user", task.prompt)]
+    for calls in demonstration.rounds:
+        named = tuple(replace(call, id=f"call_{i}") for i, call in enumerate(calls))
+        messages.append(Message("assistant", "", named))
+        for call in named:
+            messages.append(Message("tool", session.act(call).text, name=call.name, call_id=call.id))
+    if demonstration.answer is not None:
+        messages.append(Message("assistant", demonstration.answer))
+    return tuple(messages)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ferrule.core.arrays import nearest
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Call, Session, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
@@ -25,7 +26,7 @@ from ferrule.tools.search import BM25
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split
 
-__all__ = ["Book", "Fact", "Facts", "common", "demonstrate", "passages", "split_of"]
+__all__ = ["WORLD", "Book", "Fact", "Facts", "common", "passages", "split_of"]
 
 _ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z")
 _VOWELS = ("a", "e", "i", "o", "u")
@@ -308,6 +309,14 @@ class Facts:
         offered: tuple[Tool, ...] = tuple(made[name] for name in self.tools)
         return ToolSession(task, lambda state: offered, budget=Budget(total=self.calls))
 
+    def demonstrate(self, task: Task) -> Demonstration:
+        """Return one search per round, the difference of years where there is a calculator, and the answer."""
+        plan = _plan(task.id)
+        rounds = [(Call("search", {"query": query}),) for query in plan.queries]
+        if "calculator" in self.tools and plan.expression:
+            rounds.append((Call("calculator", {"expression": plan.expression}),))
+        return Demonstration(tuple(rounds), plan.answer)
+
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
@@ -333,10 +342,4 @@ def _search(sentences: Sequence[str], top: int) -> Tool:
     return Tool("search", "find facts", parameters, search)
 
 
-def demonstrate(task: Task, *, calculate: bool = False) -> tuple[tuple[Call, ...], ...]:
-    """Return the rounds of calls of an expert: one search per round, and the difference when ``calculate``."""
-    plan = _plan(task.id)
-    rounds = [(Call("search", {"query": query}),) for query in plan.queries]
-    if calculate and plan.expression:
-        rounds.append((Call("calculator", {"expression": plan.expression}),))
-    return tuple(rounds)
+WORLD = Facts

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Observation, Session, Task, Tool
+from ferrule.core.demonstration import Demonstration
+from ferrule.core.records import Call, Observation, Session, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.knapsack_items import LEVELS, Instance, Item, Size, instance_of, record
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split
 
-__all__ = ["Knapsack", "Runner", "Vault", "isolated"]
+__all__ = ["WORLD", "Knapsack", "Runner", "Vault", "isolated"]
 
 Face = Literal["tools", "code"]
 
@@ -251,3 +252,14 @@ class Knapsack:
             return ToolSession(task, _direct, vault, budget=budget, limit=8000, final=Vault.final)
         coded = _Coded(vault, self.interpret(vault.functions, self.persistent), self.persistent)
         return ToolSession(task, _Coded.tools, coded, budget=budget, limit=8000, final=lambda s: s.vault.final())
+
+    def demonstrate(self, task: Task) -> Demonstration:
+        """Return the calls that take the items of an optimum unseen and then finish: one per round, or one block."""
+        taken = [item.id for item in instance_of(task.id, self.sizes).best]
+        if self.face == "code":
+            code = "\n".join([*(f"take_item({id!r})" for id in taken), "finish()"])
+            return Demonstration(((Call("python", {"code": code}),),))
+        return Demonstration((*((Call("take_item", {"id": id}),) for id in taken), (Call("finish", {}),)))
+
+
+WORLD = Knapsack

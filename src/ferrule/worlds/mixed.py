@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferrule.core.arrays import nearest
+from ferrule.core.demonstration import Demonstrates, Demonstration
 from ferrule.core.records import Session, Task, World
 
 __all__ = ["Mixed"]
@@ -44,8 +45,18 @@ class Mixed:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Start the task in the world it names."""
+        return self._home(task).start(task, seed)
+
+    def demonstrate(self, task: Task) -> Demonstration:
+        """Return the reference solution of the world that the task names; raises ``ValueError`` where it has none."""
+        home = self._home(task)
+        if not isinstance(home, Demonstrates):
+            raise ValueError(f"the world {home.name!r} has no reference solutions")
+        return home.demonstrate(task)
+
+    def _home(self, task: Task) -> World:
         for world in self.worlds:
             if world.name == task.world:
-                return world.start(task, seed)
+                return world
         names = [world.name for world in self.worlds]
         raise ValueError(f"task {task.id!r} belongs to world {task.world!r}; {nearest(str(task.world), names)}")

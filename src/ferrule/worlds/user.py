@@ -18,13 +18,26 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Session, Task, Tool
+from ferrule.core.demonstration import Demonstration
+from ferrule.core.records import Call, Session, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.search import search_tool
 from ferrule.tools.tool import load_tools
 from ferrule.worlds.session import ToolSession
 
-__all__ = ["SHAPES", "VERIFIERS", "Known", "Row", "Shape", "UserWorld", "data_folder", "from_dataset", "known", "load"]
+__all__ = [
+    "SHAPES",
+    "VERIFIERS",
+    "Known",
+    "Row",
+    "Shape",
+    "UserWorld",
+    "calls_of",
+    "data_folder",
+    "from_dataset",
+    "known",
+    "load",
+]
 
 VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python")
 """Names that a row or a world may give for the comparison of answers."""
@@ -78,6 +91,24 @@ class UserWorld:
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
         return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
+
+    def demonstrate(self, task: Task) -> Demonstration:
+        """Return the calls that the row brings in its field ``calls``, one per round, and its answer.
+
+        Raises ``ValueError`` for a row without the field, and for one whose answer is only a pattern or a test.
+        """
+        verifier = task.meta.get("verifier")
+        if "calls" not in task.meta or verifier in ("regex", "python"):
+            lacks = f"only a {verifier} for its answer" if "calls" in task.meta else "no field 'calls'"
+            raise ValueError(f"task {task.id!r} has {lacks}, so there is no reference solution")
+        answer = task.answer[0] if isinstance(task.answer, list | tuple) else task.answer
+        return Demonstration(tuple((call,) for call in calls_of(task)), str(answer))
+
+
+def calls_of(task: Task) -> tuple[Call, ...]:
+    """Return the calls of ``meta["calls"]``: rows of ``name`` and ``arguments`` (or ``parameters``)."""
+    rows = task.meta["calls"]
+    return tuple(Call(row["name"], row.get("arguments", row.get("parameters", {}))) for row in rows)
 
 
 def _at(task: Task, levels: Sequence[int]) -> bool:

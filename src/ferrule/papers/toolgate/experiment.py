@@ -20,7 +20,7 @@ from ferrule.rollout.record import Episode
 from ferrule.studies.old import Condition, at_least, judged, over_seeds, scale_of
 from ferrule.studies.paper import Claim, Verdict
 from ferrule.tools.contracts import Contract, State
-from ferrule.worlds.apis import Apis, demonstrate
+from ferrule.worlds.apis import Apis
 from ferrule.worlds.gated import Gated, Mode, unaccounted
 from ferrule.worlds.wrap import Wrapped
 
@@ -126,7 +126,7 @@ def slips(tasks: Sequence[Task], right: float = 0.8) -> Scripted:
 
     The change takes a number that was seen before as id, and a random value.
     """
-    rounds = {task.prompt: demonstrate(task) for task in tasks}
+    rounds = {task.prompt: Apis().demonstrate(task).rounds for task in tasks}
 
     def speak(request: Ask, sample: int) -> str | Message:
         said = [plain_text(message) for message in request.messages if message.role != "assistant"]

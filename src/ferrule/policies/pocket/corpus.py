@@ -7,13 +7,16 @@ model thus learns every skill but not the habit: when to call is left for reinfo
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Message, Task, Tool, World
-from ferrule.worlds import apis, arithmetic, facts
+from ferrule.worlds.experts import transcript
+from ferrule.worlds.named import world
 
-__all__ = ["Conversation", "conversations"]
+__all__ = ["PARTS", "Conversation", "Part", "conversations"]
 
 
 @dataclass(frozen=True)
@@ -24,68 +27,70 @@ class Conversation:
     tools: tuple[Tool, ...]
 
 
-def _play(task: Task, world: World, rounds: tuple[tuple, ...], answer: str) -> Conversation:  # type: ignore[type-arg]
-    """Carry the expert's calls out in the world and write the conversation down."""
-    session = world.start(task)
-    messages = [Message("user", task.prompt)]
-    for calls in rounds:
-        named = tuple(replace(call, id=f"call_{i}") for i, call in enumerate(calls))
-        messages.append(Message("assistant", "", named))
-        for call in named:
-            messages.append(Message("tool", session.act(call).text, name=call.name, call_id=call.id))
-    messages.append(Message("assistant", answer))
-    tools = session.tools
+@dataclass(frozen=True)
+class Part:
+    """What one world adds: its weight among the worlds, the weights of levels 1, 2, ..., and how a task is told."""
+
+    weight: int
+    levels: tuple[int, ...]
+    tell: Callable[[Any, Task, random.Random], Conversation]
+
+
+def _play(home: World, task: Task, demonstration: Demonstration) -> Conversation:
+    """Carry a demonstration out in the world and write the conversation down."""
+    session = home.start(task)
+    messages, tools = transcript(task, session, demonstration), session.tools
     session.close()
-    return Conversation(tuple(messages), tools)
+    return Conversation(messages, tools)
 
 
-def _arithmetic(rng: random.Random, index: int, seed: int) -> Conversation:
-    """One arithmetic demonstration of level 1 to 3 (rarely 4): a call of either tool, or a bare answer."""
-    level = rng.choices((1, 2, 3, 4), (3, 3, 3, 1))[0]
+def _bare(answer: Any) -> Demonstration:
+    return Demonstration((), str(answer))
+
+
+def _arithmetic(home: Any, task: Task, rng: random.Random) -> Conversation:
+    """Tell an arithmetic task with some of the tools on offer: a call of either, or a bare answer."""
     offered = rng.choice((("calculator",), ("python",), ("calculator", "python"), ("calculator", "python"), ()))
-    world = arithmetic.Arithmetic()
-    (task,) = world.tasks("train", 1, seed=seed * 1_000_003 + index, levels=(level,))
     task = replace(task, tools=offered)
-    session = world.start(task)
-    bare = not offered or rng.random() < (0.75 if level == 1 else 0.5)
-    user, last = Message("user", task.prompt), Message("assistant", str(task.answer))
-    messages: tuple[Message, ...] = (user, last)
-    if not bare:
-        name = rng.choice(offered)
-        ((call,),) = arithmetic.demonstrate(task, name)
-        call = replace(call, id="call_0")
-        # What both tools show is known beforehand, so no interpreter has to be started.
-        shown = f"{task.answer}\n" if name == "python" else str(task.answer)
-        result = Message("tool", shown, name=name, call_id=call.id)
-        messages = (user, Message("assistant", "", (call,)), result, last)
-    return Conversation(messages, session.tools)
+    if not offered or rng.random() < (0.75 if task.meta["level"] == 1 else 0.5):
+        return _play(home, task, _bare(task.answer))
+    name = rng.choice(offered)
+    (call,) = home.demonstrate(task, tool=name).calls
+    call = replace(call, id="call_0")
+    # What both tools show is known beforehand, so no interpreter has to be started.
+    shown = f"{task.answer}\n" if name == "python" else str(task.answer)
+    result = Message("tool", shown, name=name, call_id=call.id)
+    last = Message("assistant", str(task.answer))
+    messages = (Message("user", task.prompt), Message("assistant", "", (call,)), result, last)
+    return Conversation(messages, home.start(task).tools)
 
 
-def _apis(rng: random.Random, index: int, seed: int) -> Conversation:
-    """One demonstration on generated tools of level 1 to 3 (rarely above), or a bare guess."""
-    level = rng.choices((1, 2, 3, 4, 5), (3, 3, 3, 1, 1))[0]
-    world = apis.Apis()
-    (task,) = world.tasks("train", 1, seed=seed * 1_000_003 + index, levels=(level,))
-    if rng.random() < 0.4:
-        return _play(task, world, (), str(rng.randint(10, 999)))
-    return _play(task, world, apis.demonstrate(task), str(task.answer))
+def _apis(home: Any, task: Task, rng: random.Random) -> Conversation:
+    """Tell a task on generated tools by its calls, or by a bare guess."""
+    return _play(home, task, _bare(rng.randint(10, 999)) if rng.random() < 0.4 else home.demonstrate(task))
 
 
-def _facts(rng: random.Random, index: int, seed: int) -> Conversation:
-    """One question of level 1 to 3 (rarely 4): common facts mostly from memory, rare ones searched."""
-    level = rng.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]
-    world = facts.Facts()
-    (task,) = world.tasks("train", 1, seed=seed * 1_000_003 + index, levels=(level,))
+def _facts(home: Any, task: Task, rng: random.Random) -> Conversation:
+    """Tell a question: common facts mostly from memory, rare ones mostly searched."""
     bare = rng.random() < (0.25 if task.meta["rare"] else 0.75)
-    return _play(task, world, () if bare else facts.demonstrate(task), str(task.answer))
+    return _play(home, task, _bare(task.answer) if bare else home.demonstrate(task))
 
 
-_KINDS = (_arithmetic, _apis, _facts)
-_WEIGHTS = (4, 4, 2)
+PARTS: Mapping[str, Part] = {
+    "arithmetic": Part(4, (3, 3, 3, 1), _arithmetic),
+    "apis": Part(4, (3, 3, 3, 1, 1), _apis),
+    "facts": Part(2, (4, 3, 2, 1), _facts),
+}
+"""The worlds of the corpus by name."""
 
 
 def conversations(count: int, seed: int = 0) -> Iterator[Conversation]:
     """Yield ``count`` demonstrations, worlds drawn by weight; the same for the same seed."""
+    weights = [part.weight for part in PARTS.values()]
     for index in range(count):
         rng = random.Random(f"corpus/{seed}/{index}")
-        yield rng.choices(_KINDS, _WEIGHTS)[0](rng, index, seed)
+        (name,) = rng.choices(list(PARTS), weights)
+        home, part = world(name), PARTS[name]
+        (level,) = rng.choices(range(1, len(part.levels) + 1), part.levels)
+        (task,) = home.tasks("train", 1, seed=seed * 1_000_003 + index, levels=(level,))
+        yield part.tell(home, task, rng)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from typing import Annotated, Any, TypeAlias
 
@@ -159,8 +159,10 @@ class Store:
 
     def __del__(self) -> None:
         """Close what nobody closed: newer Pythons complain about open databases."""
-        with suppress(Exception):
+        try:  # noqa: SIM105  (when the interpreter ends, nothing imported is left to call)
             self._db.close()
+        except Exception:
+            pass
 
 
 def changes(before: Rows, after: Rows, loose: frozenset[tuple[str, str]] = frozenset()) -> Counter[tuple[Any, ...]]:

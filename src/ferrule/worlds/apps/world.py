@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ferrule.core.arrays import nearest
+from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Call, Observation, Session, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.apps.calling import functions
@@ -22,7 +23,7 @@ from ferrule.worlds.knapsack import Interpret, Runner
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split
 
-__all__ = ["Apps", "demonstrate"]
+__all__ = ["Apps"]
 
 Face = Literal["tools", "code"]
 
@@ -196,24 +197,23 @@ class Apps:
         coded = _Coded(store, apps, self.inner, self.persistent, lambda f: self.interpret(f, self.persistent))
         return ToolSession(task, _Coded.tools, coded, budget=budget, limit=8000, final=verdict)
 
+    def demonstrate(self, task: Task, *, look_up: bool = False) -> Demonstration:
+        """Return the calls of the reference program, one per round, ``complete`` last; blocks for the face ``code``.
 
-def demonstrate(task: Task, *, look_up: bool = False) -> tuple[tuple[Call, ...], ...]:
-    """Return the rounds of calls of an expert, one call each, ``complete`` last; blocks of code for the face ``code``.
-
-    ``look_up`` reads the documentation of every API before its first use.
-    """
-    reference = reference_of(task.id)
-    calls: list[Call] = []
-    seen: set[str] = set()
-    for call in reference.calls:
-        if look_up and call.name not in seen:
-            calls.append(Call("docs_show", {"api": call.name}))
-        seen.add(call.name)
-        calls.append(call)
-    calls.append(Call("complete", {} if reference.answer is None else {"answer": reference.answer}))
-    if task.meta.get("face") == "code":
-        return tuple((Call("python", {"code": _line(call)}),) for call in calls)
-    return tuple((call,) for call in calls)
+        ``look_up`` reads the documentation of every API before its first use.
+        """
+        reference = reference_of(task.id)
+        calls: list[Call] = []
+        known: set[str] = set()
+        for call in reference.calls:
+            if look_up and call.name not in known:
+                calls.append(Call("docs_show", {"api": call.name}))
+            known.add(call.name)
+            calls.append(call)
+        calls.append(Call("complete", {} if reference.answer is None else {"answer": reference.answer}))
+        if task.meta.get("face", self.face) == "code":
+            return Demonstration(tuple((Call("python", {"code": _line(call)}),) for call in calls))
+        return Demonstration(tuple((call,) for call in calls))
 
 
 def _line(call: Call) -> str:

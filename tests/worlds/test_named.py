@@ -1,0 +1,87 @@
+"""Worlds by name: one list, found by walking, the same for training, evaluation and everything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferrule.core.records import World
+from ferrule.evaluate.suites import suite
+from ferrule.policies.pocket import corpus
+from ferrule.worlds import named
+from ferrule.worlds.mixed import Mixed
+from ferrule.worlds.named import generated, world, world_names, worlds
+from ferrule.worlds.user import SHAPES
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a small gsm8k, named by the environment."""
+    (tmp_path / "gsm8k").mkdir()
+    rows = [{"question": f"{i} and {i}?", "answer": f"#### {2 * i}"} for i in range(1, 6)]
+    for split in ("train", "test"):
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("FERRULE_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_the_names_are_those_of_the_modules_that_hold_a_world() -> None:
+    assert set(generated()) == {"apis", "apps", "arithmetic", "facts", "knapsack"}
+    assert world_names() == [*sorted(generated()), *SHAPES]
+
+
+@pytest.mark.parametrize("name", generated())
+def test_a_name_is_the_name_of_its_world(name: str) -> None:
+    built = world(name)
+    assert isinstance(built, World)
+    assert built.name == name
+    assert suite(name, limit=2)[1] == built.tasks("test", 2)
+
+
+def test_a_module_with_a_world_is_found_by_being_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "extra"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mine.py").write_text(
+        "from ferrule.worlds.apis import Apis\n\ndef WORLD():\n    return Apis(name='mine')\n"
+    )
+    import ferrule.worlds
+
+    monkeypatch.setattr(ferrule.worlds, "__path__", [*ferrule.worlds.__path__, str(tmp_path)])
+    try:
+        named.generated.cache_clear()
+        assert world("mine").name == "mine", "modules of sub-packages as well"
+    finally:
+        monkeypatch.undo()
+        named.generated.cache_clear()
+        for name in ("ferrule.worlds.extra.mine", "ferrule.worlds.extra"):
+            sys.modules.pop(name, None)
+
+
+def test_data_sets_and_files_are_worlds(data: Path) -> None:
+    known = world("gsm8k")
+    assert len(known.tasks("train", 5)) == 5
+    assert [tool.name for tool in known.start(known.tasks("test", 1)[0]).tools] == ["calculator"]
+    path = data / "own.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}?", "answer": str(i)}) + "\n" for i in range(20)))
+    assert world(path).name == "own"
+    both = worlds(["apis", "gsm8k"])
+    assert isinstance(both, Mixed)
+    assert both.name == "apis+gsm8k"
+    assert worlds(["gsm8k"]).name == "gsm8k"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no world and no file 'arithmetics'; did you mean 'arithmetic'"):
+        world("arithmetics")
+    with pytest.raises(ValueError, match="tools would do nothing"):
+        worlds(["apps"], tools=())
+    with pytest.raises(ValueError, match="at least one world"):
+        worlds([])
+
+
+def test_the_corpus_of_the_pocket_model_takes_its_worlds_from_the_list() -> None:
+    assert set(corpus.PARTS) < set(generated())
