@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ferrule.studies import golden
-from ferrule.studies.conditions import at_least, less, of, within
+from ferrule.studies.conditions import Rows, at_least, less, of, within
 from ferrule.studies.study import Study, Unit
 
 
@@ -60,6 +60,18 @@ def test_the_first_condition_that_fails_is_shown() -> None:
     assert (claim.measured, claim.verdict) == ("hard", "not held")
     assert claim.effect == pytest.approx(0.5 - 0.21)
     assert claim.notes[1].startswith("Beside the verdict: beside")
+
+
+def test_a_condition_may_read_rows_made_from_all_seeds() -> None:
+    """``plain`` has 0.20, 0.21 and 0.22; less their median they are -0.01, 0 and 0.01."""
+
+    def median(seeds: Sequence[Rows]) -> Rows:
+        return {"all": {"success": sorted(rows["plain"]["success"] for rows in seeds)[1]}}
+
+    condition = at_least("plain less its median", less("success", "plain", "all"), 0.0, pooled=median)
+    claim = study(asks=(condition,))()
+    assert claim.setup["conditions"][0]["values"] == pytest.approx((-0.01, 0.0, 0.01))
+    assert claim.verdict == "undecided"
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin() -> None:

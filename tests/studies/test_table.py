@@ -19,7 +19,7 @@ from ferrule.credit.keep import spread
 from ferrule.objectives.penalty import add, kl_k3, weighted
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import reinforce, surrogate
-from ferrule.studies.table import Player, Weights, train_table
+from ferrule.studies.table import Player, Weights, steps_to, train_table
 from ferrule.train.sample import Group, credit
 
 TASKS = [Task("left", "?", answer="0"), Task("right", "?", answer="1")]
@@ -211,3 +211,9 @@ def test_what_a_table_cannot_do_is_refused() -> None:
             steps=1,
             learning_rate=1.0,
         )
+
+
+def test_steps_to_a_level_are_counted_from_one() -> None:
+    assert steps_to([0.2, 0.5, 0.4], 0.5, 9) == 2.0
+    assert steps_to([0.2, 0.4], 0.5, 9) == 9.0
+    assert steps_to([], 0.5, 9) == 9.0

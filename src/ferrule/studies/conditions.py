@@ -31,6 +31,7 @@ __all__ = [
 Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 """What one seed gave: numbers by arm and quantity."""
 Value: TypeAlias = Callable[[Rows], float]
+Pooled: TypeAlias = Callable[[Sequence[Rows]], Rows]
 Interval: TypeAlias = Callable[[Sequence[float]], tuple[float, float]]
 Judge: TypeAlias = Callable[[tuple[float, float], float], Verdict]
 
@@ -59,8 +60,10 @@ class Measured:
 class Condition:
     """One thing asked of a study: ``value`` reads a number from the rows of one seed, ``judge`` decides.
 
-    ``interval`` is a rule for the 95 % interval of the mean over seeds: ``student_interval``, or ``bootstrap_interval``
-    where the numbers are skewed. A condition that does not decide (``decides=False``) is reported beside the verdict.
+    ``pooled`` makes further rows from those of all seeds (a median, for example), which ``value`` reads beside the rows
+    of its seed. ``interval`` is a rule for the 95 % interval of the mean over seeds: ``student_interval``, or
+    ``bootstrap_interval`` where the numbers are skewed. A condition that does not decide (``decides=False``) is
+    reported beside the verdict.
     """
 
     name: str
@@ -69,20 +72,32 @@ class Condition:
     interval: Interval = student_interval
     judge: Judge = verdict
     decides: bool = True
+    pooled: Pooled | None = None
+
+    def values(self, seeds: Sequence[Rows]) -> tuple[float, ...]:
+        """Return the number of every seed."""
+        shared = {} if self.pooled is None else self.pooled(seeds)
+        return tuple(float(self.value({**rows, **shared})) for rows in seeds)
 
     def measure(self, seeds: Sequence[Rows]) -> Measured:
         """Judge the condition on the rows of every seed."""
-        values = tuple(float(self.value(rows)) for rows in seeds)
+        values = self.values(seeds)
         interval = self.interval(values)
         decision = self.judge(interval, self.threshold)
         return Measured(self.name, values, float(np.mean(values)), interval, self.threshold, decision, self.decides)
 
 
 def at_least(
-    name: str, value: Value, threshold: float, *, interval: Interval = student_interval, decides: bool = True
+    name: str,
+    value: Value,
+    threshold: float,
+    *,
+    interval: Interval = student_interval,
+    decides: bool = True,
+    pooled: Pooled | None = None,
 ) -> Condition:
     """Ask that the mean of ``value`` over seeds is at least ``threshold`` by its 95 % interval."""
-    return Condition(name, value, threshold, interval, decides=decides)
+    return Condition(name, value, threshold, interval, decides=decides, pooled=pooled)
 
 
 def within(

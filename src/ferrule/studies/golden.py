@@ -33,7 +33,7 @@ def asked(study: Study, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list
     """Return value and threshold of every condition on the goldens of all arms; what measures the machine counts 1."""
     machine = dict.fromkeys(study.machine, 1.0)
     rows = {name: {**machine, **row} for golden_rows in arms.values() for name, row in golden_rows.items()}
-    return {condition.name: [float(condition.value(rows)), condition.threshold] for condition in study.asks}
+    return {condition.name: [condition.values([rows])[0], condition.threshold] for condition in study.asks}
 
 
 def read(folder: Path, paper: str) -> dict[str, Any]:

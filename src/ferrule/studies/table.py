@@ -22,7 +22,7 @@ from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import totals
 from ferrule.train.sample import Batch, Group, credit, scored
 
-__all__ = ["GroupPlay", "Play", "Player", "Table", "Weights", "plain", "train_table"]
+__all__ = ["GroupPlay", "Play", "Player", "Table", "Weights", "plain", "steps_to", "train_table"]
 
 
 @dataclass
@@ -210,6 +210,11 @@ def train_table(
         if watch is not None:
             curve.append(watch(step, weights.chance_SA))
     return Table(weights.chance_SA, tuple(curve), played, steps)
+
+
+def steps_to(curve: Sequence[float], level: float, never: float) -> float:
+    """Number of the first value that is at least ``level``, counted from 1; ``never`` where there is none."""
+    return next((float(i + 1) for i, value in enumerate(curve) if value >= level), float(never))
 
 
 def _episodes(
