@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from tests.branching import two_calls
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
@@ -171,18 +172,6 @@ class Bench:
 
 
 # --------------------------------------------------------------------------------------------------------------- agents
-
-
-def two_calls(session: Session) -> tuple[Call, ...]:
-    """Return a call of the first tool with fitting arguments, and one of a tool that does not exist."""
-    if not session.tools:
-        return (Call("nobody", {}, id="call_0"),)
-    tool = session.tools[0]
-    values = {"integer": 1, "number": 1.0, "string": "1 + 1", "boolean": True, "array": []}
-    arguments = {
-        name: values.get(entry.get("type", "string"), "1") for name, entry in tool.parameters["properties"].items()
-    }
-    return (Call(tool.name, arguments, id="call_0"), Call("nobody", {}, id="call_1"))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,48 @@ def test_as_many_leaves_as_paths(select: Any, samples: int, branch: int, depth: 
     assert len(turns) == samples + 3 * samples * branch
 
 
+class Counted:
+    """A policy that counts how often it is asked, and how many asks there are each time."""
+
+    def __init__(self, script: Any) -> None:
+        self.policy, self.rounds = Scripted(script), []
+
+    def generate(self, asks: Any) -> list[list[Reply]]:
+        self.rounds.append(len(asks))
+        return self.policy.generate(asks)
+
+
+class Streamed(Counted):
+    """The same as a stream: a round is what is begun together."""
+
+    def stream(self) -> Any:
+        policy, waiting = self, {}
+
+        class Stream:
+            def begin(self, asks: Any) -> None:
+                waiting.update(dict(zip([n for n, _ in asks], policy.generate([a for _, a in asks]), strict=True)))
+
+            def advance(self) -> Any:
+                number = max(waiting)  # the last first: what comes back when makes no difference
+                return [(number, waiting.pop(number))]
+
+            def close(self) -> None: ...
+
+        return Stream()
+
+    def generate(self, asks: Any) -> list[list[Reply]]:
+        return super().generate(asks)
+
+
+@pytest.mark.parametrize("kind", [Counted, Streamed])
+def test_a_tree_takes_as_many_rounds_as_it_is_deep(kind: Any) -> None:
+    """8 paths, 2 branches, 4 steps: the opening, then 3 rounds in which each of 8 paths asks once."""
+    world, policy = Bench(), kind(writing(9))
+    (episode,) = drive(TreeLoop(samples=8, branch=2, depth=4), world.tasks("train", 1), world, policy)
+    assert policy.rounds == [1, 8, 8, 8]
+    assert episode == played(TreeLoop(8, 2, 4), writing(9))
+
+
 def test_every_path_acts_in_its_own_world() -> None:
     episode = played(TreeLoop(4, 3, 4), writing(2))
     for path in kept(episode):

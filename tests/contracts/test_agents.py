@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+from tests.branching import Fanout
 from tests.contracts import kinds, wrong_kinds
 from tests.contracts.checks import Broken
 
@@ -20,8 +22,9 @@ def test_agent(name: str) -> None:
     kinds.check_agent(AGENTS[name])
 
 
-def test_the_sound_agent_passes() -> None:
-    kinds.check_agent(wrong_kinds.SOUND_AGENT)
+@pytest.mark.parametrize("agent", [wrong_kinds.SOUND_AGENT, Fanout()], ids=["one request", "tuples"])
+def test_sound_agents_pass(agent: Any) -> None:
+    kinds.check_agent(agent)
 
 
 @pytest.mark.timeout(120)

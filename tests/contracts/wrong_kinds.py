@@ -24,6 +24,14 @@ def yields_junk(task: Task, session: Session) -> Any:
     yield "junk"
 
 
+def yields_junk_beside_an_ask(task: Task, session: Session) -> Any:
+    yield (Ask((Message("user", "x"),)), "junk")
+
+
+def yields_nothing_to_wait_for(task: Task, session: Session) -> Any:
+    yield ()
+
+
 def asks_for_ever(task: Task, session: Session) -> Any:
     messages = [Message("user", "x")]
     while True:
@@ -55,6 +63,8 @@ def rolls_dice(task: Task, session: Session) -> Any:
 
 AGENTS = {
     "yields Ask or Use only": yields_junk,
+    "yields Ask or Use only: agent yielded str": yields_junk_beside_an_ask,
+    "yields Ask or Use only: agent yielded an empty tuple": yields_nothing_to_wait_for,
     "ends by itself": asks_for_ever,
     "ends by itself: more than 40 rounds": acts_for_ever,
     "never raises": trusts_the_model,

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.branching import Fanout
 from tests.invariants import jobs
 from tests.toys import WORLDS, Prober, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
+from ferrule.agents.tree import TreeLoop
 from ferrule.chat.codec import codec_names
 from ferrule.policies.scripted import nonsense
 from ferrule.rollout.drive import Limits, adrive, drive
@@ -22,7 +24,13 @@ from ferrule.rollout.record import Episode, parse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-AGENTS = {"tool loop": ToolLoop(turns=4, max_tokens=20), "prober": Prober(), "two samples": Prober(n=2)}
+AGENTS = {
+    "tool loop": ToolLoop(turns=4, max_tokens=20),
+    "prober": Prober(),
+    "two samples": Prober(n=2),
+    "tree": TreeLoop(samples=3, branch=2, depth=3, max_tokens=8),
+    "side by side": Fanout(),
+}
 POLICIES: dict[str, Callable[[str], Any]] = {
     "scripted": lambda codec: nonsense(1, renderer=layout(codec)),
     "local": lambda codec: tiny_policy(codec_name=codec),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.branching import Fanout
 from tests.rollout.ray_kit import Calling, Desk, tool, two_nodes, word
 from tests.toys import WORLDS, layout, tiny_policy
 
@@ -32,7 +33,11 @@ def workers() -> Iterator[RayWorkers]:
         yield workers
 
 
-@pytest.mark.parametrize("agent", [ToolLoop(turns=4, max_tokens=20), Calling("nobody", 3, n=2)], ids=["loop", "two"])
+@pytest.mark.parametrize(
+    "agent",
+    [ToolLoop(turns=4, max_tokens=20), Calling("nobody", 3, n=2), Fanout()],
+    ids=["loop", "two", "side by side"],
+)
 @pytest.mark.parametrize(("world", "policy"), [*((name, "scripted") for name in WORLDS), ("apis", "local")])
 def test_records_are_those_of_the_asyncio_driver(world: str, policy: str, agent: Any, workers: RayWorkers) -> None:
     """Local weights too: the same asks are gathered into the same batches, so even log-probs are equal."""

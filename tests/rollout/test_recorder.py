@@ -24,9 +24,9 @@ class Play:
         return f"reply {self.count - 1}"
 
     def ask(self, *messages: Message, n: int = 1, role: str = "solver") -> list[Message]:
-        request, parent = self.recorder.extend(Ask(messages, n=n, role=role))
-        replies = self.policy.generate([request])[0]
-        return [self.recorder.add(request, parent, reply).reply for reply in replies]
+        asked = self.recorder.extend(Ask(messages, n=n, role=role))
+        replies = self.policy.generate([asked.request])[0]
+        return [self.recorder.add(asked, reply).reply for reply in replies]
 
     def paths(self) -> list[list[int]]:
         return [[turn.id for turn in path.turns] for path in self.made()]
@@ -134,27 +134,27 @@ def reply(given: tuple[int, ...], sampled: tuple[int, ...], logps: tuple[float, 
 
 def test_ids_that_do_not_continue_the_context_are_drift() -> None:
     recorder = Recorder(TASK)
-    request, parent = recorder.extend(Ask((USER,)))
-    first = recorder.add(request, parent, reply((1, 2), (3,)))
+    asked = recorder.extend(Ask((USER,)))
+    first = recorder.add(asked, reply((1, 2), (3,)))
     assert not recorder.drifted
-    request, parent = recorder.extend(Ask((USER, first.reply, USER)))
-    assert request.context == (1, 2, 3)
-    assert request.fresh == 2
-    recorder.add(request, parent, reply((1, 9, 3, 4), (5,)))
+    asked = recorder.extend(Ask((USER, first.reply, USER)))
+    assert asked.request.context == (1, 2, 3)
+    assert asked.request.fresh == 2
+    recorder.add(asked, reply((1, 9, 3, 4), (5,)))
     assert recorder.drifted
 
 
 @pytest.mark.parametrize("logps", [(), (-0.5,), (-0.5, -0.5, -0.5)])
 def test_a_log_prob_per_sampled_id_or_it_is_drift(logps: tuple[float, ...]) -> None:
     recorder = Recorder(TASK)
-    recorder.add(*recorder.extend(Ask((USER,))), reply((1,), (2, 3), logps))
+    recorder.add(recorder.extend(Ask((USER,))), reply((1,), (2, 3), logps))
     assert recorder.drifted
 
 
 def test_a_policy_without_ids_does_not_drift() -> None:
     recorder = Recorder(TASK)
-    first = recorder.add(*recorder.extend(Ask((USER,))), reply((), ()))
-    recorder.add(*recorder.extend(Ask((USER, first.reply, USER))), reply((), ()))
+    first = recorder.add(recorder.extend(Ask((USER,))), reply((), ()))
+    recorder.add(recorder.extend(Ask((USER, first.reply, USER))), reply((), ()))
     assert not recorder.drifted
     assert [t.parent for t in recorder.turns] == [None, 0]
 
@@ -163,8 +163,8 @@ def test_a_policy_without_ids_does_not_drift() -> None:
 
 
 def with_calls(recorder: Recorder, *calls: Call) -> None:
-    request, parent = recorder.extend(Ask((Message("user", "x"),)))
-    recorder.add(request, parent, Reply(Message("assistant", "", calls)))
+    asked = recorder.extend(Ask((Message("user", "x"),)))
+    recorder.add(asked, Reply(Message("assistant", "", calls)))
 
 
 def texts(recorder: Recorder) -> list[list[str]]:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ferrule.agents.flow import cut_off, opening
 from ferrule.chat.fence import Fence
 from ferrule.core.records import (
     Answer,
@@ -89,8 +90,7 @@ class CodeAct:
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
         system = "\n".join(part for part in (self.system, self.statements[self.persistent]) if part)
-        messages = [Message("system", system)] if system else []
-        messages += [*self.examples, Message("user", task.prompt)]
+        messages = opening(task, system, self.examples)
         state = self.persistent if self.runtime else None
         for _ in range(self.turns):
             request = Ask(tuple(messages), tools=session.tools, stop=self.stop, max_tokens=self.max_tokens)
@@ -110,7 +110,7 @@ class CodeAct:
 
 
 def _problem(reply: Reply, blocks: tuple[Call, ...]) -> str:
-    if reply.finish == "length":
+    if cut_off(reply):
         return f"the reply was cut off, so nothing was run. {_RULE}"
     if len(blocks) == 1:
         return ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, ask, plain_text, use
+from ferrule.agents.flow import acted, answered, opening
+from ferrule.core.records import Answer, Ask, Flow, Session, Task, ask
 
 __all__ = ["ToolLoop"]
 
@@ -26,21 +27,15 @@ class ToolLoop:
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
-        messages = [Message("system", self.system)] if self.system else []
-        messages.append(Message("user", task.prompt))
+        messages = opening(task, self.system)
         for _ in range(self.turns):
             request = Ask(
                 tuple(messages), tools=session.tools, stop=self.stop, max_tokens=self.max_tokens, role=self.role
             )
             (reply,) = yield from ask(request)
-            if reply.finish not in ("stop", "answer") and not reply.message.calls:
-                return None
             if not reply.message.calls:
-                return plain_text(reply.message).strip()
-            observations = yield from use(*reply.message.calls)
-            messages.append(reply.message)
-            for call, observation in zip(reply.message.calls, observations, strict=True):
-                messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
-                if observation.terminal:
-                    return observation.text
+                return answered(reply)
+            answer = yield from acted(messages, reply.message)
+            if answer is not None:
+                return answer
         return None

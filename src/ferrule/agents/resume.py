@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Trajectory, ask, plain_text, use
+from ferrule.agents.flow import acted, answered, opening
+from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Trajectory, ask, use
 
 __all__ = ["Prefix", "Resume", "prefix_of", "resumed"]
 
@@ -47,7 +48,7 @@ def _context(trajectory: Trajectory, turn: int) -> tuple[Message, ...]:
 
 
 def _prefix(task: Task) -> Prefix:
-    found = task.meta.get("prefix", Prefix((Message("user", task.prompt),)))
+    found = task.meta.get("prefix", Prefix(tuple(opening(task))))
     if isinstance(found, Prefix):
         return found
     from pydantic import TypeAdapter  # a task that was read from a file holds plain data
@@ -105,13 +106,9 @@ class Resume:
             )
             (reply,) = yield from ask(request)
             prefill = ""
-            text = self.answer(reply.message) if self.answer else plain_text(reply.message).strip()
             if not reply.message.calls:
-                return text if reply.finish in ("stop", "answer") else None
-            observations = yield from use(*reply.message.calls)
-            messages.append(reply.message)
-            for call, observation in zip(reply.message.calls, observations, strict=True):
-                messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
-                if observation.terminal:
-                    return observation.text
+                return answered(reply, self.answer)
+            answer = yield from acted(messages, reply.message)
+            if answer is not None:
+                return answer
         return None

@@ -6,17 +6,13 @@ import random
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ferrule.core.records import Answer, Ask, Finish, Flow, Leaf, Leaves, Message, Session, Task, ask, plain_text, use
+from ferrule.agents.flow import acted, answered, cut_off, opening, together
+from ferrule.core.records import Answer, Ask, Finish, Flow, Leaf, Leaves, Message, Reply, Session, Task, ask, plain_text
 
 __all__ = ["Select", "TreeLoop"]
 
 Select: TypeAlias = Literal["random", "round_robin"]
 """How candidates are chosen."""
-
-
-def _written(reply: Message) -> str:
-    """What a reply says and does, as one text."""
-    return plain_text(reply) + str([(call.raw, call.name, call.arguments) for call in reply.calls])
 
 
 @dataclass
@@ -25,13 +21,23 @@ class _Path:
 
     messages: list[Message]
     session: Session
-    reply: Message
+    reply: Reply
     finish: Finish = "turns"
     answer: Answer = None
     ended: bool = False
 
     def leaf(self) -> Leaf:
-        return Leaf(self.reply, self.answer, self.finish, dict(self.session.final()))
+        return Leaf(self.reply.message, self.answer, self.finish, dict(self.session.final()))
+
+
+_Candidate: TypeAlias = tuple[list[Message], Session, Reply]
+"""What a reply goes on from, the branch of the world it would act in, and the reply."""
+
+
+def _written(candidate: _Candidate) -> str:
+    """What a candidate says and does, as one text."""
+    message = candidate[2].message
+    return plain_text(message) + str([(call.raw, call.name, call.arguments) for call in message.calls])
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class TreeLoop:
     The first step is drawn ``samples`` times. At every further depth each open path is continued ``branch`` times, and
     of all candidates as many are kept as paths are open: evenly at random (``select="random"``), or in turns over the
     paths (``"round_robin"``). Dropped candidates run no calls; what they wrote stays in the record as discarded. Every
-    path acts in its own branch of the world (``Session.fork``). Paths still open after ``depth`` steps have no answer.
+    path acts in its own branch of the world (``Session.fork``); all paths ask and act at the same time, so that a tree
+    takes as many rounds as it is deep. Paths still open after ``depth`` steps have no answer.
     ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``. Source: "PORTool: Tool-Use LLM Training with
     Rewarded Tree" (31).
     """
@@ -64,26 +71,24 @@ class TreeLoop:
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one tree."""
-        root = [Message("system", self.system)] if self.system else []
-        root.append(Message("user", task.prompt))
+        root = opening(task, self.system)
         open_paths: list[_Path] = []
         closed: list[_Path] = []
         branches: list[Session] = []
         try:
             replies = yield from ask(self._ask(root, session, self.samples))
-            chosen: list[tuple[list[Message], Session, Message, Finish]] = [
-                (root, session, reply.message, reply.finish) for reply in replies
-            ]
+            chosen: list[_Candidate] = [(root, session, reply) for reply in replies]
             for depth in range(self.depth):
-                for messages, before, reply, finish in chosen:
+                paths = []
+                for messages, before, reply in chosen:
                     branches.append(before.fork())
-                    path = _Path([*messages, reply], branches[-1], reply)
-                    yield from self._step(path, finish)
-                    (closed if path.ended else open_paths).append(path)
+                    paths.append(_Path(list(messages), branches[-1], reply))
+                yield from together(*(self._step(path) for path in paths))
+                closed += [path for path in paths if path.ended]
+                open_paths = [path for path in paths if not path.ended]
                 if not open_paths or depth + 1 == self.depth:
                     break
                 chosen = yield from self._expand(open_paths, f"{task.id}/{depth}")
-                open_paths = []
             return Leaves(tuple(path.leaf() for path in (*closed, *open_paths)))
         finally:
             for branch in branches:
@@ -92,30 +97,28 @@ class TreeLoop:
     def _ask(self, messages: list[Message], session: Session, n: int) -> Ask:
         return Ask(tuple(messages), n=n, tools=session.tools, stop=self.stop, max_tokens=self.max_tokens)
 
-    def _step(self, path: _Path, finish: Finish) -> Flow[None]:
+    def _step(self, path: _Path) -> Flow[None]:
         """Run the calls of a path's newest reply; a reply without calls, or a terminal call, ends the path."""
-        if not path.reply.calls:
-            cut = finish not in ("stop", "answer")
-            path.answer = None if cut else plain_text(path.reply).strip()
-            path.ended, path.finish = True, finish if cut else "answer"
+        if not path.reply.message.calls:
+            path.answer, path.ended = answered(path.reply), True
+            path.finish = path.reply.finish if cut_off(path.reply) else "answer"
             return
-        observations = yield from use(*path.reply.calls, session=path.session)
-        for call, observation in zip(path.reply.calls, observations, strict=True):
-            path.messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
-            if observation.terminal:
-                path.answer, path.ended, path.finish = observation.text, True, "answer"
-                return
+        path.answer = yield from acted(path.messages, path.reply.message, session=path.session)
+        if path.answer is not None:
+            path.ended, path.finish = True, "answer"
 
-    def _expand(self, paths: list[_Path], place: str) -> Flow[list[tuple[list[Message], Session, Message, Finish]]]:
+    def _expand(self, paths: list[_Path], place: str) -> Flow[list[_Candidate]]:
         """Draw ``branch`` next replies of every open path and keep as many as there are open paths."""
-        drawn = []
-        for path in paths:
-            replies = yield from ask(self._ask(path.messages, path.session, self.branch))
-            drawn.append([(path.messages, path.session, reply.message, reply.finish) for reply in replies])
+        asks = [ask(self._ask(path.messages, path.session, self.branch)) for path in paths]
+        answers = yield from together(*asks)
+        drawn: list[list[_Candidate]] = [
+            [(path.messages, path.session, reply) for reply in replies]
+            for path, replies in zip(paths, answers, strict=True)
+        ]
         if self.select == "round_robin":
             candidates = [own[i] for i in range(self.branch) for own in drawn]
             return candidates[: len(paths)]
         candidates = [candidate for own in drawn for candidate in own]
         # The replies seed the draw, so that the same replies make the same tree under every driver.
-        rng = random.Random("\x1f".join([place, *(_written(reply) for _, _, reply, _ in candidates)]))
+        rng = random.Random("\x1f".join([place, *map(_written, candidates)]))
         return [candidates[i] for i in sorted(rng.sample(range(len(candidates)), len(paths)))]

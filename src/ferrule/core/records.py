@@ -363,7 +363,8 @@ class Use:
 
 
 T = TypeVar("T")
-Flow: TypeAlias = Generator["Ask | Use", Any, T]
+Flow: TypeAlias = Generator["Ask | Use | tuple[Ask | Use, ...]", Any, T]
+"""An agent's body: what it yields is carried out and sent back, a tuple all at once and its results in order."""
 
 
 def ask(request: Ask) -> Flow[tuple[Reply, ...]]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferrule.core.records import Agent, Ask, Reply, Task, World
+from ferrule.core.records import Agent, Task, World
 from ferrule.rollout.cluster_worker import Job, RayWorker, sendable
-from ferrule.rollout.drive import Gather, Limits, Policies, policy_for, seed_of
+from ferrule.rollout.drive import Gather, Limits, Policies, replies_to, seed_of
 from ferrule.rollout.record import Episode, Recorder
 
 __all__ = ["RayWorkers"]
@@ -304,15 +304,10 @@ class _Rollout:
     async def _on(self, worker: Any, index: int, gather: Gather) -> Episode:
         """Play one episode on a worker and answer what it asks."""
         step = await worker.begin.remote(index, *self.todo[index])
-        while isinstance(step, Ask):
-            step = await worker.resume.remote(index, await self._replies(index, step, gather))
+        while not isinstance(step, bytes):
+            asked = [replies_to(ask, (index, slot), self.policies, gather) for slot, ask in enumerate(step)]
+            step = await worker.resume.remote(index, await gather.side_by_side(asked))
         return RayWorker.unpacked(step)
-
-    async def _replies(self, index: int, request: Ask, gather: Gather) -> list[Reply]:
-        chosen = policy_for(self.policies, request.role)
-        if hasattr(chosen, "agenerate"):
-            return list(await chosen.agenerate(request))
-        return await gather.ask(index, chosen, request)
 
 
 def _ray() -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ferrule.core.records import Agent, Ask, Observation, Policy, Reply, Task, World
-from ferrule.rollout.drive import Policies, carry_out
+from ferrule.rollout.drive import Gather, Policies, Waiting, carry_out
 from ferrule.rollout.plain import plain
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run
@@ -62,18 +62,25 @@ def _not_here(**_: Any) -> Any:
 
 @dataclass
 class _Line:
-    """The line between one episode and the driving process; stands where ``carry_out`` expects the gathered asks."""
+    """The line between one episode and the driving process: the asks of a round go out, their replies come in."""
 
     out: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    replies: asyncio.Future[list[Reply]] | None = None
+    waiting: Sequence[Waiting] = ()
     playing: asyncio.Task[None] | None = None
 
-    async def ask(self, index: int, policy: Policy, request: Ask) -> list[Reply]:
-        """Hand an ask out, without the functions of its tools, and wait for the replies."""
-        self.replies = asyncio.get_running_loop().create_future()
-        tools = tuple(replace(tool, run=_not_here) for tool in request.tools)
-        self.out.put_nowait(replace(request, tools=tools))
-        return await self.replies
+    async def hand_out(self, batch: Sequence[Waiting]) -> None:
+        """Hand asks out, without the functions of their tools."""
+        self.waiting = batch
+        self.out.put_nowait(tuple(_without_functions(one.request) for one in batch))
+
+    def hand_in(self, replies: Sequence[list[Reply]]) -> None:
+        """Give the asks that wait their replies."""
+        for one, own in zip(self.waiting, replies, strict=True):
+            one.replies.set_result(own)
+
+
+def _without_functions(request: Ask) -> Ask:
+    return replace(request, tools=tuple(replace(tool, run=_not_here) for tool in request.tools))
 
 
 class RayWorker:
@@ -91,17 +98,15 @@ class RayWorker:
             self._pool.shutdown(wait=False)
         self._job, self._pool = job, ThreadPoolExecutor(job.limits.calls, thread_name_prefix="ferrule-call")
 
-    async def begin(self, index: int, task: Task, sample: int) -> Ask | bytes:
-        """Start an episode and return its first ask, or the episode."""
+    async def begin(self, index: int, task: Task, sample: int) -> tuple[Ask, ...] | bytes:
+        """Start an episode and return its first asks, or the episode."""
         line = self._lines[index] = _Line()
         line.playing = asyncio.ensure_future(self._play(index, task, sample, line))
         return await self._next(index)
 
-    async def resume(self, index: int, replies: list[Reply]) -> Ask | bytes:
-        """Give an episode its replies and return its next ask, or the episode."""
-        waiting = self._lines[index].replies
-        assert waiting is not None
-        waiting.set_result(replies)
+    async def resume(self, index: int, replies: Sequence[list[Reply]]) -> tuple[Ask, ...] | bytes:
+        """Give an episode its replies and return its next asks, or the episode."""
+        self._lines[index].hand_in(replies)
         return await self._next(index)
 
     async def drop(self) -> None:
@@ -123,9 +128,9 @@ class RayWorker:
         """Return the episode that a worker sent."""
         return cast(Episode, pickle.loads(step))
 
-    async def _next(self, index: int) -> Ask | bytes:
+    async def _next(self, index: int) -> tuple[Ask, ...] | bytes:
         step = await self._lines[index].out.get()
-        if isinstance(step, Ask):
+        if isinstance(step, tuple):
             return step
         del self._lines[index]
         if isinstance(step, BaseException):
@@ -140,8 +145,9 @@ class RayWorker:
         try:
             run = Run(job.agent, task, sample, job.world, job.seed, job.temperature)
             try:
-                while run.pending is not None:
-                    await carry_out(run, index, job.policies, cast(Any, line), pool, job.limits)
+                gather = Gather(1, line.hand_out)
+                while run.pending:
+                    await carry_out(run, index, job.policies, gather, pool, job.limits)
             except BaseException:
                 run.give_up()
                 raise

@@ -7,9 +7,10 @@ body leaves the same records under both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import (
@@ -23,11 +24,22 @@ from ferrule.core.records import (
     World,
 )
 from ferrule.core.streams import Stream, Streaming
-from ferrule.rollout.calls import Calls
+from ferrule.rollout.calls import At, Calls
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run, seed_of
 
-__all__ = ["Gather", "Limits", "Policies", "adrive", "carry_out", "drive", "policy_for", "seed_of"]
+__all__ = [
+    "Gather",
+    "Limits",
+    "Policies",
+    "Waiting",
+    "adrive",
+    "carry_out",
+    "drive",
+    "policy_for",
+    "replies_to",
+    "seed_of",
+]
 
 Policies = Policy | Mapping[str, Policy]
 
@@ -41,13 +53,12 @@ def policy_for(policies: Policies, role: str) -> Policy:
     return policies[role]
 
 
-def _groups(asking: Mapping[int, Run], policies: Policies) -> list[tuple[Policy, list[int]]]:
-    """Sort episodes that ask by the policy they ask."""
-    by_policy: dict[int, tuple[Policy, list[int]]] = {}
-    for i, run in asking.items():
-        assert isinstance(run.pending, Ask)
-        chosen = policy_for(policies, run.pending.role)
-        by_policy.setdefault(id(chosen), (chosen, []))[1].append(i)
+def _groups(asks: Mapping[At, Ask], policies: Policies) -> list[tuple[Policy, list[At]]]:
+    """Sort asks by the policy that answers them."""
+    by_policy: dict[int, tuple[Policy, list[At]]] = {}
+    for at, ask in asks.items():
+        chosen = policy_for(policies, ask.role)
+        by_policy.setdefault(id(chosen), (chosen, []))[1].append(at)
     return list(by_policy.values())
 
 
@@ -60,35 +71,44 @@ def _own_stream(policy: Any) -> bool:
 
 
 class _Asks:
-    """Asks on their way: policies that stream take them as they come, others get whole batches."""
+    """Asks on their way: policies that stream take them as they come, others get whole batches.
 
-    def __init__(self, policies: Policies, limit: int) -> None:
-        self._policies, self._limit = policies, limit
+    Streams know an ask by the number ``slot * episodes + episode``.
+    """
+
+    def __init__(self, policies: Policies, limit: int, episodes: int) -> None:
+        self._policies, self._limit, self._episodes = policies, limit, episodes
         self._streams: dict[int, Stream] = {}
-        self._away: dict[int, int] = {}  # episode -> id of the policy that brings it on
+        self._away: dict[At, int] = {}  # whose ask -> id of the policy that brings it on
 
     def __len__(self) -> int:
         return len(self._away)
 
     def begin(self, live: Mapping[int, Run], more: bool) -> None:
         """Hand over new asks. Batches wait until no ask can join them any more (``more``: something else goes on)."""
-        asking = {i: run for i, run in live.items() if isinstance(run.pending, Ask) and i not in self._away}
-        for policy, episodes in _groups(asking, self._policies):
-            asks = [(i, run.pending) for i in episodes if isinstance((run := live[i]).pending, Ask)]
+        asks = {
+            (i, slot): request
+            for i, run in live.items()
+            for slot, request in run.pending.items()
+            if isinstance(request, Ask) and (i, slot) not in self._away
+        }
+        for policy, places in _groups(asks, self._policies):
             if isinstance(policy, Streaming) and _own_stream(policy):
                 stream = self._streams.setdefault(id(policy), policy.stream())
-                self._away |= dict.fromkeys(episodes, id(policy))
-                stream.begin(asks)
+                self._away |= dict.fromkeys(places, id(policy))
+                stream.begin([(slot * self._episodes + i, asks[i, slot]) for i, slot in places])
             elif not more and not self._away:
-                for i, replies in zip(episodes, policy.generate([ask for _, ask in asks]), strict=True):
-                    live[i].take_replies(replies, self._limit)
+                answers = policy.generate([asks[at] for at in places])
+                for (i, slot), replies in zip(places, answers, strict=True):
+                    live[i].take(slot, replies, self._limit)
 
     def advance(self, live: Mapping[int, Run]) -> None:
         """Bring streaming policies on by one step and hand their replies over."""
         for key in sorted(set(self._away.values())):
-            for i, replies in sorted(self._streams[key].advance()):
-                del self._away[i]
-                live[i].take_replies(replies, self._limit)
+            for number, replies in sorted(self._streams[key].advance(), key=lambda pair: pair[0]):
+                slot, i = divmod(number, self._episodes)
+                del self._away[i, slot]
+                live[i].take(slot, replies, self._limit)
 
     def close(self) -> None:
         """Give up what is on its way."""
@@ -120,7 +140,7 @@ def drive(
     todo = [(task, sample) for task in tasks for sample in range(samples)]
     finished: dict[int, Episode] = {}
     live: dict[int, Run] = {}
-    began, asks = 0, _Asks(policy, limits.turns)
+    began, asks = 0, _Asks(policy, limits.turns, len(todo))
     with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
         calls = Calls(pool, limits.patience)
         try:
@@ -134,7 +154,7 @@ def drive(
                     asks.advance(live)
                 elif calls:
                     _hand_over(live, calls.next(), limits.turns)
-                for index in [i for i, run in live.items() if run.pending is None]:
+                for index in [i for i, run in live.items() if not run.pending]:
                     finished[index] = live.pop(index).close()
                     if take:
                         take(index, finished[index])
@@ -151,57 +171,100 @@ def _act(live: Mapping[int, Run], calls: Calls, limit: int) -> None:
     """Start new calls and hand observations over, until no episode wants another call now."""
     while True:
         for i, run in live.items():
-            if isinstance(run.pending, Use) and i not in calls:
-                calls.start(i, [call.name for call in run.pending.calls], run.acts())
+            for slot, request in run.pending.items():
+                if isinstance(request, Use) and (i, slot) not in calls:
+                    calls.start((i, slot), [call.name for call in request.calls], run.acts(slot))
         back = calls.ready()
         if not back:
             return
         _hand_over(live, back, limit)
 
 
-def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[int, Sequence[Observation]]], limit: int) -> None:
-    for i, observations in back:
-        live[i].take_observations(observations, limit)
+def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[At, Sequence[Observation]]], limit: int) -> None:
+    for (i, slot), observations in back:
+        live[i].take(slot, observations, limit)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An ask that waits for its batch, and where its replies go."""
+
+    policy: Policy
+    request: Ask
+    replies: asyncio.Future[list[Reply]]
+
+
+async def _by_policy(batch: Sequence[Waiting]) -> None:
+    """Answer a batch, each policy's asks together; what a policy raises goes to those who asked it."""
+    for policy in {id(one.policy): one.policy for one in batch}.values():
+        own = [one for one in batch if one.policy is policy]
+        try:
+            answers = await asyncio.to_thread(policy.generate, [one.request for one in own])
+        except Exception as error:
+            for one in own:
+                if not one.replies.done():
+                    one.replies.set_exception(error)
+            continue
+        for one, replies in zip(own, answers, strict=True):
+            if not one.replies.done():
+                one.replies.set_result(replies)
 
 
 class Gather:
     """Collects asks of concurrent episodes for policies that answer in batches.
 
-    A batch leaves when no episode is busy with anything else, in the order of the episodes, so batches do not depend
-    on how the event loop happens to interleave. ``busy`` counts the episodes that could still join.
+    A batch leaves when nothing else goes on that could still ask, in the order of episodes and slots, so batches do not
+    depend on how the event loop happens to interleave. ``busy`` counts what goes on: episodes, and the requests of an
+    episode that waits for several. ``answer`` is given each batch.
     """
 
-    def __init__(self, busy: int) -> None:
+    def __init__(self, busy: int, answer: Callable[[Sequence[Waiting]], Awaitable[None]] = _by_policy) -> None:
         self.busy = busy
-        self._waiting: dict[int, tuple[Policy, Ask, asyncio.Future[list[Reply]]]] = {}
+        self._answer = answer
+        self._waiting: dict[At, Waiting] = {}
 
-    async def ask(self, index: int, policy: Policy, request: Ask) -> list[Reply]:
+    async def ask(self, at: At, policy: Policy, request: Ask) -> list[Reply]:
         """Wait for the batch that answers this ask."""
-        future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        self._waiting[index] = (policy, request, future)
+        one = Waiting(policy, request, asyncio.get_running_loop().create_future())
+        self._waiting[at] = one
         self.busy -= 1
         await self.flush()
-        return await future
+        return await one.replies
 
     async def flush(self) -> None:
         """Send the collected asks off when nobody else could still join them."""
         if self.busy or not self._waiting:
             return
-        batch = [self._waiting[i] for i in sorted(self._waiting)]
+        batch = [self._waiting[at] for at in sorted(self._waiting)]
         self._waiting = {}
         self.busy += len(batch)
-        for policy in {id(policy): policy for policy, _, _ in batch}.values():
-            own = [(request, future) for chosen, request, future in batch if chosen is policy]
-            try:
-                answers = await asyncio.to_thread(policy.generate, [request for request, _ in own])
-            except Exception as error:
-                for _, future in own:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), replies in zip(own, answers, strict=True):
-                if not future.done():
-                    future.set_result(replies)
+        await self._answer(batch)
+
+    async def side_by_side(self, parts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Do at the same time what one episode waits for; each part counts as busy until it is done or asks."""
+        if len(parts) == 1:
+            return [await parts[0]]
+        self.busy += len(parts) - 1
+        left = len(parts)
+
+        async def done(part: Coroutine[Any, Any, T]) -> T:
+            nonlocal left
+            result = await part
+            left -= 1
+            if left:  # the last one goes on as the episode
+                self.busy -= 1
+                await self.flush()
+            return result
+
+        running = [asyncio.ensure_future(done(part)) for part in parts]
+        try:
+            return list(await asyncio.gather(*running))
+        finally:  # after an error the other parts end as well
+            for one in running:
+                one.cancel()
 
 
 async def adrive(
@@ -231,7 +294,7 @@ async def adrive(
     async def play(index: int, pool: ThreadPoolExecutor) -> Episode:
         run = Run(agent, *todo[index], world, seed, temperature)
         try:
-            while run.pending is not None:
+            while run.pending:
                 await carry_out(run, index, policy, gather, pool, limits)
         except BaseException:
             run.give_up()
@@ -260,19 +323,27 @@ async def adrive(
     return [finished[i] for i in range(len(todo))]
 
 
+async def replies_to(request: Ask, at: At, policies: Policies, gather: Gather) -> list[Reply]:
+    """Return the replies to one ask: from a policy that answers single asks, else from the gathered batch."""
+    chosen = policy_for(policies, request.role)
+    if hasattr(chosen, "agenerate"):
+        return list(await chosen.agenerate(request))
+    return await gather.ask(at, chosen, request)
+
+
 async def carry_out(
     run: Run, index: int, policies: Policies, gather: Gather, pool: ThreadPoolExecutor, limits: Limits
 ) -> None:
-    """Carry out what one episode waits for."""
-    request = run.pending
-    if isinstance(request, Ask):
-        chosen = policy_for(policies, request.role)
-        if hasattr(chosen, "agenerate"):
-            replies = list(await chosen.agenerate(request))
-        else:
-            replies = await gather.ask(index, chosen, request)
-        run.take_replies(replies, limits.turns)
-    elif isinstance(request, Use):
-        loop = asyncio.get_running_loop()
-        acts = [loop.run_in_executor(pool, call) for call in run.acts()]
-        run.take_observations(await asyncio.gather(*acts), limits.turns)
+    """Carry out what one episode waits for, all of it at the same time."""
+    loop = asyncio.get_running_loop()
+
+    async def one(slot: int, request: Ask | Use) -> Sequence[Any]:
+        if isinstance(request, Ask):
+            return await replies_to(request, (index, slot), policies, gather)
+        return await asyncio.gather(*(loop.run_in_executor(pool, call) for call in run.acts(slot)))
+
+    slots = list(run.pending)
+    for slot, results in zip(
+        slots, await gather.side_by_side([one(*pair) for pair in run.pending.items()]), strict=True
+    ):
+        run.take(slot, results, limits.turns)

@@ -18,7 +18,7 @@ from ferrule.rollout import plain
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Episode", "Recorder", "append", "dump", "load", "parse", "save"]
+__all__ = ["Asked", "Episode", "Recorder", "append", "dump", "load", "parse", "save"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,20 @@ def _extends(messages: Sequence[Message], known: Sequence[Message]) -> bool:
     return len(messages) >= len(known) and all(a is b for a, b in zip(messages, known, strict=False))
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An ask as a policy gets it, and where its replies belong.
+
+    ``parent`` is the turn that it extends, ``before`` what came before it in time, ``branch`` what its path goes on
+    from when the agent says how its branches ended.
+    """
+
+    request: Ask
+    parent: int | None
+    before: int | None
+    branch: int | None
+
+
 _PASSED_OVER = Observation("the agent did not make this call", "refused")
 
 
@@ -58,7 +72,6 @@ class Recorder:
         self._ids: list[tuple[int, ...]] = []
         self._before: list[int | None] = []
         self._branch: list[int | None] = []
-        self._fresh: tuple[Ask | None, int | None] = (None, None)
         self._seen: list[dict[int, Observation]] = []
         self._depth: list[int] = []
 
@@ -67,8 +80,11 @@ class Recorder:
         """Number of turns on the longest path."""
         return max(self._depth, default=0)
 
-    def extend(self, request: Ask) -> tuple[Ask, int | None]:
-        """Return the ask with ``context`` and ``fresh`` filled in, and the id of the turn it extends."""
+    def extend(self, request: Ask) -> Asked:
+        """Return the ask with ``context`` and ``fresh`` filled in, and the place of its replies in the record.
+
+        Asks that are extended before any of them is answered stand side by side: none comes before another.
+        """
         best: int | None = None
         for i, known in enumerate(self._contexts):
             if self.turns[i].role != request.role:
@@ -76,18 +92,21 @@ class Recorder:
             longer = best is None or len(known) > len(self._contexts[best])
             if longer and _extends(request.messages, known):
                 best = i
-        if best is None:
-            return replace(request, context=(), fresh=0), None
-        return replace(request, context=self._ids[best], fresh=len(self._contexts[best])), best
+        if best is not None:
+            request = replace(request, context=self._ids[best], fresh=len(self._contexts[best]))
+            return Asked(request, best, best, best)
+        latest = next((turn.id for turn in reversed(self.turns) if turn.role == request.role), None)
+        return Asked(replace(request, context=(), fresh=0), None, latest, self._opened(request, latest))
 
-    def add(self, request: Ask, parent: int | None, reply: Reply) -> Turn:
+    def add(self, asked: Asked, reply: Reply) -> Turn:
         """Record one reply to a filled ask; ids that do not continue the context mark the episode as drifted."""
+        request, before = asked.request, asked.before
         kept = reply.given[: len(request.context)] == request.context
         if not kept or len(reply.logps) != len(reply.sampled):
             self.drifted = True
         turn = Turn(
             id=len(self.turns),
-            parent=parent,
+            parent=asked.parent,
             given=reply.given[len(request.context) :] if kept else reply.given,
             sampled=reply.sampled,
             logps=reply.logps,
@@ -97,26 +116,22 @@ class Recorder:
             finish=reply.finish,
             role=request.role,
         )
-        if self._fresh[0] is not request:  # the samples of one ask are siblings: all follow what was before the ask
-            same_role = [t.id for t in self.turns if t.role == request.role]
-            self._fresh = (request, same_role[-1] if same_role else None)
-        before = parent if parent is not None else self._fresh[1]
         self._before.append(before)
         self._depth.append(1 + (self._depth[before] if before is not None else 0))
-        self._branch.append(self._opened(request) if parent is None else parent)
+        self._branch.append(asked.branch)
         self.turns.append(turn)
         self._seen.append({})
         self._contexts.append((*request.messages, reply.message))
         self._ids.append((*reply.given, *reply.sampled))
         return turn
 
-    def _opened(self, request: Ask) -> int | None:
+    def _opened(self, request: Ask, latest: int | None) -> int | None:
         """Return what comes before an ask that extends no turn: a repeated opening is a branch beside the first."""
         for i, known in enumerate(self._contexts):
             again = self.turns[i].role == request.role and len(known) == len(request.messages) + 1
             if again and _extends(known, request.messages):
                 return self._branch[i]
-        return self._fresh[1]
+        return latest
 
     def observe(self, call_observations: Iterable[tuple[Any, Observation]]) -> None:
         """Attach observations to the turn whose reply holds the very same ``Call`` objects, each at its call's place.

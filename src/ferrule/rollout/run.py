@@ -11,8 +11,19 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.acting import Place, act
-from ferrule.core.records import Agent, Answer, Ask, Finish, Leaf, Leaves, Observation, Reply, Task, Use, World
-from ferrule.rollout.record import Episode, Recorder
+from ferrule.core.records import (
+    Agent,
+    Answer,
+    Ask,
+    Finish,
+    Leaf,
+    Leaves,
+    Observation,
+    Task,
+    Use,
+    World,
+)
+from ferrule.rollout.record import Asked, Episode, Recorder
 
 __all__ = ["Limits", "Run", "seed_of"]
 
@@ -42,8 +53,21 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+@dataclass(frozen=True)
+class _Used:
+    """A request to run calls, and the place of each call in the episode."""
+
+    request: Use
+    places: tuple[Place, ...]
+
+
 class Run:
-    """The state machine of one episode: a generator, its session, and its recorder."""
+    """The state machine of one episode: a generator, its session, and its recorder.
+
+    ``pending`` holds what the agent waits for, by slot: one entry, or one for each request of a tuple. It is empty when
+    the episode has ended. Results may come in any order; they are recorded and handed over when all are back, in the
+    order of the slots, so that the record does not show who was quicker.
+    """
 
     def __init__(
         self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None
@@ -54,8 +78,10 @@ class Run:
         self.session = world.start(task, task.meta.get("world_seed", self.seed))
         self.recorder = Recorder(task)
         self.asked = self.used = self.made = 0
-        self.pending: Ask | Use | None = None
-        self.parent: int | None = None
+        self.pending: dict[int, Ask | Use] = {}
+        self._round: tuple[Asked | _Used, ...] = ()
+        self._results: dict[int, tuple[Any, ...]] = {}
+        self._alone = True
         self.answer: Answer = None
         self.leaves: tuple[Leaf, ...] = ()
         self.finish: Finish = "answer"
@@ -77,28 +103,37 @@ class Run:
 
     def advance(self, value: Any) -> None:
         """Send a value into the agent and keep what it yields next; an exception ends the episode as data."""
-        self.pending = None
         try:
-            request: object = self._flow.send(value)
+            wanted: object = self._flow.send(value)
         except StopIteration as stop:
             self._end(stop.value)
             return
         except Exception as error:
             self._fail(f"agent raised {type(error).__name__}: {error}")
             return
-        if isinstance(request, Ask):
-            request = replace(
-                request,
-                seed=seed_of(self.seed, self.asked),
-                temperature=self.temperature if request.temperature is None else request.temperature,
-            )
-            self.asked, self.used, self.made = self.asked + 1, 0, 0
-            self.pending, self.parent = self.recorder.extend(request)
-        elif isinstance(request, Use):
-            self.used += 1
-            self.pending = request
-        else:
-            self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask or Use")
+        self._alone = not isinstance(wanted, tuple)
+        requests: tuple[object, ...] = wanted if isinstance(wanted, tuple) else (wanted,)
+        if not requests:
+            self._fail("agent yielded an empty tuple; leave the yield out when there is nothing to wait for")
+            return
+        known = [request for request in requests if isinstance(request, Ask | Use)]
+        if len(known) < len(requests):
+            other = next(request for request in requests if not isinstance(request, Ask | Use))
+            self._fail(f"agent yielded {type(other).__name__}; an agent may yield Ask, Use, or a tuple of them")
+            return
+        self.used = 0 if any(isinstance(request, Ask) for request in known) else self.used + 1
+        self._round = tuple(self._placed(request) for request in known)
+        self.pending = {slot: placed.request for slot, placed in enumerate(self._round)}
+
+    def _placed(self, request: Ask | Use) -> Asked | _Used:
+        """Give an ask its seed and its context, or calls their places; both count on in the order of the requests."""
+        if isinstance(request, Use):
+            first, self.made = self.made, self.made + len(request.calls)
+            return _Used(request, tuple(Place(self.asked, first + i) for i in range(len(request.calls))))
+        temperature = self.temperature if request.temperature is None else request.temperature
+        request = replace(request, seed=seed_of(self.seed, self.asked), temperature=temperature)
+        self.asked, self.made = self.asked + 1, 0
+        return self.recorder.extend(request)
 
     def _end(self, value: Any) -> None:
         """Keep what the agent returned: an answer, or how each of its branches ended."""
@@ -119,46 +154,44 @@ class Run:
         last = self.recorder.turns[-1].finish if self.recorder.turns else "stop"
         return last if last in ("length", "cancelled", "error") else "turns"
 
-    def _fail(self, problem: str) -> None:
-        self.pending, self.answer, self.finish, self.problem = None, None, "error", problem
+    def _fail(self, problem: str, finish: Finish = "error") -> None:
+        self.pending, self.answer, self.finish, self.problem = {}, None, finish, problem
         with contextlib.suppress(Exception):  # a generator may raise while it is closed; there is nobody to tell
             self._flow.close()
 
-    def take_replies(self, replies: Sequence[Reply], limit: int) -> None:
-        """Record the replies to the pending ask and hand them to the agent."""
-        request = self.pending
-        assert isinstance(request, Ask)
-        if len(replies) != request.n:
-            raise ValueError(f"the policy gave {len(replies)} replies to an ask for {request.n}")
-        for reply in replies:
-            self.recorder.add(request, self.parent, reply)
+    def take(self, slot: int, results: Sequence[Any], limit: int) -> None:
+        """Take the replies or observations of one slot; the last one that is missing brings the agent on."""
+        request = self.pending.pop(slot)
+        if isinstance(request, Ask) and len(results) != request.n:
+            raise ValueError(f"the policy gave {len(results)} replies to an ask for {request.n}")
+        self._results[slot] = tuple(results)
+        if not self.pending:
+            self._record(limit)
+
+    def _record(self, limit: int) -> None:
+        """Record the results of a round in the order of its requests and hand them to the agent."""
+        results = tuple(self._results.pop(slot) for slot in range(len(self._round)))
+        for placed, back in zip(self._round, results, strict=True):
+            if isinstance(placed, Asked):
+                for reply in back:
+                    self.recorder.add(placed, reply)
+            else:
+                self.recorder.observe(zip(placed.request.calls, back, strict=True))
         if self.recorder.drifted:
-            self._fail("token ids were not append-only")
-            self.finish = "drift"
+            self._fail("token ids were not append-only", "drift")
         elif self.recorder.depth > limit or self.asked > _ASKS_PER_TURN * limit:
-            self._fail(f"more than {limit} model turns")
-            self.finish = "turns"
+            self._fail(f"more than {limit} model turns", "turns")
+        elif self.used > limit:
+            self._fail(f"more than {limit} rounds of tool calls without a model turn", "turns")
         else:
-            self.advance(tuple(replies))
+            self.advance(results[0] if self._alone else results)
 
-    def take_observations(self, observations: Sequence[Observation], limit: int) -> None:
-        """Record the observations of the pending calls and hand them to the agent."""
-        request = self.pending
-        assert isinstance(request, Use)
-        self.recorder.observe(zip(request.calls, observations, strict=True))
-        if self.used > limit:
-            self._fail(f"more than {limit} rounds of tool calls without a model turn")
-            self.finish = "turns"
-        else:
-            self.advance(tuple(observations))
-
-    def acts(self) -> list[Callable[[], Observation]]:
-        """Return one function for each pending call, which runs it; whatever goes wrong is an observation."""
-        request = self.pending
-        assert isinstance(request, Use)
-        first, self.made = self.made, self.made + len(request.calls)
-        session = self.session if request.session is None else request.session
-        return [partial(act, session, call, Place(self.asked, first + i)) for i, call in enumerate(request.calls)]
+    def acts(self, slot: int) -> list[Callable[[], Observation]]:
+        """Return one function for each call of a slot, which runs it; whatever goes wrong is an observation."""
+        used = self._round[slot]
+        assert isinstance(used, _Used)
+        session = self.session if used.request.session is None else used.request.session
+        return [partial(act, session, *pair) for pair in zip(used.request.calls, used.places, strict=True)]
 
     def give_up(self) -> None:
         """End the agent, which closes the branches it opened, and the session, whatever either says to it."""

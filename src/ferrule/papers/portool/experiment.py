@@ -82,11 +82,12 @@ class Chain:
     def play(self, task: Task, player: Any, *, agent: Any) -> list[Trajectory]:
         """Let ``agent`` play one episode with the table as its policy and return the paths that train."""
         run = Run(agent, task, 0, self, int(player.rng.integers(2**62)), None)
-        while run.pending is not None:
-            if isinstance(run.pending, Ask):
-                run.take_replies([self._reply(run.pending, player) for _ in range(run.pending.n)], LIMIT)
-            else:
-                run.take_observations([act() for act in run.acts()], LIMIT)
+        while run.pending:
+            for slot, request in list(run.pending.items()):
+                if isinstance(request, Ask):
+                    run.take(slot, [self._reply(request, player) for _ in range(request.n)], LIMIT)
+                else:
+                    run.take(slot, [act() for act in run.acts(slot)], LIMIT)
         episode = run.close()
         if episode.problem:
             raise RuntimeError(f"the agent failed: {episode.problem}")

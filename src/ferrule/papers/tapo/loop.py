@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ferrule.agents.flow import acted, opening
 from ferrule.chat.tagged import Tagged
-from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, ask, plain_text, use
+from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, ask, plain_text
 
 __all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules"]
 
@@ -64,8 +65,7 @@ class TagLoop:
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
-        messages = [Message("system", self.system)] if self.system else []
-        messages.append(Message("user", task.prompt))
+        messages = opening(task, self.system)
         for left in range(self.turns, -1, -1):
             # The tools stay on offer in the last turn: without them the prompt would read differently from its start.
             request = Ask(
@@ -77,13 +77,10 @@ class TagLoop:
                 return done[1]
             if not left or (reply.finish == "length" and not reply.message.calls):
                 return None
-            messages.append(reply.message)
             if not reply.message.calls:
-                messages.append(Message("user", self.hint))
+                messages += [reply.message, Message("user", self.hint)]
                 continue
-            observations = yield from use(*reply.message.calls)
-            for call, observation in zip(reply.message.calls, observations, strict=True):
-                messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
-                if observation.terminal:
-                    return observation.text
+            answer = yield from acted(messages, reply.message)
+            if answer is not None:
+                return answer
         return None

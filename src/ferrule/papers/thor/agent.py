@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ferrule.agents.flow import answered, cut_off, ended, opening, results
 from ferrule.core.records import (
     Ask,
     Call,
@@ -68,25 +69,21 @@ class SelfCorrect:
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one episode."""
-        messages = [Message("system", self.system)] if self.system else []
-        messages.append(Message("user", task.prompt))
+        messages = opening(task, self.system)
         branches: list[Session] = []
         here = session
         try:
             for left in range(self.rounds, -1, -1):
                 reply, seen, here = yield from self._attempt(messages, here, branches, act=left > 0)
                 if not reply.message.calls:
-                    whole = reply.finish in ("stop", "answer")
-                    answer = plain_text(reply.message).strip() if whole else None
-                    return _ended(reply, answer, "answer" if whole else reply.finish, here)
+                    return _leaf(reply, answered(reply), reply.finish if cut_off(reply) else "answer", here)
                 if not left:
                     break
-                messages.append(reply.message)
-                for call, observation in zip(reply.message.calls, seen, strict=True):
-                    messages.append(Message("tool", observation.text, name=call.name, call_id=call.id))
-                    if observation.terminal:
-                        return _ended(reply, observation.text, "answer", here)
-            return _ended(reply, None, "turns", here)
+                answer = ended(seen)
+                if answer is not None:
+                    return _leaf(reply, answer, "answer", here)
+                messages += [reply.message, *results(reply.message.calls, seen)]
+            return _leaf(reply, None, "turns", here)
         finally:
             for branch in branches:
                 branch.close()
@@ -115,5 +112,5 @@ class SelfCorrect:
         return reply, seen, branches[-1]
 
 
-def _ended(reply: Reply, answer: str | None, finish: Finish, session: Session) -> Leaves:
+def _leaf(reply: Reply, answer: str | None, finish: Finish, session: Session) -> Leaves:
     return Leaves((Leaf(reply.message, answer, finish, dict(session.final())),))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ferrule.agents.flow import cut_off
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Tool, ask, plain_text, use
 from ferrule.tools.contracts import Contract, State, from_schema, gate, verify
@@ -157,7 +158,7 @@ class ToolGate:
             (reply,) = yield from ask(Ask(tuple(messages), stop=(CALL_END,), max_tokens=self.max_tokens))
             step = read_step(plain_text(reply.message))
             if step.wanted is None:
-                return step.text if reply.finish in ("stop", "answer") else None
+                return None if cut_off(reply) else step.text
             found = self.retrieve(f"{step.wanted} {state.summary()}", session.tools, contracts)[: self.width]
             phase = yield from call_phase(state, found, contracts, banned, missing=self.missing)
             state = phase.state

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ferrule.agents.flow import acted, opening
 from ferrule.core.arrays import nearest
 from ferrule.core.records import (
     Answer,
@@ -23,7 +24,6 @@ from ferrule.core.records import (
     Turn,
     ask,
     plain_text,
-    use,
 )
 from ferrule.policies.scripted import decode, encode
 
@@ -99,8 +99,7 @@ class ActionLoop:
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
-        messages = [Message("system", self.system)] if self.system else []
-        messages.append(Message("user", task.prompt))
+        messages = opening(task, self.system)
         used, prompt, text = 0, -1, ""
         for turn in range(self.turns + 1):
             budget = min(self.max_action, self.max_response - used)
@@ -114,13 +113,10 @@ class ActionLoop:
             if turn == self.turns or not self.wants(reply.message, reply.finish):
                 break
             calls = reply.message.calls or (Call("", problem=_UNREAD),)
-            messages.append(reply.message)
-            for call, seen in zip(calls, (yield from use(*calls)), strict=True):
-                if seen.terminal:
-                    return seen.text
-                shown = self.shown(seen.text)
-                used += len(self.encode(shown))
-                messages.append(Message("tool", shown, name=call.name, call_id=call.id))
+            answer = yield from acted(messages, reply.message, calls=calls, show=self.shown)
+            if answer is not None:
+                return answer
+            used += sum(len(self.encode(plain_text(message))) for message in messages[-len(calls) :])
         return text
 
     def _used(self, reply: Reply, prompt: int, before: int) -> int:

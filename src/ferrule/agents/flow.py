@@ -1,0 +1,111 @@
+"""What agents have in common: how they open, what counts as an answer, acting on a reply, and going side by side.
+
+``ask`` and ``use`` of ``ferrule.core.records`` are the two steps of a flow; these functions are made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from ferrule.core.records import (
+    Answer,
+    Ask,
+    Call,
+    Flow,
+    Message,
+    Observation,
+    Reply,
+    Session,
+    Task,
+    Use,
+    plain_text,
+    use,
+)
+
+__all__ = ["acted", "answered", "cut_off", "ended", "opening", "results", "together"]
+
+T = TypeVar("T")
+
+
+def opening(task: Task, system: str = "", examples: Sequence[Message] = ()) -> list[Message]:
+    """Return the messages an episode begins with: ``system`` unless it is empty, ``examples``, and the prompt."""
+    return [*([Message("system", system)] if system else []), *examples, Message("user", task.prompt)]
+
+
+def cut_off(reply: Reply) -> bool:
+    """Tell whether a reply ended before the model was done with it: at a limit, or because it was given up."""
+    return reply.finish not in ("stop", "answer")
+
+
+def answered(reply: Reply, read: Callable[[Message], Answer] | None = None) -> Answer:
+    """Return the answer of a reply: its text, or what ``read`` finds. One with calls or cut off has none."""
+    if reply.message.calls or cut_off(reply):
+        return None
+    return read(reply.message) if read is not None else plain_text(reply.message).strip()
+
+
+def results(
+    calls: Sequence[Call], observations: Sequence[Observation], show: Callable[[str], str] = str
+) -> list[Message]:
+    """Return one tool message per call; ``show`` turns the text of an observation into what the model reads."""
+    return [
+        Message("tool", show(observation.text), name=call.name, call_id=call.id)
+        for call, observation in zip(calls, observations, strict=True)
+    ]
+
+
+def ended(observations: Iterable[Observation]) -> Answer:
+    """Return the text of the first observation that ended the episode, which is its answer; None when none did."""
+    return next((observation.text for observation in observations if observation.terminal), None)
+
+
+def acted(
+    messages: list[Message],
+    reply: Message,
+    *,
+    calls: Sequence[Call] | None = None,
+    session: Session | None = None,
+    show: Callable[[str], str] = str,
+) -> Flow[Answer]:
+    """Run the calls of a reply, append it and its results to ``messages``, and return the answer a call has given.
+
+    None means that the episode goes on. ``calls`` are run in place of the reply's own; ``session`` is the branch they
+    run in and ``show`` as in ``results``.
+    """
+    calls = reply.calls if calls is None else calls
+    observations = yield from use(*calls, session=session)
+    messages += [reply, *results(calls, observations, show)]
+    return ended(observations)
+
+
+def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:
+    """Run the bodies of agents side by side and return what they return, in order.
+
+    Each may ask and use, in a branch of its own (``Use.session``). In every round all that the unfinished flows wait
+    for is carried out at once: asks share a batch, calls run at the same time. An exception in one closes the others
+    and is raised. Flows may be ``together`` themselves.
+    """
+    returned: dict[int, T] = {}
+    waiting: dict[int, Ask | Use | tuple[Ask | Use, ...]] = {}
+
+    def advance(number: int, value: Any) -> None:
+        waiting.pop(number, None)
+        try:
+            waiting[number] = flows[number].send(value)
+        except StopIteration as stop:
+            returned[number] = stop.value
+
+    with ExitStack() as closing:
+        for flow in flows:
+            closing.callback(flow.close)
+        for number in range(len(flows)):
+            advance(number, None)
+        while waiting:
+            wanted = dict(waiting)
+            requests = [part for one in wanted.values() for part in (one if isinstance(one, tuple) else (one,))]
+            back = iter((yield tuple(requests)))
+            for number, one in wanted.items():
+                advance(number, tuple(next(back) for _ in one) if isinstance(one, tuple) else next(back))
+    return tuple(returned[number] for number in range(len(flows)))
