@@ -100,7 +100,7 @@ BREACHES = (
     ("train/loop.py", "import ferrule.papers.otc", "ferrule.train is not allowed to import ferrule.papers"),
     ("sandbox/pool.py", "import ferrule.tools.tool", "ferrule.sandbox is not allowed to import ferrule.tools"),
     (
-        "papers/retool/__init__.py",
+        "papers/retool.py",
         "import ferrule.papers.otc",
         "ferrule.papers.retool is not allowed to import ferrule.papers.otc",
     ),

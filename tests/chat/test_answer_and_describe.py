@@ -1,6 +1,6 @@
 import pytest
 
-from ferrule.chat.answer import final_answer
+from ferrule.chat.answer import boxed, final_answer
 from ferrule.chat.describe import listing, signature, tool_schema
 from ferrule.core.records import Tool
 
@@ -49,3 +49,10 @@ def test_json_lines_hold_the_whole_schema() -> None:
     assert listing([tool, tool], "json").count("\n") == 1
     with pytest.raises(ValueError, match="signature"):
         listing([tool], "signatur")
+
+
+def test_boxed() -> None:
+    assert boxed("\\boxed{2} ... \\boxed{3}") == "3"
+    assert boxed("\\boxed{\\frac{1}{2}}") == "\\frac{1}{2}"
+    assert boxed("\\boxed{1") is None
+    assert boxed(None) is None

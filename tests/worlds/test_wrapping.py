@@ -11,8 +11,9 @@ from ferrule.core.acting import Place, act
 from ferrule.core.records import Call, Observation, Session, Task, Tool, World
 from ferrule.tools.effects import Cached, Retrying
 from ferrule.worlds.aliased import Aliased, aliases
+from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.gated import Gated
-from ferrule.worlds.wrap import Wrapped
+from ferrule.worlds.wrap import Offering, Wrapped
 
 TOOL = Tool("look", "Look.", {"type": "object", "properties": {}}, run=lambda: "seen")
 
@@ -68,3 +69,16 @@ def test_a_wrapped_world_has_its_tasks_and_wraps_every_session() -> None:
     assert isinstance(session, Retrying)
     assert opened == [(tasks[0].id, 7)]
     session.close()
+
+
+def test_a_world_may_offer_other_tools() -> None:
+    """The tasks are the same questions; what a session offers follows the task."""
+    inside = Arithmetic()
+    (plain,) = inside.tasks("test", 1, seed=3)
+    for tools in ((), ("python",)):
+        world = Offering(inside, tools)
+        (task,) = world.tasks("test", 1, seed=3)
+        assert (world.name, task.id, task.prompt, task.tools) == (inside.name, plain.id, plain.prompt, tools)
+        session = world.start(task)
+        assert tuple(tool.name for tool in session.tools) == tools
+        session.close()

@@ -8,7 +8,7 @@ import re
 from ferrule.chat.parsing import parse_prefix
 from ferrule.chat.scan import thinking
 
-__all__ = ["final_answer"]
+__all__ = ["boxed", "final_answer"]
 
 _TAG = re.compile(r"<answer>((?:(?!</?answer>).)*+)</answer>", re.DOTALL)
 _LABEL = re.compile(r"^[ \t]*\**final answer[ \t]*:\**[ \t]*", re.MULTILINE | re.IGNORECASE)
@@ -35,3 +35,16 @@ def final_answer(text: str) -> str:
         value = read[0].value["answer"]
         return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return body
+
+
+def boxed(text: str | None) -> str | None:
+    r"""Return the content of the last ``\boxed{...}`` with balanced braces, or None."""
+    start = text.rfind("\\boxed{") if text else -1
+    if text is None or start < 0:
+        return None
+    depth, first = 0, start + len("\\boxed")
+    for i in range(first, len(text)):
+        depth += (text[i] == "{") - (text[i] == "}")
+        if depth == 0:
+            return text[first + 1 : i]
+    return None

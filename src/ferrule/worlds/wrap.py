@@ -1,13 +1,13 @@
-"""A world whose every session is put inside another: gates, aliases, recorders."""
+"""A world around a world: other sessions (gates, aliases, recorders), or other tools on offer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ferrule.core.records import Session, Task, World
 
-__all__ = ["Wrapped"]
+__all__ = ["Offering", "Wrapped"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,24 @@ class Wrapped:
     def start(self, task: Task, seed: int = 0) -> Session:
         """Start the task inside and wrap its session."""
         return self.wrap(self.world.start(task, seed), task, seed)
+
+
+@dataclass(frozen=True)
+class Offering:
+    """``world`` whose tasks offer ``tools`` only; without any they are the same tasks to be solved without tools."""
+
+    world: World
+    tools: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the world inside."""
+        return self.world.name
+
+    def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
+        """Return the tasks of the world inside with these tools."""
+        return [replace(task, tools=self.tools) for task in self.world.tasks(split, count, seed=seed, levels=levels)]
+
+    def start(self, task: Task, seed: int = 0) -> Session:
+        """Open a session of the world inside."""
+        return self.world.start(task, seed)

@@ -5,7 +5,8 @@ https://arxiv.org/abs/2504.11536
 A model stops in the middle of its reasoning, runs Python, reads the output and goes on, and learns when to do so from
 the outcome alone. First a cold start: text solutions are rewritten so that hand computation becomes code with its
 output, filtered twice, and learned by supervised fine-tuning with the output masked. Then reinforcement learning with a
-reward of +1 or -1 for the final answer and nothing for running code.
+reward of +1 or -1 for the final answer and nothing for running code. The form of the texts is in ``chat.inline``, the
+cold start in ``data.cold_start``.
 
 Departures from the paper:
 
@@ -29,45 +30,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from ferrule.chat.answer import boxed
+from ferrule.chat.inline import loss_mask, to_messages, to_text
 from ferrule.core.arrays import chain
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative, whiten
 from ferrule.credit.returns import gae, value_targets
-from ferrule.papers.retool.texts import (
-    ColdStart,
-    boxed,
-    code_of,
-    cold_start,
-    loss_mask,
-    observation_text,
-    result_text,
-    rewrite_problem,
-    to_messages,
-    to_text,
-)
+from ferrule.data.cold_start import cold_start
 from ferrule.rewards.verify import verify
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 
-__all__ = [
-    "PAPER",
-    "ColdStart",
-    "boxed",
-    "claim",
-    "code_of",
-    "cold_start",
-    "community_recipe",
-    "community_reward",
-    "loss_mask",
-    "observation_text",
-    "recipe",
-    "result_text",
-    "retool_reward",
-    "rewrite_problem",
-    "small_recipe",
-    "to_messages",
-    "to_text",
-]
+__all__ = ["PAPER", "community_recipe", "community_reward", "recipe", "retool_reward", "small_recipe"]
 
 
 def _right(task: Task, trajectory: Trajectory, need_box: bool) -> bool:
@@ -143,13 +117,6 @@ def small_recipe(base: Recipe) -> Recipe:
     return vary(community_recipe(base), reward=partial(retool_reward, need_box=False), samples=base.samples)
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
-    """Measure whether training with a Python tool passes text-only training of the same model in the same steps."""
-    from ferrule.papers.retool.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=17,
     slug="retool",
@@ -166,6 +133,5 @@ PAPER = Paper(
         "recipe": recipe,
         "community_recipe": community_recipe,
     },
-    claim=claim,
     summary="Code inside the reasoning: a verified cold start, then outcome reward only, with tool output masked.",
 )

@@ -1,29 +1,17 @@
-"""Solutions with code and its output inside: as one text, as messages, and checked before they are learned from."""
+"""Solutions with code and its output inside, as one text and as messages.
+
+The form is that of "ReTool: Reinforcement Learning for Strategic Tool Use in LLMs" (paper 17): code stands in
+``<code>`` with a Python fence, its output in ``<interpreter>``, and the end in ``<answer>``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Sequence
 
-from ferrule.core.records import Call, Message, Observation, Task, plain_text
-from ferrule.rewards.verify import verify
+from ferrule.core.records import Call, Message, Observation, plain_text
 
-__all__ = [
-    "PROMPT",
-    "TOOL",
-    "ColdStart",
-    "boxed",
-    "code_of",
-    "cold_start",
-    "loss_mask",
-    "observation_text",
-    "result_text",
-    "rewrite_problem",
-    "to_messages",
-    "to_text",
-]
+__all__ = ["PROMPT", "TOOL", "code_of", "loss_mask", "observation_text", "result_text", "to_messages", "to_text"]
 
 TOOL = "code_interpreter"
 PROMPT = (
@@ -52,26 +40,26 @@ def to_messages(text: str) -> list[Message]:
     """
     messages: list[Message] = []
     waiting, answered, end = "", False, 0
-    for found in _BLOCK.finditer(text):
-        before = text[end : found.start()].strip()
-        end = found.end()
+    for block in _BLOCK.finditer(text):
+        before = text[end : block.start()].strip()
+        end = block.end()
         if _TAG.search(before):
             raise ValueError(f"stray tag in {before[:60]!r}")
         if answered:
             raise ValueError("a block follows the answer")
-        if (found["result"] is None) == bool(waiting):
+        if (block["result"] is None) == bool(waiting):
             raise ValueError("a code block has no result" if waiting else "a result has no code block")
-        if found["code"] is not None:
+        if block["code"] is not None:
             waiting = f"call_{sum(m.role == 'tool' for m in messages)}"
-            call = Call(TOOL, {"code": found["code"]}, id=waiting)
+            call = Call(TOOL, {"code": block["code"]}, id=waiting)
             messages.append(Message("assistant", before, calls=(call,)))
-        elif found["result"] is not None:
+        elif block["result"] is not None:
             if before:
                 raise ValueError("text stands between a code block and its result")
-            messages.append(Message("tool", found["result"].strip(), name=TOOL, call_id=waiting))
+            messages.append(Message("tool", block["result"].strip(), name=TOOL, call_id=waiting))
             waiting = ""
         else:
-            messages.append(Message("assistant", "\n\n".join(part for part in (before, found["answer"]) if part)))
+            messages.append(Message("assistant", "\n\n".join(part for part in (before, block["answer"]) if part)))
             answered = True
     rest = text[end:].strip()
     if waiting:
@@ -106,8 +94,8 @@ def to_text(messages: Sequence[Message]) -> str:
 def loss_mask(text: str) -> list[bool]:
     """Say for every character whether it may carry loss: all but interpreter blocks, tags included."""
     mask = [True] * len(text)
-    for found in re.finditer(r"<interpreter>.*?</interpreter>", text, re.DOTALL):
-        mask[found.start() : found.end()] = [False] * (found.end() - found.start())
+    for block in re.finditer(r"<interpreter>.*?</interpreter>", text, re.DOTALL):
+        mask[block.start() : block.end()] = [False] * (block.end() - block.start())
     return mask
 
 
@@ -128,70 +116,3 @@ def result_text(code: str, observation: Observation) -> str:
 def observation_text(result: str) -> str:
     """Return the text inserted after a pause at a closing code tag, that tag included."""
     return f"</code>\n<interpreter>\n{result}\n</interpreter>\n\n"
-
-
-def boxed(text: str | None) -> str | None:
-    r"""Return the content of the last ``\boxed{...}`` with balanced braces, or None."""
-    start = text.rfind("\\boxed{") if text else -1
-    if text is None or start < 0:
-        return None
-    depth, first = 0, start + len("\\boxed")
-    for i in range(first, len(text)):
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            return text[first + 1 : i]
-    return None
-
-
-Execute: TypeAlias = Callable[[str], Observation]
-Rewrite: TypeAlias = Callable[[Task, str], str]
-
-
-def rewrite_problem(task: Task, text: str, execute: Execute) -> str:
-    """Say why a rewritten solution must be dropped, or return an empty string.
-
-    Three passes: the tags parse and there is code; every block gives the stated result when executed again (last line
-    of a traceback for failures); the boxed answer is right by the task's verifier.
-    """
-    try:
-        messages = to_messages(text)
-    except ValueError as error:
-        return f"format: {error}"
-    calls = [call for message in messages for call in message.calls]
-    results = [plain_text(message) for message in messages if message.role == "tool"]
-    if not calls:
-        return "format: no code block"
-    for call, stated in zip(calls, results, strict=True):
-        code = str(call.arguments["code"])
-        got = result_text(code, execute(code))
-        if got.split() != stated.split():
-            return f"result: {code[:60]!r} gives {got[:60]!r}, not {stated[:60]!r}"
-    final = plain_text(messages[-1]) if messages[-1].role == "assistant" else ""
-    if not verify(str(task.meta.get("verifier", "exact")), boxed(final), task.answer) > 0.5:
-        return f"answer: {boxed(final)!r} is not {task.answer!r}"
-    return ""
-
-
-@dataclass(frozen=True)
-class ColdStart:
-    """Rewritten solutions that passed all checks, as ``(task, messages)``, and the reasons of those that did not."""
-
-    kept: tuple[tuple[Task, tuple[Message, ...]], ...]
-    dropped: tuple[tuple[Task, str], ...]
-
-
-def cold_start(solutions: Iterable[tuple[Task, str]], rewrite: Rewrite, execute: Execute) -> ColdStart:
-    """Rewrite text solutions with code by ``rewrite`` and keep those that ``rewrite_problem`` finds nothing wrong with.
-
-    ``rewrite(task, solution)`` is a model or a template; ``execute(code)`` runs one script.
-    """
-    kept: list[tuple[Task, tuple[Message, ...]]] = []
-    dropped: list[tuple[Task, str]] = []
-    for task, solution in solutions:
-        text = rewrite(task, solution)
-        problem = rewrite_problem(task, text, execute)
-        if problem:
-            dropped.append((task, problem))
-        else:
-            kept.append((task, (Message("user", task.prompt), *to_messages(text))))
-    return ColdStart(tuple(kept), tuple(dropped))
