@@ -17,7 +17,6 @@ from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.objectives.surrogate import reinforce, surrogate
 from ferrule.papers import find, hdpo
-from ferrule.papers.hdpo import experiment
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
@@ -171,15 +170,6 @@ def test_form_may_be_judged_by_tags() -> None:
 def test_rewards_keep_the_promises_of_their_kind() -> None:
     check_reward(hdpo.two_channels)
     check_reward(hdpo.coupled_reward)
-
-
-def test_claim_runs() -> None:
-    found = hdpo.claim("tiny", seeds=(0, 1, 2))
-    assert found.verdict in ("held", "not held", "undecided")
-    assert len(found.arms) == 10
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        hdpo.claim("large")
-    assert set(experiment.REGIMES) == {"mixed", "solved"}
 
 
 def test_paper_is_found() -> None:

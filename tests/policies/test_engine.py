@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,30 @@ def test_freed_memory_is_not_read() -> None:
     environment = {**os.environ, "MALLOC_PERTURB_": "85", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
     said = subprocess.run([sys.executable, "-c", FREED], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "True"
+
+
+COMPILED = """
+import torch
+from tests.policies.test_engine import STOPS, family, open_engine, prompt, row
+from ferrule.policies.engine.kernels import layer
+torch.set_num_threads(1)
+engine = open_engine(family("Qwen3"), STOPS, 0, kind="kernels")
+one = row(prompt(150), 8)
+engine.run([one])
+print(sum(layer.stats.cache_misses.values()), one.logps)
+"""
+
+
+def test_kernels_from_the_cache_compute_what_freshly_compiled_ones_do(tmp_path: Path) -> None:
+    """A run that compiled its kernels and one that found them ready must agree bit for bit: 150 tokens, 8 log-probs."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILED]
+    fresh, ready = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split(" ", 1)
+        for _ in range(2)
+    )
+    assert (fresh[0], ready[0]) == ("1", "0")
+    assert fresh[1] == ready[1]
 
 
 @pytest.mark.parametrize("heat", [0.0, 1.0])

@@ -13,7 +13,7 @@ from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.efficiency import call_cost, calls_per_success, overlong, productivity
 from ferrule.rewards.format import call_penalty, format_reward, well_formed_share
-from ferrule.rewards.outcome import holds, outcome
+from ferrule.rewards.outcome import holds, is_right, outcome
 
 TASK = Task("t", "2 + 2?", answer="4", meta={"verifier": "numeric"})
 RIGHT, TROUBLE, TALK, EMPTY = example_trajectories(TASK)
@@ -41,6 +41,12 @@ def test_a_task_without_answer_is_judged_by_state_alone() -> None:
     assert values(outcome(task, [replace(EMPTY, final={"apples": 2}), EMPTY])) == [1, 0]
     with pytest.raises(ValueError, match="neither an answer nor"):
         outcome(Task("n", "?"), [EMPTY])
+
+
+def test_right_is_what_the_outcome_says_and_else_the_value() -> None:
+    """A reward on another scale keeps its part ``outcome``; exactly one half is not right."""
+    scores = [Score(-3.0, parts={"outcome": 1.0}), Score(9.0, parts={"outcome": 0.0}), Score(0.6), Score(0.5)]
+    assert [is_right(score) for score in scores] == [True, False, True, False]
 
 
 def test_holds() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.rewards.verify import verify
 
-__all__ = ["holds", "outcome"]
+__all__ = ["holds", "is_right", "outcome"]
 
 
 def holds(final: Any, wanted: Any) -> bool:
@@ -47,3 +47,8 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
             value = 0.0
         scores.append(Score(value=value, parts={"outcome": value}))
     return scores
+
+
+def is_right(score: Score) -> bool:
+    """Say whether a score means a right answer: its part ``outcome``, else its value, is above one half."""
+    return score.parts.get("outcome", score.value) > 0.5

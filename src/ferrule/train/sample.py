@@ -15,7 +15,7 @@ import numpy as np
 from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, pack
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Policy, Score, Task, Trajectory, World
-from ferrule.rewards.outcome import outcome
+from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
@@ -259,7 +259,7 @@ def _right(group: Group) -> list[bool]:
     named = group.task.answer is not None and group.task.meta.get("verifier") in VERIFIERS
     if named and any("outcome" not in score.parts for score in scores):
         scores = outcome(group.task, group.trajectories)
-    return [score.parts.get("outcome", score.value) > 0.5 for score in scores]
+    return [is_right(score) for score in scores]
 
 
 def kept_of(recipe: Recipe, groups: Sequence[Group]) -> list[Group]:

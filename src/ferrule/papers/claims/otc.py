@@ -13,6 +13,7 @@ from ferrule.core.records import Call, Message, Observation, Reward, Score, Task
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome
+from ferrule.studies.calls import bell, expected, questions
 from ferrule.studies.conditions import Rows, at_least, less
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, train_table
@@ -54,17 +55,18 @@ def _group(task: Task, chance_SA: FloatArray, rng: np.random.Generator, samples:
 
 def arm(*, seed: int, steps: int, reward: Reward = outcome, spread: float = 2.0) -> dict[str, float]:
     """Train one arm and return expected accuracy and calls: per kind, and over the solvable kinds together."""
-    tasks = [Task(id=kind, prompt=kind, answer="right") for kind in KINDS]
-    start_SA = np.tile(-0.5 * ((np.arange(MOST + 1) - 4) / spread) ** 2.0, (len(tasks), 1))
+    tasks, start_SA = questions(KINDS), bell(KINDS, near=4, spread=spread)
     recipe, rate = plain(reward=reward), 0.5 * len(tasks)
     table = train_table(recipe, None, tasks, start_SA, steps=steps, learning_rate=rate, seed=seed, group=_group)
-    calls = table.chance_SA @ np.arange(MOST + 1)
-    right = [float(row @ np.asarray(KINDS[kind])) for kind, row in zip(KINDS, table.chance_SA, strict=True)]
-    numbers = {f"calls_{kind}": float(calls[k]) for k, kind in enumerate(KINDS)}
-    numbers |= {f"accuracy_{kind}": right[k] for k, kind in enumerate(KINDS)}
-    numbers |= {"accuracy": float(np.mean(right[:2])), "calls": float(np.mean(calls[:2]))}
-    numbers["calls_per_solved"] = calls_per_success(right[:2], calls[:2].tolist())
-    return {**numbers, "productivity": productivity(right[:2], calls[:2].tolist())}
+    numbers = expected(table.chance_SA, KINDS)
+    right, calls = ([numbers[f"{name}_{kind}"] for kind in ("easy", "hard")] for name in ("accuracy", "calls"))
+    return {
+        **numbers,
+        "accuracy": float(np.mean(right)),
+        "calls": float(np.mean(calls)),
+        "calls_per_solved": calls_per_success(right, calls),
+        "productivity": productivity(right, calls),
+    }
 
 
 def _fall(rows: Rows) -> float:

@@ -12,29 +12,32 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from ferrule.policies.engine.tiles import bits_to_float, tile
+from ferrule.policies.engine.tiles import bits_to_float, fused, tile
 
 __all__ = ["PAGE", "attend", "embed", "layer", "matmul", "normalise", "place", "rotate"]
 
 PAGE = 16
+# Promises that change no finite result. Free order of sums, which "fastmath" would allow as well, is never given: code
+# read from numba's cache is not always the code that was just compiled, and both must compute the same numbers.
+_ORDERED = {"nnan", "nsz"}
 _12x1, _6x2, _1x1 = tile(12, 1), tile(6, 2), tile(1, 1)
 _4x2, _3x2, _2x2, _1x2 = tile(4, 2), tile(3, 2), tile(2, 2), tile(1, 2)
 
 
-@njit(cache=True, fastmath=True, inline="always")
+@njit(cache=True, inline="always")
 def _exp(x):  # type: ignore[no-untyped-def]
     """Exponential of a float32 <= 88 (relative error below 2e-7), free of branches so that loops vectorise."""
     x = max(x, np.float32(-87.0))
-    n = np.float32(math.floor(x * np.float32(1.44269504) + np.float32(0.5)))
-    r = (x - n * np.float32(0.693359375)) + n * np.float32(2.12194440e-4)
+    n = np.floor(fused(x, np.float32(1.44269504), np.float32(0.5)))
+    r = fused(n, np.float32(2.12194440e-4), fused(n, np.float32(-0.693359375), x))
     p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + np.float32(1.0)
-    return p * bits_to_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
+    p = fused(p, r, np.float32(1.3981999507e-3))
+    p = fused(p, r, np.float32(8.3334519073e-3))
+    p = fused(p, r, np.float32(4.1665795894e-2))
+    p = fused(p, r, np.float32(1.6666665459e-1))
+    p = fused(p, r, np.float32(5.0000001201e-1))
+    p = fused(p * r, r, r) + np.float32(1.0)
+    return p * bits_to_float((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -80,7 +83,7 @@ def embed(ids_N, table, x):  # type: ignore[no-untyped-def]
             x[n // 8, f, n % 8] = table[ids_N[n], f] if n < len(ids_N) else np.float32(0.0)
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+@njit(cache=True, nogil=True, parallel=True)
 def normalise(x, weight, eps, y):  # type: ignore[no-untyped-def]
     """Root mean square norm, ``y = x / sqrt(mean(x^2) + eps) * weight``, along the features of panels."""
     size = x.shape[1]
@@ -96,7 +99,7 @@ def normalise(x, weight, eps, y):  # type: ignore[no-untyped-def]
                 y[p, f, lane] = x[p, f, lane] * square[lane] * weight[f]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+@njit(cache=True, nogil=True, parallel=True)
 def rotate(x, cos_N, sin_N, weight, eps, out):  # type: ignore[no-untyped-def]
     """Turn the heads of panels by their positions into ``out`` (N, heads, D); a norm per head first if there is one."""
     heads, size = out.shape[1], out.shape[2]
@@ -150,19 +153,26 @@ def _rows(many, x, sx, w, sw, n, y, sy, add):  # type: ignore[no-untyped-def]
             a += 1
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=_ORDERED)
 def _softmax(scores, many, length, scale, total):  # type: ignore[no-untyped-def]
-    """Turn scores into ``exp(scale (s - max))`` and their sums, row by row."""
+    """Turn scores into ``exp(scale (s - max))`` and their sums, row by row; of whole pages, ``length`` scores count."""
+    width = scores.shape[1]
+    sums = np.empty(PAGE, np.float32)
     for a in range(many):
         row = scores[a]
+        row[length:] = -np.inf
         top = np.float32(-np.inf)
         for j in range(length):
             top = max(top, row[j])
+        for j in range(width):
+            row[j] = _exp((row[j] - top) * scale)
+        sums[:] = np.float32(0.0)
+        for j in range(0, width, PAGE):
+            for lane in range(PAGE):
+                sums[lane] += row[j + lane]
         whole = np.float32(0.0)
-        for j in range(length):
-            value = _exp((row[j] - top) * scale)
-            row[j] = value
-            whole += value
+        for lane in range(PAGE):
+            whole += sums[lane]
         total[a] = whole
 
 
@@ -199,7 +209,7 @@ def attend(query, keys, values, table, row_N, pos_N, scale, out):  # type: ignor
                 out[n // 8, (h * group + a) * size + d, n % 8] = mixed[a, d] / total[a]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath=True)
+@njit(cache=True, nogil=True, parallel=True)
 def _gate(gate, up):  # type: ignore[no-untyped-def]
     """``up *= silu(gate)``."""
     for p in prange(gate.shape[0]):

@@ -12,9 +12,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "bits_to_float", "tile"]
+__all__ = ["LANES", "bits_to_float", "fused", "tile"]
 
 LANES = 8
+_compiled: Any = intrinsic  # numba types what it makes by the code generator's parameters, not by the call's
 
 
 def tile(outs: int, vecs: int) -> Any:
@@ -26,7 +27,7 @@ def tile(outs: int, vecs: int) -> Any:
     depend on its neighbours.
     """
 
-    @intrinsic
+    @_compiled
     def micro(_typing, x, sx, gap, w, sw, n, y, sy, ygap, add):  # type: ignore[no-untyped-def]
         signature = types.void(*[types.intp] * 9, types.boolean)
 
@@ -44,6 +45,7 @@ def _emit(b: Any, args: Any, outs: int, vecs: int) -> None:
     word, lane, size = ir.FloatType(), ir.IntType(32), ir.IntType(64)
     vector = ir.VectorType(word, LANES)
     nothing = ir.Constant(vector, ir.Undefined)
+    fma = b.module.declare_intrinsic(f"llvm.fma.v{LANES}f32", (), ir.FunctionType(vector, [vector] * 3))
     first, everywhere = ir.Constant(lane, 0), ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
 
     def times(stride: Any, count: int) -> Any:
@@ -67,8 +69,7 @@ def _emit(b: Any, args: Any, outs: int, vecs: int) -> None:
         weight = b.shuffle_vector(one, nothing, everywhere)
         for v in range(vecs):
             total = sums[a][v]
-            product = b.fmul(weight, inputs[v], flags=["contract"])
-            grown = b.fadd(product, total, flags=["contract"])
+            grown = b.call(fma, [weight, inputs[v], total])
             total.add_incoming(ir.Constant(vector, [0.0] * LANES), before)
             total.add_incoming(grown, loop)
             sums[a][v] = grown
@@ -84,7 +85,7 @@ def _emit(b: Any, args: Any, outs: int, vecs: int) -> None:
             b.store(b.select(add, b.fadd(old, sums[a][v]), sums[a][v]), place, align=4)
 
 
-@intrinsic
+@_compiled
 def bits_to_float(_typing, bits):  # type: ignore[no-untyped-def]
     """Read the bits of an int32 as a float32."""
 
@@ -92,3 +93,13 @@ def bits_to_float(_typing, bits):  # type: ignore[no-untyped-def]
         return b.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+@_compiled
+def fused(_typing, factor, other, more):  # type: ignore[no-untyped-def]
+    """Return ``factor * other + more`` of float32, rounded once, however the code around it is compiled."""
+
+    def generate(_context: Any, b: Any, _signature: Any, args: Any) -> Any:
+        return b.fma(*args)
+
+    return types.float32(types.float32, types.float32, types.float32), generate

@@ -14,8 +14,8 @@ Departures from the paper:
 2. Every right answer qualifies, without a call as well, as the released code and its description have it (comments
    there ask for a call).
 3. Answers are judged by the task's own verifier instead of a judge model, and form by the record of calls: an episode
-   is well-formed when it came to an answer and every call could be read. ``text_format`` is the check on tags, for the
-   hook ``well``.
+   is well-formed when it ended with an answer and every call could be read. ``text_format`` is the check on tags, for
+   the hook ``well``.
 4. Calls are counted as rounds of interaction in which a tool ran; rounds of calls that could not be read or were
    refused, and terminal calls, are free. The cold start's data pipeline is left out.
 5. The claim's start was made broader (2 calls instead of 1) after a first measurement on the claim's seeds, in which
@@ -24,7 +24,6 @@ Departures from the paper:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.chat.tags import balanced, tag_counts
 from ferrule.core.arrays import FloatArray, Signals, apply
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
@@ -39,12 +39,11 @@ from ferrule.credit.channels import qualifying
 from ferrule.credit.group import group_relative
 from ferrule.credit.shape import spread_out
 from ferrule.rewards.format import well_formed_share
-from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.rewards.outcome import is_right, outcome
+from ferrule.studies.paper import Paper
 
 __all__ = [
     "PAPER",
-    "claim",
     "coupled_reward",
     "decoupled",
     "interactions",
@@ -62,18 +61,12 @@ def interactions(trajectory: Trajectory) -> int:
 
 def text_format(text: str, *, reason: str = "think", call: str = "tool_call", answer: str = "answer") -> bool:
     """Say whether tags are balanced: reasons and calls throughout, and answers, at least one, after the last reason."""
-
-    def count(tag: str, where: str) -> tuple[int, int]:
-        return len(re.findall(f"<{tag}>", where)), len(re.findall(f"</{tag}>", where))
-
-    opened, closed = count(reason, text)
-    calls_opened, calls_closed = count(call, text)
-    answers_opened, answers_closed = count(answer, text.rpartition(f"</{reason}>")[2])
-    return opened == closed and calls_opened == calls_closed and answers_opened == answers_closed > 0
+    opened, closed = tag_counts(text.rpartition(f"</{reason}>")[2], answer)
+    return balanced(text, reason, call) and opened == closed > 0
 
 
 def well_formed(trajectory: Trajectory) -> bool:
-    """Say whether an episode came to an answer and all its calls could be read."""
+    """Say whether an episode ended with an answer and all its calls could be read."""
     return trajectory.answer is not None and well_formed_share(trajectory) == 1.0
 
 
@@ -92,7 +85,7 @@ def two_channels(
     """
     scores = []
     for score, trajectory in zip(base(task, trajectories), trajectories, strict=True):
-        right = float(score.parts.get("outcome", score.value) > 0.5)
+        right = float(is_right(score))
         formed = float(well(trajectory))
         accuracy = (1 - form) * right + form * formed
         efficiency = right / (interactions(trajectory) + 1)
@@ -151,13 +144,6 @@ def recipe(base: Recipe, *, efficiency: float = 0.15, samples: int = 16) -> Reci
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether two channels cut needless calls where one sum, mild or strong, does not."""
-    from ferrule.papers.hdpo.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=15,
     slug="hdpo",
@@ -165,6 +151,5 @@ PAPER = Paper(
     date="2026-04",
     url="https://arxiv.org/abs/2604.08545",
     pieces={"reward": two_channels, "coupled_reward": coupled_reward, "credit": decoupled, "recipe": recipe},
-    claim=claim,
     summary="Keeps accuracy and frugality in two losses; frugality is compared among right answers only.",
 )
