@@ -15,7 +15,7 @@ from ferrule.chat.renderer import ChatML
 from ferrule.core.records import Ask, Call, Message, Observation, Score, Session, Task, Tool, Trajectory, plain_text
 from ferrule.evaluate.card import measure as measure_card
 from ferrule.evaluate.card import table
-from ferrule.evaluate.compare import compare
+from ferrule.evaluate.compare import compare, solvability
 from ferrule.evaluate.evaluate import Evaluation, Row, arms, evaluate, measure
 from ferrule.evaluate.metrics import paired_difference, wilson
 from ferrule.policies.scripted import Scripted, nonsense
@@ -208,3 +208,12 @@ def test_card_measures_every_world_with_and_without_tools() -> None:
     assert text.splitlines()[0].split() == ["world", "level", "with", "tools", "without", "tools", "calls", "malformed"]
     assert "doubling  all    80% [49, 94]" in text
     assert json.loads(json.dumps(found)) == found
+
+
+def test_who_solves_what() -> None:
+    """Of five problems two are solved with the tool alone, one either way, one without it alone, one never."""
+    flow = solvability([True, True, False, False, False], [True, False, True, True, False])
+    assert flow == {"expansion": 0.4, "preservation": 0.2, "shrinkage": 0.2, "unsolved": 0.2}
+    assert solvability([], [])["unsolved"] == 0.0
+    with pytest.raises(ValueError, match="2 problems without and 1 with"):
+        solvability([True, False], [True])

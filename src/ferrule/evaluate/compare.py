@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ferrule.evaluate.evaluate import Evaluation
 from ferrule.evaluate.metrics import Estimate, paired_difference
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "solvability"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,22 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparis
             for level in sorted({value for value in levels.values() if value is not None})
         },
     )
+
+
+def solvability(without: Sequence[bool], using: Sequence[bool]) -> dict[str, float]:
+    """Return shares of problems by who solves them, without and with something (a tool, for example).
+
+    ``expansion`` are solved with it alone, ``preservation`` either way, ``shrinkage`` without it alone, and
+    ``unsolved`` never; all are 0 where there are no problems. Raises ``ValueError`` for sequences of different
+    lengths. Source: "Understanding Tool-Integrated Reasoning" (12).
+    """
+    if len(without) != len(using):
+        raise ValueError(f"{len(without)} problems without and {len(using)} with; they must be the same ones")
+    before, after = np.asarray(without, dtype=bool), np.asarray(using, dtype=bool)
+    flows = {
+        "expansion": after & ~before,
+        "preservation": after & before,
+        "shrinkage": before & ~after,
+        "unsolved": ~after & ~before,
+    }
+    return {name: float(flow.mean()) if flow.size else 0.0 for name, flow in flows.items()}

@@ -29,23 +29,44 @@ from ferrule.core.arrays import BoolArray, FloatArray, IntArray, Signals, chain,
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.shape import nudged
-from ferrule.papers.aspo.analysis import feasible, first_call_position, solvability, support, text_probability
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 
 __all__ = [
     "PAPER",
     "bonus_reward",
-    "claim",
     "early_calls",
     "feasible",
     "first_call_position",
     "recipe",
     "reply_lengths",
-    "solvability",
     "support",
     "text_probability",
 ]
+
+
+def first_call_position(trajectory: Trajectory) -> int | None:
+    """Return where the first executed call begins, in tokens from the first that the model wrote; None without one."""
+    column = first_call(trajectory)
+    return None if column < 0 else column - len(trajectory.turns[0].given)
+
+
+def text_probability(with_tool: float, bits: int) -> float:
+    """Chance of an answer without the tool that must supply ``bits`` bits of a random oracle: ``q = p 2^-bits``."""
+    return with_tool * 2.0**-bits
+
+
+def support(chances: Sequence[float], *, eps: float) -> list[bool]:
+    """Say which answers lie in the empirical support, ``p >= eps``."""
+    return [chance >= eps for chance in chances]
+
+
+def feasible(chances: Sequence[float], costs: Sequence[float], *, budget: float) -> bool:
+    """Say whether a strategy lies in the feasible support: some trajectory has a chance and costs at most ``budget``.
+
+    Costs are tokens of prompt, replies and tool results together.
+    """
+    return any(chance > 0 and cost <= budget for chance, cost in zip(chances, costs, strict=True))
 
 
 def reply_lengths(own_NT: BoolArray) -> tuple[IntArray, IntArray]:
@@ -119,13 +140,6 @@ def bonus_reward(
     return out
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure what the tool brings into reach, and whether shaping moves calls forward at equal accuracy."""
-    from ferrule.papers.aspo.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=12,
     slug="aspo",
@@ -133,6 +147,5 @@ PAPER = Paper(
     date="2025-08",
     url="https://arxiv.org/abs/2508.19201",
     pieces={"shape": early_calls, "bonus_reward": bonus_reward, "support": support, "recipe": recipe},
-    claim=claim,
     summary="Pushes calls forward by shaping advantages within bounds that can never change a sign.",
 )
