@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import Signals, apply, by_name
+from ferrule.core.marks import exemptions
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
-from ferrule.credit.exempt import exemptions
 
 
 class Broken(AssertionError):

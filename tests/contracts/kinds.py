@@ -212,7 +212,7 @@ def check_demonstrations(world: World) -> None:
 
 
 def dump_final(session: Session) -> str:
-    from ferrule.rollout.plain import plain
+    from ferrule.core.exact import plain
 
     return repr(plain(dict(session.final())))
 

@@ -11,6 +11,7 @@ import pytest
 from tests.contracts.checks import signals_of
 
 from ferrule.core.arrays import Signals, apply
+from ferrule.core.marks import exempt, exemptions
 from ferrule.credit.channels import (
     effective_weights,
     normalise_then_sum,
@@ -18,7 +19,6 @@ from ferrule.credit.channels import (
     qualifying,
     sum_then_normalise,
 )
-from ferrule.credit.exempt import exempt, exemptions
 from ferrule.credit.group import group_relative
 from ferrule.credit.kl import AdaptiveKL, kl_penalty, with_kl_reward
 from ferrule.credit.returns import gae, return_to_go

@@ -13,8 +13,8 @@ from tests.toys import WORLDS, expert, layout
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.demonstration import Demonstration
+from ferrule.core.marks import exemptions
 from ferrule.core.records import Call, Message, Score, Task, Trajectory
-from ferrule.credit.exempt import exemptions
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.efficiency import overlong

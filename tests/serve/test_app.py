@@ -60,7 +60,7 @@ def test_plain_calls_keep_state_by_episode(server: httpx.Client) -> None:
     seen = act(server, "p%2F3%3F", "python", code="x")
     assert seen["text"] == "3"
     assert seen["data"]["value"] == "3"
-    assert set(seen) == {"text", "status", "data", "seconds", "artifacts", "repairs", "terminal"}
+    assert set(seen) == {"text", "status", "data", "seconds", "artifacts", "repairs", "terminal", "peak_mb"}
     assert server.post("/episodes/p2/end").json() == {"ended": True}
     assert "NameError" in act(server, "p2", "python", code="x")["text"]
 

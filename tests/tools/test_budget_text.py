@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ferrule.core.clip import clean, clip
 from ferrule.core.records import Tool
 from ferrule.tools.budget import Budget
-from ferrule.tools.text import clean, clip
 
 
 def make(name: str, cost: float = 1.0, terminal: bool = False) -> Tool:

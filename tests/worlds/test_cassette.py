@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from tests.toys import Bench
 
 from ferrule.core.acting import Place, act
+from ferrule.core.exact import decode, encode
 from ferrule.core.records import Artifact, Call, Observation, Session, Task, Tool
 from ferrule.tools.placeholder import placeholder
 from ferrule.tools.schema import problem
 from ferrule.worlds.cassette import Cassette
 from ferrule.worlds.recorded import recorded
-from ferrule.worlds.tape import Tape, decode, encode, read
+from ferrule.worlds.tape import Tape, rows
 
 SAY = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
@@ -120,7 +121,7 @@ def test_what_has_no_exact_form_is_kept_as_its_text() -> None:
     for _ in range(5000):
         deep = [deep]
     assert "..." in json.dumps(encode(deep))
-    assert decode(encode(complex(1, 2))) == "1+2j"
+    assert decode(encode(complex(1, 2))) == "(1+2j)"
     with pytest.raises(ValueError, match="unknown kind 'surprise'"):
         decode({"!": "surprise"})
 
@@ -371,7 +372,7 @@ def test_every_call_is_in_the_file_once_it_was_answered(path: Path) -> None:
         session = recorded(Bench(), cassette).start(TASK)
         for i in range(3):
             act(session, write(str(i)), Place(1, i))
-            assert sum(row["kind"] == "call" for _, row in read(path)) == i + 1
+            assert sum(row["kind"] == "call" for _, row in rows(path)) == i + 1
 
 
 KILLED = """

@@ -51,9 +51,7 @@ def _prefix(task: Task) -> Prefix:
     found = task.meta.get("prefix", Prefix(tuple(opening(task))))
     if isinstance(found, Prefix):
         return found
-    from pydantic import TypeAdapter  # a task that was read from a file holds plain data
-
-    return TypeAdapter(Prefix).validate_python(found)
+    return Prefix(**found)  # a task that was read from a file holds its fields
 
 
 def resumed(task: Task, prefix: Prefix, *, label: str, world_seed: int | None = None) -> Task:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray, nearest
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["broadcast", "group_relative", "leave_one_out", "whiten"]
 

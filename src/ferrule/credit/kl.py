@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray, by_name, nearest
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 from ferrule.credit.wrap import naming
 
 __all__ = ["AdaptiveKL", "kl_penalty", "with_kl_reward"]

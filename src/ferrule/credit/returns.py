@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray, nearest, spread_turns
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["gae", "return_to_go", "token_rewards", "value_targets"]
 

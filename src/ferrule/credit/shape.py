@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["drop_small", "nudged", "spread_out"]
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray, nearest, spread_turns
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["check_settings", "first_visits", "tree_relative", "tree_rewards"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ferrule.core.arrays import by_name
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 from ferrule.objectives.penalty import Objective
 
 __all__ = ["bradley_terry", "dpo", "ipo", "kto", "on_pairs", "on_rows", "rpo", "sequence_logp", "simpo"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ferrule.core.arrays import nearest
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["LOG_RATIO_LIMIT", "Ratio", "diagnostics", "importance", "reinforce", "surrogate"]
 

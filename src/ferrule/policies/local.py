@@ -19,6 +19,7 @@ from torch import Tensor
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.arrays import nearest
+from ferrule.core.clip import clean
 from ferrule.core.records import Ask, Finish, Reply, Span
 from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
@@ -26,7 +27,6 @@ from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.vllm.weights import fingerprint
-from ferrule.tools.text import clean
 
 __all__ = ["Local", "fast_dtype", "load"]
 

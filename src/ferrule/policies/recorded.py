@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.core.exact import decode, encode, text_of
 from ferrule.core.records import Ask, Policy, Reply
 from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.worlds.cassette import Cassette
-from ferrule.worlds.tape import decode, encode, text_of
 
 __all__ = ["RecordedPolicy", "recorded"]
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from ferrule.core.exact import decode, encode
 from ferrule.core.records import Agent, Ask, Observation, Policy, Reply, Task, World
 from ferrule.rollout.drive import Gather, Policies, Waiting, carry_out
-from ferrule.rollout.plain import plain
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run
 
@@ -157,14 +157,14 @@ class RayWorker:
 
 
 def _packed(episode: Episode) -> bytes:
-    """Pickle an episode; what a tool left in ``data`` and cannot be sent becomes plain data."""
+    """Pickle an episode; what a tool left in ``data`` and cannot be sent becomes what an episode file holds of it."""
     try:
         return pickle.dumps(episode)
     except (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError):
         paths = tuple(
             replace(
                 path,
-                final=plain(path.final),
+                final=decode(encode(path.final)),
                 turns=tuple(replace(t, observations=tuple(map(_sent, t.observations))) for t in path.turns),
             )
             for path in episode.trajectories
@@ -173,4 +173,4 @@ def _packed(episode: Episode) -> bytes:
 
 
 def _sent(observation: Observation) -> Observation:
-    return replace(observation, data=plain(observation.data))
+    return replace(observation, data=decode(encode(observation.data)))

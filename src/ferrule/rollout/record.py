@@ -6,17 +6,14 @@ contexts and sub-agents need nothing special: a context that extends no recorded
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ferrule.core.exact import line_of, read, write
 from ferrule.core.records import Answer, Ask, Finish, Leaf, Message, Observation, Reply, Task, Trajectory, Turn
-from ferrule.rollout import plain
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["Asked", "Episode", "Recorder", "append", "dump", "load", "parse", "save"]
 
@@ -231,15 +228,8 @@ class _Row:
     extra: Mapping[str, Any]
 
 
-@cache
-def _adapter() -> TypeAdapter[_Row]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_Row)
-
-
 def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
-    """Return an episode as one JSON line; data that JSON cannot hold is written as its text.
+    """Return an episode as one JSON line; what has no exact form (``ferrule.core.exact``) is written as its text.
 
     ``extra`` (scores, step, phase) is kept beside the episode and returned by ``parse``.
     """
@@ -260,12 +250,15 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
         seconds=episode.seconds,
         extra=extra or {},
     )
-    return plain.line(row).decode("utf-8")
+    return line_of(write(row)).decode("utf-8")
 
 
 def parse(line: str | bytes) -> tuple[Episode, Mapping[str, Any]]:
     """Return the episode and the extras of one line; raises ``ValueError`` when the line is not an episode."""
-    row = _adapter().validate_json(line)
+    try:
+        row = read(_Row, json.loads(line))
+    except RecursionError:
+        raise ValueError("the line is nested too deeply to be read") from None
     turns = {turn.id: turn for turn in row.turns}
     paths = tuple(
         Trajectory(row.task, tuple(turns[i] for i in p.turns), p.answer, p.finish, p.role, p.final, p.problem)

@@ -8,17 +8,18 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, cast, get_args
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from ferrule.core.records import Artifact, Observation, Status
+from ferrule.core.exact import read
+from ferrule.core.records import Observation
 
 __all__ = ["RemoteInterpreter"]
 
-_STATUSES = get_args(Status)
 _SLACK = 90.0  # seconds that the server may take on top of a call's limit: waiting for its turn, starting a process
 _BUSY = ("queue_full", "too_many_episodes", "worker_unavailable")
 _NAMES = "{_k: type(_v).__name__ for _k, _v in list(globals().items()) if _k[:2] != '__'}"
@@ -170,16 +171,9 @@ def _read(response: httpx.Response) -> Observation:
         record = response.json()
     except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str) or record.get("status") not in _STATUSES:
+    try:
+        # The server writes data for any client, without tags.
+        return replace(read(Observation, {**record, "data": None}), data=record.get("data"))
+    except (ValueError, TypeError):
         said = str(record.get("error", "")) if isinstance(record, dict) else response.text[:200]
         return _failed("bad_answer", f"status {response.status_code} from {response.url.host}: {said}")
-    artifacts = [one for one in record.get("artifacts") or () if isinstance(one, dict)]
-    return Observation(
-        record["text"],
-        cast(Status, record["status"]),
-        data=record.get("data"),
-        artifacts=tuple(
-            Artifact(str(a.get("name")), str(a.get("media")), int(a.get("size") or 0), str(a.get("source") or ""))
-            for a in artifacts
-        ),
-    )

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ferrule.core.records import Observation
+from ferrule.core.records import Call, Observation
 from ferrule.serve.access import AccessControl
 from ferrule.serve.batch import BadBatch, observe, read_batch
 from ferrule.serve.host import Host
 from ferrule.serve.metrics import Counted
-from ferrule.serve.wire import call_of, encode, host_reason, observation_record, tool_record
+from ferrule.serve.wire import host_reason, http_body
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -84,7 +84,7 @@ async def _failed(request: Request, problem: Exception) -> Response:
 def _json(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     from starlette.responses import Response
 
-    return Response(encode(payload), status, headers, media_type="application/json")
+    return Response(http_body(payload), status, headers, media_type="application/json")
 
 
 async def _body(request: Request) -> Any:
@@ -125,8 +125,8 @@ class _Face:
             raise _Bad(f"seconds is {seconds!r}; it should be a number above 0")
         if not isinstance(body.get("arguments", {}), dict):
             raise _Bad("arguments should be an object of named values")
-        fields = {key: body[key] for key in ("name", "arguments", "id") if body.get(key) is not None}
-        return _observed(await self._host.act(name, call_of(fields), seconds))
+        call = Call(body["name"], body.get("arguments", {}), str(body.get("id") or ""))
+        return _observed(await self._host.act(name, call, seconds))
 
     async def end(self, request: Request) -> Response:
         await self._host.end(_id(request))
@@ -136,7 +136,7 @@ class _Face:
         return _observed(await self._host.fork(_id(request)))
 
     async def tools(self, request: Request) -> Response:
-        return _json({"tools": [tool_record(tool) for tool in self._host.tools]})
+        return _json({"tools": self._host.tools})
 
     async def health(self, request: Request) -> Response:
         figures = self._host.figures()
@@ -164,4 +164,4 @@ class _Face:
 def _observed(seen: Observation) -> Response:
     """Return an observation; what back-pressure refused carries a status that says when to come again."""
     status, pause = _BUSY.get(host_reason(seen), (200, ""))
-    return _json(observation_record(seen), status, {"retry-after": pause} if pause else None)
+    return _json(seen, status, {"retry-after": pause} if pause else None)

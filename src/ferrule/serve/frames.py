@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import from_json
-
+from ferrule.core.exact import line_of, write
 from ferrule.core.records import Observation
-from ferrule.serve.wire import encode, observation_record, refusal
+from ferrule.serve.wire import refusal
 
 __all__ = ["LARGEST", "FrameError", "pack", "pack_observation", "read_frame"]
 
@@ -26,7 +26,7 @@ class FrameError(Exception):
 
 def pack(message: Mapping[str, Any], largest: int = LARGEST) -> bytes:
     """Return the frame of a message; raises ``FrameError`` when it is too large."""
-    body = encode(message)
+    body = line_of(message)
     if len(body) > largest:
         raise FrameError(f"a message of {len(body)} bytes; the most is {largest}")
     return _LENGTH.pack(len(body)) + body
@@ -35,11 +35,11 @@ def pack(message: Mapping[str, Any], largest: int = LARGEST) -> bytes:
 def pack_observation(number: int, seen: Observation, largest: int = LARGEST, **more: Any) -> bytes:
     """Return the frame of an answer; one that would be too large becomes an error of reason ``too_large``."""
     try:
-        return pack({"id": number, "observation": observation_record(seen), **more}, largest)
+        return pack({"id": number, "observation": write(seen), **more}, largest)
     except FrameError as problem:
         text = f"the result is too large to be sent ({problem}); its text began:\n{seen.text[:_KEPT]}"
         small = refusal("too_large", text[: largest // 16], "error")
-        return pack({"id": number, "observation": observation_record(small), **more}, largest)
+        return pack({"id": number, "observation": write(small), **more}, largest)
 
 
 async def read_frame(reader: asyncio.StreamReader, largest: int = LARGEST) -> dict[str, Any] | None:
@@ -48,10 +48,10 @@ async def read_frame(reader: asyncio.StreamReader, largest: int = LARGEST) -> di
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > largest:
             raise FrameError(f"a frame of {length} bytes; the most is {largest}")
-        message = from_json(await reader.readexactly(length))
+        message = json.loads(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise FrameError(f"a frame that is not JSON: {problem}") from None
     if not isinstance(message, dict):
         raise FrameError(f"a frame that holds {type(message).__name__}, not an object")

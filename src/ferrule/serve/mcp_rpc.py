@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic_core import to_json
-
 from ferrule import __version__
+from ferrule.core.exact import plain
 from ferrule.core.records import Artifact, Call, Observation, Tool
 from ferrule.serve.access import loopback
 from ferrule.serve.host import Host
 from ferrule.tools.mcp_content import REVISIONS
 
-__all__ = ["INVALID", "PARSE", "McpSession", "described", "failure", "near", "plain", "result"]
+__all__ = ["INVALID", "PARSE", "McpSession", "described", "failure", "near", "result"]
 
 PARSE, INVALID, _UNKNOWN, _PARAMS, _INTERNAL, _CANCELLED = -32700, -32600, -32601, -32602, -32603, -32800
 _PAGE = 200  # tools per page of tools/list
@@ -41,11 +40,6 @@ def near(origin: str | None, allowed: Sequence[str]) -> bool:
     with contextlib.suppress(ValueError):
         return loopback(urlsplit(origin).hostname or "")
     return False
-
-
-def plain(data: Any) -> Any:
-    """Return data as JSON data: no infinities, no NaN, and text for what has no JSON form."""
-    return json.loads(to_json(data, inf_nan_mode="null", fallback=str))
 
 
 class _Problem(Exception):

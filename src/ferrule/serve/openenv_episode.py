@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.core.exact import plain
 from ferrule.core.records import (
     Answer,
     Call,
@@ -21,7 +22,6 @@ from ferrule.core.records import (
     Turn,
     World,
 )
-from ferrule.serve.mcp_rpc import plain
 
 __all__ = ["ACTION", "Environment", "Unfit", "listed"]
 

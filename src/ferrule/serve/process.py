@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from ferrule.core.exact import read
 from ferrule.core.records import Tool
 from ferrule.serve.frames import FrameError, pack, read_frame
 
@@ -141,8 +143,7 @@ def _tool(record: Mapping[str, Any]) -> Tool:
     def run(**_: Any) -> None:
         raise RuntimeError(f"{record['name']} runs in a worker process; call it through the host")
 
-    fields = ("name", "description", "parameters", "output", "effects", "idempotent", "terminal", "cost", "seconds")
-    return Tool(run=run, **{name: record[name] for name in fields})
+    return replace(read(Tool, record), run=run)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.core.clip import clip
 from ferrule.core.records import Call, Observation, Session, Tool
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.settings import Isolation, Settings
 from ferrule.tools.invoke import invoke
 from ferrule.tools.python import PythonSession
-from ferrule.tools.text import clip
 
 __all__ = ["Toolset", "toolset_names"]
 

@@ -12,11 +12,12 @@ import sys
 import threading
 from typing import Any
 
-from ferrule.core.records import Observation
+from ferrule.core.exact import read, write
+from ferrule.core.records import Call, Observation
 from ferrule.serve.episodes import Lost
 from ferrule.serve.frames import FrameError, pack, pack_observation, read_frame
 from ferrule.serve.threads import Threads
-from ferrule.serve.wire import call_of, refusal, tool_record
+from ferrule.serve.wire import refusal
 
 __all__ = ["main"]
 
@@ -68,7 +69,7 @@ def _prepare(hello: dict[str, Any], writer: asyncio.StreamWriter) -> Threads:
     source = getattr(importlib.import_module(module), name)(**hello["options"])
     if hasattr(source, "warm"):
         source.warm()
-    tools = [tool_record(tool) for tool in source.tools]
+    tools = [write(tool) for tool in source.tools]
     writer.write(pack({"ready": tools}))
     return Threads(source.open, hello["seconds"], hello["slack"])
 
@@ -78,7 +79,7 @@ async def _answer(threads: Threads, message: dict[str, Any], writer: asyncio.Str
     number, episode, lost = message["id"], message["episode"], False
     try:
         if message["do"] == "act":
-            seen = await threads.run(episode, call_of(message["call"]), message["seconds"])
+            seen = await threads.run(episode, read(Call, message["call"]), message["seconds"])
         elif message["do"] == "fork":
             seen = await threads.fork(episode, message["twin"])
         else:

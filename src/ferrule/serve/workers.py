@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ferrule.core.exact import write
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.serve.episodes import Episodes, Limits, Lost
 from ferrule.serve.frames import FrameError
 from ferrule.serve.process import Worker, WorkerFailed
-from ferrule.serve.wire import call_record, observation_of, refusal
+from ferrule.serve.wire import observation_of, refusal
 
 __all__ = ["Source", "Workers", "resident"]
 
@@ -170,7 +171,7 @@ class _Pool:
         if isinstance(worker, Observation):
             return worker
         limit = (self._limits.seconds if seconds is None else seconds) + 2 * self._limits.slack
-        request = {"do": "act", "episode": episode, "call": call_record(call), "seconds": seconds}
+        request = {"do": "act", "episode": episode, "call": write(call), "seconds": seconds}
         return await self._asked(worker, request, limit)
 
     async def fork(self, episode: str, twin: str) -> Observation:

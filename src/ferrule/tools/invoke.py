@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ferrule.core.arrays import nearest
+from ferrule.core.clip import Keep, clean, clip
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools import schema as schemas
 from ferrule.tools.process import run_forked
-from ferrule.tools.text import Keep, clean, clip
 from ferrule.tools.tool import Typed
 
 __all__ = ["Malformed", "arguments", "invoke", "render"]

@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 
 from ferrule import __version__
 from ferrule.core.arrays import nearest
+from ferrule.core.clip import clip
 from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.mcp_content import REVISIONS, observation
 from ferrule.tools.mcp_wire import Http, Lost, Stdio
-from ferrule.tools.text import clip
 
 __all__ = ["Connection", "connect"]
 

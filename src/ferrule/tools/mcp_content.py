@@ -9,8 +9,8 @@ import mimetypes
 from collections.abc import Mapping
 from typing import Any
 
+from ferrule.core.clip import clean, clip
 from ferrule.core.records import Artifact, Observation
-from ferrule.tools.text import clean, clip
 
 __all__ = ["REVISIONS", "observation"]
 

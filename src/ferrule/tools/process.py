@@ -11,8 +11,8 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
+from ferrule.core.exact import line_of, read, write
 from ferrule.core.records import Observation
 
 __all__ = ["run_forked"]
@@ -23,9 +23,9 @@ _LARGEST = 16 << 20  # bytes of result that the parent is willing to read
 def run_forked(function: Callable[[], Observation], seconds: float, name: str = "the tool") -> Observation:
     """Run ``function`` in a child process and return its observation; the child's group dies at the limit.
 
-    The child is a copy of this process, so what the function changes in memory is lost. Text, status and JSON data come
-    back as JSON, never as pickles. A crash, an exit or an unreadable result becomes status ``error``.
-    This contains accidents such as endless loops and crashes; it is not a wall against hostile code.
+    The child is a copy of this process, so what the function changes in memory is lost. The observation comes back as
+    JSON (``ferrule.core.exact``), never as a pickle. A crash, an exit or an unreadable result becomes status ``error``.
+    This contains accidents such as endless loops and crashes; it does not hold hostile code.
     """
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
@@ -60,12 +60,7 @@ def _child(function: Callable[[], Observation], pipe: int) -> None:
             seen = Observation(
                 f"{type(problem).__name__}: {problem}", "error", data={"exception": type(problem).__name__}
             )
-        record = {"text": seen.text, "status": seen.status, "data": seen.data, "terminal": seen.terminal}
-        try:
-            body = json.dumps(record).encode()
-        except (TypeError, ValueError, RecursionError):
-            body = json.dumps({**record, "data": None}).encode()
-        view = memoryview(body)
+        view = memoryview(line_of(write(seen)))
         while view:
             view = view[os.write(pipe, view) :]
     finally:
@@ -91,10 +86,7 @@ def _read(pipe: int, seconds: float) -> tuple[bytes, bool]:
 
 def _result(body: bytes, code: int) -> Observation:
     try:
-        record: Any = json.loads(body)
-        return Observation(
-            str(record["text"]), record["status"], data=record["data"], terminal=bool(record["terminal"])
-        )
-    except (ValueError, KeyError, TypeError):
+        return read(Observation, json.loads(body))
+    except (ValueError, RecursionError):
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return Observation(f"the tool's process ended without a result ({reason})", "error")

@@ -7,10 +7,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+from ferrule.core.clip import clip
 from ferrule.core.records import Observation, Tool
 from ferrule.sandbox.backend import Backend, open_backend
 from ferrule.sandbox.settings import Isolation, Settings
-from ferrule.tools.text import clip
 
 __all__ = ["PythonSession", "python_session"]
 

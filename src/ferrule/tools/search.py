@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ferrule.core.clip import clip
 from ferrule.core.records import Observation, Tool
-from ferrule.tools.text import clip
 from ferrule.tools.tool import tool
 
 __all__ = ["BM25", "Document", "read_corpus", "search_tool"]

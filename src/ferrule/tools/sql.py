@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ferrule.core.clip import clip
 from ferrule.core.records import Observation, Tool
-from ferrule.tools.text import clip
 from ferrule.tools.tool import tool
 
 __all__ = ["sql_tool"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ferrule.core.exact import untagged
 from ferrule.view.load import number
 
 __all__ = ["Line", "Sample", "Text", "choose", "sample", "text", "visible"]
@@ -145,6 +147,8 @@ def _score(row: Mapping[str, Any]) -> tuple[float | None, dict[str, float]]:
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recorded episode as one mapping: its first path, the turns on it in order, and what was added."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # damaged entries are shown as they stand
+        row = untagged(row)
     plain = {**row, **_get(row, "extra", {})}
     paths = [path for path in _get(row, "paths", []) if isinstance(path, Mapping)]
     if paths:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ferrule.core.arrays import nearest
-from ferrule.worlds.tape import Tape, read, text_of
+from ferrule.core.exact import text_of
+from ferrule.worlds.tape import Tape, rows
 
 __all__ = ["Branch", "Cassette", "Mode", "Rows", "called"]
 
@@ -120,7 +121,7 @@ class Cassette:
         if not self.path.is_file():
             raise FileNotFoundError(f"no cassette {str(self.path)!r}; record one first (mode 'record')")
         recording = 0
-        for number, row in read(self.path):
+        for number, row in rows(self.path):
             if row.get("kind") == "cassette":
                 recording += 1
                 if row.get("version") != _VERSION:

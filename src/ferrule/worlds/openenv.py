@@ -14,11 +14,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ferrule.core.arrays import nearest
+from ferrule.core.clip import clip
 from ferrule.core.records import Call, Observation, Score, Session, Task, Tool, Trajectory
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke
 from ferrule.tools.mcp_content import observation as content
-from ferrule.tools.text import clip
 from ferrule.worlds.openenv_wire import Broken, Link, Refusal, action_schema
 from ferrule.worlds.session import offered
 from ferrule.worlds.splits import check_split

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferrule.core.acting import Place, act
+from ferrule.core.exact import decode, encode, text_of
 from ferrule.core.records import Call, Observation, Session, Task, Tool, World
 from ferrule.tools.invoke import render
 from ferrule.tools.placeholder import placeholder
 from ferrule.worlds.cassette import Branch, Cassette, Rows, called
-from ferrule.worlds.tape import decode, encode, text_of
 
 __all__ = ["Recorded", "recorded"]
 

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply, spread_turns
+from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, vary
-from ferrule.credit.exempt import exempt
 from ferrule.credit.group import group_relative
 from ferrule.papers.codedance.reward import (
     FAMILIES,

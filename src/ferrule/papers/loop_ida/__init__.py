@@ -33,9 +33,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain, nearest
+from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
-from ferrule.credit.exempt import exempt
 from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
 from ferrule.rewards.matching import readable

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray
-from ferrule.credit.exempt import exempt
+from ferrule.core.marks import exempt
 
 __all__ = ["ai_preference", "direct_score", "q_targets", "verifier_pairs"]
 

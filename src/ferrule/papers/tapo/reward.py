@@ -10,8 +10,8 @@ import numpy as np
 
 from ferrule.chat.tagged import Tagged
 from ferrule.core.arrays import FloatArray, IntArray
+from ferrule.core.marks import exempt
 from ferrule.core.records import Message, Reward, Score, Task, Trajectory, plain_text
-from ferrule.credit.exempt import exempt
 from ferrule.papers.tapo.scores import TAGS, bare, final_answer, soft_score, text_gate
 from ferrule.rewards.efficiency import overlong, written
 from ferrule.rewards.format import well_formed_share

@@ -12,8 +12,8 @@ import numpy as np
 
 from ferrule.agents.resume import prefix_of, resumed
 from ferrule.core.arrays import FloatArray, IntArray, nearest
+from ferrule.core.marks import exempt
 from ferrule.core.records import Observation, Reward, Score, Task, Trajectory, plain_text
-from ferrule.credit.exempt import exempt
 from ferrule.rewards.outcome import outcome
 
 if TYPE_CHECKING:

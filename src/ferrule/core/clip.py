@@ -1,4 +1,4 @@
-"""Text of observations: cutting to a limit with a visible marker, and making any string safe to encode."""
+"""Text that is shown to a model: cut to a limit with a visible marker, and made safe to encode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a piece says in its own file which contract it does not promise."""
+"""Contract marks: how a piece says in its own file which contract it does not promise."""
 
 from __future__ import annotations
 
