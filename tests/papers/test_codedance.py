@@ -13,7 +13,8 @@ from tests.contracts.checks import MIXED, check_credit, check_reward
 from ferrule.core.arrays import Signals, apply, pack
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.papers import codedance, find
-from ferrule.papers.codedance import experiment
+from ferrule.papers.claims import codedance as claim
+from ferrule.studies.table import Player
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
@@ -173,7 +174,7 @@ def test_the_turn_term_is_an_ablation_that_differs() -> None:
 
 def test_pieces_keep_the_promises_of_their_kinds() -> None:
     check_reward(codedance.balanced_reward)
-    check_reward(experiment.constant_bonus)
+    check_reward(claim.constant_bonus)
     for rule in (codedance.turn_credit, codedance.two_levels):
         check_credit(rule)
     check_credit(lambda signals: codedance.turn_credit(replace(signals, turn_reward_NK=0 * signals.turn_reward_NK)))
@@ -190,27 +191,15 @@ def test_recipe_is_sound() -> None:
 
 
 def test_exact_evaluation_agrees_with_play() -> None:
-    from ferrule.studies.table import Player
-
     rng = np.random.default_rng(100)
-    chance = np.exp(experiment._start())
-    chance /= chance.sum(1, keepdims=True)
-    found = experiment.evaluate(chance)
-    for kind in experiment.CHANCES:
+    chance_SA = np.exp(claim.start())
+    chance_SA /= chance_SA.sum(1, keepdims=True)
+    exact = claim.expected(chance_SA)
+    for kind in claim.CHANCES:
         task = Task(kind, kind, "right")
-        played = [experiment.play(task, Player(chance, rng)) for _ in range(3000)]
-        assert np.mean([t.answer == "right" for t in played]) == pytest.approx(found[f"accuracy {kind}"], abs=0.03)
-        assert np.mean([len(t.calls) for t in played]) == pytest.approx(found[f"calls {kind}"], abs=0.08)
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = codedance.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.trained("balanced", seed=1, steps=experiment.SCALES["tiny"])
-    assert again == {name: numbers[1] for name, numbers in first.arms["balanced"].items()}
-    assert set(first.arms) == set(experiment.ARMS)
-    assert first.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        codedance.claim("large")
+        episodes = [claim.play(task, Player(chance_SA, rng)) for _ in range(3000)]
+        assert np.mean([t.answer == "right" for t in episodes]) == pytest.approx(exact[f"accuracy {kind}"], abs=0.03)
+        assert np.mean([len(t.calls) for t in episodes]) == pytest.approx(exact[f"calls {kind}"], abs=0.08)
 
 
 def test_paper_is_found() -> None:
