@@ -29,7 +29,8 @@ from ferrule.objectives.penalty import add, with_kl
 from ferrule.objectives.supervised import value_loss
 from ferrule.objectives.surrogate import surrogate
 from ferrule.rollout.record import load
-from ferrule.train import checkpoint, loop
+from ferrule.train import checkpoint, on_policy, step
+from ferrule.train import run as run_module
 from ferrule.train.loop import train
 from ferrule.train.monitor import Health
 from ferrule.train.settings import Settings
@@ -158,11 +159,11 @@ def at(count: int, real: Callable[..., Any], after: bool) -> Callable[..., Any]:
 
 
 DEATHS: dict[str, tuple[Any, str, int, bool]] = {
-    "before sampling": (loop, "sample", 4, False),
-    "between sampling and update": (loop, "sample", 5, True),
-    "after the update": (loop, "update", 6, True),
-    "after the episodes, before the metrics": (loop, "append", 5, True),
-    "before a warning": (loop, "_warn", 1, False),
+    "before sampling": (on_policy, "sample", 4, False),
+    "between sampling and update": (on_policy, "sample", 5, True),
+    "after the update": (step, "learn", 6, True),
+    "after the episodes, before the metrics": (run_module, "append", 5, True),
+    "before a warning": (run_module.Run, "warn", 1, False),
     "before the checkpoint": (checkpoint, "write", 2, False),
     "inside the checkpoint": (checkpoint, "write_tensors", 3, True),
     "right after the checkpoint": (checkpoint, "write", 3, True),
@@ -196,7 +197,7 @@ def test_invariant_08_half_a_line_at_the_end_of_a_file_is_cut_off(whole: Any, tm
 
 def test_invariant_08_adapters_resume_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", adapter=True)
-    monkeypatch.setattr(loop, "update", at(4, loop.update, True))
+    monkeypatch.setattr(step, "learn", at(4, step.learn, True))
     with pytest.raises(Killed):
         run(tmp_path / "cut", adapter=True)
     monkeypatch.undo()

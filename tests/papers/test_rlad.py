@@ -17,14 +17,15 @@ from ferrule.core.arrays import apply, pack
 from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn, plain_text
 from ferrule.data.formats import Pair, trajectory_row
 from ferrule.evaluate.metrics import pass_at_k
-from ferrule.objectives.preference import dpo, on_pairs, rpo
+from ferrule.objectives.preference import dpo, rpo
 from ferrule.papers import find, rlad
 from ferrule.policies.scripted import Scripted
 from ferrule.train.grpo import grpo
 from ferrule.train.levels import two_levels
 from ferrule.train.loop import Settings, check
 from ferrule.train.sample import credit, groups_of
-from ferrule.train.supervised import fit_pairs
+from ferrule.train.stage import fit
+from ferrule.train.stage import rpo as rpo_stage
 from ferrule.train.update import sequences, update
 
 TASK = Task("t", "?", answer="42", meta={"verifier": "numeric"})
@@ -275,7 +276,7 @@ def test_chosen_proposals_gain_likelihood() -> None:
     texts = {str(t.answer): trajectory_row(t) for t in group.trajectories}
     pair = Pair(texts["add"], texts["guess"])
     settings = Settings(max_steps=3, per_device_train_batch_size=1, learning_rate=0.01)
-    losses = fit_pairs(policy, [pair], settings, on_pairs(rpo), reference=True)
+    losses = fit(policy, rpo_stage([pair]), settings)
     assert losses[-1] < losses[0]
 
 

@@ -1,17 +1,19 @@
-"""A recipe is a value: which agent, reward, credit rule, objective and reduction make one training method."""
+"""Training methods are values: recipes learn from own episodes, stages from rows; a method is a sequence of both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Agent, Reward, Score, Trajectory
 
-__all__ = ["Keep", "Recipe", "vary"]
+__all__ = ["Data", "Drawn", "Keep", "Method", "Part", "Recipe", "Roles", "Stage", "Stop", "vary"]
 
-Keep = Callable[[Sequence[Trajectory], Sequence[Score]], bool]
+Keep: TypeAlias = Callable[[Sequence[Trajectory], Sequence[Score]], bool]
+Data: TypeAlias = Callable[[Any, int], "Sequence[Any] | Drawn"]
+Stop: TypeAlias = Callable[[Any, int], bool]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Recipe:
     objective may read by name. ``samples`` is the group size and ``temperature`` the sampling temperature. ``epochs``
     and ``minibatches`` split one batch into optimiser steps.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
-    into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``.
+    into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the
+    settings of the run that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
     """
 
     agent: Agent
@@ -47,6 +50,7 @@ class Recipe:
     minibatches: int = 1
     reference: bool = False
     critic: Callable[..., Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field."""
@@ -66,10 +70,91 @@ class Recipe:
             raise ValueError("Recipe.oversample would do nothing without Recipe.refill")
 
 
-def vary(recipe: Recipe, **changes: Any) -> Recipe:
-    """Return ``replace(recipe, **changes)``; an unknown field is refused with the nearest valid name."""
-    known = [f.name for f in fields(Recipe)]
+@dataclass(frozen=True)
+class Drawn:
+    """Rows or pairs of a stage, and how many tokens were generated to get them (0: they come from elsewhere)."""
+
+    items: Sequence[Any]
+    sampled: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Learning from rows or pairs: supervised fine-tuning, preference learning, search and then learning from it.
+
+    ``data(policy, round)`` returns the rows or pairs (``ferrule.data.formats``), or ``Drawn`` when it generated tokens
+    for them; it may sample, search, filter or read a file, and is asked once when the stage begins in a round (counted
+    from 0). ``objective`` maps log-probs to ``loss_NT`` and may read ``chosen_N`` (labels) and ``pair_N``; ``reduce``,
+    ``reference`` and ``settings`` are those of ``Recipe``. ``ferrule.train.stage`` has the usual ones.
+    """
+
+    data: Data
+    objective: Callable[..., Any]
+    reduce: Callable[..., Any]
+    reference: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Recipes that train one policy side by side: a proposer and its solvers, whole episodes and their repairs.
+
+    ``play(recipes, tasks, world, policy, step=, **options)`` returns the groups of every role by its name
+    (``ferrule.train.levels`` has ways to play). All roles take one optimiser step together; with ``alternate`` each
+    step trains one role alone, in turn. Group size, epochs and minibatches of a step are those of the first role.
+    """
+
+    recipes: Mapping[str, Recipe] = field(hash=False)
+    play: Callable[..., Mapping[str, Sequence[Any]]]
+    alternate: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Refuse less than two roles, and settings of a role of its own."""
+        if len(self.recipes) < 2:
+            raise ValueError(f"Roles.recipes names {len(self.recipes)} roles; the least is 2")
+        for name, recipe in self.recipes.items():
+            if recipe.settings:
+                raise ValueError(f"Roles.recipes[{name!r}].settings would do nothing; set Roles.settings roles")
+
+    @property
+    def reference(self) -> bool:
+        """Whether any role asks for log-probs of the starting weights."""
+        return any(recipe.reference for recipe in self.recipes.values())
+
+
+Part: TypeAlias = Recipe | Stage | Roles
+
+
+@dataclass(frozen=True)
+class Method:
+    """Parts that train one policy one after the other, ``rounds`` times, until ``stop(policy, round)`` says so.
+
+    ``stop`` is asked after every round but the last. Every part starts with a fresh optimiser and schedule from the
+    weights that the part before it left; these are the reference of a part that asks for one.
+    """
+
+    stages: tuple[Part, ...]
+    rounds: int = 1
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a method without parts or rounds, and a rule that would never be asked."""
+        if not self.stages:
+            raise ValueError("Method.stages is empty; there is nothing to train")
+        if self.rounds < 1:
+            raise ValueError(f"Method.rounds is {self.rounds}; the least is 1")
+        if self.stop is not None and self.rounds == 1:
+            raise ValueError("Method.stop would do nothing: there is one round; set Method.rounds")
+
+
+P = TypeVar("P", Recipe, Stage, Roles, Method)
+
+
+def vary(value: P, **changes: Any) -> P:
+    """Return ``replace(value, **changes)``; an unknown field is refused with the nearest valid name."""
+    known = [f.name for f in fields(value)]
     for name in changes:
         if name not in known:
-            raise TypeError(f"Recipe has no field {name!r}; {nearest(name, known)}")
-    return replace(recipe, **changes)
+            raise TypeError(f"{type(value).__name__} has no field {name!r}; {nearest(name, known)}")
+    return replace(value, **changes)

@@ -250,15 +250,18 @@ class Local:
             torch.nn.init.zeros_(self.value_head.weight)
             torch.nn.init.zeros_(self.value_head.bias)
 
-    def keep_reference(self) -> None:
-        """Remember the present weights as the reference; with adapters the base weights are the reference."""
-        if self._reference is None and not hasattr(self.model, "disable_adapter"):
+    def keep_reference(self, anew: bool = False) -> None:
+        """Remember the present weights as the reference, unless some are; with adapters that is the base model.
+
+        ``anew`` remembers the present weights in any case, adapters included.
+        """
+        if anew or (self._reference is None and not hasattr(self.model, "disable_adapter")):
             self._reference = copy.deepcopy(self.model).requires_grad_(False)
 
     @torch.no_grad()
     def reference_logps(self, ids_BT: Tensor, turn_BT: Tensor, *, temperature: float = 1.0) -> Tensor:
         """Return log-probs under the reference weights, (B, T)."""
-        if hasattr(self.model, "disable_adapter"):
+        if self._reference is None and hasattr(self.model, "disable_adapter"):
             with self.model.disable_adapter():
                 return self.logps(ids_BT, turn_BT, temperature=temperature)["logp_NT"]
         if self._reference is None:

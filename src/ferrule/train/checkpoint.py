@@ -6,10 +6,11 @@ processes goes on with any other number, or with one. All files are JSON and saf
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import nn
 from ferrule.train.shard import is_sharded
 from ferrule.train.tensors import index_of, read_tensors, write_tensors
 
-__all__ = ["latest", "read", "restore_files", "write"]
+__all__ = ["latest", "read", "restore_files", "weights", "whole_or_not", "write"]
 
 _RANDOM = "random"
 
@@ -37,12 +38,31 @@ def _all(run: Path) -> list[Path]:
     return [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
 
 
+def weights(policy: Any) -> dict[str, torch.Tensor]:
+    """Return the weights of the model that may change (all, or the adapters), by name."""
+    return {name: p.detach() for name, p in policy.model.named_parameters() if p.requires_grad}
+
+
 def _trained(policy: Any) -> dict[str, nn.Parameter]:
     """Weights that may have changed (all, or the adapters), and the value head's."""
-    found = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+    own = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
     if policy.value_head is not None:
-        found |= {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
-    return found
+        own |= {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
+    return own
+
+
+@contextlib.contextmanager
+def whole_or_not(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into that gets the name ``folder`` when the block ends well, in one step."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    for name in os.listdir(part):
+        with (part / name).open("rb") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
 
 
 def _moving(own: dict[str, nn.Parameter], optimiser: Any) -> dict[str, dict[str, torch.Tensor]]:
@@ -67,25 +87,20 @@ def write(
     run continues them without doubled lines. Of a sharded policy every process writes its part to the same folder:
     all call this, with ``main`` in the first of them only.
     """
-    part, target, together = run / f".checkpoint-{step}.part", run / f"checkpoint-{step}", is_sharded(policy)
-    if main:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    _meet(together)
-    own = _trained(policy)
-    moving = {f"optimizer.{name}.{key}": t for name, row in _moving(own, optimiser).items() for key, t in row.items()}
-    if main or together:
+    target, together = run / f"checkpoint-{step}", is_sharded(policy)
+    with whole_or_not(target) if main else contextlib.nullcontext(run / f".{target.name}.part") as part:
+        _meet(together)
+        own = _trained(policy)
         tensors = {f"trained.{name}": p.detach() for name, p in own.items()}
-        write_tensors(part, {**tensors, **moving, _RANDOM: torch.get_rng_state()})
-    _meet(together)
+        for name, row in _moving(own, optimiser).items():
+            tensors |= {f"optimizer.{name}.{key}": tensor for key, tensor in row.items()}
+        if main or together:
+            write_tensors(part, {**tensors, _RANDOM: torch.get_rng_state()})
+        _meet(together)
+        if main:
+            lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
+            (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
     if main:
-        lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
-        (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
-        for name in os.listdir(part):
-            with (part / name).open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
         for old in sorted(_all(run), key=_step)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     _meet(together)
@@ -132,7 +147,7 @@ def _room(own: dict[str, nn.Parameter], sizes: dict[str, tuple[int, ...]]) -> di
     return room
 
 
-def restore_files(run: Path, state: dict[str, Any]) -> None:
+def restore_files(run: Path, state: Mapping[str, Any]) -> None:
     """Cut the run's logs back to where they were at the checkpoint."""
     for name, length in state["lengths"].items():
         path = run / name

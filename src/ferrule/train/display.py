@@ -62,6 +62,9 @@ class Display:
         if row["phase"] == "warning":
             self.console.print(f"warning, step {row['step']}: {row['text']}", style="yellow", markup=False)
             return
+        if row["phase"] == "data":
+            self.console.print(f"data, step {row['step']}: {row['rows']:.0f} rows or pairs to learn from", markup=False)
+            return
         line = "  ".join(form.format(row[name]) for name, form in _SHOWN if name in row)
         if row["phase"] == "eval":
             self.console.print(f"evaluation, step {row['step']}: {line}", markup=False)

@@ -1,185 +1,112 @@
-"""The outer loop: sample, update, log; with evaluation, health monitors and checkpoints around it."""
+"""The loop around every kind of training step, and methods run through it part by part."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-import random
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ferrule.core.arrays import Signals, nearest
-from ferrule.core.recipe import Recipe
-from ferrule.core.records import Task, World
+from ferrule.core.recipe import Drawn, Method, Part, Roles, Stage
+from ferrule.core.records import World
 from ferrule.rollout.drive import Limits, drive, seed_of
-from ferrule.rollout.record import Episode, append
+from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint
-from ferrule.train.ahead import Ahead
-from ferrule.train.logs import Logs, write_json
+from ferrule.train.check import check, parts_of, recipes_of
+from ferrule.train.kept import keep, kept
+from ferrule.train.logs import write_json
 from ferrule.train.monitor import Health, Monitor
+from ferrule.train.on_data import on_data
+from ferrule.train.on_policy import on_policy, on_roles
 from ferrule.train.optimiser import optimiser_of
-from ferrule.train.sample import Batch, Group, sample, stats
-from ferrule.train.settings import Settings, rate
+from ferrule.train.policy import needs, refuse
+from ferrule.train.run import Run, interruptible
+from ferrule.train.settings import Settings, varied
 from ferrule.train.shard import Shards
-from ferrule.train.update import sequences, update
+from ferrule.train.step import Equipment, Step
+from ferrule.train.stream import Stream
+from ferrule.train.tensors import read_tensors, write_tensors
 
-__all__ = ["Settings", "Stream", "check", "train"]
+__all__ = ["Settings", "Stream", "check", "loop", "train"]
 
-_LOGS = ("metrics.jsonl", "episodes.jsonl", "warnings.jsonl")
-
-
-class Stream:
-    """An endless, seeded stream of tasks whose position is one number, so that a resumed run goes on where it was."""
-
-    def __init__(self, world: World, split: str, levels: Sequence[int], seed: int, position: int = 0) -> None:
-        self.world, self.split, self.levels, self.seed, self.position = world, split, tuple(levels), seed, position
-        self._block: tuple[int, list[Task]] = (-1, [])
-
-    def _tasks(self, block: int) -> list[Task]:
-        if self._block[0] != block:
-            seed = seed_of(self.seed, "tasks", block)
-            tasks = self.world.tasks(self.split, 240, seed=seed, levels=self.levels)
-            tasks = list({task.id: task for task in tasks}.values())
-            random.Random(seed).shuffle(tasks)
-            self._block = (block, tasks)
-        return self._block[1]
-
-    def __call__(self, count: int) -> list[Task]:
-        """Return the next ``count`` tasks."""
-        out: list[Task] = []
-        block, offset = divmod(self.position, 240)
-        self.position += count
-        while len(out) < count:
-            tasks = self._tasks(block)
-            if not tasks:
-                raise ValueError(f"world {self.world.name!r} has no tasks in split {self.split!r}")
-            out += [self._pick(tasks, block, i) for i in range(offset, min(240, offset + count - len(out)))]
-            block, offset = block + 1, 0
-        return out
-
-    def _pick(self, tasks: list[Task], block: int, i: int) -> Task:
-        """A data set smaller than a block is gone through again; ``meta["pass"]`` then sets the passes apart."""
-        again = (block * 240 + i) // len(tasks) if len(tasks) < 240 else 0
-        task = tasks[i % len(tasks)]
-        return replace(task, meta={**task.meta, "pass": again}) if again else task
+_ENDS_THE_RUN = ("health", "max_minutes", "interrupted")
 
 
-def check(recipe: Recipe, settings: Settings, *, evaluating: bool = False, processes: int = 1) -> int:
-    """Refuse pieces and settings that do not fit together (``ValueError``); return the number of groups per step."""
-    total = settings.samples(processes)
-    if total % recipe.samples:
-        raise ValueError(
-            f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
-            f"cannot be cut into groups of num_generations={recipe.samples}; choose a multiple"
-        )
-    if settings.sample_ahead and (processes > 1 or settings.fsdp):
-        raise ValueError("sample_ahead works with one process; set it to 0, or train with one")
-    if settings.eval_steps and not evaluating:
-        raise ValueError("eval_steps would do nothing: this run has no evaluation tasks")
-    if settings.fsdp and processes < 2:
-        raise ValueError(
-            "fsdp would do nothing: this run has one process; start several, "
-            "for example: torchrun --nproc-per-node 2 -m ferrule train --fsdp"
-        )
-    _check_pieces(recipe)
-    return total // recipe.samples
+def loop(step: Step, equipment: Equipment, run: Run) -> str:
+    """Take steps until the part is over, and return why: the name of the setting that ended it, or what happened.
+
+    Everything around a step happens here: evaluation, logs, health, checkpoints, limits.
+    """
+    settings, course = equipment.settings, run.course
+    while not (over := _over(settings, run)):
+        began = time.perf_counter()
+        taken = step(course.part_steps)
+        course.spend(taken.spent, steps=1)
+        run.measure(equipment)
+        run.record(taken)
+        seconds = time.perf_counter() - run.began
+        run.tell({"step": course.steps, "phase": "train", "seconds": seconds, **taken.metrics})
+        due = bool(settings.save_steps and course.part_steps % settings.save_steps == 0)
+        if due:
+            step.settle()  # a resumed run starts from what the checkpoint holds
+        warnings = run.monitor.check(taken.metrics)
+        for text in warnings:
+            run.warn(text)
+        run.longest = max(run.longest, time.perf_counter() - began)
+        over = _over(settings, run)
+        ending = _ending(run, bool(warnings), over)
+        if due or (settings.save_steps and (over or (ending and step.settled))):
+            run.save(step, equipment)
+        if over or ending:
+            return ending or over
+    return over
 
 
-_SCORES = ("logp_NT", "entropy_NT", "old_NT", "adv_NT", "turn_NT")
-_OF_REFERENCE = ("ref_NT",)
-_OF_CRITIC = ("value_NT", "old_value_NT", "target_NT")
+def _over(settings: Settings, run: Run) -> str:
+    """Name the setting by which a part is over."""
+    if run.course.part_steps >= settings.max_steps:
+        return "max_steps"
+    most = settings.max_sampled_tokens
+    return "max_sampled_tokens" if run.spent or (most is not None and run.course.part_tokens >= most) else ""
 
 
-def _check_pieces(recipe: Recipe) -> None:
-    """Refuse pieces that read what nobody provides, and a reference or critic that nobody reads."""
-    read: set[str] = set()
-    present = [f.name for f in fields(Signals) if f.name not in ("adv_NT", *_OF_REFERENCE, *_OF_CRITIC)]
-    pieces: list[tuple[str, Callable[..., Any], Sequence[str]]] = [
-        ("objective", recipe.objective, (*_SCORES, *recipe.beside)),
-        ("credit", recipe.credit, (*present, "signals")),
-    ]
-    if recipe.mask is not None:
-        pieces.append(("mask", recipe.mask, (*present, "signals")))
-    pieces += [(f"rule for {name}", rule, (*present, "signals", "adv_NT")) for name, rule in recipe.beside.items()]
-    for piece, function, known in pieces:
-        given = [*known, *(_OF_REFERENCE if recipe.reference else ()), *(_OF_CRITIC if recipe.critic else ())]
-        bound = set(function.keywords) if isinstance(function, partial) else set()
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in bound:
-                continue
-            read.add(parameter.name)
-            if parameter.default is parameter.empty and parameter.name not in given:
-                cure = "; set Recipe.reference" if parameter.name in _OF_REFERENCE else ""
-                cure = "; set Recipe.critic" if parameter.name in _OF_CRITIC else cure
-                raise ValueError(
-                    f"the {piece} reads {parameter.name!r}, which this recipe does not provide{cure}; "
-                    f"{nearest(parameter.name, given)}"
-                )
-    for name in recipe.beside:
-        if name in (*_SCORES, *_OF_REFERENCE, *_OF_CRITIC):
-            raise ValueError(f"Recipe.beside names {name!r}, which objectives get in any case; choose another name")
-        if name not in read:
-            raise ValueError(f"Recipe.beside[{name!r}] would do nothing: the objective does not read it")
-    if recipe.reference and not read & {*_OF_REFERENCE, "signals"}:
-        raise ValueError("Recipe.reference would do nothing: neither objective nor credit reads ref_NT")
-    if recipe.critic is not None and "target_NT" not in read:
-        raise ValueError("Recipe.critic would do nothing: the objective reads no target_NT")
+def _ending(run: Run, warned: bool, over: str) -> str:
+    """Say what ends the whole run after this step."""
+    if warned and run.health.stop:
+        return "health"
+    if run.interrupted:
+        return "interrupted"
+    return "max_minutes" if not over and run.out_of_time() else ""
 
 
-def _step(recipe: Recipe, played: Callable[[int], tuple[Batch, dict[str, float]]], policy: Any, optimiser: Any,
-          settings: Settings, step: int, pool: Any) -> tuple[Batch, dict[str, float]]:  # fmt: skip
-    """Run one sampling step and one update step and return the batch with its metrics."""
-    began = time.perf_counter()
-    batch, stale = played(step)
-    sampled = time.perf_counter()
-    for group in optimiser.param_groups:
-        group["lr"] = rate(settings, step)
-    metrics = update(
-        policy,
-        sequences(batch),
-        recipe.objective,
-        recipe.reduce,
-        optimiser,
-        rows=settings.per_device_train_batch_size,
-        epochs=recipe.epochs,
-        minibatches=recipe.minibatches,
-        temperature=recipe.temperature,
-        max_grad_norm=settings.max_grad_norm,
-        reference=recipe.reference,
-        seed=seed_of(settings.seed, "update", step),
-        pool=pool,
-    )
-    times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
-    return batch, {
-        **stats(batch),
-        **metrics,
-        **stale,
-        **getattr(policy, "metrics", {}),
-        "learning_rate": rate(settings, step),
-        **times,
-    }
+@dataclass(frozen=True)
+class _Underway:
+    """A method on its way: what stays the same for all its parts."""
 
+    parts: tuple[Part, ...]
+    rounds: int
+    world: World | None
+    policy: Any
+    run: Run
+    limits: Limits | None
+    play: Callable[..., list[Episode]]
 
-def _extras(batch: Batch, step: int) -> list[dict[str, Any]]:
-    out = []
-    for group in batch.groups:
-        for j in range(len(group.episodes)):
-            scores = [s for s, owner in zip(group.scores, group.owners, strict=True) if owner == j]
-            listed = [{"value": s.value, "parts": dict(s.parts)} for s in scores]
-            out.append({"step": step, "phase": "train", "scores": listed})
-    return out
+    def settings(self, number: int) -> Settings:
+        """Settings of a part; every part but the first has a seed of its own."""
+        part, run = self.parts[number % len(self.parts)], self.run.settings
+        own = varied(run, part.settings)
+        return own if not number or "seed" in part.settings else replace(own, seed=seed_of(run.seed, "part", number))
 
 
 def train(
-    recipe: Recipe,
-    world: World,
+    method: Method | Part,
+    world: World | None,
     policy: Any,
     settings: Settings,
-    folder: Path,
+    folder: Path | None,
     *,
     evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
     show: Callable[[Mapping[str, Any]], None] | None = None,
@@ -189,144 +116,140 @@ def train(
     pool: Any = None,
     play: Callable[..., list[Episode]] = drive,
 ) -> dict[str, Any]:
-    """Train ``policy`` in place and return a summary; everything is recorded under ``folder`` as it happens.
+    """Train ``policy`` in place by a method and return a summary; all is recorded under ``folder`` as it happens.
 
     ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
     returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
     ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
-    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``.
+    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone, and
+    ``folder`` None keeps nothing. A first Ctrl-C ends the run after the present step.
     """
     processes = 1 if pool is None else pool.num_processes
-    groups = check(recipe, settings, evaluating=evaluate is not None, processes=processes)
-    if recipe.reference:
-        policy.keep_reference()
-    if recipe.critic is not None:
-        policy.add_value_head()
-    shards = Shards(policy, pool) if settings.fsdp else None
-    whole = shards.whole if shards else contextlib.nullcontext
-    optimiser = optimiser_of(policy, settings)
-    main = pool is None or pool.is_main_process
-    stream = Stream(world, settings.split, settings.levels, settings.seed)
-    monitor, start, spent_tokens = Monitor(health or Health()), 0, 0
-    if resume:
-        start, spent_tokens = _resume(folder, policy, optimiser, stream, monitor)
-
-    def sampled(step: int, asked: Any) -> Batch:
-        seed = seed_of(settings.seed, "sample")
-        with whole():
-            return sample(
-                recipe, stream, groups, world, asked, seed=seed, step=step, limits=limits, pool=pool, play=play,
-                carry=carry,
-            )  # fmt: skip
-
-    carry: list[Group] = []
-    ahead = Ahead(sampled, policy, partial(_starts_anew, settings)) if settings.sample_ahead else None
-
-    def played(step: int) -> tuple[Batch, dict[str, float]]:
-        return ahead(step, recipe.temperature) if ahead else (sampled(step, policy), {})
-
-    logs = Logs(folder, {**vars(settings)}, settings.report_to) if main else None
-    began, stopped = time.perf_counter(), "max_steps"
-    step, longest = start, 0.0
-    while step < settings.max_steps and not _used_up(settings, spent_tokens):
-        step_began = time.perf_counter()
-        batch, row = _step(recipe, played, policy, optimiser, settings, step, pool)
-        step += 1
-        spent_tokens += batch.sampled
-        record: dict[str, Any] = {"step": step, "phase": "train", "seconds": time.perf_counter() - began, **row}
-        if evaluate is not None and settings.eval_steps and step % settings.eval_steps == 0:
-            with whole():
-                found = {"step": step, "phase": "eval", **evaluate(policy, step)}
-            _tell(logs, show, found)
-        if logs:
-            append(folder / "episodes.jsonl", [e for g in batch.groups for e in g.episodes], _extras(batch, step))
-        _tell(logs, show, record)
-        if settings.save_steps and step % settings.save_steps == 0:
-            carry.clear()  # a resumed run starts from what the checkpoint holds
-        warned = monitor.check(row)
-        for text in warned:
-            _warn(folder if main else None, show, step, text)
-        if (main or shards) and settings.save_steps and (step % settings.save_steps == 0 or step == settings.max_steps):
-            state = {
-                "position": stream.position,
-                "sampled_tokens": spent_tokens,
-                "given": sorted(monitor.given),
-                "rows": [dict(r) for r in monitor.rows],
-                "first_calls": monitor.first_calls,
-            }
-            checkpoint.write(
-                folder, step, policy, optimiser, state, keep=settings.save_total_limit, logs=_LOGS, main=main
-            )
-        if warned and monitor.health.stop:
-            stopped = "health"
-            break
-        longest = max(longest, time.perf_counter() - step_began)
-        spent = time.perf_counter() - began
-        limit = settings.max_minutes
-        if limit is not None and step < settings.max_steps and _agreed(spent + longest > limit * 60, pool):
-            stopped = "max_minutes"
-            break
-    if stopped == "max_steps" and step < settings.max_steps:
-        stopped = "max_sampled_tokens"
-    if ahead:
-        ahead.close()
-    if shards:
-        shards.restore()
-    if logs:
-        logs.close()
-    summary = {"steps": step, "stopped_by": stopped, "seconds": round(time.perf_counter() - began, 1),
-               "sampled_tokens": spent_tokens}  # fmt: skip
-    if main:
+    check(method, settings, evaluating=evaluate is not None, processes=processes)
+    parts = parts_of(method)
+    _check_run(parts, world, policy, settings, folder)
+    run = Run(settings, folder, health or Health(), evaluate, show, pool)
+    found = _last(folder) if resume else None
+    rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
+    way = _Underway(parts, rounds, world, policy, run, limits, play)
+    first, why = int(found[1]["course"]["part"]) if found else 0, ""
+    run.open()
+    with contextlib.closing(run), interruptible(run):
+        for number in range(first, rounds * len(parts)):
+            back = found[0] if found and number == first else None
+            lap, index = divmod(number, len(parts))
+            if stop is not None and lap and not index and not back and stop(policy, lap - 1):
+                why = "stop"
+                break
+            why = _part(way, number, back)
+            if why in _ENDS_THE_RUN or run.spent:
+                break
+    summary = {"steps": run.course.steps, "stopped_by": why, "seconds": round(time.perf_counter() - run.began, 1),
+               "sampled_tokens": run.course.tokens}  # fmt: skip
+    if run.main and folder is not None:
         write_json(folder / "summary.json", summary)
     return summary
 
 
-def _used_up(settings: Settings, sampled: int) -> bool:
-    """Tell whether the run has generated as many tokens as it may."""
-    return settings.max_sampled_tokens is not None and sampled >= settings.max_sampled_tokens
+def _check_run(
+    parts: tuple[Part, ...], world: World | None, policy: Any, settings: Settings, folder: Path | None
+) -> None:
+    """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
+    for part in parts:
+        own = varied(settings, part.settings)
+        refuse(policy, needs(part, ahead=bool(own.sample_ahead)))
+        if world is None and not isinstance(part, Stage):
+            raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
+        if folder is None and own.save_steps:
+            raise ValueError("save_steps would do nothing: this run has no folder")
 
 
-def _starts_anew(settings: Settings, step: int) -> bool:
-    """Tell whether the batch of a step (0-based) may not be begun early: it follows a checkpoint, or the end."""
-    return step >= settings.max_steps or bool(settings.save_steps and step % settings.save_steps == 0)
-
-
-def _agreed(mine: bool, pool: Any) -> bool:
-    """Return what the first process says: clocks differ, and processes must go on or stop together."""
-    if pool is None:
-        return mine
-    from accelerate.utils import broadcast_object_list
-
-    return bool(broadcast_object_list([mine])[0])
-
-
-def _tell(logs: Logs | None, show: Callable[[Mapping[str, Any]], None] | None, row: Mapping[str, Any]) -> None:
-    if logs:
-        logs.write(row)
-        if show:
-            show(row)
-
-
-def _warn(folder: Path | None, show: Callable[[Mapping[str, Any]], None] | None, step: int, text: str) -> None:
-    if folder is None:
-        return
-    import json
-
-    row = {"step": step, "phase": "warning", "text": text}
-    with (folder / "warnings.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    if show:
-        show(row)
-
-
-def _resume(folder: Path, policy: Any, optimiser: Any, stream: Stream, monitor: Monitor) -> tuple[int, int]:
-    """Load the last checkpoint into everything that moves and return its step and the tokens sampled so far."""
-    found = checkpoint.latest(folder)
-    if found is None:
+def _last(folder: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Return the last checkpoint of a run and the state of its loop."""
+    place = checkpoint.latest(folder) if folder is not None else None
+    if place is None:
         raise FileNotFoundError(f"nothing to resume: {folder} has no checkpoint (set save_steps when starting a run)")
-    state = checkpoint.read(found, policy, optimiser)
-    checkpoint.restore_files(folder, state)
-    stream.position = state["position"]
-    monitor.given, monitor.first_calls = set(state["given"]), state["first_calls"]
-    monitor.rows.extend(state["rows"])
-    return int(state["step"]), int(state["sampled_tokens"])
+    return place, json.loads((place / "state.json").read_text(encoding="utf-8"))
+
+
+def _part(way: _Underway, number: int, back: Path | None) -> str:
+    """Train one part of a method, from its beginning or ``back`` from a checkpoint in it; return why it ended."""
+    run, policy, settings = way.run, way.policy, way.settings(number)
+    part = way.parts[number % len(way.parts)]
+    if way.rounds * len(way.parts) > 1:
+        run.label = dict(zip(("round", "part"), divmod(number, len(way.parts)), strict=True))
+    if back is None:
+        run.course.enter(number)
+        run.monitor = Monitor(run.health, run.monitor.given)
+    drawn = _data(way, part, number, settings, back) if isinstance(part, Stage) else Drawn(())
+    if drawn.sampled and not drawn.items:
+        run.warn(f"part {number} is left out: nothing to learn from came of {drawn.sampled} generated tokens.")
+        return "empty"
+    _prepare(way, part, number, settings, back)
+    shards = Shards(policy, run.pool) if settings.fsdp else None
+    whole = shards.whole if shards else contextlib.nullcontext
+    optimiser = optimiser_of(policy, settings)
+    equipment = Equipment(policy, optimiser, settings, run.pool, way.limits, way.play, whole)
+    step = _step(part, way.world, drawn, equipment)
+    with contextlib.closing(step):
+        if back is not None:
+            state = checkpoint.read(back, policy, optimiser)
+            run.restore(state)
+            step.load(state["moving"])
+        why = loop(step, equipment, run)
+    if shards:
+        shards.restore()
+    return why
+
+
+def _step(part: Part, world: World | None, drawn: Drawn, equipment: Equipment) -> Step:
+    if isinstance(part, Stage):
+        return on_data(part, drawn, equipment)
+    assert world is not None
+    return on_roles(part, world, equipment) if isinstance(part, Roles) else on_policy(part, world, equipment)
+
+
+def _data(way: _Underway, stage: Stage, number: int, settings: Settings, back: Path | None) -> Drawn:
+    """Ask a stage for its data, and keep them in the run folder; a part that is resumed learns from what was kept."""
+    run = way.run
+    path = (
+        run.folder / "data" / f"part-{number}.safetensors" if run.folder is not None and settings.save_steps else None
+    )
+    if back is not None:
+        assert path is not None
+        return kept(path)
+    began = time.perf_counter()
+    data = stage.data(way.policy, number // len(way.parts))
+    drawn = data if isinstance(data, Drawn) else Drawn(data)
+    if run.pool is not None:  # all learn from what the first process drew
+        from accelerate.utils import broadcast_object_list
+
+        drawn = broadcast_object_list([drawn])[0]
+    if path is not None and run.main:
+        keep(path, drawn)
+    run.course.spend(drawn.sampled)
+    run.tell({"step": run.course.steps, "phase": "data", "rows": float(len(drawn.items)),
+              "tokens/sampled": float(drawn.sampled), "seconds": time.perf_counter() - began})  # fmt: skip
+    return drawn
+
+
+def _prepare(way: _Underway, part: Part, number: int, settings: Settings, back: Path | None) -> None:
+    """Give the policy the heads and the reference that a part needs.
+
+    A part's reference is what the policy was when the part began; a resumed run reads these weights from its folder.
+    """
+    policy, count = way.policy, len(way.parts)
+    for before in way.parts if number >= count else way.parts[: number + 1]:
+        if any(recipe.critic is not None for recipe in recipes_of(before)):
+            policy.add_value_head()
+    if not part.reference:
+        return
+    folder = way.run.folder
+    if number and folder is not None and settings.save_steps:
+        place, weights = folder / "starts" / f"part-{number}", checkpoint.weights(policy)
+        if back is not None:
+            read_tensors(place, weights)
+        elif way.run.main:
+            with checkpoint.whole_or_not(place) as written:
+                write_tensors(written, weights)
+    policy.keep_reference(anew=number > 0)

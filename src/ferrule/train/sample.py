@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Group",
     "credit",
+    "gathered",
     "groups_of",
     "kept_of",
     "masked",
@@ -148,9 +149,7 @@ def sample(
         if pool is not None:
             tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
         own = seed_of(seed, step, attempt)
-        made = groups_of(recipe, tasks, world, policy, seed=own, step=step, limits=limits, play=play)
-        if pool is not None:
-            made = _gathered(made)
+        made = gathered(groups_of(recipe, tasks, world, policy, seed=own, step=step, limits=limits, play=play), pool)
         good = kept_of(recipe, made)
         drifted += sum(episode.drifted for g in made for episode in g.episodes)
         sampled += sum(episode.sampled_count for g in made for episode in g.episodes)
@@ -162,8 +161,10 @@ def sample(
     return replace(batch, dropped=dropped, drifted=drifted, sampled=sampled)
 
 
-def _gathered(groups: list[Group]) -> list[Group]:
-    """Pool the groups of all processes, in the order of the processes."""
+def gathered(groups: list[Group], pool: Any) -> list[Group]:
+    """Put the groups of all processes of ``pool`` together, in the order of the processes (None: there is one)."""
+    if pool is None:
+        return groups
     from accelerate.utils import gather_object
 
     return list(gather_object(groups))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["SCHEDULES", "Settings", "rate"]
+__all__ = ["SCHEDULES", "Settings", "rate", "varied"]
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -19,7 +21,9 @@ class Settings:
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
     recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off.
     ``max_minutes`` ends the run before the step that would pass it (None: never), ``max_sampled_tokens`` after the step
-    with which so many tokens were generated, dropped and discarded ones included. ``levels`` are those to train on.
+    with which so many tokens were generated, dropped and discarded ones included; for rows that come from elsewhere,
+    tokens that were learned from count. ``levels`` are those to train on. In a method of several parts ``max_steps``
+    holds for each of them.
     ``sample_ahead`` is how many steps old the weights that sampled a batch may be: 0, or 1 to sample the next batch
     while the present one is learned from (on a second copy of the weights), with importance weights.
     ``fsdp`` cuts weights, gradients and optimiser state over the processes of the run.
@@ -70,6 +74,23 @@ class Settings:
     def samples(self, processes: int = 1) -> int:
         """Samples of one step over all processes."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
+
+
+_OF_THE_RUN = ("fsdp", "max_minutes", "report_to", "save_total_limit")
+
+
+def varied(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return the settings of a part of a method: those of the run with the part's ``changes``.
+
+    Unknown names, and settings that hold for a whole run only, are refused (``ValueError``).
+    """
+    known = [f.name for f in fields(Settings) if f.name not in _OF_THE_RUN]
+    for name in changes:
+        if name in _OF_THE_RUN:
+            raise ValueError(f"{name!r} holds for a whole run; set it in the settings of the run, not of a part")
+        if name not in known:
+            raise ValueError(f"there is no setting {name!r}; {nearest(name, known)}")
+    return replace(settings, **changes)
 
 
 def rate(settings: Settings, step: int) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import zip_longest
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import Totals
 from ferrule.policies.packing.packed import micro_batches
 from ferrule.train.memory import hand_back
+from ferrule.train.policy import Refers, Trains
 from ferrule.train.sample import Batch, segments
 from ferrule.train.shard import is_sharded, passes_missing, whole_norm
 
-__all__ = ["Sequences", "clip_and_step", "sequences", "update"]
+__all__ = ["Lesson", "Sequences", "clip_and_step", "learn", "sequences", "update"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def sequences(batch: Batch) -> Sequences:
     return out
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """Rows with the objective they serve, and how its losses become one number."""
+
+    seqs: Sequences
+    objective: Callable[..., Tensor]
+    reduce: Callable[..., Tensor]
+    temperature: float = 1.0
+    reference: bool = False
+
+
 def _tensor(parts: Sequence[np.ndarray[Any, Any]], fill: float, device: torch.device) -> Tensor:
     """Right-pad along the last axis and stack along the row axis (the one before it)."""
     width = max(part.shape[-1] for part in parts)
@@ -79,25 +92,24 @@ def _tensor(parts: Sequence[np.ndarray[Any, Any]], fill: float, device: torch.de
     return torch.from_numpy(array).to(device, torch.int64 if array.dtype.kind == "i" else torch.float32)
 
 
-def _loss(
-    policy: Any, seqs: Sequences, rows: Sequence[int], objective: Callable[..., Tensor], heat: float, reference: bool
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def _loss(policy: Trains, lesson: Lesson, rows: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return ``loss_NT`` (summed over channels), ``turn_NT`` and the arrays the objective could name."""
+    seqs, heat = lesson.seqs, lesson.temperature
     ids_NT = _tensor([seqs.ids[i] for i in rows], -1, policy.device)
     turn_NT = _tensor([seqs.turn[i] for i in rows], -1, policy.device)
     named = dict(policy.logps(ids_NT, turn_NT, temperature=heat))
-    if reference and "ref_NT" not in seqs.beside:
-        named["ref_NT"] = policy.reference_logps(ids_NT, turn_NT, temperature=heat)
+    if lesson.reference and "ref_NT" not in seqs.beside:
+        named["ref_NT"] = cast(Refers, policy).reference_logps(ids_NT, turn_NT, temperature=heat)
     for name, parts in seqs.beside.items():
         named[name] = _tensor([parts[i] for i in rows], 0.0, policy.device)
     for name, numbers in seqs.per_row.items():
         named[name] = torch.tensor([numbers[i] for i in rows], device=policy.device)
     adv = named.pop("adv") if "adv" in named else torch.zeros_like(named["logp_NT"])
-    loss_NT = over_channels(objective, adv if adv.ndim == 3 else adv[None], {**named, "turn_NT": turn_NT})
+    loss_NT = over_channels(lesson.objective, adv if adv.ndim == 3 else adv[None], {**named, "turn_NT": turn_NT})
     return loss_NT, turn_NT, {**named, "adv_NT": adv if adv.ndim == 2 else adv.sum(0)}
 
 
-def clip_and_step(policy: Any, optimiser: Any, max_grad_norm: float, pool: Any = None) -> float:
+def clip_and_step(policy: Trains, optimiser: Any, max_grad_norm: float, pool: Any = None) -> float:
     """Add gradients up over processes, clip their norm, and take one step; return the norm before clipping.
 
     A gradient that is not finite takes no step, and the norm returned says so. Sharded gradients are sums already.
@@ -114,67 +126,117 @@ def clip_and_step(policy: Any, optimiser: Any, max_grad_norm: float, pool: Any =
     return norm
 
 
-def update(
-    policy: Any,
-    seqs: Sequences,
-    objective: Callable[..., Tensor],
-    reduce: Callable[..., Tensor],
+@dataclass
+class _Tally:
+    """What the passes of a batch add up to."""
+
+    loss: float = 0.0
+    entropy: float = 0.0
+    kl: float = 0.0
+    tokens: float = 0.0
+    grad_norm: float = 0.0
+    steps: int = 0
+
+    def metrics(self, pool: Any) -> dict[str, float]:
+        """Return averages: loss and gradient norm per step, entropy and divergence per token, over all processes."""
+        if pool is not None:
+            mine = torch.tensor([self.loss, self.entropy, self.kl, self.tokens], device=pool.device)
+            self.loss, self.entropy, self.kl, self.tokens = (float(x) for x in pool.reduce(mine, reduction="sum"))
+        return {
+            "loss": self.loss / max(self.steps, 1),
+            "entropy": self.entropy / max(self.tokens, 1.0),
+            "kl": self.kl / max(self.tokens, 1.0),
+            "grad_norm": self.grad_norm / max(self.steps, 1),
+            "optimizer_steps": float(self.steps),
+        }
+
+
+def _passes(
+    policy: Trains,
+    lesson: Lesson,
+    units: Sequence[Sequence[int]],
+    tally: _Tally,
+    rows: int,
+    tokens: int | None,
+    pool: Any,
+) -> bool:
+    """Add the gradients of a minibatch of one lesson; False when it has no tokens to learn from."""
+    seqs = lesson.seqs
+    total = seqs.total([i for unit in units for i in unit])
+    if not total.tokens:
+        return False
+    own = units[pool.process_index :: pool.num_processes] if pool is not None else units
+    cut = list(micro_batches(
+        policy.model, seqs.ids, seqs.turn, units=own, rows=rows, tokens=tokens,
+        autocast=getattr(policy, "autocast", False),
+    ))  # fmt: skip
+    idle = passes_missing(policy, len(cut), pool)
+    for micro in cut:
+        loss_NT, turn_NT, named = _loss(policy, lesson, micro)
+        loss = lesson.reduce(loss_NT, turn_NT, total)
+        torch.autograd.backward(loss)
+        mine = turn_NT >= 0
+        tally.loss += float(loss.detach())
+        tally.entropy += float(named["entropy_NT"].detach()[mine].sum())
+        if "old_NT" in named:
+            tally.kl += float((named["old_NT"] - named["logp_NT"].detach())[mine].sum())
+        tally.tokens += float(mine.sum())
+    for _ in range(idle):  # sharded weights are gathered by all processes together
+        loss_NT, turn_NT, _ = _loss(policy, lesson, units[0])
+        torch.autograd.backward(lesson.reduce(loss_NT, turn_NT, total) * 0.0)
+    return True
+
+
+def learn(
+    policy: Trains,
+    lessons: Sequence[Lesson],
     optimiser: Any,
     *,
     rows: int = 16,
     tokens: int | None = None,
     epochs: int = 1,
     minibatches: int = 1,
-    temperature: float = 1.0,
     max_grad_norm: float = 1.0,
-    reference: bool = False,
     seed: int = 0,
     pool: Any = None,
 ) -> dict[str, float]:
     """Take ``epochs * minibatches`` optimiser steps and return averages of loss, entropy, divergence and gradient norm.
 
-    A micro-batch has at most ``rows`` rows and computes at most ``tokens`` tokens (None: what suits the device), where
-    prefixes that rows share count once; how a batch is cut never changes the result beyond rounding. With ``pool`` (an
-    ``accelerate.Accelerator``) every process takes its share of the rows and gradients are added up.
+    Each step adds up the losses of one minibatch of every lesson. A micro-batch has at most ``rows`` rows and computes
+    at most ``tokens`` tokens (None: what suits the device), where prefixes that rows share count once; how a batch is
+    cut never changes the result beyond rounding. With ``pool`` (an ``accelerate.Accelerator``) every process takes its
+    share of the rows and gradients are added up.
     """
-    sums = {"loss": 0.0, "entropy": 0.0, "kl": 0.0, "grad_norm": 0.0}
-    steps, seen, units = 0, 0.0, seqs.units()
+    tally = _Tally()
     policy.model.train()
     for epoch in range(epochs):
-        order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
-        for part in np.array_split(order, min(minibatches, max(len(order), 1))):
-            total = seqs.total([i for u in part for i in units[u]])
-            if not total.tokens:
-                continue
-            own = part[pool.process_index :: pool.num_processes] if pool is not None else part
-            cut = list(micro_batches(
-                policy.model, seqs.ids, seqs.turn, units=[units[u] for u in own], rows=rows, tokens=tokens,
-                autocast=getattr(policy, "autocast", False),
-            ))  # fmt: skip
-            idle = passes_missing(policy, len(cut), pool)
-            for micro in cut:
-                loss_NT, turn_NT, named = _loss(policy, seqs, micro, objective, temperature, reference)
-                loss = reduce(loss_NT, turn_NT, total)
-                torch.autograd.backward(loss)
-                mine = turn_NT >= 0
-                sums["loss"] += float(loss.detach())
-                sums["entropy"] += float(named["entropy_NT"].detach()[mine].sum())
-                if "old_NT" in named:
-                    sums["kl"] += float((named["old_NT"] - named["logp_NT"].detach())[mine].sum())
-                seen += float(mine.sum())
-            for _ in range(idle):  # sharded weights are gathered by all processes together
-                loss_NT, turn_NT, _ = _loss(policy, seqs, units[part[0]], objective, temperature, reference)
-                torch.autograd.backward(reduce(loss_NT, turn_NT, total) * 0.0)
-            sums["grad_norm"] += clip_and_step(policy, optimiser, max_grad_norm, pool)
-            steps += 1
-    if pool is not None:
-        mine = torch.tensor([sums["loss"], sums["entropy"], sums["kl"], seen], device=pool.device)
-        shared = pool.reduce(mine, reduction="sum")
-        sums["loss"], sums["entropy"], sums["kl"], seen = (float(x) for x in shared)
-    return {
-        "loss": sums["loss"] / max(steps, 1),
-        "entropy": sums["entropy"] / max(seen, 1.0),
-        "kl": sums["kl"] / max(seen, 1.0),
-        "grad_norm": sums["grad_norm"] / max(steps, 1),
-        "optimizer_steps": float(steps),
-    }
+        cuts = []
+        for lesson in lessons:
+            units = lesson.seqs.units()
+            order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
+            parts = np.array_split(order, min(minibatches, max(len(order), 1)))
+            cuts.append([[units[u] for u in part] for part in parts])
+        for parts_of_step in zip_longest(*cuts, fillvalue=[]):
+            some = [
+                _passes(policy, lesson, part, tally, rows=rows, tokens=tokens, pool=pool)
+                for lesson, part in zip(lessons, parts_of_step, strict=True)
+            ]
+            if any(some):
+                tally.grad_norm += clip_and_step(policy, optimiser, max_grad_norm, pool)
+                tally.steps += 1
+    return tally.metrics(pool)
+
+
+def update(
+    policy: Trains,
+    seqs: Sequences,
+    objective: Callable[..., Tensor],
+    reduce: Callable[..., Tensor],
+    optimiser: Any,
+    *,
+    temperature: float = 1.0,
+    reference: bool = False,
+    **options: Any,
+) -> dict[str, float]:
+    """``learn`` from one lesson; ``options`` are those of ``learn``."""
+    return learn(policy, (Lesson(seqs, objective, reduce, temperature, reference),), optimiser, **options)

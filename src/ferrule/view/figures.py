@@ -151,6 +151,8 @@ def curves(metrics: Iterable[Mapping[str, Any]]) -> list[Curve]:
         flat = flatten(row)
         step = number(flat.get("step"))
         phase = str(flat.get("phase", "train"))
+        if phase == "data":  # what a stage learns from, told once
+            continue
         for key, value in flat.items():
             reading = number(value)
             if key not in _NOT_CURVES and reading is not None:

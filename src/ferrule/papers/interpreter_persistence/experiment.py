@@ -134,7 +134,7 @@ def teach_students(scale: Scale, seed: int) -> tuple[dict[bool, Any], dict[str, 
     its system message, drawn at random, so only what blocks come to can tell the regime. Needs the extra ``train``.
     """
     from ferrule.train.settings import Settings
-    from ferrule.train.supervised import fit
+    from ferrule.train.stage import fit, sft
 
     world, agent = Knapsack(face="code", interpret=Restricted), replace(agent_of(scale), turns=20)
     tasks = world.tasks("train", scale.traces, seed=seed_of("persistence", seed), levels=scale.levels)
@@ -156,7 +156,7 @@ def teach_students(scale: Scale, seed: int) -> tuple[dict[bool, Any], dict[str, 
             lr_scheduler_type="cosine",
             seed=seed,
         )
-        losses = fit(policy, rows, settings)
+        losses = fit(policy, sft(rows), settings)
         students[persistent] = policy
         facts["persistent" if persistent else "reset"] = {
             "loss": float(np.mean(losses[-10:])),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import torch
 from tests.toys import tiny_policy
 
 from ferrule.data.formats import Pair, Row
-from ferrule.objectives.preference import dpo, kto, on_pairs, on_rows
-from ferrule.objectives.reduce import sequence_mean
+from ferrule.train import on_data
+from ferrule.train.on_data import pairs, rows
 from ferrule.train.settings import Settings
-from ferrule.train.supervised import fit, fit_pairs, pairs, rows
+from ferrule.train.stage import dpo, fit, kto, sft
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +35,7 @@ DATA = [row(40, 41, 42), row(50, 51, prompt=4), row(60)]
 
 def test_demonstrations_are_learnt(tiny: Any) -> None:
     before = [logp(tiny, one) for one in DATA]
-    losses = fit(tiny, DATA, settings())
+    losses = fit(tiny, sft(DATA), settings())
     assert len(losses) == 30
     assert losses[-1] < 0.2 * losses[0]
     assert all(logp(tiny, one) > b / 3 for one, b in zip(DATA, before, strict=True))
@@ -45,45 +44,46 @@ def test_demonstrations_are_learnt(tiny: Any) -> None:
 def test_the_first_loss_is_the_mean_over_the_tokens_of_the_step(tiny: Any) -> None:
     """All three rows in one step: -(sum of log-probs) / 6 tokens."""
     expected = -sum(logp(tiny, one) for one in DATA) / 6
-    losses = fit(tiny, DATA, settings(max_steps=1, per_device_train_batch_size=3))
+    losses = fit(tiny, sft(DATA), settings(max_steps=1, per_device_train_batch_size=3))
     assert losses == [pytest.approx(expected, rel=1e-4)]
 
 
-def test_every_item_comes_once_before_any_comes_again(tiny: Any) -> None:
+def test_every_item_comes_once_before_any_comes_again(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
     def watching(data: Any) -> Any:
         seen.append([one.ids[-1] for one in data])
         return rows(data)
 
-    fit(tiny, DATA, settings(max_steps=6, per_device_train_batch_size=1, learning_rate=0.0), make=watching)
+    monkeypatch.setattr(on_data, "rows", watching)
+    fit(tiny, sft(DATA), settings(max_steps=6, per_device_train_batch_size=1, learning_rate=0.0))
     flat = [x for step in seen for x in step]
     assert sorted(flat[:3]) == sorted(flat[3:]) == [42, 51, 60]
 
 
 def test_the_seed_decides_the_order() -> None:
     def losses(seed: int) -> list[float]:
-        return fit(tiny_policy(), DATA, settings(max_steps=4, per_device_train_batch_size=1, seed=seed))
+        return fit(tiny_policy(), sft(DATA), settings(max_steps=4, per_device_train_batch_size=1, seed=seed))
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
 
 
 def test_a_step_may_hold_more_than_there_is(tiny: Any) -> None:
-    assert len(fit(tiny, DATA, settings(max_steps=2, per_device_train_batch_size=64))) == 2
+    assert len(fit(tiny, sft(DATA), settings(max_steps=2, per_device_train_batch_size=64))) == 2
 
 
 def test_no_data_is_refused(tiny: Any) -> None:
     with pytest.raises(ValueError, match="the data is empty"):
-        fit(tiny, [], settings())
+        fit(tiny, sft([]), settings())
 
 
 def test_a_run_writes_and_shows_its_rows(tiny: Any, tmp_path: Path) -> None:
     shown: list[Any] = []
-    fit(tiny, DATA, settings(max_steps=2), folder=tmp_path, show=shown.append)
+    fit(tiny, sft(DATA), settings(max_steps=2), folder=tmp_path, show=shown.append)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == shown
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [(line["phase"], line["step"]) for line in lines] == [("data", 0), ("train", 1), ("train", 2)]
 
 
 def test_a_preference_moves_the_pair_apart(tiny: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_preference_moves_the_pair_apart(tiny: Any) -> None:
         return [logp(tiny, p.chosen) - logp(tiny, p.rejected) for p in data]
 
     before = gaps()
-    losses = fit_pairs(tiny, data, settings(max_steps=10), on_pairs(partial(dpo, beta=0.5)), reference=True)
+    losses = fit(tiny, dpo(data, beta=0.5), settings(max_steps=10))
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # at the reference: -log sigmoid(0) = log 2 per pair
     assert losses[-1] < 0.3
     assert all(after > b + 1 for after, b in zip(gaps(), before, strict=True))
@@ -102,14 +102,7 @@ def test_a_preference_moves_the_pair_apart(tiny: Any) -> None:
 def test_labelled_rows_are_pushed_up_and_down(tiny: Any) -> None:
     data = [row(40, 41), row(50, 51, label=False)]
     before = [logp(tiny, one) for one in data]
-    fit(
-        tiny,
-        data,
-        settings(max_steps=15),
-        objective=on_rows(kto),
-        reduce=partial(sequence_mean, tokens="sum"),
-        reference=True,
-    )
+    fit(tiny, kto(data), settings(max_steps=15))
     assert logp(tiny, data[0]) - logp(tiny, data[1]) > before[0] - before[1] + 1
 
 

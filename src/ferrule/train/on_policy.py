@@ -1,0 +1,165 @@
+"""Steps that learn from the policy's own episodes: one recipe, or several roles together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ferrule.core.recipe import Recipe, Roles
+from ferrule.core.records import World
+from ferrule.rollout.drive import seed_of
+from ferrule.train.ahead import Ahead
+from ferrule.train.check import groups_per_step
+from ferrule.train.sample import Batch, Group, credit, gathered, kept_of, sample, stats
+from ferrule.train.step import Equipment, Step, Taken
+from ferrule.train.stream import Stream
+from ferrule.train.update import Lesson, sequences
+
+__all__ = ["on_policy", "on_roles"]
+
+
+class _Streamed:
+    """Steps over a stream of tasks whose position is all that moves."""
+
+    def __init__(self, world: World, equipment: Equipment) -> None:
+        settings = equipment.settings
+        self.equipment, self.world = equipment, world
+        self.stream = Stream(world, settings.split, settings.levels, settings.seed)
+
+    @property
+    def settled(self) -> bool:
+        return True
+
+    def settle(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self.stream.position}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.stream.position = int(state["position"])
+
+    def close(self) -> None:
+        pass
+
+
+class _OnPolicy(_Streamed):
+    def __init__(self, recipe: Recipe, world: World, equipment: Equipment) -> None:
+        super().__init__(world, equipment)
+        self.recipe, self.carry = recipe, list[Group]()
+        self.groups = groups_per_step(recipe, equipment.settings, equipment.processes)
+        policy: Any = equipment.policy
+        ahead = equipment.settings.sample_ahead
+        self.ahead = Ahead(self._sampled, policy, self._starts_anew) if ahead else None
+
+    def _sampled(self, step: int, policy: Any) -> Batch:
+        own = self.equipment
+        seed = seed_of(own.settings.seed, "sample")
+        with own.whole():
+            return sample(
+                self.recipe, self.stream, self.groups, self.world, policy, seed=seed, step=step, limits=own.limits,
+                pool=own.pool, play=own.play, carry=self.carry,
+            )  # fmt: skip
+
+    def _starts_anew(self, step: int) -> bool:
+        """Whether the batch of a step may not be begun early: it follows a checkpoint, or the end."""
+        settings = self.equipment.settings
+        return step >= settings.max_steps or bool(settings.save_steps and step % settings.save_steps == 0)
+
+    def __call__(self, step: int) -> Taken:
+        own, recipe, began = self.equipment, self.recipe, time.perf_counter()
+        stale: dict[str, float] = {}
+        if self.ahead is not None:
+            batch, stale = self.ahead(step, recipe.temperature)
+        else:
+            batch = self._sampled(step, own.policy)
+        sampled = time.perf_counter()
+        metrics = own.learn(
+            [_lesson(recipe, batch)], step, rows=own.settings.per_device_train_batch_size, epochs=recipe.epochs,
+            minibatches=recipe.minibatches, seed=seed_of(own.settings.seed, "update", step),
+        )  # fmt: skip
+        times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
+        return Taken({**stats(batch), **metrics, **stale, **times}, batch.sampled, batch.groups)
+
+    @property
+    def settled(self) -> bool:
+        return self.ahead is None and not self.carry
+
+    def settle(self) -> None:
+        self.carry.clear()
+
+    def close(self) -> None:
+        if self.ahead is not None:
+            self.ahead.close()
+
+
+def _lesson(recipe: Recipe, batch: Batch) -> Lesson:
+    return Lesson(sequences(batch), recipe.objective, recipe.reduce, recipe.temperature, recipe.reference)
+
+
+def on_policy(recipe: Recipe, world: World, equipment: Equipment) -> Step:
+    """Return the step that plays episodes of a world, scores them by the recipe, and learns from them."""
+    return _OnPolicy(recipe, world, equipment)
+
+
+class _OnRoles(_Streamed):
+    def __init__(self, roles: Roles, world: World, equipment: Equipment) -> None:
+        super().__init__(world, equipment)
+        self.roles, self.groups = roles, groups_per_step(roles, equipment.settings, equipment.processes)
+
+    def _batches(self, step: int) -> dict[str, Batch]:
+        own, recipes = self.equipment, self.roles.recipes
+        tasks = self.stream(self.groups)
+        if own.pool is not None:
+            tasks = list(np.array_split(np.asarray(tasks, dtype=object), own.processes)[own.pool.process_index])
+        with own.whole():
+            played = self.roles.play(
+                recipes, tasks, self.world, own.policy, step=step, seed=seed_of(own.settings.seed, "sample", step),
+                limits=own.limits, play=own.play,
+            )  # fmt: skip
+            if set(played) != set(recipes):
+                raise ValueError(f"Roles.play returned groups of {sorted(played)}; the roles are {sorted(recipes)}")
+            whole = {name: gathered(list(played[name]), own.pool) for name in recipes}
+            return {name: _credited(recipe, whole[name], own.policy, step) for name, recipe in recipes.items()}
+
+    def __call__(self, step: int) -> Taken:
+        own, began, names = self.equipment, time.perf_counter(), list(self.roles.recipes)
+        batches = self._batches(step)
+        sampled = time.perf_counter()
+        training = [names[step % len(names)]] if self.roles.alternate else names
+        first = self.roles.recipes[names[0]]
+        metrics = own.learn(
+            [_lesson(self.roles.recipes[name], batches[name]) for name in training], step,
+            rows=own.settings.per_device_train_batch_size, epochs=first.epochs, minibatches=first.minibatches,
+            seed=seed_of(own.settings.seed, "update", step),
+        )  # fmt: skip
+        told = {f"{name}/{key}": value for name in names for key, value in stats(batches[name]).items()}
+        times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
+        spent = sum(batch.sampled for batch in batches.values())
+        groups = tuple(group for batch in batches.values() for group in batch.groups)
+        return Taken(
+            {**stats(batches[names[0]]), **told, **metrics, "tokens/sampled": float(spent), **times}, spent, groups
+        )
+
+
+def _credited(recipe: Recipe, groups: Sequence[Group], policy: Any, step: int) -> Batch:
+    kept = kept_of(recipe, groups)
+    episodes = [episode for group in groups for episode in group.episodes]
+    return replace(
+        credit(recipe, kept, policy, step=step),
+        dropped=len(groups) - len(kept),
+        drifted=sum(episode.drifted for episode in episodes),
+        sampled=sum(episode.sampled_count for episode in episodes),
+    )
+
+
+def on_roles(roles: Roles, world: World, equipment: Equipment) -> Step:
+    """Return the step that plays several roles and trains them together, or in turn.
+
+    Metrics of a role stand under its name (``solver/reward/mean``); those without one are the first role's.
+    """
+    return _OnRoles(roles, world, equipment)

@@ -1,0 +1,123 @@
+"""Stages as values: supervised fine-tuning, preference learning, and where their rows and pairs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ferrule.core.recipe import Data, Drawn, Recipe, Stage
+from ferrule.core.records import Trajectory, World
+from ferrule.data.formats import Pair, Row, trajectory_row
+from ferrule.objectives import preference
+from ferrule.objectives.reduce import sequence_mean, token_mean
+from ferrule.objectives.supervised import nll
+from ferrule.rollout.drive import seed_of
+from ferrule.train.loop import train
+from ferrule.train.sample import groups_of
+from ferrule.train.settings import Settings
+from ferrule.train.stream import Stream
+
+__all__ = ["best_and_worst", "dpo", "fit", "ipo", "kto", "rpo", "sft", "simpo"]
+
+# Both members of a pair carry the loss of the pair, so the mean over rows is the mean over pairs.
+_PER_ITEM = partial(sequence_mean, tokens="sum")
+
+
+def _given(items: Sequence[Any], policy: Any, lap: int) -> Sequence[Any]:
+    return items
+
+
+def _source(data: Data | Sequence[Any]) -> Data:
+    return data if callable(data) else partial(_given, data)
+
+
+def sft(data: Data | Sequence[Row], **settings: Any) -> Stage:
+    """Return supervised fine-tuning on rows: the mean of ``-log p`` over the model's tokens of a step.
+
+    ``data`` are rows, or a source of them; ``settings`` are those of the run that differ here (``max_steps=50``).
+    """
+    return Stage(_source(data), nll, token_mean, settings=settings)
+
+
+def dpo(data: Data | Sequence[Pair], *, beta: float = 0.1, label_smoothing: float = 0.0, **settings: Any) -> Stage:
+    """Return direct preference optimisation on pairs; see ``ferrule.objectives.preference.dpo``."""
+    loss = partial(preference.dpo, beta=beta, smoothing=label_smoothing)
+    return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, reference=True, settings=settings)
+
+
+def ipo(data: Data | Sequence[Pair], *, beta: float = 0.1, **settings: Any) -> Stage:
+    """Return identity preference optimisation on pairs; see ``ferrule.objectives.preference.ipo``."""
+    loss = partial(preference.ipo, beta=beta)
+    return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, reference=True, settings=settings)
+
+
+def rpo(data: Data | Sequence[Pair], *, beta: float = 0.1, alpha: float = 1.0, **settings: Any) -> Stage:
+    """Return DPO with a likelihood term on the chosen row; see ``ferrule.objectives.preference.rpo``."""
+    loss = partial(preference.rpo, beta=beta, alpha=alpha)
+    return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, reference=True, settings=settings)
+
+
+def simpo(data: Data | Sequence[Pair], *, beta: float = 2.0, gamma: float = 0.5, **settings: Any) -> Stage:
+    """Return preference optimisation without a reference on pairs; see ``ferrule.objectives.preference.simpo``."""
+    loss = partial(preference.simpo, beta=beta, gamma=gamma)
+    return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, settings=settings)
+
+
+def kto(data: Data | Sequence[Row], *, beta: float = 0.1, **settings: Any) -> Stage:
+    """Return learning from rows labelled good or bad; see ``ferrule.objectives.preference.kto``."""
+    loss = partial(preference.kto, beta=beta)
+    return Stage(_source(data), preference.on_rows(loss), _PER_ITEM, reference=True, settings=settings)
+
+
+def fit(policy: Any, stage: Stage, settings: Settings, *, folder: Path | None = None, **options: Any) -> list[float]:
+    """Train on one stage and return the loss of every step; ``options`` are those of ``train``."""
+    losses: list[float] = []
+    show = options.pop("show", None)
+
+    def watch(row: Any) -> None:
+        if row["phase"] == "train":
+            losses.append(row["loss"])
+        if show is not None:
+            show(row)
+
+    train(stage, None, policy, settings, folder, show=watch, **options)
+    return losses
+
+
+# --------------------------------------------------------------------------------------------------------- where from
+
+
+def best_and_worst(
+    recipe: Recipe, world: World, *, tasks: int = 16, split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5),
+    seed: int = 0, margin: float = 0.0, **options: Any,
+) -> Data:  # fmt: skip
+    """Return a source of pairs: the best and the worst episode of a task by the recipe's reward.
+
+    Each round plays ``recipe.samples`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no more than
+    ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of ``drive``.
+    """
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        stream = Stream(world, split, levels, seed, position=lap * tasks)
+        played = groups_of(recipe, stream(tasks), world, policy, seed=seed_of(seed, "pairs", lap), step=lap, **options)
+        pairs = []
+        for group in played:
+            rows = [(s.value, t) for s, t in zip(group.scores, group.trajectories, strict=True) if _whole(t)]
+            if not rows:
+                continue
+            best, worst = max(rows, key=lambda row: row[0]), min(rows, key=lambda row: row[0])
+            if best[0] - worst[0] > margin:
+                pairs.append(Pair(trajectory_row(best[1]), trajectory_row(worst[1])))
+        return Drawn(pairs, sum(episode.sampled_count for group in played for episode in group.episodes))
+
+    return drawn
+
+
+def _whole(trajectory: Trajectory) -> bool:
+    """Whether every turn goes on from the one before, so that one row of ids says it all; with ids to learn from."""
+    turns = trajectory.turns
+    joined = all(later.parent == turn.id for turn, later in pairwise(turns))
+    return joined and any(turn.sampled for turn in turns)
