@@ -12,30 +12,17 @@ from pathlib import Path
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.data.formats import Row, conversation
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.evaluate.run import versions
-from ferrule.policies.local import Local, load
+from ferrule.policies.local import load
 from ferrule.policies.models import get
 from ferrule.train.display import Display
 from ferrule.train.grpo import grpo
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
-from ferrule.train.supervised import fit
+from ferrule.train.stage import demonstrations, fit, sft
 from ferrule.worlds.arithmetic import Arithmetic
-from ferrule.worlds.experts import transcript
-
-
-def demonstrations(policy: Local, world: Arithmetic, count: int, levels: tuple[int, ...]) -> list[Row]:
-    """Play the expert's calls in the world and lay the conversations out as rows."""
-    out = []
-    for task in world.tasks("train", count, seed=7, levels=levels):
-        session = world.start(task)
-        messages = transcript(task, session, world.demonstrate(task))
-        out.append(conversation(messages, session.tools, policy.renderer, policy.encode))
-        session.close()
-    return out
 
 
 def main() -> None:
@@ -69,7 +56,7 @@ def main() -> None:
 
     measure("before")
     cold = Settings(max_steps=options.sft_steps, learning_rate=3e-5, per_device_train_batch_size=8, seed=options.seed)
-    losses = fit(policy, demonstrations(policy, world, 80, levels), cold)
+    losses = fit(policy, sft(demonstrations(world, tasks=80, levels=levels, seed=7)), cold)
     record["sft"] = {"settings": asdict(cold), "losses": [round(x, 4) for x in losses]}
     measure("after_sft")
     settings = Settings(

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.toys import tiny_policy
+from tests.toys import Bench, tiny_policy
+from tests.train.pieces import LETTERS, Speller, recipe
 
+from ferrule.core.recipe import Drawn, Method, Stage
+from ferrule.core.records import Score
 from ferrule.data.formats import Pair, Row
 from ferrule.train import on_data
+from ferrule.train.loop import train
 from ferrule.train.on_data import pairs, rows
 from ferrule.train.settings import Settings
-from ferrule.train.stage import dpo, fit, kto, sft
+from ferrule.train.stage import best_and_worst, demonstrations, dpo, fit, kto, sft
+from ferrule.worlds.arithmetic import Arithmetic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,3 +118,90 @@ def test_rows_and_pairs_as_sequences() -> None:
     assert made.unit == [0, 0, 1, 1]
     assert made.units() == [[0, 1], [2, 3]]
     assert rows([row(40), row(50, label=False)]).per_row == {"chosen_N": [1.0, 0.0]}
+
+
+# --------------------------------------------------------------------------------------------------------- where from
+
+
+def test_demonstrations_are_the_solutions_of_a_world_as_the_model_would_see_them(tiny: Any) -> None:
+    source = demonstrations(Arithmetic(tools=("calculator",)), tasks=6, levels=(1, 2), seed=3)
+    shown, again, later = source(tiny, 0), source(tiny, 0), source(tiny, 1)
+    assert shown == again
+    assert len(shown) == len(later) == 6
+    assert {row.ids for row in shown}.isdisjoint(row.ids for row in later)
+    for row in shown:
+        said = tiny.tokenizer.decode([i for i, turn in zip(row.ids, row.turn, strict=True) if turn >= 0])
+        assert "calculator" in said
+        assert row.turn[0] == -1
+
+
+def test_a_world_without_solutions_cannot_demonstrate() -> None:
+    with pytest.raises(ValueError, match="world 'bench' has no reference solutions"):
+        demonstrations(Bench())
+
+
+def test_pairs_are_the_best_and_the_worst_of_a_task(tiny: Any) -> None:
+    """The reward is the sum of the sampled ids modulo 7: read off the rows, the best of a pair has the larger one."""
+    drawn: Any = best_and_worst(recipe(agent=Speller(tokens=3)), LETTERS, tasks=5)(tiny, 0)
+    assert drawn.sampled == 5 * 4 * 3
+    assert 0 < len(drawn.items) <= 5
+
+    def paid(one: Row) -> int:
+        return sum(i for i, turn in zip(one.ids, one.turn, strict=True) if turn >= 0) % 7
+
+    assert all(paid(pair.chosen) > paid(pair.rejected) for pair in drawn.items)
+
+
+def test_equal_rewards_and_rewritten_contexts_give_no_pair(tiny: Any) -> None:
+    equal = recipe(agent=Speller(tokens=3), reward=lambda task, ts: [Score(1.0) for _ in ts])
+    assert best_and_worst(equal, LETTERS, tasks=2)(tiny, 0) == Drawn([], 2 * 4 * 3)
+    folding = recipe(agent=Speller(turns=3, tokens=3, fold=True))
+    assert best_and_worst(folding, LETTERS, tasks=2)(tiny, 0).items == []
+
+
+def test_a_stage_whose_search_brought_nothing_is_left_out_with_a_warning(tiny: Any, tmp_path: Path) -> None:
+    equal = recipe(agent=Speller(tokens=3), reward=lambda task, ts: [Score(1.0) for _ in ts])
+    method = Method((dpo(best_and_worst(equal, LETTERS, tasks=2), max_steps=2), sft(DATA, max_steps=1)))
+    summary = train(method, LETTERS, tiny, settings(), tmp_path)
+    assert (summary["steps"], summary["sampled_tokens"]) == (1, 24 + 5)
+    assert "part 0 is left out: nothing to learn from came of 24 generated" in (tmp_path / "warnings.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (dpo([row(40)]), r"compares pairs \(it reads pair_N\), and its data are rows"),
+        (sft([Pair(row(40), row(50))]), r"learns from rows \(it reads no pair_N\), and its data are pairs"),
+    ],
+)
+def test_an_objective_for_the_other_kind_of_data_is_refused(stage: Stage, message: str, tiny: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(tiny, stage, settings())
+
+
+def test_data_that_are_no_rows_are_refused(tiny: Any) -> None:
+    with pytest.raises(TypeError, match="rows or pairs, all of one kind; it gave Pair, Row"):
+        fit(tiny, sft([row(40), Pair(row(40), row(50))]), settings())
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (sft(DATA, max_step=3), r"there is no setting 'max_step'; did you mean 'max_steps'\?"),
+        (sft(DATA, fsdp=True), "'fsdp' holds for a whole run"),
+        (sft(DATA, sample_ahead=1), "only a Recipe samples ahead"),
+        (replace(sft(DATA), reference=True), "Stage.reference would do nothing"),
+        (
+            replace(dpo([]), reference=False),
+            r"objective reads 'ref_NT', which this stage does not provide; set Stage.ref",
+        ),
+        (Method((sft(DATA), sft(DATA, warmup=1))), r"part 1 of the method \(Stage\): there is no setting 'warmup'"),
+        (
+            recipe(settings={"gradient_accumulation_steps": 2}),
+            "a Recipe plays episodes and needs a world; world is None",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_first_step(method: Any, message: str, tiny: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(method, None, tiny, settings(), None)

@@ -121,8 +121,8 @@ def train(
     ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
     returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
     ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
-    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone, and
-    ``folder`` None keeps nothing. A first Ctrl-C ends the run after the present step.
+    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone,
+    and ``folder`` None keeps nothing. A first Ctrl-C ends the run after the present step.
     """
     processes = 1 if pool is None else pool.num_processes
     check(method, settings, evaluating=evaluate is not None, processes=processes)

@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ferrule.core.demonstration import Demonstrates
 from ferrule.core.recipe import Data, Drawn, Recipe, Stage
 from ferrule.core.records import Trajectory, World
-from ferrule.data.formats import Pair, Row, trajectory_row
+from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
@@ -19,8 +20,9 @@ from ferrule.train.loop import train
 from ferrule.train.sample import groups_of
 from ferrule.train.settings import Settings
 from ferrule.train.stream import Stream
+from ferrule.worlds.experts import transcript
 
-__all__ = ["best_and_worst", "dpo", "fit", "ipo", "kto", "rpo", "sft", "simpo"]
+__all__ = ["best_and_worst", "demonstrations", "dpo", "fit", "ipo", "kto", "rpo", "sft", "simpo"]
 
 # Both members of a pair carry the loss of the pair, so the mean over rows is the mean over pairs.
 _PER_ITEM = partial(sequence_mean, tokens="sum")
@@ -88,6 +90,32 @@ def fit(policy: Any, stage: Stage, settings: Settings, *, folder: Path | None = 
 
 
 # --------------------------------------------------------------------------------------------------------- where from
+
+
+def demonstrations(
+    world: World, *, tasks: int = 240, split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0
+) -> Data:
+    """Return a source of rows: the reference solutions of a world's tasks, carried out in their sessions.
+
+    Each round shows ``tasks`` further tasks. A conversation is laid out by the policy's renderer, so that its ids are
+    what the model would have been fed. Raises ``ValueError`` for a world without reference solutions.
+    """
+    if not isinstance(world, Demonstrates):
+        raise ValueError(f"world {world.name!r} has no reference solutions: it lacks the method demonstrate(task)")
+    knows: Demonstrates = world
+
+    def shown(policy: Any, lap: int) -> list[Row]:
+        stream, out = Stream(world, split, levels, seed, position=lap * tasks), []
+        for task in stream(tasks):
+            session = world.start(task)
+            try:
+                messages = transcript(task, session, knows.demonstrate(task))
+                out.append(conversation(messages, session.tools, policy.renderer, policy.encode))
+            finally:
+                session.close()
+        return out
+
+    return shown
 
 
 def best_and_worst(
