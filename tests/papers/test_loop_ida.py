@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tests.contracts.checks import check_reward
@@ -18,7 +17,6 @@ from ferrule.core.records import Call, Message, Observation, Score, Task, Trajec
 from ferrule.credit.group import group_relative, leave_one_out
 from ferrule.objectives.reduce import totals
 from ferrule.papers import find, loop_ida
-from ferrule.papers.loop_ida import experiment
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
@@ -167,27 +165,6 @@ def test_recipe() -> None:
     assert check(own, Settings(per_device_train_batch_size=6)) == 1
     alone = loop_ida.plain(grpo())
     assert (alone.epochs, alone.minibatches) == (1, 1)
-
-
-def test_success_of_the_simulator_is_exact() -> None:
-    """A table that writes the wanted values in turn and completes solves all; an even one is checked by playing."""
-    sure = np.full((experiment.TASKS * 8, experiment.ACTIONS), 0.0)
-    for task in range(experiment.TASKS):
-        for touched in range(8):
-            place = next((i for i in range(3) if not touched >> i & 1), None)
-            action = experiment.ACTIONS - 1 if place is None else place * 3 + experiment.wanted(task)[place]
-            sure[task * 8 + touched, action] = 1.0
-    assert experiment.success(sure) == pytest.approx(1.0)
-    assert 0 < experiment.success(np.full_like(sure, 0.1)) < 0.01
-    assert experiment.final_state(0, {}, True) == {"partial": 0.0, "passed": False}
-
-
-def test_claim_runs() -> None:
-    found = loop_ida.claim("tiny", seeds=(0, 1, 2))
-    assert found.verdict in ("held", "not held", "undecided")
-    assert "LOOP, no clip, high rate" in found.arms
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        loop_ida.claim("large")
 
 
 def test_paper_is_found() -> None:

@@ -17,7 +17,8 @@ Departures from the paper:
    ``preference`` provides it, and it is 0 without one.
 4. The clip range (0.2) is a choice.
 5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
-   judged by pairs of seeds, as was done first, the same measurements are undecided (0.29 [-0.20, 0.78]).
+   judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]). Only the credit rule is
+   measured, not the folding of contexts.
 """
 
 from __future__ import annotations
@@ -37,20 +38,12 @@ from ferrule.credit.group import group_relative
 from ferrule.credit.spans import within
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [
-    "PAPER",
-    "Right",
-    "action_reward",
-    "claim",
-    "fold_preference",
-    "recipe",
-    "right_call",
-    "success_and_action",
-    "toolpo",
-]
+    "PAPER", "Right", "action_reward", "fold_preference", "recipe", "right_call", "success_and_action", "toolpo",
+]  # fmt: skip
 
 Right: TypeAlias = Callable[[Task, Call, Observation], bool]
 
@@ -94,7 +87,7 @@ def action_reward(
     """
     out = []
     for trajectory in trajectories:
-        keys = [_key(call) for call, seen in trajectory.calls if right(task, call, seen)]
+        keys = [_key(call) for call, observation in trajectory.calls if right(task, call, observation)]
         count = len(keys) if repeats else len(set(keys))
         preferred = (preference(trajectory) if preference else None) or 0.0
         out.append(Score(calls * count + folds * preferred))
@@ -105,8 +98,10 @@ def success_and_action(
     task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome, action: Reward = action_reward
 ) -> list[Score]:
     """Score success by ``base`` and actions by ``action``; the value is success, the parts hold both."""
-    pairs = zip(base(task, trajectories), action(task, trajectories), strict=True)
-    return [replace(s, parts={**s.parts, "success": s.value, "action": a.value}) for s, a in pairs]
+    return [
+        replace(score, parts={**score.parts, "success": score.value, "action": actions.value})
+        for score, actions in zip(base(task, trajectories), action(task, trajectories), strict=True)
+    ]
 
 
 def _check_spans(spans: Sequence[str]) -> None:
@@ -120,8 +115,8 @@ def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> Floa
     """Give every token the success advantage, and those inside ``spans`` of these labels the action advantage on top.
 
     ``A = (R_success - mean) + M (R_action - mean)``, means over the group, nothing divided by a spread. Reads the
-    reward channels ``success`` and ``action``. Raises ``ValueError`` where one is absent, and on spans that are no
-    labels. Source: "DeepAgent" (36), ToolPO.
+    reward channels ``success`` and ``action``. Raises ``ValueError`` where one is absent, and on invalid spans.
+    Source: "DeepAgent" (36), ToolPO.
     """
     _check_spans(spans)
 
@@ -152,13 +147,6 @@ def recipe(
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = tuple(range(10))) -> Claim:
-    """Measure whether a masked action advantage learns faster than one summed reward, and than success alone."""
-    from ferrule.papers.deepagent.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=36,
     slug="deepagent",
@@ -166,6 +154,5 @@ PAPER = Paper(
     date="2025-10",
     url="https://arxiv.org/abs/2510.21618",
     pieces={"reward": success_and_action, "action_reward": action_reward, "credit": toolpo, "recipe": recipe},
-    claim=claim,
     summary="Credits tool calls and folds, and nothing else, for the quality of actions, on top of success.",
 )

@@ -40,9 +40,9 @@ from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "claim", "dense_return", "failed_calls", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
+__all__ = ["PAPER", "dense_return", "failed_calls", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
 
 
 def tests_passed(trajectory: Trajectory) -> float | None:
@@ -59,7 +59,7 @@ def failed_calls(trajectory: Trajectory) -> int:
 
 
 def idle_turns(trajectory: Trajectory) -> int:
-    """Count turns without a call that could be read; a last one without calls that came to an answer is none."""
+    """Count turns without a call that could be read; but not a last one that gave an answer instead."""
     turns = trajectory.turns
     idle = sum(not any(readable(call) for call in turn.reply.calls) for turn in turns)
     return idle - int(bool(turns) and not turns[-1].reply.calls and trajectory.answer is not None)
@@ -140,13 +140,6 @@ def plain(base: Recipe) -> Recipe:
     return recipe(base, clip=math.inf, epochs=1, minibatches=1)
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure how many episodes the reuse of rollouts saves, and what the clip range is for."""
-    from ferrule.papers.loop_ida.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=32,
     slug="loop-ida",
@@ -154,6 +147,5 @@ PAPER = Paper(
     date="2025-02",
     url="https://arxiv.org/abs/2502.01600",
     pieces={"reward": dense_return, "credit": leave_one_out, "filter": drop_small, "recipe": recipe},
-    claim=claim,
     summary="Uses every expensive rollout for several clipped epochs, with the other rollouts' mean as baseline.",
 )

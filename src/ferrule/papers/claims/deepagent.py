@@ -1,0 +1,111 @@
+"""ToolPO of DeepAgent: nine decisions that must all be right, six of them tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Call, Observation, Score, Task, Trajectory
+from ferrule.credit.group import group_relative
+from ferrule.papers.deepagent import recipe, success_and_action
+from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.study import Study
+from ferrule.studies.table import Player, plain, steps_to, train_table
+
+__all__ = ["STUDY", "arm", "play", "summed", "summed_recipe"]
+
+TOOLS, ANSWERS, OPTIONS, PROMPTS = 6, 3, 4, 2
+LEARNING_RATE = 3.0 * (TOOLS + ANSWERS)
+"""3 per decision: the loss is a mean over the nine tokens of an episode."""
+
+
+def play(task: Task, player: Player) -> Trajectory:
+    """Make six calls and three answer tokens; option 0 is right everywhere, and a wrong call is refused by its tool."""
+    picks = []
+    for state in range(TOOLS):
+        picks.append(player.decide(state, "call"))
+        call = Call("choose", {"place": state, "option": picks[-1]})
+        player.turn("", [(call, Observation("done", "ok" if picks[-1] == 0 else "error"))])
+    picks += [player.decide(TOOLS + i) for i in range(ANSWERS)]
+    return player.trajectory(task, "right" if not any(picks) else "wrong")
+
+
+def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    """Control: success and actions as one number, which every token is credited for."""
+    scores = success_and_action(task, trajectories)
+    return [replace(score, value=score.parts["success"] + score.parts["action"]) for score in scores]
+
+
+def summed_recipe(base: Recipe) -> Recipe:
+    """Return the control's recipe: ``base`` with the summed reward."""
+    return vary(base, reward=summed)
+
+
+def arm(
+    *, seed: int, steps: int, samples: int = 8, change: Callable[[Recipe], Recipe] | None = None
+) -> dict[str, float]:
+    """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never)."""
+    base = plain(credit=group_relative)
+    chosen = vary(base if change is None else change(base), samples=samples)
+    tasks = [Task(f"prompt {i}", "choose", answer="right") for i in range(PROMPTS)]
+
+    def success(step: int, chance_SA: FloatArray) -> dict[str, float]:
+        return {"success": float(np.prod(chance_SA[:, 0]))}
+
+    start_SA = np.zeros((TOOLS + ANSWERS, OPTIONS))
+    table = train_table(
+        chosen, play, tasks, start_SA, steps=steps, learning_rate=LEARNING_RATE, seed=seed, watch=success
+    )
+    curve = [row["success"] for row in table.curve]
+    return {"success": curve[-1], "steps_to_half": steps_to(curve, 0.5, steps)}
+
+
+def _usual(seeds: Sequence[Rows]) -> Rows:
+    """Median over seeds of the summed reward's steps: a few of its seeds never get to one half."""
+    return {"usual": {"steps_to_half": float(np.median([rows["summed"]["steps_to_half"] for rows in seeds]))}}
+
+
+def _saved(rows: Rows) -> float:
+    return 1 - float(rows["ToolPO"]["steps_to_half"]) / float(rows["usual"]["steps_to_half"])
+
+
+def _notes(seeds: Sequence[Rows]) -> list[str]:
+    return [
+        f"{name}: median {np.median([rows[name]['steps_to_half'] for rows in seeds]):.0f} steps to half success, "
+        f"{sum(rows[name]['success'] > 0.9 for rows in seeds)} of {len(seeds)} seeds above 0.9"
+        for name in STUDY.arms
+    ]
+
+
+STUDY = Study(
+    paper="deepagent",
+    statement="An action advantage on call tokens only learns faster than one summed reward on all tokens.",
+    falsifier="ToolPO needs more than half the steps of the summed reward, or is no better than success alone.",
+    grade="B",
+    trained="a table of 9 decisions with 4 options each",
+    arms={
+        "success only": arm,
+        "summed": partial(arm, change=summed_recipe),
+        "ToolPO": partial(arm, change=recipe),
+        # How much of the gap is noise that larger groups average away.
+        "summed, 16 samples": partial(arm, change=summed_recipe, samples=16),
+        "ToolPO, 16 samples": partial(arm, change=recipe, samples=16),
+    },
+    asks=(
+        at_least(
+            "steps to half success saved by ToolPO, share of the summed reward's median", _saved, 0.5, pooled=_usual
+        ),
+        at_least("final success, ToolPO minus success only", less("success", "ToolPO", "success only"), 0.5),
+    ),
+    sizes={"small": {"steps": 200}, "tiny": {"steps": 40}},
+    seeds=tuple(range(10)),
+    notes=_notes,
+    setup={
+        "decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS, "learning_rate": LEARNING_RATE,
+    },
+)  # fmt: skip

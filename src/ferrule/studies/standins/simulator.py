@@ -1,0 +1,97 @@
+"""A stateful simulator of three apps, played by a table: write the wanted value into each, then complete the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, IntArray
+from ferrule.core.records import Call, Observation, Task, Trajectory
+from ferrule.studies.table import Player
+
+__all__ = [
+    "ACTIONS",
+    "APPS",
+    "HORIZON",
+    "STATES",
+    "TASKS",
+    "VALUES",
+    "final_state",
+    "play",
+    "success",
+    "tasks",
+    "wanted",
+]
+
+APPS = ("contacts", "notes", "payments")
+VALUES, TASKS, HORIZON = 3, 8, 6
+ACTIONS = len(APPS) * VALUES + 1
+"""Write one of three values into one of three apps, or complete the task (the last action)."""
+STATES = TASKS * 2 ** len(APPS)
+"""Rows of the table: for every task one for each set of apps that were written to."""
+
+
+def tasks() -> list[Task]:
+    """Return all tasks; the wanted state is checked by ``final_state``."""
+    return [Task(str(i), "do it", meta={"state": {"passed": True}}) for i in range(TASKS)]
+
+
+def wanted(task: int) -> tuple[int, ...]:
+    """Return the value that each app must hold at the end of a task."""
+    return tuple((task // 3**i + i) % VALUES for i in range(len(APPS)))
+
+
+def final_state(task: int, held: Mapping[str, int], completed: bool) -> dict[str, Any]:
+    """Check the end of an episode: one test per app and one for completion; an untouched state holds none."""
+    right = [held.get(app) == value for app, value in zip(APPS, wanted(task), strict=True)]
+    checks = [*right, completed and any(right)]
+    return {"partial": sum(checks) / len(checks), "passed": all(checks)}
+
+
+def play(task: Task, player: Player) -> Trajectory:
+    """Play one episode: writes until the task is completed, at most ``HORIZON`` calls."""
+    number = int(task.id)
+    held: dict[str, int] = {}
+    for _ in range(HORIZON):
+        touched = sum(2**i for i, app in enumerate(APPS) if app in held)
+        action = player.decide(number * 2 ** len(APPS) + touched)
+        if action == ACTIONS - 1:
+            player.turn("", [(Call("complete"), Observation("done", terminal=True))])
+            return player.trajectory(task, "done", final=final_state(number, held, True))
+        app, value = APPS[action // VALUES], action % VALUES
+        held[app] = value
+        player.turn("", [(Call("write", {"app": app, "value": value}), Observation("written"))])
+    return player.trajectory(task, None, finish="turns", final=final_state(number, held, False))
+
+
+def _ways(task: int) -> tuple[IntArray, IntArray]:
+    """Return the next state of every state and write, and which apps a state has touched.
+
+    A state is one digit per app in base 3: untouched, right, wrong.
+    """
+    digits = np.asarray([[s // 3**i % 3 for i in range(len(APPS))] for s in range(3 ** len(APPS))])
+    after = np.zeros((len(digits), ACTIONS - 1), dtype=np.int64)
+    for state, digit in enumerate(digits):
+        for action in range(ACTIONS - 1):
+            place, value = divmod(action, VALUES)
+            written = 1 if value == wanted(task)[place] else 2
+            after[state, action] = state + (written - digit[place]) * 3**place
+    return after, (digits > 0) @ (2 ** np.arange(len(APPS)))
+
+
+def success(chance_SA: FloatArray) -> float:
+    """Exact chance that all tests pass, as a mean over tasks."""
+    goal, total = sum(3**i for i in range(len(APPS))), 0.0
+    for task in range(TASKS):
+        after, touched = _ways(task)
+        chance = chance_SA[task * 2 ** len(APPS) + touched]
+        at = np.zeros(len(after))
+        at[0] = 1.0
+        for _ in range(HORIZON):
+            total += float(at[goal] * chance[goal, -1])
+            moved = np.zeros(len(after))
+            np.add.at(moved, after, at[:, None] * chance[:, :-1])
+            at = moved
+    return total / TASKS

@@ -1,0 +1,39 @@
+"""Stand-ins: what is computed exactly agrees with what is played."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ferrule.studies.standins import simulator
+from ferrule.studies.table import Player
+
+
+def test_success_of_the_simulator_is_exact() -> None:
+    """A table that writes the wanted values in turn and completes solves all; an even one nearly none."""
+    sure = np.full((simulator.TASKS * 8, simulator.ACTIONS), 0.0)
+    for task in range(simulator.TASKS):
+        for touched in range(8):
+            place = next((i for i in range(3) if not touched >> i & 1), None)
+            action = simulator.ACTIONS - 1 if place is None else place * 3 + simulator.wanted(task)[place]
+            sure[task * 8 + touched, action] = 1.0
+    assert simulator.success(sure) == pytest.approx(1.0)
+    assert 0 < simulator.success(np.full_like(sure, 0.1)) < 0.01
+    assert simulator.final_state(0, {}, True) == {"partial": 0.0, "passed": False}
+
+
+def test_success_of_the_simulator_is_that_of_its_episodes() -> None:
+    """A table that mostly writes what is wanted: exact chance and 1,600 episodes, within three standard errors."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(simulator.STATES, simulator.ACTIONS))
+    for task in range(simulator.TASKS):
+        for touched in range(8):
+            place = next((i for i in range(3) if not touched >> i & 1), None)
+            action = simulator.ACTIONS - 1 if place is None else place * 3 + simulator.wanted(task)[place]
+            logits[task * 8 + touched, action] += 4.0
+    chance_SA = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    episodes = [simulator.play(task, Player(chance_SA, rng)) for task in simulator.tasks() for _ in range(200)]
+    exact = simulator.success(chance_SA)
+    assert 0.2 < exact < 0.95
+    assert np.mean([episode.final["passed"] for episode in episodes]) == pytest.approx(exact, abs=0.037)
+    assert all(len(episode.turns) <= simulator.HORIZON for episode in episodes)
