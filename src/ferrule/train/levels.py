@@ -6,7 +6,7 @@ may be played by one policy or by a policy each (roles).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,10 +14,11 @@ from ferrule.core.recipe import Recipe
 from ferrule.core.records import Score, Task, Trajectory, World
 from ferrule.train.sample import Group, groups_of
 
-__all__ = ["HandDown", "HandUp", "Levels", "two_levels"]
+__all__ = ["HandDown", "HandUp", "Levels", "Play", "continued", "handed_down", "two_levels"]
 
 HandDown: TypeAlias = Callable[[Task, Trajectory], "Task | None"]
 HandUp: TypeAlias = Callable[[Task, Sequence[Trajectory], "Sequence[Group | None]"], Sequence[Score]]
+Play: TypeAlias = Callable[..., Mapping[str, Sequence[Group]]]
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,44 @@ def two_levels(
 
 def _unscored(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     return [Score(0.0) for _ in trajectories]
+
+
+def _two(recipes: Mapping[str, Recipe]) -> tuple[tuple[str, Recipe], tuple[str, Recipe]]:
+    if len(recipes) != 2:
+        raise ValueError(f"this play has two roles; Roles.recipes names {len(recipes)}: {', '.join(recipes)}")
+    first, second = recipes.items()
+    return first, second
+
+
+def handed_down(hand_down: HandDown, hand_up: HandUp, *, unaided: bool = False) -> Play:
+    """Return how ``Roles`` of a parent and its children play: ``two_levels``, the parent first.
+
+    With ``unaided`` the children also play the parents' tasks as they are, in groups of their own.
+    """
+
+    def play(
+        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Any, **options: Any
+    ) -> dict[str, list[Group]]:
+        (above, parent), (below, child) = _two(recipes)
+        levels = two_levels(parent, child, tasks, world, policy, hand_down=hand_down, hand_up=hand_up, **options)
+        alone = groups_of(child, tasks, world, policy, **options) if unaided else []
+        return {above: list(levels.parents), below: [*levels.children, *alone]}
+
+    return play
+
+
+def continued(further: Callable[[Sequence[Group]], Sequence[Task]]) -> Play:
+    """Return how ``Roles`` play when the second continues what the first left: repairs of failed calls, for example.
+
+    ``further(groups)`` returns the second role's tasks, from the groups that the first role played.
+    """
+
+    def play(
+        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Any, **options: Any
+    ) -> dict[str, list[Group]]:
+        (begin, first), (go_on, second) = _two(recipes)
+        groups = groups_of(first, tasks, world, policy, **options)
+        rest = list(further(groups))
+        return {begin: groups, go_on: groups_of(second, rest, world, policy, **options) if rest else []}
+
+    return play
