@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferrule.core.arrays import Signals, apply, by_name, chain, nearest, pack, spread_turns
+from ferrule.core.arrays import Signals, apply, by_name, chain, nearest, pack, part_of, spread_turns
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 
 TASK = Task("t", "p")
@@ -221,3 +221,9 @@ def test_every_sampled_token_is_a_model_token_and_nothing_else_is(shapes: list[l
         assert signals.ids_NT[n][mine].tolist() == [i for t in row.turns for i in t.sampled]
         assert mine.sum() == row.sampled_count
         assert signals.size_N[n] == sum(len(t.given) + len(t.sampled) for t in row.turns)
+
+
+def test_a_part_that_nothing_has_is_zero_everywhere() -> None:
+    parts_CN = np.array([[1.0, 0.0, 2.0], [5.0, 6.0, 7.0]])
+    assert part_of(parts_CN, ("a", "b"), "b").tolist() == [5.0, 6.0, 7.0]
+    assert part_of(parts_CN, ("a", "b"), "c").tolist() == [0.0, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""RLAD: leaks, both rewards, two levels, a penalty on some rows, selection of proposals, metrics, the claim."""
+"""RLAD: both rewards, two levels, a penalty on some rows, metrics."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ferrule.data.formats import Pair, trajectory_row
 from ferrule.evaluate.metrics import pass_at_k
 from ferrule.objectives.preference import dpo, rpo
 from ferrule.papers import find, rlad
+from ferrule.papers.claims import rlad as claim
 from ferrule.policies.scripted import Scripted
 from ferrule.train.grpo import grpo
 from ferrule.train.levels import two_levels
@@ -86,54 +87,6 @@ def test_allocation() -> None:
     assert pass_at_k(16, 4, 4) == pytest.approx(0.728, abs=5e-4)
 
 
-def test_pairs_and_accepted_proposals() -> None:
-    assert rlad.preference_pairs([0.75, 0, 1, 0.75], margin=0.2) == [(0, 1), (2, 0), (2, 1), (2, 3), (3, 1)]
-    assert rlad.preference_pairs([0.5, 0.45]) == []
-    assert rlad.accepted([0.2, 0.5, 0.1, 0.3], 0.25) == [1, 3]
-
-
-# ---------------------------------------------------------------------------------------------------------------- leaks
-
-
-@pytest.mark.parametrize(
-    ("text", "leaking"),
-    [
-        ("Use the second procedure.", False),
-        ("The answer is 42.", True),
-        ("It is 42", True),
-        ("Note that 142 and 42.5 and x42 are other numbers", False),
-        ("Compute 6*7 first", True),
-        ("Compute (20 + 1) * 2", True),
-        ("Compute 6*8 first, then 1/0", False),
-        ("", False),
-    ],
-)
-def test_probes(text: str, leaking: bool) -> None:
-    assert rlad.leaks(text, TASK) is leaking
-
-
-@pytest.mark.parametrize(
-    ("text", "answer", "leaking"),
-    [
-        ("First do step 2.", "x^2", False),
-        ("Try step 3 twice", "(1, 3)", False),
-        ("use rule 5", "Room 5B", False),
-        ("It is 4,200", "4200", True),
-        (r"It is \frac{8400}{2}", "4200", True),
-        ("It is 42e2", "4200", True),
-        ("It is 0.42e4", "4200", True),
-        (r"It is \frac{1}{2}", "1/2", True),
-        ("It is .5", "1/2", True),
-        ("It is 50%", "1/2", True),
-        ("It is 1/3", "1/2", False),
-        ("It is 3/6", r"\frac{1}{2}", True),
-        ("x" + "(" * 300 + "9**9**9", "4200", False),
-    ],
-)
-def test_numbers_in_another_form(text: str, answer: str, leaking: bool) -> None:
-    assert rlad.leaks(text, replace(TASK, answer=answer)) is leaking
-
-
 def test_unlucky_inputs() -> None:
     for empty in ([], [[]]):
         for metric in (rlad.with_abstraction, rlad.best_abstraction):
@@ -142,8 +95,6 @@ def test_unlucky_inputs() -> None:
     with pytest.raises(ValueError, match="finite"):
         rlad.abstraction_reward([math.nan, 1.0])
     assert rlad.abstraction_reward([1, 1, 0, 0], base=0.25) == 0.25
-    assert rlad.preference_pairs([0.5, 0.5], margin=0.0) == []
-    assert rlad.preference_pairs([0.5, 0.4], margin=0.0) == [(0, 1)]
 
 
 def test_rows_without_an_abstraction_are_compared_among_themselves() -> None:
@@ -153,13 +104,6 @@ def test_rows_without_an_abstraction_are_compared_among_themselves() -> None:
     assert [float(row[turn >= 0][0]) for row, turn in zip(adv_NT, signals.turn_NT, strict=True)] == pytest.approx(
         [0.7071, -0.7071, 0, 0], abs=1e-4
     )
-
-
-def test_further_probes_and_several_answers() -> None:
-    assert rlad.leaks("forty-two", TASK, probes=(*rlad.PROBES, lambda text, task: "forty" in text))
-    assert rlad.leaks("so paris", replace(TASK, answer=["Rome", "Paris"]))
-    assert not rlad.leaks("so paris 3+4", replace(TASK, answer="Berlin"))
-    assert not rlad.leaks("None", replace(TASK, answer=None))
 
 
 def test_rewards_keep_the_promises_of_their_kind() -> None:
@@ -280,45 +224,10 @@ def test_chosen_proposals_gain_likelihood() -> None:
     assert losses[-1] < losses[0]
 
 
-# ------------------------------------------------------------------------------------------------------------- the claim
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    from ferrule.papers.rlad.experiment import run_seed
-
-    found = rlad.claim("tiny", seeds=(0, 1, 2))
-    assert found.verdict in ("held", "not held", "undecided")
-    spent = {arm: row["decisions"] for arm, row in found.arms.items() if "decisions" in row}
-    assert len(spent) == 4
-    assert len({tuple(values) for values in spent.values()}) == 1  # every arm samples as much
-    gap = np.subtract(found.arms["rlad"]["with"], found.arms["solver alone"]["without"])
-    assert found.effect == pytest.approx(gap.mean())
-    again = run_seed(1, "tiny")
-    assert again == {arm: {key: values[1] for key, values in row.items()} for arm, row in found.arms.items()}
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        rlad.claim("large")
-
-
-def test_expected_accuracies_of_the_claim() -> None:
-    """Two procedures in use: an abstraction that is always right and always followed solves half of the problems."""
-    from ferrule.papers.rlad import experiment, procedures
-
-    posterior = np.zeros((procedures.CUES, 8))
-    posterior[:, :2] = 0.5
-    chance = np.zeros((procedures.RUN + 8, 8))
-    chance[: procedures.CUES, :2] = 0.5
-    pick = chance[procedures.PICK : procedures.RUN].reshape(procedures.CUES, 9, 8)
-    pick[:, :8] = np.eye(8)
-    pick[:, 8, 2] = 1.0
-    chance[procedures.RUN :, 0] = 0.5
-    world = procedures.World(posterior, np.zeros((1, 8)))
-    found = experiment.evaluate(world, chance, chance[: procedures.CUES])
-    assert (found["with"], found["without"], found["swapped"]) == (0.25, 0.0, 0.25)
-    assert found["harder with"] == 0.0625
-    assert found["1x16"] == pytest.approx(0.5 * (1 - 0.5**16))
-    assert found["16x1"] == pytest.approx(1 - 0.75**16)
-    assert found["4x4"] == pytest.approx(1 - ((1 + 0.5**4) / 2) ** 4)
-    assert found["best of 4"] == pytest.approx(0.5 * (1 - 0.5**4), abs=0.02)
+def test_every_arm_samples_as_much() -> None:
+    """Per step and task 8 solutions alone, 4 proposals of one decision, and 4 times 6 uses; or 34 solutions alone."""
+    rows = [claim.arm(seed=1, steps=1, tasks=1, proposing=proposing) for proposing in (True, False)]
+    assert [row["decisions"] for row in rows] == [2 * 8 + 4 + 2 * 24, 2 * 34]
 
 
 def test_paper_is_found() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ferrule.studies import golden
-from ferrule.studies.conditions import Rows, at_least, less, of, within
+from ferrule.studies.conditions import Rows, at_least, less, minus, of, within
 from ferrule.studies.study import Study, Unit
 
 
@@ -110,3 +110,11 @@ def test_goldens_tell_a_changed_arm(tmp_path: Path) -> None:
     assert line == "plain, success: stored 0.1, measured 0.4"
     assert golden.digest(stored["plain"]) != golden.digest(stored["better"])
     assert golden.digest(None) == "none"
+
+
+def test_any_two_numbers_of_a_seed_may_be_compared() -> None:
+    """4 - 1 = 3; 3 - (4 - 2) = 1."""
+    rows: Rows = {"a": {"x": 4.0, "y": 2.0}, "b": {"x": 1.0}}
+    first = minus(of("a", "x"), of("b", "x"))
+    assert first(rows) == 3.0
+    assert minus(first, minus(of("a", "x"), of("a", "y")))(rows) == 1.0

@@ -19,7 +19,7 @@ from ferrule.credit.keep import spread
 from ferrule.objectives.penalty import add, kl_k3, weighted
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import reinforce, surrogate
-from ferrule.studies.table import Player, Weights, steps_to, train_table
+from ferrule.studies.table import Player, Weights, learn_from, play_group, steps_to, train_table
 from ferrule.train.sample import Group, credit
 
 TASKS = [Task("left", "?", answer="0"), Task("right", "?", answer="1")]
@@ -217,3 +217,25 @@ def test_steps_to_a_level_are_counted_from_one() -> None:
     assert steps_to([0.2, 0.5, 0.4], 0.5, 9) == 2.0
     assert steps_to([0.2, 0.4], 0.5, 9) == 9.0
     assert steps_to([], 0.5, 9) == 9.0
+
+
+def test_steps_by_hand_are_those_of_a_trained_table() -> None:
+    """Playing a group and learning from it, twice, gives the table that ``train_table`` gives for the same draws."""
+    recipe, task = replace(RECIPE, samples=4), Task("t", "?", "1")
+
+    def decide(player: Player) -> Trajectory:
+        return player.trajectory(task, str(player.decide(0)))
+
+    rng, weights = np.random.default_rng(5), Weights(np.zeros((1, 2)))
+    for step in range(2):
+        group = play_group(recipe, task, decide, weights.chance_SA, rng, step=step)
+        assert len(group.trajectories) == len(group.scores) == 4
+        learn_from(weights, recipe, [group], learning_rate=1.0, rng=rng, step=step)
+    table = train_table(
+        recipe, lambda task, player: decide(player), [task], np.zeros((1, 2)), steps=2, learning_rate=1.0, seed=5
+    )
+    assert weights.chance_SA.tolist() == table.chance_SA.tolist()
+    assert weights.chance_SA[0, 1] > 0.5
+    learn_from(weights, recipe, [], learning_rate=1.0, rng=rng)
+    assert weights.chance_SA.tolist() == table.chance_SA.tolist()
+    assert len(play_group(recipe, task, decide, weights.chance_SA, rng, count=3).trajectories) == 3

@@ -33,6 +33,7 @@ __all__ = [
     "first_call",
     "nearest",
     "pack",
+    "part_of",
     "spread_turns",
 ]
 
@@ -130,6 +131,11 @@ def chain(*rules: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
         return signals.adv_NT
 
     return chained
+
+
+def part_of(parts_CN: FloatArray, channels: Sequence[str], name: str) -> FloatArray:
+    """Return the named part of every row, 0 where no score has such a part."""
+    return parts_CN[channels.index(name)] if name in channels else np.zeros(parts_CN.shape[1])
 
 
 def spread_turns(value_NK: FloatArray, turn_NT: IntArray) -> FloatArray:

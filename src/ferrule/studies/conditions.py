@@ -23,6 +23,7 @@ __all__ = [
     "conclude",
     "describe",
     "less",
+    "minus",
     "of",
     "student_interval",
     "within",
@@ -130,6 +131,15 @@ def less(quantity: str, one: str, other: str) -> Value:
 
 def _difference(rows: Rows, *, quantity: str, one: str, other: str) -> float:
     return float(rows[one][quantity]) - float(rows[other][quantity])
+
+
+def minus(one: Value, other: Value) -> Value:
+    """Return the value ``one - other``: paired within a seed."""
+    return partial(_minus, one=one, other=other)
+
+
+def _minus(rows: Rows, *, one: Value, other: Value) -> float:
+    return float(one(rows)) - float(other(rows))
 
 
 def conclude(measured: Sequence[Measured]) -> Verdict:

@@ -22,7 +22,9 @@ from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import totals
 from ferrule.train.sample import Batch, Group, credit, scored
 
-__all__ = ["GroupPlay", "Play", "Player", "Table", "Weights", "plain", "steps_to", "train_table"]
+__all__ = [
+    "GroupPlay", "Play", "Player", "Table", "Weights", "learn_from", "plain", "play_group", "steps_to", "train_table",
+]  # fmt: skip
 
 
 @dataclass
@@ -204,12 +206,40 @@ def train_table(
                     kept.append(Group(task, (), trajectories, scores, tuple(own for own, _ in owned), step))
             if len(kept) >= per_step:
                 break
-        batch = credit(recipe, kept, weights, step=step)
-        if len(batch.signals.reward_N):
-            weights.learn(recipe, batch, learning_rate=learning_rate, rng=rng)
+        learn_from(weights, recipe, kept, learning_rate=learning_rate, rng=rng, step=step)
         if watch is not None:
             curve.append(watch(step, weights.chance_SA))
     return Table(weights.chance_SA, tuple(curve), played, steps)
+
+
+def play_group(
+    recipe: Recipe,
+    task: Task,
+    play: Callable[[Player], Trajectory],
+    chance_SA: FloatArray,
+    rng: np.random.Generator,
+    *,
+    count: int | None = None,
+    step: int = 0,
+) -> Group:
+    """Play ``count`` episodes of a task (None: ``recipe.samples``) by a table and score them by the recipe."""
+    episodes = tuple(play(Player(chance_SA, rng)) for _ in range(recipe.samples if count is None else count))
+    return Group(task, (), episodes, scored(recipe, task, episodes, step), tuple(range(len(episodes))), step)
+
+
+def learn_from(
+    weights: Weights,
+    recipe: Recipe,
+    groups: Sequence[Group],
+    *,
+    learning_rate: float,
+    rng: np.random.Generator,
+    step: int = 0,
+) -> None:
+    """Assign the recipe's credit to groups and take the gradient steps of that batch; nothing happens without rows."""
+    batch = credit(recipe, groups, weights, step=step)
+    if len(batch.signals.reward_N):
+        weights.learn(recipe, batch, learning_rate=learning_rate, rng=rng)
 
 
 def steps_to(curve: Sequence[float], level: float, never: float) -> float:

@@ -3,6 +3,9 @@
 The proposer names a procedure for a cue. The solver picks one for the cue and the abstraction it was given, and writes
 it out, or slips; the calculator runs what it wrote. The solver's own leaning by cue is shared by its rows with and
 without an abstraction, as the weights of a model would be.
+
+Source: a stand-in for the problems of "RLAD: Training LLMs to Discover Abstractions for Solving Reasoning Problems"
+(paper 49).
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.studies.table import Player
 from ferrule.tools.calculator import calculate
 
-__all__ = ["CUES", "NONE", "PICK", "RUN", "World", "make_task", "make_world", "propose", "solve", "tie", "value_of"]
+__all__ = [
+    "CUES", "NONE", "PICK", "RUN", "World", "expected", "make_task", "make_world", "propose", "solve", "tie",
+    "value_of",
+]  # fmt: skip
 
 NAMES = "ABCDEFGH"
 FORMS = (
@@ -93,3 +99,43 @@ def solve(task: Task, player: Player) -> Trajectory:
     value = value_of(code)
     player.turn(NAMES[pick], [(Call("calculator", {"expression": code}), Observation(value))])
     return player.trajectory(task, value)
+
+
+def expected(world: World, chance: FloatArray, proposals: FloatArray) -> dict[str, float]:
+    """Expected accuracies and chances to solve within 16 tries, over cues and right procedures.
+
+    ``proposals`` are the abstractions' chances by cue. Right is who picks the right procedure and writes it out right.
+    """
+    pick = chance[PICK:RUN].reshape(CUES, NONE + 1, NONE)
+    right = pick * chance[RUN:, 0]  # chance to solve, by cue, abstraction and right procedure
+    aided, alone = right[:, :NONE], right[:, NONE]
+
+    def mean(by: FloatArray) -> float:
+        return float((world.posterior * by).sum(1).mean())
+
+    def with_proposals(solved: FloatArray, named: FloatArray) -> FloatArray:
+        return np.asarray(np.einsum("cz,czp->cp", named, solved))
+
+    others = (proposals.sum(0) - proposals) / (CUES - 1)
+    by_cue = (world.posterior * with_proposals(aided, proposals)).sum(1)
+    by_cue_alone = (world.posterior * alone).sum(1)
+    drawn = np.random.default_rng(0).random((2000, 4))
+    named = [np.minimum(np.searchsorted(np.cumsum(row), drawn, side="right"), NONE - 1) for row in proposals]
+    best = np.stack([aided[c][z].max(1).mean(0) for c, z in enumerate(named)])
+    numbers = {
+        "without": mean(alone),
+        "with": float(by_cue.mean()),
+        "best of 4": mean(best),
+        "swapped": mean(with_proposals(aided, others)),
+        "harder without": _pairs(by_cue_alone),
+        "harder with": _pairs(by_cue),
+        "16 without": mean(1 - (1 - alone) ** 16),
+    }
+    for many, tries in ((1, 16), (4, 4), (16, 1)):
+        numbers[f"{many}x{tries}"] = mean(1 - with_proposals((1 - aided) ** tries, proposals) ** many)
+    return numbers
+
+
+def _pairs(by_cue: FloatArray) -> float:
+    """Accuracy on problems of two procedures under different cues."""
+    return float((by_cue.sum() ** 2 - (by_cue**2).sum()) / (CUES * (CUES - 1)))

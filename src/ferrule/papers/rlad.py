@@ -1,0 +1,191 @@
+"""RLAD: Training LLMs to Discover Abstractions for Solving Reasoning Problems (paper 49), October 2025.
+
+https://arxiv.org/abs/2510.02263
+
+Two players share a problem. One writes abstractions: short facts, lemmas, procedures or warnings that help, without
+the answer. The other solves the problem given one of them. A solution is paid for being right, an abstraction for the
+share of right solutions among those that used it. At test time the budget then goes into more abstractions rather than
+into more solutions of one.
+
+Departures from the paper:
+
+1. No code is public; group sizes, the proposer's update and the kind of leak check are reconstructions. Defaults are 8
+   solutions for each of 4 abstractions.
+2. The proposer learns by group-relative advantages over the abstractions of a problem. Rejection fine-tuning and
+   preference pairs (``accepted`` and ``preference_pairs`` of ``data.pairs``, with ``objectives.preference.rpo``) are
+   there beside it.
+3. An abstraction is taken for a leak when one of the ``PROBES`` of ``rewards.leaks`` says so: the answer stands in it,
+   or an expression in it evaluates to the answer. A probe that asks a model for the answer from the abstraction alone
+   is a callable as well.
+4. Solutions without an abstraction get 0 and advantage 0, and carry a penalty for leaving the reference, which other
+   rows do not. ``unaided=True`` pays them as well (the ablation).
+5. Groups without an abstraction have no spread by construction; they are kept in spite of the filter.
+6. The weight of the penalty is not published; 0.05 is a choice. Overlong answers are not charged (``overlong`` of
+   ``ferrule.rewards.efficiency`` does), and answers need no box. The supervised start, taking turns between the players
+   and the curriculum are the user's loop.
+7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
+   by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
+   anew in every step, and accuracies are expectations over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ferrule.agents.react import ToolLoop
+from ferrule.core.arrays import FloatArray, part_of
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.credit.group import group_relative
+from ferrule.credit.keep import spread
+from ferrule.rewards.leaks import PROBES, Probe, leaks
+from ferrule.rewards.outcome import outcome
+from ferrule.studies.paper import Paper
+
+if TYPE_CHECKING:
+    from ferrule.train.sample import Group
+
+__all__ = [
+    "PAPER", "abstraction_reward", "best_abstraction", "hand_down", "hand_up", "proposer_recipe", "recipe",
+    "solved_by", "solver_reward", "unaided_rows", "with_abstraction",
+]  # fmt: skip
+
+_PROPOSE = (
+    "List what helps to solve the problem below: a fact, a lemma, a procedure or a warning. "
+    "Do not solve it and do not state its answer."
+)
+_SOLVE = "{problem}\n\n<abstraction>\n{abstraction}\n</abstraction>\nUse the abstraction to solve the problem."
+
+
+def abstraction_reward(outcomes: Sequence[float], *, leaking: bool = False, base: float = 0.0) -> float:
+    """Mean success of the solutions that used an abstraction, less ``base``; 0 when it leaks or nobody used it.
+
+    ``base`` is the success without any. Raises ``ValueError`` on outcomes that are not finite.
+    """
+    if not np.isfinite(outcomes).all():
+        raise ValueError(f"outcomes must be finite: {list(outcomes)}")
+    return 0.0 if leaking or not len(outcomes) else float(np.mean(outcomes)) - base
+
+
+def solver_reward(
+    task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome, unaided: bool = False
+) -> list[Score]:
+    """Score solutions by ``base`` when they had an abstraction (``meta["abstraction"]``), else 0.
+
+    The parts are those of the base and ``unaided``, 1 without an abstraction and else 0; those without one are compared
+    among themselves. The setting ``unaided`` pays solutions without one as well.
+    """
+    out = []
+    for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
+        aided = bool(trajectory.task.meta.get("abstraction"))
+        value = score.value if aided or unaided else 0.0
+        group = score.group if aided or unaided else f"{score.group}/unaided"
+        out.append(replace(score, value=value, group=group, parts={**score.parts, "unaided": float(not aided)}))
+    return out
+
+
+def hand_down(task: Task, trajectory: Trajectory) -> Task | None:
+    """Return the task of solving with the abstraction that a proposer's episode answered, None without one."""
+    text = (trajectory.answer or "").strip()
+    if not text:
+        return None
+    prompt = _SOLVE.format(problem=task.prompt, abstraction=text)
+    return replace(task, prompt=prompt, meta={**task.meta, "abstraction": text})
+
+
+def hand_up(
+    problem: Task, trajectories: Sequence[Trajectory], groups: Sequence[Group | None], *,
+    probes: Sequence[Probe] = PROBES,
+) -> list[Score]:  # fmt: skip
+    """Score abstractions by the part ``outcome`` (else the value) of the solutions that used them, 0 for leaks.
+
+    ``info`` holds ``leaking``.
+    """
+    out = []
+    for trajectory, group in zip(trajectories, groups, strict=True):
+        leaking = leaks(trajectory.answer or "", problem, probes=probes)
+        right = [score.parts.get("outcome", score.value) for score in group.scores] if group is not None else []
+        out.append(Score(abstraction_reward(right, leaking=leaking), info={"leaking": leaking}))
+    return out
+
+
+def _some(outcomes: Sequence[Sequence[float]]) -> None:
+    if not len(outcomes) or not all(len(row) for row in outcomes):
+        raise ValueError("there must be an abstraction, and a solution for each of them")
+
+
+def with_abstraction(outcomes: Sequence[Sequence[float]]) -> float:
+    """Mean success over abstractions and their solutions (every abstraction weighs the same)."""
+    _some(outcomes)
+    return float(np.mean([np.mean(row) for row in outcomes]))
+
+
+def best_abstraction(outcomes: Sequence[Sequence[float]]) -> float:
+    """Success under the best of the proposed abstractions; it knows the answers, so compare it with nothing else."""
+    _some(outcomes)
+    return float(max(np.mean(row) for row in outcomes))
+
+
+def solved_by(chances: Sequence[float], tries: int) -> float:
+    """Chance that any solution is right with ``tries`` under each abstraction: ``1 - prod_j (1 - c_j)^tries``."""
+    return 1.0 - float(np.prod([(1.0 - chance) ** tries for chance in chances]))
+
+
+def unaided_rows(parts_CN: FloatArray, channels: tuple[str, ...]) -> FloatArray:
+    """Return the part ``unaided`` of every row: 1 for solutions that had no abstraction, else 0."""
+    return part_of(parts_CN, channels, "unaided")
+
+
+def _keep(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
+    return any(score.parts.get("unaided") for score in scores) or spread()(trajectories, scores)
+
+
+def recipe(
+    base: Recipe, *, samples: int = 8, beta: float = 0.05, lo: float = 0.2, hi: float = 0.28, unaided: bool = False
+) -> Recipe:
+    """Return ``base`` for the solver: paid with an abstraction only, and kept near the reference without one.
+
+    Of ``two_levels`` this is the recipe of the children. Rows without an abstraction are groups of their own (see
+    ``groups_of``) that join the children's in ``credit``; ``beta`` weighs their penalty, 0 leaves it out.
+    """
+    from ferrule.objectives.penalty import add, kl_k3, weighted
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+
+    objective: Any = partial(surrogate, lo=lo, hi=hi)
+    return vary(
+        base,
+        reward=partial(solver_reward, base=base.reward, unaided=unaided),
+        credit=partial(group_relative, std="unbiased"),
+        keep=_keep,
+        objective=add(objective, weighted(kl_k3, "unaided_NT"), beta) if beta else objective,
+        beside={"unaided_NT": unaided_rows} if beta else {},
+        reference=beta > 0,
+        reduce=token_mean,
+        samples=samples,
+    )
+
+
+def proposer_recipe(base: Recipe, *, samples: int = 4, role: str = "proposer", max_tokens: int = 256) -> Recipe:
+    """Return ``base`` for the proposer: one reply under ``role``, compared with those to the same problem.
+
+    Of ``two_levels`` this is the recipe of the parents; ``hand_up`` scores them in place of its reward.
+    """
+    agent = ToolLoop(system=_PROPOSE, turns=1, max_tokens=max_tokens, role=role)
+    return vary(base, agent=agent, credit=partial(group_relative, std="unbiased"), keep=spread(), samples=samples)
+
+
+PAPER = Paper(
+    number=49,
+    slug="rlad",
+    title="RLAD: Training LLMs to Discover Abstractions for Solving Reasoning Problems",
+    date="2025-10",
+    url="https://arxiv.org/abs/2510.02263",
+    pieces={"solver": solver_reward, "proposer": hand_up, "leaks": leaks, "recipe": recipe},
+    summary="A proposer is paid for how far its abstractions lift a solver, which is paid for solving with them.",
+)
