@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=None, help="write the result here")
     for name, default in {"episodes": 512, "calls": 5, "concurrency": 128, "workers": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
-    parser.add_argument("--every", type=float, default=3.0, help="seconds between two kills, default 3")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--every", type=float, default=3.0, help="seconds between two kills, default 3")
+    when.add_argument("--kills", type=int, default=0, help="kill so many, spread evenly over the calls, whatever the time")
     parser.add_argument("--minutes", type=float, default=5.0, help="longest run, default 5")
     return parser.parse_args()
 
@@ -94,7 +98,14 @@ class Book:
         self.memory_peak = 0
 
 
-async def episode(client: httpx.AsyncClient, index: int, calls: int, book: Book) -> None:
+Called = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    """Do nothing after a call."""
+
+
+async def episode(client: httpx.AsyncClient, index: int, calls: int, book: Book, called: Called) -> None:
     """Play one episode: each call adds a number to the total that the calls before it made."""
     name, base = f"soak-{index}", 1_000_000 * (index + 1)
     total: int | None = None
@@ -127,17 +138,20 @@ async def episode(client: httpx.AsyncClient, index: int, calls: int, book: Book)
             end = "a call without a worker, and said"
         else:
             book.wrong.append(f"episode {index} turn {turn}: {seen['status']} {seen['text']!r}")
+        await called()
     await client.post(f"/episodes/{name}/end")
     book.ends[end] += 1
 
 
-async def play(server: Server, first: int, count: int, calls: int, concurrency: int, book: Book) -> float:
-    """Play episodes, ``concurrency`` at a time; returns the seconds."""
+async def play(
+    server: Server, first: int, count: int, calls: int, concurrency: int, book: Book, called: Called = nothing
+) -> float:
+    """Play episodes, ``concurrency`` at a time, with ``called`` after every call; returns the seconds."""
     order = iter(range(first, first + count))
 
     async def work(client: httpx.AsyncClient) -> None:
         for index in order:
-            await episode(client, index, calls, book)
+            await episode(client, index, calls, book, called)
 
     began = time.perf_counter()
     async with contextlib.AsyncExitStack() as stack:
@@ -163,6 +177,34 @@ async def murder(server: Server, every: float, book: Book) -> None:
             book.kills += 1
 
 
+def spread(server: Server, workers: int, kills: int, calls: int, book: Book) -> Called:
+    """Return what kills a worker after every ``calls / (kills + 1)`` calls; the run cannot end before all are dead.
+
+    Only a worker that serves is killed, and the next not before its replacement serves: each kill is one restart.
+    """
+    chance, at_once, count = random.Random(0), asyncio.Lock(), itertools.count(1)
+    due = {calls * (k + 1) // (kills + 1) for k in range(kills)}
+
+    async def serving(client: httpx.AsyncClient) -> None:
+        while True:
+            health = (await client.get("/health")).json()
+            if (health["workers"], health["worker_restarts"]) == (workers, book.kills):
+                return
+            await asyncio.sleep(0.05)
+
+    async def called() -> None:
+        if next(count) not in due:
+            return
+        async with at_once, httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            await serving(client)
+            book.memory_peak = max(book.memory_peak, server.memory())
+            os.kill(chance.choice(sorted(server.workers())), signal.SIGKILL)
+            book.kills += 1
+            await serving(client)
+
+    return called
+
+
 async def settled(server: Server, workers: int) -> int:
     """Wait until all workers are back and memory stands still; returns it (bytes)."""
     last = 0
@@ -179,7 +221,7 @@ async def settled(server: Server, workers: int) -> int:
 
 
 async def soak(
-    server: Server, episodes: int, calls: int, concurrency: int, workers: int, every: float
+    server: Server, episodes: int, calls: int, concurrency: int, workers: int, every: float, kills: int
 ) -> dict[str, Any]:
     """Warm up, note the memory, run under murder, and note it again."""
     warm = Book()
@@ -188,11 +230,15 @@ async def soak(
         await play(server, 2_000_000, 16 * workers, 2, 4 * workers, warm)
     before = await settled(server, workers)
     book = Book()
-    killer = asyncio.ensure_future(murder(server, every, book))
-    try:
-        took = await play(server, 0, episodes, calls, concurrency, book)
-    finally:
-        killer.cancel()
+    if kills:
+        called = spread(server, workers, kills, episodes * calls, book)
+        took = await play(server, 0, episodes, calls, concurrency, book, called)
+    else:
+        killer = asyncio.ensure_future(murder(server, every, book))
+        try:
+            took = await play(server, 0, episodes, calls, concurrency, book)
+        finally:
+            killer.cancel()
     await play(server, 3_000_000, 16 * workers, 2, 4 * workers, warm)
     after = await settled(server, workers)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
@@ -229,7 +275,7 @@ def main() -> None:
         raise OSError(ctypes.get_errno(), "orphans cannot be kept in sight")
     server = Server(given.workers)
     try:
-        work = soak(server, given.episodes, given.calls, given.concurrency, given.workers, given.every)
+        work = soak(server, given.episodes, given.calls, given.concurrency, given.workers, given.every, given.kills)
         figures = asyncio.run(asyncio.wait_for(work, 60 * given.minutes))
     finally:
         code = server.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +33,18 @@ def tiny(one_thread: None) -> Any:
     from tests.toys import tiny_policy
 
     return tiny_policy()
+
+
+@pytest.fixture(scope="session")
+def smollm(pytestconfig: pytest.Config) -> Path:
+    """The folder of ``smollm2-135m``: the user's own, else one beside pytest's cache that all test processes share."""
+    from ferrule.policies.models import get, resolve
+
+    source = resolve("smollm2-135m")
+    if source.kind == "folder":
+        return Path(source.where)
+    assert pytestconfig.cache is not None
+    shared = pytestconfig.cache.mkdir("models")
+    with (shared / "lock").open("w") as lock:  # the first process fetches and converts, the others wait for it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return get(source.name, shared)

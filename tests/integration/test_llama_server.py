@@ -19,7 +19,7 @@ from ferrule.evaluate.compare import compare
 from ferrule.evaluate.evaluate import arms
 from ferrule.evaluate.suites import suite
 from ferrule.policies.endpoint.endpoint import Endpoint
-from ferrule.policies.models import fetch_gguf, get
+from ferrule.policies.models import fetch_gguf
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -143,13 +143,13 @@ def test_textual_tools_reach_the_model_and_its_call_is_read(server: str) -> None
     assert (call.name, dict(call.arguments), call.problem, call.repairs) == ("add", {"a": 12, "b": 31}, "", ())
 
 
-def test_converted_model_agrees_with_the_server(server: str) -> None:
+@pytest.mark.timeout(900)  # where the model has to be fetched first
+def test_converted_model_agrees_with_the_server(server: str, smollm: Path) -> None:
     """The safetensors made from the GGUF give the same ids for texts, and nearly the same log-probs."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = get("smollm2-135m")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
     texts = [
         "a  3 cats", "12345 + 67,890 = 80235", "x=3.14\n\n\n  y = 2", "don't  I'll 'S", "naïve café 日本語 🎉👩‍👩‍👧",
@@ -164,7 +164,7 @@ def test_converted_model_agrees_with_the_server(server: str) -> None:
     chat = [{"role": "user", "content": CAPITAL}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     assert ids["input_ids"].shape == (1, 42)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32)
     with torch.no_grad():
         out = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, 42:]
         ours = torch.log_softmax(model(**ids).logits[0, -1], -1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.toys import tiny_model, tiny_policy
 
-from ferrule.policies.models import resolve
 from ferrule.policies.packing.packed import logps, micro_batches, packed_logps, padded_logps, token_budget, why_padded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -249,14 +249,15 @@ def test_the_budget_of_the_device_is_the_default() -> None:
 
 
 @pytest.mark.integration
-def test_a_real_model() -> None:
+@pytest.mark.timeout(900)  # where the model has to be fetched first
+def test_a_real_model(smollm: Path) -> None:
     """SmolLM2-135M, one prompt with three completions: the whole gradient is within a relative 1e-5 of the exact one.
 
     Exact is double precision, but for the norms, which compute in fp32. The padded form is as far from it or further.
     """
     from ferrule.policies.local import load
 
-    model = load(resolve("smollm2-135m").where).model
+    model = load(smollm).model
     rng = torch.Generator().manual_seed(0)
     prompt = torch.randint(100, 40_000, (24,), generator=rng).tolist()
     ids, turn = tensors([[*prompt, *torch.randint(100, 40_000, (5 + n,), generator=rng).tolist()] for n in range(3)])

@@ -49,6 +49,27 @@ def test_everything_comes_back(tiny: Local, tmp_path: Path) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_a_run_goes_on_with_its_own_number_of_threads(tiny: Local, tmp_path: Path) -> None:
+    """Sums over many numbers are cut among the threads, so that their number is part of the result."""
+    torch.set_num_threads(2)
+    try:
+        checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+        torch.set_num_threads(1)
+        checkpoint.read(tmp_path / "checkpoint-1", tiny, adam(tiny))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_another_precision_is_refused(tiny: Local, tmp_path: Path) -> None:
+    """``dtype="auto"`` measures what is faster, which may come out otherwise when the run is resumed."""
+    tiny.autocast = True
+    checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
+    tiny.autocast = False
+    with pytest.raises(ValueError, match="in bfloat16 and this policy computes in float32; load it with dtype='bfloat16'"):
+        checkpoint.read(tmp_path / "checkpoint-1", tiny, adam(tiny))
+
+
 def test_only_adapters_are_written_where_only_adapters_train(tiny: Local, tmp_path: Path) -> None:
     tiny.add_adapter(rank=2)
     optimiser = adam(tiny)

@@ -99,12 +99,18 @@ def write(
         _meet(together)
         if main:
             lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
-            (part / "state.json").write_text(json.dumps({"step": step, "lengths": lengths, **state}))
+            kept = {"step": step, "lengths": lengths, **_computed(policy), **state}
+            (part / "state.json").write_text(json.dumps(kept))
     if main:
         for old in sorted(_all(run), key=_step)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     _meet(together)
     return target
+
+
+def _computed(policy: Any) -> dict[str, Any]:
+    """What the numbers of a run depend on beside its settings: the threads that share a sum, and half precision."""
+    return {"threads": torch.get_num_threads(), "autocast": bool(getattr(policy, "autocast", False))}
 
 
 def _meet(together: bool) -> None:
@@ -113,12 +119,17 @@ def _meet(together: bool) -> None:
 
 
 def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
-    """Put weights, optimiser and random state back and return the loop's state.
+    """Put weights, optimiser, random state and the number of threads back and return the loop's state.
 
     The policy may be sharded in any way, or not at all; of a sharded one all processes call this. Raises ``ValueError``
-    when the checkpoint is of another model.
+    when the checkpoint is of another model, or of one whose products were computed in another precision.
     """
     own = _trained(policy)
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    precision = {True: "bfloat16", False: "float32"}
+    then, now = (precision[about["autocast"]] for about in (state, _computed(policy)))
+    if then != now:
+        raise ValueError(f"{folder} was computed in {then} and this policy computes in {now}; load it with dtype={then!r}")
     sizes = {name: entry.shape for name, entry in index_of(folder).items()}
     theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
     ours = {(name, tuple(p.shape)) for name, p in own.items()}
@@ -132,7 +143,7 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     optimiser.state.clear()
     optimiser.state.update((own[name], state) for name, state in moving.items())
     torch.set_rng_state(random)
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    torch.set_num_threads(state["threads"])
     return state
 
 
