@@ -40,7 +40,9 @@ def options() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--every", type=float, default=3.0, help="seconds between two kills, default 3")
-    when.add_argument("--kills", type=int, default=0, help="kill so many, spread evenly over the calls, whatever the time")
+    when.add_argument(
+        "--kills", type=int, default=0, help="kill so many, spread evenly over the calls, whatever the time"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="longest run, default 5")
     return parser.parse_args()
 

@@ -31,4 +31,6 @@ if __name__ == "__main__":
         one.append(seconds(1))
         two.append(seconds(2))
     ratios = [a / b for a, b in zip(one, two, strict=True)]
-    report("work_queue", {"units": UNITS, "one": spread(one), "two": spread(two), "ratio": spread(ratios)}, options.json)
+    report(
+        "work_queue", {"units": UNITS, "one": spread(one), "two": spread(two), "ratio": spread(ratios)}, options.json
+    )

@@ -66,7 +66,9 @@ def test_another_precision_is_refused(tiny: Local, tmp_path: Path) -> None:
     tiny.autocast = True
     checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
     tiny.autocast = False
-    with pytest.raises(ValueError, match="in bfloat16 and this policy computes in float32; load it with dtype='bfloat16'"):
+    with pytest.raises(
+        ValueError, match="in bfloat16 and this policy computes in float32; load it with dtype='bfloat16'"
+    ):
         checkpoint.read(tmp_path / "checkpoint-1", tiny, adam(tiny))
 
 

@@ -129,7 +129,9 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     precision = {True: "bfloat16", False: "float32"}
     then, now = (precision[about["autocast"]] for about in (state, _computed(policy)))
     if then != now:
-        raise ValueError(f"{folder} was computed in {then} and this policy computes in {now}; load it with dtype={then!r}")
+        raise ValueError(
+            f"{folder} was computed in {then} and this policy computes in {now}; load it with dtype={then!r}"
+        )
     sizes = {name: entry.shape for name, entry in index_of(folder).items()}
     theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
     ours = {(name, tuple(p.shape)) for name, p in own.items()}
