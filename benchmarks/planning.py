@@ -9,7 +9,7 @@ from typing import Any
 
 from common import report
 
-from ferrule.cli.options import load_policy
+from ferrule.policies.named import load
 from ferrule.speed.devices import measured
 from ferrule.speed.measure import Bench, bench
 from ferrule.speed.plan import Fractions, Setup, Workload, generation
@@ -54,7 +54,7 @@ def main() -> None:
         if given.cpu:
             time.perf_counter = time.process_time  # what all timers of the package read
         settings = Bench(rows=((1, 8), (2, 8), (4, 8)), repeats=2, threads=int(given.cpu))
-        found = bench(load_policy(given.model), settings, name=given.model, progress=print)
+        found = bench(load(given.model), settings, name=given.model, progress=print)
         path.write_text(json.dumps(found, indent=1))
     found = json.loads(path.read_text())
     about = {key: found[key] for key in ("model", "device", "threads", "engine", "load", "reached")}

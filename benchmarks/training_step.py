@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from common import arguments, report, spread
 
-from ferrule.cli.demo_command import plan_of
+from ferrule.evaluate.demo import demo
 from ferrule.train.sample import sample
 from ferrule.train.update import sequences, update
 
@@ -18,7 +18,7 @@ def main() -> None:
 
     options = arguments(__doc__ or "", repeats=7)
     with TemporaryDirectory() as folder:
-        plan = plan_of(Path(folder), seed=0, steps=1, tasks=2, minutes=60)
+        plan = demo(Path(folder), max_steps=1, eval_tasks=2, max_minutes=60)
     recipe = replace(plan.recipe, samples=8)
     tasks = plan.world.tasks("train", 8, seed=5)
     optimiser = torch.optim.AdamW(plan.policy.parameters(), lr=1e-6)

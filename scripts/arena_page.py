@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ferrule.evaluate.arena import page
+from ferrule.evaluate.standings import page
 
 __all__ = ["main"]
 

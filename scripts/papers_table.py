@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferrule.cli.papers_command import stored
 from ferrule.papers import discover
 from ferrule.studies.paper import Paper
+from ferrule.studies.stored import stored
 
 __all__ = ["main", "pages"]
 

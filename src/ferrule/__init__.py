@@ -1,9 +1,76 @@
 """Ferrule binds language models to tools: define, roll out, train, evaluate and run tool-using models.
 
-The package root imports nothing heavy. Import what you need from the folder that names its kind, for
-example ``from ferrule.tools import tool`` or ``from ferrule.worlds import arithmetic``.
+``import ferrule as fe`` offers the names below and imports each with its first use, so the import itself loads nothing
+else. Everything more particular is imported from the folder that names its kind, such as ``ferrule.credit.group``.
 """
+
+from __future__ import annotations
+
+import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+# Where each name of the face comes from: a module that holds it under the same name, or the import path of an object.
+# ``__init__.pyi`` says the same to editors and type checkers.
+_FACE = {
+    **dict.fromkeys(
+        ("Agent", "Call", "Message", "Observation", "Policy", "Reward", "Score", "Session", "Task", "Tool"),
+        "ferrule.core.records",
+    ),
+    **dict.fromkeys(("Trajectory", "World"), "ferrule.core.records"),
+    **dict.fromkeys(("Recipe", "vary"), "ferrule.core.recipe"),
+    "Settings": "ferrule.train.settings",
+    "ToolLoop": "ferrule.agents.react",
+    "grpo": "ferrule.train.grpo",
+    "load": "ferrule.policies.named",
+    "run": "ferrule.rollout.prompt",
+    "tool": "ferrule.tools.tool",
+    "world": "ferrule.worlds.named",
+}
+# Packages of the face: ``papers`` is one to look into, the others can be called.
+_PACKAGES = ("evaluate", "papers", "rollout", "train")
+
+__all__ = [
+    "Agent",
+    "Call",
+    "Message",
+    "Observation",
+    "Policy",
+    "Recipe",
+    "Reward",
+    "Score",
+    "Session",
+    "Settings",
+    "Task",
+    "Tool",
+    "ToolLoop",
+    "Trajectory",
+    "World",
+    "__version__",
+    "evaluate",
+    "grpo",
+    "load",
+    "papers",
+    "rollout",
+    "run",
+    "tool",
+    "train",
+    "vary",
+    "world",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of the face with its first use."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"ferrule.{name}")
+    if name not in _FACE:
+        raise AttributeError(f"module 'ferrule' has no attribute {name!r}; dir(ferrule) lists what it offers")
+    value = getattr(importlib.import_module(_FACE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the face, imported or not."""
+    return sorted({*globals(), *__all__})

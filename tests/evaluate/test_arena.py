@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from ferrule.core.recipe import Recipe
-from ferrule.evaluate.arena import Cell, page, recipes_of, stack, summarise, tokens
+from ferrule.evaluate.arena import tokens
+from ferrule.evaluate.recipes import recipes_of, stack
+from ferrule.evaluate.standings import Cell, page, summarise
 from ferrule.papers import discover
 from ferrule.train.grpo import grpo
 

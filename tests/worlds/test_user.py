@@ -6,7 +6,7 @@ import pytest
 from ferrule.core.records import Call
 from ferrule.rewards.verify import VERIFIERS as REAL
 from ferrule.rewards.verify import verify
-from ferrule.worlds.user import VERIFIERS, data_folder, from_dataset, known, load
+from ferrule.worlds.user import VERIFIERS, data_folder, from_dataset, from_file, known
 
 TOOLS = '''
 from ferrule.tools.tool import tool
@@ -27,7 +27,7 @@ def write(path: Path, *rows: object) -> Path:
 def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
     rows = [{"prompt": f"Double {i}.", "answer": 2 * i, "verifier": "numeric", "topic": "sums"} for i in range(40)]
     (tmp_path / "tools.py").write_text(TOOLS)
-    world = load(write(tmp_path / "sums.jsonl", *rows), tools=tmp_path / "tools.py")
+    world = from_file(write(tmp_path / "sums.jsonl", *rows), tools=tmp_path / "tools.py")
     assert world.name == "sums"
     assert sum(world.sizes.values()) == 40
     assert 1 <= world.sizes["test"] <= 20  # a fifth is expected
@@ -44,8 +44,8 @@ def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
 
 def test_the_split_follows_the_prompt_and_not_the_order(tmp_path: Path) -> None:
     rows = [{"prompt": f"p{i}", "answer": "a"} for i in range(60)]
-    one = load(write(tmp_path / "a.jsonl", *rows))
-    two = load(write(tmp_path / "b.jsonl", *rows[::-1]))
+    one = from_file(write(tmp_path / "a.jsonl", *rows))
+    two = from_file(write(tmp_path / "b.jsonl", *rows[::-1]))
     for split in ("train", "test"):
         assert {t.prompt for t in one.rows[split]} == {t.prompt for t in two.rows[split]}
     assert not {t.prompt for t in one.rows["train"]} & {t.prompt for t in one.rows["test"]}
@@ -54,14 +54,14 @@ def test_the_split_follows_the_prompt_and_not_the_order(tmp_path: Path) -> None:
 def test_a_folder_is_split_by_its_files(tmp_path: Path) -> None:
     write(tmp_path / "d" / "train.jsonl", {"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": "2"})
     write(tmp_path / "d" / "test.jsonl", {"prompt": "c", "answer": "3"})
-    assert load(tmp_path / "d").sizes == {"train": 2, "test": 1}
+    assert from_file(tmp_path / "d").sizes == {"train": 2, "test": 1}
     with pytest.raises(FileNotFoundError, match=r"neither train\.jsonl nor test\.jsonl"):
-        load(tmp_path)
+        from_file(tmp_path)
 
 
 def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
     write(tmp_path / "d" / "train.jsonl", *({"prompt": f"p{i}", "answer": "a", "level": 1 + i % 2} for i in range(6)))
-    world = load(tmp_path / "d")
+    world = from_file(tmp_path / "d")
     assert world.tasks("train", 6, seed=3) == world.tasks("train", 6, seed=3)
     assert world.tasks("train", 6, seed=3) != world.tasks("train", 6, seed=4)
     assert len({t.id for t in world.tasks("train", 6)}) == 6
@@ -93,17 +93,17 @@ def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
 def test_bad_rows_are_refused_with_file_line_and_reason(tmp_path: Path, row: object, reason: str) -> None:
     path = write(tmp_path / "rows.jsonl", {"prompt": "fine", "answer": "1"}, row)
     with pytest.raises(ValueError, match=r"rows\.jsonl, " + reason):
-        load(path)
+        from_file(path)
 
 
 def test_fields_can_be_named_and_verifiers_are_those_of_the_rewards(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", {"q": "x", "a": "1"})
-    world = load(path, prompt_field="q", answer_field="a", verifier="numeric")
+    world = from_file(path, prompt_field="q", answer_field="a", verifier="numeric")
     ((task,),) = (tasks for tasks in world.rows.values() if tasks)
     assert (task.prompt, task.answer, task.meta) == ("x", "1", {"verifier": "numeric"})
     assert set(VERIFIERS) == set(REAL)
     with pytest.raises(ValueError, match="no verifier 'fuzzy'"):
-        load(path, prompt_field="q", answer_field="a", verifier="fuzzy")
+        from_file(path, prompt_field="q", answer_field="a", verifier="fuzzy")
 
 
 def test_gsm8k_takes_the_number_after_the_mark(tmp_path: Path) -> None:

@@ -36,9 +36,7 @@ def command(model: str, rows: str, dtype: str, device: str, output: Path | None,
     from ferrule.train.logs import write_json
 
     settings = Bench(rows=_pairs(rows), **given)
-    policy = load_policy(model, dtype=dtype, device=device)
-    if not hasattr(policy, "parameters"):
-        raise click.UsageError(f"--model {model} is a server; measuring needs weights (a name or a folder)")
+    policy = load_policy(model, weights=True, dtype=dtype, device=device)
     with Console(stderr=True).status("measuring") as status:
         found = bench(policy, settings, name=model, progress=status.update)
     if output is not None:

@@ -8,39 +8,7 @@ import click
 
 from ferrule.cli.options import emit, guarded
 
-__all__ = ["command", "plan_of"]
-
-
-def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  # type: ignore[no-untyped-def]
-    """Return the plan of the demo: GRPO on arithmetic and generated tools, held-out tasks of every level."""
-    from ferrule.cli.options import load_policy
-    from ferrule.evaluate.run import Plan
-    from ferrule.train.grpo import grpo
-    from ferrule.train.settings import Settings
-    from ferrule.worlds.apis import Apis
-    from ferrule.worlds.arithmetic import Arithmetic
-    from ferrule.worlds.mixed import Mixed
-
-    world = Mixed((Arithmetic(), Apis()))
-    settings = Settings(
-        max_steps=steps,
-        learning_rate=3e-4,
-        per_device_train_batch_size=32,
-        gradient_accumulation_steps=4,
-        warmup_steps=3,
-        seed=seed,
-        max_minutes=minutes,
-        adam_beta2=0.95,
-    )
-    return Plan(
-        folder=folder,
-        policy=load_policy("pocket"),
-        world=world,
-        recipe=grpo(num_generations=8, max_completion_length=80),
-        settings=settings,
-        eval_tasks=tuple(world.tasks("test", tasks, seed=1234)),
-        about={"command": "ferrule demo", "model": "pocket", "world": world.name},
-    )
+__all__ = ["command"]
 
 
 @click.command("demo")
@@ -53,9 +21,11 @@ def plan_of(folder: Path, seed: int, steps: int, tasks: int, minutes: float):  #
 @guarded
 def command(seed: int, max_steps: int, eval_tasks: int, max_minutes: float, name: str, as_json: bool) -> None:
     """Train the pocket model with tools: evaluate, learn by GRPO, evaluate again, and write a report."""
+    from ferrule.evaluate.demo import demo
     from ferrule.evaluate.run import execute, table
 
-    result = execute(plan_of(Path("runs") / name, seed, max_steps, eval_tasks, max_minutes), overwrite=True)
+    plan = demo(Path("runs") / name, seed=seed, max_steps=max_steps, eval_tasks=eval_tasks, max_minutes=max_minutes)
+    result = execute(plan, overwrite=True)
 
     def text() -> None:
         table(result["evaluations"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import types
 import typing
@@ -14,18 +13,15 @@ from typing import Any
 
 import click
 
-from ferrule.core.arrays import nearest
 from ferrule.core.records import World
 
 __all__ = [
-    "by_path",
     "emit",
     "flags",
     "guarded",
     "load_policy",
     "make_world",
     "open_cassette",
-    "read_settings",
 ]
 
 Command = Callable[..., Any]
@@ -90,22 +86,6 @@ def _several(value_type: Any) -> Callable[[Any, Any, str | None], tuple[Any, ...
     return convert
 
 
-def read_settings(path: Path | None, known: Sequence[str]) -> dict[str, Any]:
-    """Read a JSON file of settings; an unknown field is refused with the nearest valid name."""
-    if path is None:
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.UsageError(f"--settings {path}: {error}") from None
-    if not isinstance(data, dict):
-        raise click.UsageError(f"--settings {path} must hold one JSON object")
-    for name in data:
-        if name not in known:
-            raise click.UsageError(f"--settings {path}: unknown field {name!r}; {nearest(name, known)}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-
-
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
     """Return the world that the flags ask for: by name, or the user's own tasks and tools."""
     from ferrule.worlds.named import worlds
@@ -115,21 +95,14 @@ def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | No
     return worlds([tasks] if tasks is not None else names, tools=tools)
 
 
-def load_policy(model: str, **options: Any) -> Any:
-    """Return the policy of a model name: pocket, a packaged model, a folder, a hub name, or a server's URL.
+def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
+    """Return the policy that ``--model`` names; ``weights`` refuses servers, which keep theirs to themselves."""
+    from ferrule.policies.models import resolve
+    from ferrule.policies.named import load
 
-    Packaged models are fetched when they are first asked for.
-    """
-    from ferrule.policies.models import folder_of, resolve
-
-    source = resolve(model)
-    if source.kind == "endpoint":
-        from ferrule.policies.endpoint.endpoint import Endpoint
-
-        return Endpoint(source.where, **{k: v for k, v in options.items() if k == "codec"})
-    from ferrule.policies.local import load
-
-    return load(folder_of(model, progress=lambda line: click.echo(line, err=True)), **options)
+    if weights and resolve(model).kind == "endpoint":
+        raise click.UsageError(f"--model {model} is a server; this needs weights (a name or a folder)")
+    return load(model, progress=lambda line: click.echo(line, err=True), **options)
 
 
 def open_cassette(record: Path | None, replay: Path | None) -> Any:
@@ -141,23 +114,6 @@ def open_cassette(record: Path | None, replay: Path | None) -> Any:
     if replay is not None:
         return Cassette(replay, "replay")
     return Cassette() if record is None else Cassette(record, "record")
-
-
-def by_path(path: str) -> Any:
-    """Return the object of an import path such as ``ferrule.papers.otc:recipe``."""
-    module, _, name = path.partition(":")
-    if not name:
-        raise click.UsageError(
-            f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe"
-        )
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise click.UsageError(f"{path!r}: {error}") from None
-    if not hasattr(found, name):
-        known = [n for n in vars(found) if not n.startswith("_")]
-        raise click.UsageError(f"{module} has no {name!r}; {nearest(name, known)}")
-    return getattr(found, name)
 
 
 _EXTRAS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,9 @@ import click
 from ferrule.cli.options import emit, guarded
 from ferrule.papers import discover, find
 from ferrule.studies.paper import Paper
+from ferrule.studies.stored import stored
 
-__all__ = ["command", "stored"]
-
-
-def stored(slug: str, folder: Path = Path("claims")) -> dict[str, Any] | None:
-    """Return the stored claim of a paper: measured here (``claims/``), or the one shipped with the package."""
-    package = Path(__file__).parents[1]
-    shipped = (package / "papers" / "claims", package.parents[1] / "claims")  # in a wheel, in a checkout
-    for path in (place / f"{slug}.json" for place in (folder, *shipped)):
-        if path.is_file():
-            data = json.loads(path.read_text(encoding="utf-8"))
-            return data if isinstance(data, dict) else None
-    return None
+__all__ = ["command"]
 
 
 def _row(paper: Paper) -> dict[str, Any]:

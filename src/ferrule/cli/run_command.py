@@ -25,25 +25,19 @@ __all__ = ["command"]
 @click.option(
     "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
 )
-@click.option("--max-turns", default=6, show_default=True, help="Most replies.")
+@click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
+@click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded
-def command(
-    prompt: str, model: str, tools: Path | None, temperature: float, max_turns: int, seed: int, as_json: bool
-) -> None:
+def command(prompt: str, model: str, tools: Path | None, as_json: bool, **settings: Any) -> None:
     """Answer PROMPT and show calls and observations."""
     import json
 
-    from ferrule.agents.react import ToolLoop
-    from ferrule.core.records import Task
-    from ferrule.rollout.drive import drive
+    from ferrule.rollout.prompt import run
     from ferrule.rollout.record import dump
 
-    world = _world(tools)
-    task = Task("prompt", prompt, world=world.name)
-    policy = load_policy(model)
-    (episode,) = drive(ToolLoop(turns=max_turns), [task], world, policy, seed=seed, temperature=temperature)
+    episode = run(prompt, load_policy(model), tools=tools, **settings)
 
     def text() -> None:
         for turn in episode.trajectories[0].turns:
@@ -54,14 +48,3 @@ def command(
         click.echo(first.answer if first.answer is not None else f"no answer ({first.finish}) {first.problem}")
 
     emit(json.loads(dump(episode)), as_json, text)
-
-
-def _world(tools: Path | None) -> Any:
-    if tools is None:
-        from ferrule.worlds.arithmetic import Arithmetic
-
-        return Arithmetic()
-    from ferrule.tools.tool import load_tools
-    from ferrule.worlds.session import Toolbox
-
-    return Toolbox(load_tools(tools))

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import by_path, emit, flags, guarded, load_policy, make_world, read_settings
-from ferrule.train.settings import Settings
+from ferrule.cli.options import emit, flags, guarded, load_policy, make_world
+from ferrule.core.paths import by_path
+from ferrule.train.settings import Settings, read_settings
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -89,7 +90,8 @@ def command(**given: Any) -> None:
 
     chosen = {name: value for name, value in given.items() if value is not None}
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
-    settings = {**read_settings(chosen.get("settings_file"), known), **{k: chosen[k] for k in known if k in chosen}}
+    filed = read_settings(chosen["settings_file"], known) if "settings_file" in chosen else {}
+    settings = {**filed, **{name: chosen[name] for name in known if name in chosen}}
     pool = _pool()
     with _ray_workers(chosen, pool) as workers:
         plan = _plan(chosen, settings, pool)
@@ -110,6 +112,8 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
 
     if "lora_r" in chosen and not chosen["adapter"]:
         raise click.UsageError("--lora-r would do nothing without --adapter")
+    if "tools" in chosen and not chosen["worlds"] and "tasks" not in chosen:
+        raise click.UsageError("--tools needs --tasks (a JSONL file with prompt and answer per line) or a data set")
     names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
     world = make_world(names, chosen.get("tasks"), chosen.get("tools"))
     recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
@@ -121,9 +125,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     options = {"codec": chosen["codec"]} if "codec" in chosen else {}
     if pool is not None:
         options["device"] = str(pool.device)
-    policy = load_policy(chosen["model"], dtype=chosen["dtype"], **options)
-    if not hasattr(policy, "parameters"):
-        raise click.UsageError(f"--model {chosen['model']} is a server; training needs weights (a name or a folder)")
+    policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
     if chosen["adapter"]:
         policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
     if chosen["engine"] == "vllm":

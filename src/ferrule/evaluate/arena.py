@@ -1,4 +1,4 @@
-"""Recipes on equal footing: what was played, what it cost, and the table that compares it.
+"""Recipes on equal footing: every one is trained and measured under the same conditions.
 
 Equal means: the same model, world, tasks and seeds, the same number of generated tokens (dropped groups and discarded
 branches included), the same evaluation by the same plain tool loop, and no setting chosen per recipe.
@@ -6,67 +6,172 @@ branches included), the same evaluation by the same plain tool loop, and no sett
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from statistics import fmean
-from typing import Any, Protocol
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from ferrule.core.arrays import nearest
 from ferrule.core.recipe import Recipe
-from ferrule.evaluate.evaluate import Evaluation
-from ferrule.evaluate.metrics import student_interval
+from ferrule.core.records import World
+from ferrule.evaluate.evaluate import Evaluation, evaluate
+from ferrule.evaluate.recipes import Make, stack
+from ferrule.evaluate.run import versions
+from ferrule.evaluate.standings import Cell, cell_of, summarise
+from ferrule.policies.named import load
+from ferrule.train import checkpoint
+from ferrule.train.grpo import grpo
+from ferrule.train.logs import write_json
+from ferrule.train.loop import train
+from ferrule.train.settings import Settings
+from ferrule.worlds.named import worlds
 
-__all__ = ["Cell", "Changes", "Make", "Published", "cell_of", "page", "recipes_of", "stack", "summarise", "tokens"]
+__all__ = ["Arena", "run", "tokens"]
 
-Make = Callable[[Recipe], Recipe]
-Changes = Mapping[str, tuple[str, ...]]
-"""Which members of a stack set a field of the recipe, in their order."""
-
-
-class Published(Protocol):
-    """What a published method offers here: its short name and its pieces."""
-
-    @property
-    def slug(self) -> str:
-        """Short name."""
-        ...
-
-    @property
-    def pieces(self) -> Mapping[str, Callable[..., Any]]:
-        """Pieces by name."""
-        ...
+UNTRAINED = "untrained"
+EVAL_SEED = 1234
+"""Seed of the held-out tasks and of their sampling, for every recipe and training seed."""
 
 
-def recipes_of(papers: Iterable[Published]) -> dict[str, Make]:
-    """Return every recipe of the papers: the piece ``recipe`` under the paper's slug, others under their own name."""
-    found: dict[str, Make] = {}
-    for paper in papers:
-        for name, piece in paper.pieces.items():
-            signature = inspect.signature(piece)
-            single = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-            required = [p for p in single if p.default is p.empty]
-            makes = "Recipe" in str(signature.return_annotation) and [p.name for p in required] == ["base"]
-            if makes:
-                found[paper.slug if name == "recipe" else name] = piece
-    return found
+@dataclass(frozen=True)
+class Arena:
+    """What is equal for all recipes of an arena."""
+
+    recipes: tuple[str, ...]
+    worlds: tuple[str, ...] = ("arithmetic", "apis")
+    model: str = "pocket"
+    budget: int = 400_000
+    seeds: int = 3
+    groups: int = 16
+    samples: int = 8
+    learning_rate: float = 3e-4
+    max_completion_length: int = 80
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5)
+    eval_tasks: int = 200
+    eval_samples: int = 4
 
 
-def stack(base: Recipe, names: str, known: Mapping[str, Make]) -> tuple[Recipe, Changes]:
-    """Apply the recipes of ``a+b+c`` to ``base`` in that order and say which of them set which field.
+def _settings(arena: Arena, recipe: Recipe, seed: int) -> Settings:
+    """The settings of one run: every step plays the same number of tasks, whatever the recipe's group size."""
+    return Settings(
+        max_steps=1_000_000,
+        max_sampled_tokens=arena.budget,
+        learning_rate=arena.learning_rate,
+        per_device_train_batch_size=arena.groups,
+        gradient_accumulation_steps=recipe.samples,
+        warmup_steps=3,
+        adam_beta2=0.95,
+        seed=seed,
+        levels=arena.levels,
+        save_steps=20,
+        save_total_limit=1,
+    )
 
-    A field that several set holds what the last one made of it (rules that wrap the base's keep it inside). Raises
-    ``ValueError`` on an unknown name.
+
+def _base(arena: Arena) -> Recipe:
+    return grpo(num_generations=arena.samples, max_completion_length=arena.max_completion_length)
+
+
+def _measured(arena: Arena, policy: Any, world: World, name: str) -> Evaluation:
+    """Evaluate with the plain tool loop on the held-out tasks."""
+    tasks = world.tasks("test", arena.eval_tasks, seed=EVAL_SEED, levels=arena.levels)
+    return evaluate(
+        _base(arena).agent, policy, world, tasks, samples=arena.eval_samples, seed=EVAL_SEED, temperature=1.0, name=name
+    )
+
+
+def _cell(arena: Arena, world: World, name: str, seed: int, folder: Path, known: Mapping[str, Make]) -> Cell:
+    """Train one recipe with one seed, or go on where a killed run stopped, and measure it."""
+    policy = load(arena.model)
+    if name == UNTRAINED:
+        return cell_of(name, seed, _measured(arena, policy, world, name))
+    recipe, changes = stack(_base(arena), name, known)
+    resume = checkpoint.latest(folder) is not None
+    if not resume and folder.exists():
+        shutil.rmtree(folder)  # killed before its first checkpoint
+    summary = train(recipe, world, policy, _settings(arena, recipe, seed), folder, resume=resume)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds = sum(row.get("seconds/sample", 0.0) + row.get("seconds/update", 0.0) for row in rows)
+    return cell_of(
+        name, seed, _measured(arena, policy, world, name), steps=summary["steps"], sampled=summary["sampled_tokens"],
+        seconds=seconds, changes=changes,
+    )  # fmt: skip
+
+
+def _curve(folder: Path) -> list[tuple[int, float]]:
+    """Success on the training tasks against generated tokens."""
+    total, out = 0.0, []
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        total += row.get("tokens/sampled", 0.0)
+        if "success" in row and row.get("phase") == "train":
+            out.append((int(total), float(row["success"])))
+    return out
+
+
+def run(
+    arena: Arena,
+    known: Mapping[str, Make],
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    show: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Play every recipe with every seed and return the comparison; what is finished is not played again.
+
+    ``known`` maps names to recipes, such as those of ``recipes_of``; every name of the arena is looked up in it before
+    anything is played.
+    Everything lies under ``folder``: one run per recipe and seed, and ``arena.json``. A folder that holds an arena with
+    other settings is refused unless ``overwrite``.
     """
-    recipe, changes = base, dict[str, list[str]]()
-    for name in names.split("+"):
-        if name not in known:
-            raise ValueError(f"no recipe {name!r}; {nearest(name, list(known))}")
-        before, recipe = recipe, known[name](recipe)
-        for field in fields(Recipe):
-            if getattr(before, field.name) is not getattr(recipe, field.name):
-                changes.setdefault(field.name, []).append(name)
-    return recipe, {field: tuple(by) for field, by in changes.items()}
+    for name in arena.recipes:
+        stack(_base(arena), name, known)
+    shared = {key: value for key, value in json.loads(json.dumps(asdict(arena))).items() if key not in _MAY_GROW}
+    settings = folder / "settings.json"
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    if settings.exists() and json.loads(settings.read_text(encoding="utf-8")) != shared:
+        raise FileExistsError(f"{folder} holds an arena with other settings; choose another --name, or --overwrite it")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(settings, shared)
+    world = worlds(arena.worlds)
+    cells, curves = [], {}
+    for seed in range(arena.seeds):
+        # Without training a seed changes nothing.
+        for name in (UNTRAINED, *arena.recipes) if seed == 0 else arena.recipes:
+            place = folder / name / f"seed-{seed}"
+            done = place / "cell.json"
+            if not done.exists():
+                write_json(done, asdict(_cell(arena, world, name, seed, place / "run", known)))
+                cell = json.loads(done.read_text(encoding="utf-8"))
+                show(f"{name}, seed {seed}: success {cell['success']:.1%}, {cell['sampled']:,} tokens")
+            data = json.loads(done.read_text(encoding="utf-8"))
+            cells.append(Cell(**{**data, "task_scores": tuple(data["task_scores"])}))
+            if name != UNTRAINED:
+                curves[f"{name}/{seed}"] = _curve(place / "run")
+    result = {
+        "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.recipes[0],
+                  "command": _command(arena)},
+        "rows": summarise(cells, against=arena.recipes[0]),
+        "cells": [asdict(cell) for cell in cells],
+        "curves": curves,
+        "versions": versions(),
+    }  # fmt: skip
+    write_json(folder / "arena.json", result)
+    return result
+
+
+_MAY_GROW = ("recipes", "seeds")
+
+
+def _command(arena: Arena) -> str:
+    """The command line that plays an arena again: its options that are not the defaults, and always what matters."""
+    always = (f"--recipes {','.join(arena.recipes)}", f"--world {','.join(arena.worlds)}", f"--budget {arena.budget}",
+              f"--seeds {arena.seeds}")  # fmt: skip
+    names = ("model", "eval_tasks", "eval_samples", "learning_rate")
+    chosen = {name: getattr(arena, name) for name in names if getattr(arena, name) != getattr(Arena, name)}
+    return " ".join(["ferrule arena", *always, *(f"--{k.replace('_', '-')} {v}" for k, v in chosen.items())])
 
 
 def tokens(text: str) -> int:
@@ -79,129 +184,3 @@ def tokens(text: str) -> int:
     if count < 1:
         raise ValueError(f"a budget of {text!r} tokens trains nothing; the least is 1")
     return count
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training run and its evaluation: a recipe (or stack) and a seed.
-
-    ``task_scores`` are means per held-out task in a fixed order; ``calls``, ``tokens`` per episode; ``malformed`` a
-    share of attempted calls; ``pass_at`` by k; ``sampled`` all tokens generated in training; ``seconds`` of sampling
-    and learning.
-    """
-
-    recipe: str
-    seed: int
-    success: float
-    task_scores: tuple[float, ...]
-    calls: float
-    tokens: float
-    malformed: float
-    pass_at: Mapping[str, float]
-    steps: int = 0
-    sampled: int = 0
-    seconds: float = 0.0
-    changes: Mapping[str, Sequence[str]] | None = None
-
-
-def cell_of(recipe: str, seed: int, evaluation: Evaluation, **training: Any) -> Cell:
-    """Return the cell of an evaluation; ``training`` says what the training cost."""
-    data = evaluation.as_dict()
-    return Cell(
-        recipe,
-        seed,
-        evaluation.success,
-        tuple(evaluation.scores().values()),
-        data["calls"] or 0.0,
-        data["tokens"] or 0.0,
-        data["malformed"] or 0.0,
-        data.get("pass_at", {"1": evaluation.success}),
-        **training,
-    )
-
-
-_MEASURED = ("success", "calls", "tokens", "malformed", "steps", "sampled", "seconds")
-
-
-def summarise(cells: Sequence[Cell], *, against: str) -> list[dict[str, Any]]:
-    """Return one row per recipe: means over seeds, 95 % Student intervals over seeds, differences to ``against``.
-
-    Differences are paired by seed. With one seed there are no intervals (None).
-    """
-    rows = []
-    base = {cell.seed: cell for cell in cells if cell.recipe == against}
-    for name in dict.fromkeys(cell.recipe for cell in cells):
-        own = [cell for cell in cells if cell.recipe == name]
-        row: dict[str, Any] = {"recipe": name, "seeds": [cell.seed for cell in own]}
-        row |= {key: fmean(float(getattr(cell, key)) for cell in own) for key in _MEASURED}
-        row["success_interval"] = _interval([cell.success for cell in own])
-        row["pass_at"] = {k: fmean(cell.pass_at[k] for cell in own) for k in own[0].pass_at}
-        paired = [cell.success - base[cell.seed].success for cell in own if cell.seed in base]
-        told = name != against and len(paired) == len(base)
-        row["difference"] = fmean(paired) if told else None
-        row["difference_interval"] = _interval(paired) if told else None
-        row["changes"] = own[0].changes or {}
-        rows.append(row)
-    return rows
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    return list(student_interval(values)) if len(values) > 1 else None
-
-
-def page(data: Mapping[str, Any]) -> str:
-    """Return the result of an arena as a Markdown page: what was equal, one row per recipe, and how to read it."""
-    about = data["about"]
-    ks = list(data["rows"][0]["pass_at"])
-    head = ["recipe", "success", "against " + about["against"], "calls per task", "tokens per task", "malformed",
-            *(f"pass@{k}" for k in ks), "steps", "training tokens", "seconds"]  # fmt: skip
-    lines = [
-        "# Arena\n\n",
-        "Training recipes on equal footing: the same model, world, tasks and seeds, the same number of generated "
-        "tokens (dropped groups and discarded branches included), the same evaluation by the plain tool loop. Nothing "
-        "is tuned per recipe: each brings its paper's values, and the learning rate is the same for all.\n\n",
-        f"Model `{about['model']}`, world {', '.join(about['worlds'])}, levels {about['levels']}, "
-        f"{about['budget']:,} generated tokens per run, {about['groups']} tasks per step, seeds {about['seeds']}, "
-        f"learning rate {about['learning_rate']:g}; {about['eval_tasks']} held-out tasks, {about['eval_samples']} "
-        "samples each at temperature 1. Success is the mean over tasks and samples; intervals are 95% Student "
-        "intervals over seeds, differences are paired by seed. Seconds are those of one run on the machine named "
-        "below and compare only roughly.\n\n",
-        "![Success after training, pass@k, and success against generated tokens](assets/arena.png)\n\n",
-        "| " + " | ".join(head) + " |\n",
-        "| " + " | ".join(["---", *["---:"] * (len(head) - 1)]) + " |\n",
-    ]
-    for row in data["rows"]:
-        difference = "" if row["difference"] is None else _points(row["difference"], row["difference_interval"])
-        cells = [
-            f"`{row['recipe']}`",
-            _share(row["success"], row["success_interval"]),
-            difference,
-            f"{row['calls']:.2f}",
-            f"{row['tokens']:.0f}",
-            f"{100 * row['malformed']:.1f}%",
-            *(f"{100 * row['pass_at'][k]:.1f}%" for k in ks),
-            f"{row['steps']:.0f}",
-            f"{row['sampled']:,.0f}",
-            f"{row['seconds']:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |\n")
-    lines.append("\n## What each recipe changes\n\n")
-    for row in data["rows"]:
-        if row["changes"]:
-            changed = ", ".join(f"`{field}` ({' then '.join(by)})" for field, by in row["changes"].items())
-            lines.append(f"- `{row['recipe']}`: {changed}\n")
-    versions = ", ".join(f"{name} {value}" for name, value in data["versions"].items())
-    lines.append(f"\nMeasured on: {versions}. Play it again: `{about['command']}`.\n")
-    return "".join(lines)
-
-
-def _share(value: float, interval: Sequence[float] | None) -> str:
-    if interval is None:
-        return f"{100 * value:.1f}%"
-    return f"{100 * value:.1f}% [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-def _points(value: float, interval: Sequence[float] | None) -> str:
-    if interval is None:
-        return f"{100 * value:+.1f}"
-    return f"{100 * value:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

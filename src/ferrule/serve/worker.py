@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ import threading
 from typing import Any
 
 from ferrule.core.exact import read, write
+from ferrule.core.paths import by_path
 from ferrule.core.records import Call, Observation
 from ferrule.serve.episodes import Lost
 from ferrule.serve.frames import FrameError, pack, pack_observation, read_frame
@@ -65,8 +65,7 @@ def _prepare(hello: dict[str, Any], writer: asyncio.StreamWriter) -> Threads:
     for path in reversed(hello["path"]):
         if path not in sys.path:
             sys.path.insert(0, path)
-    module, _, name = hello["factory"].partition(":")
-    source = getattr(importlib.import_module(module), name)(**hello["options"])
+    source = by_path(hello["factory"])(**hello["options"])
     if hasattr(source, "warm"):
         source.warm()
     tools = [write(tool) for tool in source.tools]

@@ -106,7 +106,7 @@ def train(
     world: World | None,
     policy: Any,
     settings: Settings,
-    folder: Path | None,
+    folder: str | Path | None,
     *,
     evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
     show: Callable[[Mapping[str, Any]], None] | None = None,
@@ -124,6 +124,7 @@ def train(
     ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone,
     and ``folder`` None keeps nothing. A first Ctrl-C ends the run after the present step.
     """
+    folder = None if folder is None else Path(folder)
     processes = 1 if pool is None else pool.num_processes
     check(method, settings, evaluating=evaluate is not None, processes=processes)
     parts = parts_of(method)

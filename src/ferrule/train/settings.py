@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["SCHEDULES", "Settings", "rate", "varied"]
+__all__ = ["SCHEDULES", "Settings", "rate", "read_settings", "varied"]
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -103,3 +105,20 @@ def rate(settings: Settings, step: int) -> float:
     if settings.lr_scheduler_type == "cosine":
         return settings.learning_rate * 0.5 * (1 - math.cos(left * math.pi))
     return settings.learning_rate
+
+
+def read_settings(path: str | Path, known: Sequence[str]) -> dict[str, Any]:
+    """Read a JSON file of settings; lists become tuples.
+
+    Raises ``ValueError`` for a file that cannot be read, does not hold one object, or has a field outside ``known``.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold one JSON object")
+    for name in data:
+        if name not in known:
+            raise ValueError(f"{path}: unknown field {name!r}; {nearest(name, known)}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

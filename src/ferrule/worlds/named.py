@@ -66,7 +66,7 @@ def world(
     if Path(name).exists():
         if data is not None:
             raise ValueError(f"data would do nothing: {text!r} is a path of its own")
-        return user.load(name, tools=tools or (), verifier=verifier or "exact")
+        return user.from_file(name, tools=tools or (), verifier=verifier or "exact")
     raise ValueError(f"no world and no file {text!r}; {nearest(text, world_names())}")
 
 

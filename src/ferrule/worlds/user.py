@@ -35,8 +35,8 @@ __all__ = [
     "calls_of",
     "data_folder",
     "from_dataset",
+    "from_file",
     "known",
-    "load",
 ]
 
 VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python")
@@ -116,7 +116,7 @@ def _at(task: Task, levels: Sequence[int]) -> bool:
     return not isinstance(level, int) or level in levels
 
 
-def load(
+def from_file(
     path: str | Path,
     *,
     tools: str | Path | Sequence[Tool] = (),

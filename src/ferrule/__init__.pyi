@@ -1,0 +1,56 @@
+from ferrule import papers as papers
+from ferrule.agents.react import ToolLoop as ToolLoop
+from ferrule.core.recipe import Recipe as Recipe
+from ferrule.core.recipe import vary as vary
+from ferrule.core.records import Agent as Agent
+from ferrule.core.records import Call as Call
+from ferrule.core.records import Message as Message
+from ferrule.core.records import Observation as Observation
+from ferrule.core.records import Policy as Policy
+from ferrule.core.records import Reward as Reward
+from ferrule.core.records import Score as Score
+from ferrule.core.records import Session as Session
+from ferrule.core.records import Task as Task
+from ferrule.core.records import Tool as Tool
+from ferrule.core.records import Trajectory as Trajectory
+from ferrule.core.records import World as World
+from ferrule.evaluate.evaluate import evaluate as evaluate
+from ferrule.policies.named import load as load
+from ferrule.rollout.drive import drive as rollout
+from ferrule.rollout.prompt import run as run
+from ferrule.tools.tool import tool as tool
+from ferrule.train.grpo import grpo as grpo
+from ferrule.train.loop import train as train
+from ferrule.train.settings import Settings as Settings
+from ferrule.worlds.named import world as world
+
+__version__: str
+
+__all__ = [
+    "Agent",
+    "Call",
+    "Message",
+    "Observation",
+    "Policy",
+    "Recipe",
+    "Reward",
+    "Score",
+    "Session",
+    "Settings",
+    "Task",
+    "Tool",
+    "ToolLoop",
+    "Trajectory",
+    "World",
+    "__version__",
+    "evaluate",
+    "grpo",
+    "load",
+    "papers",
+    "rollout",
+    "run",
+    "tool",
+    "train",
+    "vary",
+    "world",
+]

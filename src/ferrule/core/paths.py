@@ -1,0 +1,28 @@
+"""Objects by their import path."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ferrule.core.arrays import nearest
+
+__all__ = ["by_path"]
+
+
+def by_path(path: str) -> Any:
+    """Return the object of an import path such as ``ferrule.papers.otc:recipe``.
+
+    Raises ``ValueError`` for another form, a module that cannot be imported, and a name that it lacks.
+    """
+    module, _, name = path.partition(":")
+    if not name:
+        raise ValueError(f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe")
+    try:
+        home = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{path!r}: {error}") from None
+    if not hasattr(home, name):
+        known = [each for each in vars(home) if not each.startswith("_")]
+        raise ValueError(f"{module} has no {name!r}; {nearest(name, known)}")
+    return getattr(home, name)
