@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.contracts.checks import check_credit, check_reward
 from tests.toys import tiny_policy
@@ -15,8 +14,10 @@ from ferrule.core.arrays import apply, pack
 from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import Totals
 from ferrule.papers import find, tgrl
-from ferrule.papers.tgrl import domains, experiment
+from ferrule.papers.claims import tgrl as claim
 from ferrule.rollout.drive import drive
+from ferrule.studies.standins.domains import CALL, START, Interface, row_of
+from ferrule.studies.table import Weights
 from ferrule.tools.calculator import calculator
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
@@ -110,7 +111,7 @@ def test_the_answer_tool_ends_the_episode_after_the_calls_beside_it() -> None:
     assert tgrl.level_reward(TASK, [trajectory])[0].value == 2
 
 
-@pytest.mark.parametrize("given", ["4", r"\boxed{4}", r"$\boxed{ 4 }$"])
+@pytest.mark.parametrize("given", ["4", r"\boxed{4}", r"$\boxed{ 4 }$", r"so \boxed{5}, no: \boxed{4}"])
 def test_a_boxed_answer_is_the_answer(given: str) -> None:
     (done,) = drive(ToolLoop(), [TASK], WORLD, Says(Call("answer", {"answer": given}, id="a")))
     signals = pack(done.trajectories, [Score(0.0)], [0])
@@ -151,58 +152,13 @@ def test_a_step_with_a_policy_that_never_answers() -> None:
     assert (len(batch.groups), batch.dropped) == (0, 2)
 
 
-def test_interfaces_understand_their_own_tags() -> None:
-    for name, interface in experiment.ARMS.items():
-        for task in (domains.questions(0)[7], domains.questions(2)[13]):
-            script = [interface.call(task.meta["domain"]), interface.answer(task.meta["domain"]), int(task.answer)]
-            if name == "text only":
-                script = script[1:]
-            played = domains.play(task, Scripted(script), interface=interface)
-            assert (played.answer, played.finish) == (task.answer, "answer")
-            assert tgrl.level_reward(task, [played])[0].value == 2
-    lost = domains.play(
-        domains.questions(1)[3], Scripted([domains.CALL, domains.TEXT]), interface=experiment.ARMS["tags per domain"]
-    )  # fmt: skip
-    assert [o.status for _, o in lost.calls] == ["malformed"]
-    assert lost.answer is None
-
-
-class Scripted:
-    """A player whose decisions are given."""
-
-    def __new__(cls, script: Sequence[int]) -> Any:
-        from ferrule.studies.table import Player
-
-        player = Player(np.full((domains.STATES, domains.ACTIONS), 1 / domains.ACTIONS), np.random.default_rng())
-        left = list(script)
-
-        def decide(state: int, label: str = "") -> int:
-            player._ids.append(state * domains.ACTIONS + left[0])
-            return left.pop(0)
-
-        player.decide = decide  # type: ignore[method-assign]
-        return player
-
-
 def test_the_first_network_answers_in_form_and_calls_rarely() -> None:
-    from ferrule.studies.table import Weights
-
-    interface = experiment.ARMS["uniform"]
-    chance = Weights(experiment.start_of(interface, 100), experiment._tie(interface)).chance_SA
-    first = chance[[domains.row_of(domains.START, d, p) for d in range(3) for p in range(25)]]
+    interface = Interface()
+    chance = Weights(claim.first_network(interface, 100), claim.network(interface)).chance_SA
+    first = chance[[row_of(START, d, p) for d in range(3) for p in range(25)]]
     assert first[:, interface.answer(0)].mean() == pytest.approx(0.8, abs=0.03)
     assert first[:, interface.call(0)].mean() == pytest.approx(0.1, abs=0.03)
-    assert first[:, domains.CALL + 1].max() < 1e-9
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = tgrl.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.trained("uniform", seed=1, scale="tiny")
-    assert again == {name: numbers[1] for name, numbers in first.arms["uniform"].items()}
-    assert set(first.arms) == set(experiment.ARMS)
-    assert first.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        tgrl.claim("large")
+    assert first[:, CALL + 1].max() < 1e-9
 
 
 def test_paper_is_found() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ferrule.studies import golden
-from ferrule.studies.conditions import Rows, at_least, less, minus, of, within
+from ferrule.studies.conditions import Rows, at_least, less, minus, of, ratio, within
 from ferrule.studies.study import Study, Unit
 
 
@@ -72,6 +72,15 @@ def test_a_condition_may_read_rows_made_from_all_seeds() -> None:
     claim = study(asks=(condition,))()
     assert claim.setup["conditions"][0]["values"] == pytest.approx((-0.01, 0.0, 0.01))
     assert claim.verdict == "undecided"
+
+
+def test_values_of_one_seed() -> None:
+    """3 and 2: the one less the other is 1, and the relative fall from 2 to 3 is 1 - 3/2."""
+    rows: Rows = {"one": {"calls": 3.0}, "other": {"calls": 2.0}}
+    assert of("one", "calls", factor=-1.0, plus=0.5)(rows) == -2.5
+    assert less("calls", "one", "other")(rows) == 1.0
+    assert ratio("calls", "one", "other")(rows) == 1.5
+    assert ratio("calls", "one", "other", factor=-1.0, plus=1.0)(rows) == -0.5
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin() -> None:

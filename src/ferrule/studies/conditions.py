@@ -25,6 +25,7 @@ __all__ = [
     "less",
     "minus",
     "of",
+    "ratio",
     "student_interval",
     "within",
 ]
@@ -131,6 +132,18 @@ def less(quantity: str, one: str, other: str) -> Value:
 
 def _difference(rows: Rows, *, quantity: str, one: str, other: str) -> float:
     return float(rows[one][quantity]) - float(rows[other][quantity])
+
+
+def ratio(quantity: str, one: str, other: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
+    """Return the value ``factor * rows[one][quantity] / rows[other][quantity] + plus``: paired within a seed.
+
+    The relative fall from ``other`` to ``one`` has ``factor=-1, plus=1``.
+    """
+    return partial(_quotient, quantity=quantity, one=one, other=other, factor=factor, plus=plus)
+
+
+def _quotient(rows: Rows, *, quantity: str, one: str, other: str, factor: float, plus: float) -> float:
+    return factor * (float(rows[one][quantity]) / float(rows[other][quantity])) + plus
 
 
 def minus(one: Value, other: Value) -> Value:

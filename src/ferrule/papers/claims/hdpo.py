@@ -8,8 +8,8 @@ from typing import Any
 
 from ferrule.papers.hdpo import coupled_reward, decoupled, two_channels
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.calls import Chances, bell, expected, play, questions
-from ferrule.studies.conditions import Rows, Value, at_least, less
+from ferrule.studies.conditions import at_least, less, ratio
+from ferrule.studies.standins.calls import Chances, bell, expected, play, questions
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, train_table
 
@@ -49,16 +49,6 @@ def arm(*, seed: int, steps: int, method: str, regime: str) -> dict[str, float]:
     return expected(table.chance_SA, chances)
 
 
-def _cut(method: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
-    """Relative fall in easy calls against accuracy alone, in mixed groups, times ``factor`` plus ``plus``."""
-
-    def value(rows: Rows) -> float:
-        left = float(rows[f"{method}, mixed"]["calls_easy"]) / float(rows["accuracy, mixed"]["calls_easy"])
-        return plus + factor * (1 - left)
-
-    return value
-
-
 STUDY = Study(
     paper="hdpo",
     statement="Frugality in a loss of its own, among right answers, cuts needless calls where one sum does not.",
@@ -66,7 +56,11 @@ STUDY = Study(
     trained="a table of 2 rows (numbers of calls by kind of question)",
     arms={f"{name}, {regime}": partial(arm, method=name, regime=regime) for regime in REGIMES for name in METHODS},
     asks=(
-        at_least("relative fall in easy calls, HDPO with weight 0.5", _cut("hdpo_half"), 0.5),
+        at_least(
+            "relative fall in easy calls, HDPO with weight 0.5",
+            ratio("calls_easy", "hdpo_half, mixed", "accuracy, mixed", factor=-1.0, plus=1.0),
+            0.5,
+        ),
         at_least(
             "hard accuracy, HDPO minus accuracy only",
             less("accuracy_hard", "hdpo_half, mixed", "accuracy, mixed"),
@@ -79,7 +73,7 @@ STUDY = Study(
         ),
         at_least(
             "a quarter less the relative fall in easy calls of the weak sum",
-            _cut("coupled_weak", factor=-1.0, plus=0.25),
+            ratio("calls_easy", "coupled_weak, mixed", "accuracy, mixed", plus=-0.75),
             0.0,
         ),
     ),

@@ -17,7 +17,8 @@ Departures from the paper:
 3. Calls made in one turn together with ``answer`` are all run before the episode ends.
 4. The constant is ``longest`` tokens times the rows of the batch. Group size (8) and clip (0.2, 0.28) are not known
    and taken as usual; the rate is that of the base.
-5. ``answer_tool`` takes the answer with or without a box around it. It is put into the world by its user (``Toolbox``
+5. ``answer_tool`` takes the answer with or without a box around it (the last box
+   counts). It is put into the world by its user (``Toolbox``
    or ``UserWorld``); worlds with an ending tool of their own need none.
 6. The claim trains a small network over features of the state, which is shared by three toy domains, instead of a
    language model: it may or may not carry over what it learned, but decisions are drawn from its table of outputs, the
@@ -31,14 +32,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from ferrule.chat.answer import boxed
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Message, Observation, Reward, Score, Task, Tool, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
-from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.rewards.outcome import is_right, outcome
+from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "answer_tool", "answered", "claim", "level_reward", "levels", "outside", "recipe"]
+__all__ = ["PAPER", "answer_tool", "answered", "level_reward", "levels", "outside", "recipe"]
 
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
@@ -49,12 +51,9 @@ def answer_tool(name: str = "answer") -> Tool:
     return Tool(name, "Give the final answer and finish.", schema, run=_give, terminal=True)
 
 
-_BOXED = re.compile(r"\s*\$?\s*\\boxed\s*\{(.*)\}\s*\$?\s*", re.DOTALL)
-
-
 def _give(answer: str) -> Observation:
-    boxed = _BOXED.fullmatch(answer)
-    return Observation(boxed[1].strip() if boxed else answer, terminal=True)
+    inner = boxed(answer)
+    return Observation(answer if inner is None else inner.strip(), terminal=True)
 
 
 def outside(message: Message) -> bool:
@@ -80,7 +79,7 @@ def level_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
     """Add the levels of answer and form: -2 to 2, parts ``answer``, ``format`` and ``outcome`` (1: a right answer)."""
     scores = []
     for given, trajectory in zip(base(task, trajectories), trajectories, strict=True):
-        right = given.parts.get("outcome", given.value) > 0.5
+        right = is_right(given)
         bad = sum(observation.status in ("malformed", "unknown_tool") for _, observation in trajectory.calls)
         stray = any(outside(turn.reply) for turn in trajectory.turns)
         answer, form = levels(answered(trajectory), right, bad, stray)
@@ -108,13 +107,6 @@ def recipe(base: Recipe, *, samples: int = 8, longest: float = 2048.0, refill: i
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether tool use that is learned in one domain carries over, by interface."""
-    from ferrule.papers.tgrl.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=10,
     slug="tgrl",
@@ -122,6 +114,5 @@ PAPER = Paper(
     date="2025-10",
     url="https://arxiv.org/abs/2510.11184",
     pieces={"reward": level_reward, "answer_tool": answer_tool, "recipe": recipe},
-    claim=claim,
     summary="One interface for all domains, in which finishing is a tool call as well, carries tool use across them.",
 )

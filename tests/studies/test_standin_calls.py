@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ferrule.studies.calls import bell, expected, play, questions
+from ferrule.studies.standins.calls import bell, expected, play, questions
 from ferrule.studies.table import Player
 
 CHANCES = {"easy": (0.9, 0.9, 0.9), "hard": (0.1, 0.5, 0.8)}

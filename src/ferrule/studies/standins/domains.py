@@ -8,14 +8,13 @@ the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ferrule.core.records import Call, Observation, Task, Trajectory
+from ferrule.studies.table import Player
 
 __all__ = ["DOMAINS", "Interface", "play", "questions", "result", "row_of"]
 
 DOMAINS = ("sums", "recipes", "clock")
-"""The first is trained on."""
 DIGITS, TURNS = 5, 3
 CALL, ANSWER, TEXT, ACTIONS = 5, 8, 11, 12
 """Actions: digits, then a call tag and an answer tag per domain, then bare text."""
@@ -40,15 +39,18 @@ class Interface:
         """Return the answer tag of a domain."""
         return ANSWER + (0 if self.shared_answer else domain)
 
-    @property
-    def tags(self) -> set[int]:
-        """Tags that exist."""
-        return {tag for d in range(len(DOMAINS)) for tag in (self.call(d), self.answer(d)) if tag >= 0} | {TEXT}
-
 
 def result(domain: int, a: int, b: int) -> int:
     """Return the answer of a question."""
     return int((a + (2, 3, 4)[domain] * b + domain) % DIGITS)
+
+
+def questions(domain: int) -> list[Task]:
+    """Return all questions of a domain."""
+    return [
+        Task(f"{DOMAINS[domain]}/{p}", "?", str(result(domain, *divmod(p, DIGITS))), meta={"domain": domain, "pair": p})
+        for p in range(PAIRS)
+    ]
 
 
 def row_of(stage: int, domain: int, pair: int) -> int:
@@ -56,7 +58,7 @@ def row_of(stage: int, domain: int, pair: int) -> int:
     return (stage * len(DOMAINS) + domain) * PAIRS + pair
 
 
-def play(task: Task, player: Any, *, interface: Interface) -> Trajectory:
+def play(task: Task, player: Player, *, interface: Interface) -> Trajectory:
     """Play one episode of at most ``TURNS`` turns."""
     d, pair = int(task.meta["domain"]), int(task.meta["pair"])
     stage, truth = START, str(task.answer)
@@ -68,24 +70,14 @@ def play(task: Task, player: Any, *, interface: Interface) -> Trajectory:
             break
         if tag < ANSWER:
             good = tag == interface.call(d)
-            seen = Observation(truth) if good else Observation("not understood", "malformed")
-            stage = SEEN if good else stage if stage == SEEN else ERROR
-            player.turn(calls=[(Call("compute", id="c"), seen)])
+            stage = SEEN if good or stage == SEEN else ERROR
+            observation = Observation(truth) if good else Observation("not understood", "malformed")
+            player.turn(calls=[(Call("compute", id="c"), observation)])
             continue
-        digit = player.decide(row_of(KNOWING if stage == SEEN else BLIND, d, at))
+        digit = str(player.decide(row_of(KNOWING if stage == SEEN else BLIND, d, at)))
         if tag == interface.answer(d):
-            player.turn(
-                calls=[(Call("answer", {"answer": str(digit)}, id="a"), Observation(str(digit), terminal=True))]
-            )
-            return player.trajectory(task, str(digit))  # type: ignore[no-any-return]
+            player.turn(calls=[(Call("answer", {"answer": digit}, id="a"), Observation(digit, terminal=True))])
+            return player.trajectory(task, digit)
         player.turn(calls=[(Call("answer", id="a"), Observation("not understood", "malformed"))])
         stage = stage if stage == SEEN else ERROR
-    return player.trajectory(task, None, finish="turns")  # type: ignore[no-any-return]
-
-
-def questions(domain: int) -> list[Task]:
-    """Return all questions of a domain."""
-    return [
-        Task(f"{DOMAINS[domain]}/{p}", "?", str(result(domain, *divmod(p, DIGITS))), meta={"domain": domain, "pair": p})
-        for p in range(PAIRS)
-    ]
+    return player.trajectory(task, None, finish="turns")
