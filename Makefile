@@ -10,6 +10,8 @@ VENV ?= .venv
 TORCH_OPTIONS ?=
 # Test processes. Two cores and single-threaded torch suit two.
 WORKERS ?= 2
+# Folders whose tests take seconds: no training to an end, no servers, no sandboxes.
+FAST := agents chat contracts core credit data evaluate objectives online rewards speed studies tools view worlds
 # Further arguments for pytest or the demo: make test ARGS="tests/tools -x"
 ARGS ?=
 
@@ -18,7 +20,9 @@ READY := $(VENV)/.ready
 # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help setup system peers demo test fmt lint types docs serve-docs bench claims goldens pins clean
+TESTS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+.PHONY: help setup system peers demo check test fmt lint types docs serve-docs bench claims goldens pins clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,8 +50,11 @@ peers: setup ## make the environments of other projects' clients and servers tha
 demo: setup ## train the pocket model on your CPU and show success before and after
 	$(BIN)/ferrule demo $(ARGS)
 
+check: lint types ## lint, types and the fast tests: under three minutes on two cores
+	$(TESTS) -m "not slow and not integration" $(FAST:%=tests/%) tests/test_layers.py $(ARGS)
+
 test: setup system peers ## run all tests
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
+	$(TESTS) $(ARGS)
 
 fmt: setup ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix --exit-zero --quiet .
