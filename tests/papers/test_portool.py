@@ -18,7 +18,7 @@ from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, T
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import find, portool
-from ferrule.papers.portool import experiment
+from ferrule.papers.claims import portool as claim
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import drive
 from ferrule.train.grpo import grpo
@@ -168,19 +168,11 @@ def test_rewards_keep_the_promises_of_their_kind() -> None:
     assert portool.step_rewards(TASK, [Trajectory(TASK, ())]) == [Score(0.0, parts={"outcome": 0.0})]
 
 
-def test_tokens_of_the_chain() -> None:
+def test_tokens_of_trees_and_samples() -> None:
     """Eight first steps and 8 * 2 candidates at each of three more depths: 56 turns; eight samples write 32."""
-    tree = experiment.run("tree", seed=100, steps=1, first=50)
-    samples = experiment.run("samples", seed=100, steps=1, first=50)
-    assert (tree["tokens"], samples["tokens"]) == ([8 * 50 + 48.0], [8 * 50 + 24.0])
-
-
-def test_claim_runs() -> None:
-    found = portool.claim("tiny", seeds=(0, 1, 2))
-    assert found.verdict in ("held", "not held", "undecided")
-    assert {"tree", "samples", "gamma 1.0"} <= set(found.arms)
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        portool.claim("large")
+    (tree,) = claim.sampled(change=claim.grown, seed=100, steps=1, first=50).curve
+    (samples,) = claim.sampled(seed=100, steps=1, first=50).curve
+    assert (tree["tokens"], samples["tokens"]) == (8 * 50 + 48.0, 8 * 50 + 24.0)
 
 
 def test_paper_is_found() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ferrule.agents.react import ToolLoop
 from ferrule.studies.standins import simulator
+from ferrule.studies.standins.decisions import Decisions
 from ferrule.studies.table import Player
 
 
@@ -37,3 +39,21 @@ def test_success_of_the_simulator_is_that_of_its_episodes() -> None:
     assert 0.2 < exact < 0.95
     assert np.mean([episode.final["passed"] for episode in episodes]) == pytest.approx(exact, abs=0.037)
     assert all(len(episode.turns) <= simulator.HORIZON for episode in episodes)
+
+
+def test_agents_play_the_decisions_with_the_table() -> None:
+    """A sure table decides rightly in four turns and pays 10 + 3 tokens; waiting takes turns and no step."""
+    world = Decisions(4, first=10)
+    (task,) = world.tasks("train", 1)
+    sure_SA = np.full((4, 3), 1e-12)
+    sure_SA[:, 0] = 1.0
+    (path,) = world.play(task, Player(sure_SA, np.random.default_rng(0)), agent=ToolLoop(turns=9))
+    assert (path.answer, len(path.turns), world.spent) == ("right", 4, 13)
+    assert [turn.sampled for turn in path.turns] == [(0,), (3,), (6,), (9,)]
+    idle = Decisions(1, idle=1)
+    waits_SA = np.array([[0.1, 0.9]])
+    (path,) = idle.play(task, Player(waits_SA, np.random.default_rng(0)), agent=ToolLoop(turns=60))
+    assert path.answer == "right"
+    assert [turn.sampled[0] for turn in path.turns] == [1] * (len(path.turns) - 1) + [0]
+    (path,) = Decisions(1).play(task, Player(sure_SA[:, ::-1], np.random.default_rng(0)), agent=ToolLoop())
+    assert path.answer == "wrong"

@@ -16,7 +16,9 @@ Departures from the paper:
 5. Paths without an answer score 0, whatever state they left the world in. Dropped candidates cost tokens and give no
    gradient; the metric ``tokens/sampled`` counts them.
 6. The claim's second task was changed after a first measurement on the claim's seeds, in which both arms were as short
-   as can be (1.8 % shorter, not held): it starts mostly right now, with a depth of 12.
+   as can be (1.8 % shorter, not held): it starts mostly right now, with a depth of 12. The comparison with independent
+   samples stands beside the verdict: the tree draws as many first steps as it has paths, and twice as many candidates
+   as open paths behind them, so that nothing of a prefix is saved.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from ferrule.credit.spans import both
 from ferrule.credit.tree import Join, check_settings, first_visits, tree_relative
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "claim", "recipe", "step_form", "step_rewards"]
+__all__ = ["PAPER", "recipe", "step_form", "step_rewards"]
 
 
 def step_form(turn: Turn, *, last: bool, answered: bool, cap: float = 0.5) -> float:
@@ -96,8 +98,8 @@ def recipe(
     """Return ``base`` with one tree of ``samples`` paths per task in place of a group, and credit on the tree.
 
     Settings that the base's agent shares with ``TreeLoop`` (system text, reply length, stop strings) are kept, and so
-    is its mask. The loss is a mean over tokens, each of which counts once. Raises ``ValueError`` on a ``join``,
-    ``select``, or ``gamma`` that is none.
+    is its mask. The loss is a mean over tokens, each of which counts once. Raises ``ValueError`` on an unknown
+    ``join`` or ``select`` and on an invalid ``gamma``.
     """
     from ferrule.objectives.reduce import token_mean
 
@@ -118,13 +120,6 @@ def recipe(
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether comparing siblings helps on trees, and what a tree costs beside independent samples."""
-    from ferrule.papers.portool.experiment import measure
-
-    return measure(scale, seeds)
-
-
 PAPER = Paper(
     number=31,
     slug="portool",
@@ -132,6 +127,5 @@ PAPER = Paper(
     date="2025-10",
     url="https://arxiv.org/abs/2510.26020",
     pieces={"agent": TreeLoop, "reward": step_rewards, "credit": tree_relative, "recipe": recipe},
-    claim=claim,
     summary="Grows a tree per question and credits every step by its descendants, against its siblings.",
 )
