@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ferrule.core.records import Tool
 from ferrule.tools.contracts import Contract, Fact, Rejected, State, coverage, from_schema, gate, verify
-from ferrule.tools.contracts_text import fits, read
+from ferrule.tools.contracts_text import read
+from ferrule.tools.contracts_types import fits
 
 STATE = State.of(
     {"city": "Oslo", "zero": 0, "empty": "", "nothing": Fact(None), "tags": ["a", "b"], "box": {"x": {"y": 3}}}

@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeAlias
 
 from ferrule.core.arrays import by_name, nearest
 from ferrule.core.records import Tool
-from ferrule.tools.contracts_text import RESERVED, TYPES, Condition, Domains, fits, read, read_leniently, type_of, walk
+from ferrule.tools.contracts_text import RESERVED, Condition, read, read_leniently
+from ferrule.tools.contracts_types import TYPES, Domains, fits, type_of, walk
 from ferrule.tools.schema import problem, resolve
 
 __all__ = [

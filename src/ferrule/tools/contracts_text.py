@@ -18,56 +18,34 @@ from __future__ import annotations
 
 import ast
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from ferrule.core import expression
 from ferrule.core.arrays import nearest
+from ferrule.core.expression import Evaluation, Grammar
+from ferrule.tools.contracts_types import TYPES, fits, walk
 
-__all__ = ["RESERVED", "TYPES", "Condition", "Domains", "Scope", "fits", "read", "read_leniently", "type_of", "walk"]
+__all__ = ["RESERVED", "Condition", "Scope", "read", "read_leniently"]
 
-Domains: TypeAlias = Mapping[str, Callable[[Any], bool]]
 Scope: TypeAlias = Mapping[str, Any]
 Failure: TypeAlias = Literal["missing_field", "wrong_type", "postcondition_failed"]
-
-TYPES = {
-    "string": "string",
-    "str": "string",
-    "integer": "integer",
-    "int": "integer",
-    "float": "float",
-    "number": "float",
-    "boolean": "boolean",
-    "bool": "boolean",
-    "list": "list",
-    "array": "list",
-    "dict": "dict",
-    "object": "dict",
-}
-"""Spellings of the plain types."""
 
 _ROOTS = ("result", "args", "old", "new")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 RESERVED = (*_ROOTS, *_CONSTANTS)
 """Names that mean something else than a fact; such a fact is written ``exists("old")``."""
-_ORDER: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-}
 _FORMS = 'exists(f), has_field("k"), type(f) == T, f != None, comparisons, not, and, or'
 Test: TypeAlias = Callable[[Scope], Any]
 
 
 class _Undefined(Exception):
     """The condition reads something that is not there or compares what cannot be compared."""
+
+
+class _Unreadable(ValueError):
+    """Why a text is no condition."""
 
 
 @dataclass(frozen=True)
@@ -84,55 +62,38 @@ class Condition:
     roots: frozenset[str] = frozenset()
 
     def holds(self, scope: Scope) -> bool:
-        """Evaluate in a scope with the keys ``facts``, ``result``, ``args``, ``old``, ``new`` and ``domains``."""
+        """Evaluate in a scope with the keys ``facts``, ``result``, ``args``, ``old``, ``new`` and ``domains``.
+
+        A condition that would take more than its budget (``ferrule.core.expression``) does not hold.
+        """
         try:
             return bool(self.test(scope))
-        except _Undefined:
+        except (_Undefined, OverflowError):
             return False
-
-
-def type_of(value: Any) -> str:
-    """Return the plain type of a JSON value; null counts as a string, which says nothing."""
-    for name in ("boolean", "integer", "float", "list", "dict"):
-        if fits(value, name):
-            return name
-    return "string"
-
-
-def fits(value: Any, kind: str, domains: Domains | None = None) -> bool:
-    """Return whether a value that is not null is of a type; a domain check that fails or raises says no."""
-    kind = TYPES.get(kind, kind)
-    if kind == "boolean":
-        return isinstance(value, bool)
-    if kind in ("integer", "float"):
-        return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
-    if kind == "string":
-        return isinstance(value, str)
-    if kind == "list":
-        return isinstance(value, list | tuple)
-    if kind == "dict":
-        return isinstance(value, Mapping)
-    try:
-        return value is not None and domains is not None and kind in domains and bool(domains[kind](value))
-    except Exception:
-        return False
-
-
-def walk(value: Any, steps: tuple[str | int, ...]) -> Any:
-    """Follow dict keys and list indices; raises ``LookupError`` where there is nothing."""
-    for step in steps:
-        if isinstance(value, Mapping):
-            value = value[step] if step in value else value[str(step)]
-        elif isinstance(value, list | tuple) and str(step).isdecimal():
-            value = value[int(step)]
-        else:
-            raise LookupError(step)
-    return value
 
 
 def read(text: str, domains: tuple[str, ...] = ()) -> Condition:
     """Read one condition; ``domains`` names the declared types. Raises ``ValueError`` for anything unknown."""
-    return _Reader(text, domains).condition()
+    checker = _Checker(domains)
+    try:
+        tree = expression.read(text, _GRAMMAR)
+        checker.condition(tree)
+    except SyntaxError:
+        raise _refused(text, "it is not an expression") from None
+    except ValueError as why:
+        raise _refused(text, str(why)) from None
+    kinds = set(checker.failures)
+    return Condition(
+        text,
+        lambda scope: expression.evaluate(tree, _GRAMMAR, scope),
+        checker.failures[0] if len(kinds) == 1 else "postcondition_failed",
+        checker.semantic,
+        frozenset(checker.roots),
+    )
+
+
+def _refused(text: str, why: str) -> ValueError:
+    return ValueError(f"condition {text!r} cannot be read: {why}; known forms: {_FORMS}")
 
 
 def read_leniently(text: str) -> Condition:
@@ -155,175 +116,208 @@ def read_leniently(text: str) -> Condition:
     return Condition(text, lambda scope: scope["facts"].get(name) is not None, "missing_field")
 
 
-class _Reader:
-    """Turns one text into nested functions of a scope."""
+# ------------------------------------------------------------------------------------------------------------- reading
 
-    def __init__(self, text: str, domains: tuple[str, ...]) -> None:
-        self.text, self.domains = text, domains
+
+class _Checker:
+    """Goes through one text's syntax tree: what it reads, how it fails, and whether every part is known."""
+
+    def __init__(self, domains: tuple[str, ...]) -> None:
+        self.domains = domains
         self.roots: set[str] = set()
         self.semantic = False
         self.failures: list[Failure] = []
 
-    def condition(self) -> Condition:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd escapes in strings, say
-                tree = ast.parse(self.text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise self._refuse("it is not an expression") from None
-        test = self._logic(tree)
-        kinds = set(self.failures)
-        failure: Failure = self.failures[0] if len(kinds) == 1 else "postcondition_failed"
-        return Condition(self.text, test, failure, self.semantic, frozenset(self.roots))
-
-    def _refuse(self, why: str) -> ValueError:
-        return ValueError(f"condition {self.text!r} cannot be read: {why}; known forms: {_FORMS}")
-
-    def _logic(self, node: ast.expr) -> Test:
+    def condition(self, node: ast.expr) -> None:
+        """Check what must be true or false."""
         if isinstance(node, ast.BoolOp):
-            parts = [self._logic(value) for value in node.values]
-            join = all if isinstance(node.op, ast.And) else any
-            return lambda scope: join(part(scope) for part in parts)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            inner = self._logic(node.operand)
-            return lambda scope: not inner(scope)
-        if isinstance(node, ast.Compare):
-            return self._comparison(node)
-        if isinstance(node, ast.Call):
-            return self._predicate(node)
-        raise self._refuse(f"{ast.unparse(node)!r} is no condition")
+            for part in node.values:
+                self.condition(part)
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            self.condition(node.operand)
+        elif isinstance(node, ast.Compare):
+            self._comparison(node)
+        elif isinstance(node, ast.Call):
+            self._predicate(node)
+        else:
+            raise _Unreadable(f"{ast.unparse(node)!r} is no condition")
 
-    def _predicate(self, node: ast.Call) -> Test:
-        name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    def _predicate(self, node: ast.Call) -> None:
+        name = _called(node)
         if name not in ("exists", "has_field") or len(node.args) != 1 or node.keywords:
-            raise self._refuse(f"{name}(...) with {len(node.args)} argument(s) is not one of exists(f), has_field(k)")
+            raise _Unreadable(f"{name}(...) with {len(node.args)} argument(s) is not one of exists(f), has_field(k)")
         self.failures.append("missing_field")
-        argument = node.args[0]
         if name == "has_field":
-            key = argument.value if isinstance(argument, ast.Constant) else getattr(argument, "id", None)
-            if not isinstance(key, str):
-                raise self._refuse("has_field takes one key of the result")
+            _key(node)
             self.roots.add("result")
-            return lambda scope: isinstance(scope["result"], Mapping) and key in scope["result"]
-        return self._exists(argument)
+        else:
+            self._path(node.args[0])
 
-    def _exists(self, node: ast.expr) -> Test:
-        """Return the test that a path leads somewhere and not to null."""
-        find = self._path(node)
-
-        def exists(scope: Scope) -> bool:
-            try:
-                return find(scope) is not None
-            except _Undefined:
-                return False
-
-        return exists
-
-    def _path(self, node: ast.expr) -> Test:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return self._find("facts", (node.value,))
-        steps: list[str | int] = []
-        at = node
-        while not isinstance(at, ast.Name):
-            if isinstance(at, ast.Attribute):
-                steps.append(at.attr)
-                at = at.value
-            elif isinstance(at, ast.Subscript) and isinstance(at.slice, ast.Constant):
-                key = at.slice.value
-                if isinstance(key, bool) or not isinstance(key, str | int):
-                    raise self._refuse(f"{key!r} is neither a key nor an index")
-                steps.append(key)
-                at = at.value
-            else:
-                raise self._refuse(f"{ast.unparse(node)!r} is no path")
-        rest = tuple(reversed(steps))
-        return self._find(at.id, rest) if at.id in _ROOTS else self._find("facts", (at.id, *rest))
-
-    def _find(self, root: str, rest: tuple[str | int, ...]) -> Test:
+    def _path(self, node: ast.expr) -> None:
+        root, _ = _path(node)
         self.roots.add("" if root == "facts" else root)
 
-        def find(scope: Scope) -> Any:
-            if scope.get(root) is None and root != "result":
-                raise _Undefined(root)
-            try:
-                return walk(scope[root], rest)
-            except LookupError:
-                raise _Undefined(self.text) from None
-
-        return find
-
-    def _comparison(self, node: ast.Compare) -> Test:
-        left, operands = node.left, list(zip(node.ops, node.comparators, strict=True))
-        if isinstance(left, ast.Call) and getattr(left.func, "id", "") == "type":
-            return self._typed(left, operands)
-        if len(operands) == 1 and self._is_null(operands[0][1]):
+    def _comparison(self, node: ast.Compare) -> None:
+        if _is_typed(node):
+            return self._typed(node)
+        if _is_null(node):
             self.failures.append("missing_field")
-            exists = self._exists(left)
-            if isinstance(operands[0][0], ast.NotEq | ast.IsNot):
-                return exists
-            if isinstance(operands[0][0], ast.Eq | ast.Is):
-                return lambda scope: not exists(scope)
+            return self._path(node.left)
         self.semantic = True
         self.failures.append("postcondition_failed")
-        values = [self._operand(left), *(self._operand(right) for _, right in operands)]
-        tests = [self._compare(op) for op, _ in operands]
+        for operand in (node.left, *node.comparators):
+            self._operand(operand)
+        if any(type(op) not in _COMPARISONS for op in node.ops):
+            raise _Unreadable("identity compares with None alone")
 
-        def holds(scope: Scope) -> bool:
-            seen = [value(scope) for value in values]
-            return all(test(seen[i], seen[i + 1]) for i, test in enumerate(tests))
-
-        return holds
-
-    def _is_null(self, node: ast.expr) -> bool:
-        return (isinstance(node, ast.Constant) and node.value is None) or (
-            isinstance(node, ast.Name) and node.id == "null"
-        )
-
-    def _typed(self, left: ast.Call, operands: list[tuple[ast.cmpop, ast.expr]]) -> Test:
-        if len(left.args) != 1 or len(operands) != 1 or not isinstance(operands[0][0], ast.Eq):
-            raise self._refuse("types are compared as type(f) == T")
-        named = operands[0][1]
-        kind = named.value if isinstance(named, ast.Constant) else getattr(named, "id", "")
+    def _typed(self, node: ast.Compare) -> None:
+        assert isinstance(node.left, ast.Call)
+        if len(node.left.args) != 1 or len(node.ops) != 1 or not isinstance(node.ops[0], ast.Eq):
+            raise _Unreadable("types are compared as type(f) == T")
+        kind = _kind(node)
         if kind not in TYPES and kind not in self.domains:
             known = sorted({*TYPES.values(), *self.domains})
-            raise self._refuse(f"there is no type {ast.unparse(named)!r}, {nearest(str(kind), known)}")
+            named = ast.unparse(node.comparators[0])
+            raise _Unreadable(f"there is no type {named!r}, {nearest(str(kind), known)}")
         self.failures.append("wrong_type")
-        find = self._path(left.args[0])
-        return lambda scope: fits(find(scope), str(kind), scope.get("domains"))
+        self._path(node.left.args[0])
 
-    def _operand(self, node: ast.expr) -> Test:
+    def _operand(self, node: ast.expr) -> None:
         if isinstance(node, ast.Name) and node.id in _CONSTANTS:
-            constant = _CONSTANTS[node.id]
-            return lambda scope: constant
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "len" and len(node.args) == 1:
-            find = self._path(node.args[0])
-            return lambda scope: _length(find(scope))
-        if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-            join, a, b = _ARITHMETIC[type(node.op)], self._operand(node.left), self._operand(node.right)
-            return lambda scope: join(_number(a(scope)), _number(b(scope)))
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            return self._path(node)
-        try:
-            literal = ast.literal_eval(node)
-        except (ValueError, TypeError, SyntaxError):
-            raise self._refuse(f"{ast.unparse(node)!r} is neither a path nor a literal") from None
-        if not isinstance(literal, str | int | float | list | tuple | dict | None):
-            raise self._refuse(f"{ast.unparse(node)!r} is no JSON value")
-        return lambda scope: literal
+            return
+        if isinstance(node, ast.Call) and _called(node) == "len" and len(node.args) == 1:
+            self._path(node.args[0])
+        elif isinstance(node, ast.BinOp) and type(node.op) in _GRAMMAR.operators:
+            self._operand(node.left)
+            self._operand(node.right)
+        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            self._path(node)
+        else:
+            _literal(node)
 
-    def _compare(self, op: ast.cmpop) -> Callable[[Any, Any], bool]:
-        if isinstance(op, ast.Eq):
-            return _equal
-        if isinstance(op, ast.NotEq):
-            return lambda a, b: not _equal(a, b)
-        if isinstance(op, ast.In):
-            return _contains
-        if isinstance(op, ast.NotIn):
-            return lambda a, b: not _contains(a, b)
-        if type(op) in _ORDER:
-            order = _ORDER[type(op)]
-            return lambda a, b: bool(order(*_alike(a, b)))
-        raise self._refuse("identity compares with None alone")
+
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+
+
+def _is_typed(node: ast.Compare) -> bool:
+    return isinstance(node.left, ast.Call) and _called(node.left) == "type"
+
+
+def _kind(node: ast.Compare) -> Any:
+    """The type that ``type(f) == T`` names."""
+    named = node.comparators[0]
+    return named.value if isinstance(named, ast.Constant) else getattr(named, "id", "")
+
+
+def _is_null(node: ast.Compare) -> bool:
+    """True for ``f != None`` and ``f == None``, which ask whether something exists."""
+    right = node.comparators[0]
+    null = (isinstance(right, ast.Constant) and right.value is None) or getattr(right, "id", "") == "null"
+    return null and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.Is | ast.IsNot)
+
+
+def _key(node: ast.Call) -> str:
+    argument = node.args[0]
+    key = argument.value if isinstance(argument, ast.Constant) else getattr(argument, "id", None)
+    if not isinstance(key, str):
+        raise _Unreadable("has_field takes one key of the result")
+    return key
+
+
+def _path(node: ast.expr) -> tuple[str, tuple[str | int, ...]]:
+    """Return where a path starts (``facts`` or one of the roots), and its steps from there."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return "facts", (node.value,)
+    steps: list[str | int] = []
+    at = node
+    while not isinstance(at, ast.Name):
+        if isinstance(at, ast.Attribute):
+            steps.append(at.attr)
+            at = at.value
+        elif isinstance(at, ast.Subscript) and isinstance(at.slice, ast.Constant):
+            key = at.slice.value
+            if isinstance(key, bool) or not isinstance(key, str | int):
+                raise _Unreadable(f"{key!r} is neither a key nor an index")
+            steps.append(key)
+            at = at.value
+        else:
+            raise _Unreadable(f"{ast.unparse(node)!r} is no path")
+    rest = tuple(reversed(steps))
+    return (at.id, rest) if at.id in _ROOTS else ("facts", (at.id, *rest))
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        literal = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        raise _Unreadable(f"{ast.unparse(node)!r} is neither a path nor a literal") from None
+    if not isinstance(literal, str | int | float | list | tuple | dict | None):
+        raise _Unreadable(f"{ast.unparse(node)!r} is no JSON value")
+    return literal
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluating
+
+
+def _find(node: ast.expr, scope: Scope) -> Any:
+    """Follow a path; raises ``_Undefined`` where it leads nowhere."""
+    root, rest = _path(node)
+    if scope.get(root) is None and root != "result":
+        raise _Undefined(root)
+    try:
+        return walk(scope[root], rest)
+    except LookupError:
+        raise _Undefined(root) from None
+
+
+def _exists(node: ast.expr, scope: Scope) -> bool:
+    """Tell whether a path leads somewhere and not to null."""
+    try:
+        return _find(node, scope) is not None
+    except _Undefined:
+        return False
+
+
+def _call(evaluation: Evaluation, node: ast.Call, scope: Scope) -> Any:
+    name = _called(node)
+    if name == "len":
+        return _length(_find(node.args[0], scope))
+    if name == "exists":
+        return _exists(node.args[0], scope)
+    return isinstance(scope["result"], Mapping) and _key(node) in scope["result"]
+
+
+def _compare(evaluation: Evaluation, node: ast.Compare, scope: Scope) -> bool:
+    if _is_typed(node):
+        assert isinstance(node.left, ast.Call)
+        return fits(_find(node.left.args[0], scope), str(_kind(node)), scope.get("domains"))
+    if _is_null(node):
+        return _exists(node.left, scope) is isinstance(node.ops[0], ast.NotEq | ast.IsNot)
+    values = [evaluation.value(operand, scope) for operand in (node.left, *node.comparators)]
+    return all(_COMPARISONS[type(op)](*values[i : i + 2]) for i, op in enumerate(node.ops))
+
+
+def _path_value(evaluation: Evaluation, node: ast.expr, scope: Scope) -> Any:
+    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
+        return _CONSTANTS[node.id]
+    return _find(node, scope)
+
+
+def _unary(evaluation: Evaluation, node: ast.UnaryOp, scope: Scope) -> Any:
+    return not evaluation.value(node.operand, scope) if isinstance(node.op, ast.Not) else _literal(node)
+
+
+def _constant(evaluation: Evaluation, node: ast.expr, scope: Scope) -> Any:
+    return _literal(node)
+
+
+def _numbers(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda a, b: function(_number(a), _number(b))
+
+
+def _ordered(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], bool]:
+    return lambda a, b: bool(function(*_alike(a, b)))
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -355,3 +349,27 @@ def _length(value: Any) -> int:
     if isinstance(value, str | list | tuple | Mapping):
         return len(value)
     raise _Undefined("len")
+
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: _equal,
+    ast.NotEq: lambda a, b: not _equal(a, b),
+    ast.In: _contains,
+    ast.NotIn: lambda a, b: not _contains(a, b),
+    ast.Lt: _ordered(operator.lt),
+    ast.LtE: _ordered(operator.le),
+    ast.Gt: _ordered(operator.gt),
+    ast.GtE: _ordered(operator.ge),
+}
+_GRAMMAR = Grammar(
+    kind="condition",
+    allowed=_FORMS,
+    operators={ast.Add: _numbers(operator.add), ast.Sub: _numbers(operator.sub), ast.Mult: _numbers(operator.mul)},
+    forms={
+        ast.Call: _call,
+        ast.Compare: _compare,
+        **dict.fromkeys((ast.Name, ast.Attribute, ast.Subscript), _path_value),
+        ast.UnaryOp: _unary,
+        **dict.fromkeys((ast.Constant, ast.List, ast.Tuple, ast.Dict), _constant),
+    },
+)
