@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,9 +28,12 @@ from ferrule.core.records import (
     plain_text,
     use,
 )
+from ferrule.policies.local import load
+from ferrule.policies.models import folder_of
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import dump, parse
+from ferrule.tools.calculator import calculator
 from ferrule.tools.tool import tool
 from ferrule.worlds.arithmetic import Arithmetic
 
@@ -229,3 +233,179 @@ def test_tasks_with_a_prefix_travel_and_reload() -> None:
     loaded, _ = parse(dump(episode))
     (second,) = drive(Resume(), [loaded.task], world, Scripted(lambda a, s: line("d")))
     assert second.trajectories[0].final == episode.trajectories[0].final == {"lines": ["a", "b", "d"]}
+
+
+# ---------------------------------------------------------------------------------------- from the middle of a reply
+
+
+def pocket_episodes() -> tuple[Any, Any, list[Any]]:
+    """Greedy episodes of the pocket model that call a tool and then answer."""
+    world, policy = Arithmetic(tools=("calculator",)), load(folder_of("pocket"))
+    tasks = world.tasks("test", 12, levels=(4, 5))
+    episodes = drive(ToolLoop(turns=4, max_tokens=64), tasks, world, policy, temperature=0.0)
+    return world, policy, [e for e in episodes if len(e.trajectories[0].turns) >= 2][:2]
+
+
+DRIVERS: dict[str, Any] = {"batched": drive, "asyncio": lambda *args, **more: asyncio.run(adrive(*args, **more))}
+
+
+@pytest.fixture(scope="module")
+def recorded_pocket() -> Any:
+    return pocket_episodes()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_reply_goes_on_from_any_of_its_tokens(recorded_pocket: Any, driver: str) -> None:
+    """Greedily the rest is the rest of the original, call, observation and answer included, with the log-probs it had."""
+    world, policy, episodes = recorded_pocket
+    assert len(episodes) == 2
+    for episode in episodes:
+        whole = episode.trajectories[0]
+        places = [
+            (k, cut)
+            for k, turn in enumerate(whole.turns)
+            for cut in (0, 1, len(turn.sampled) // 2, len(turn.sampled) - 1, len(turn.sampled))
+        ]
+        tasks = [
+            resumed(episode.task, prefix_of(whole, k, cut=cut), label=f"{k}/{cut}", world_seed=episode.seed)
+            for k, cut in places
+        ]
+        agent = Resume(rounds=4, max_tokens=64)
+        for (k, cut), again in zip(places, DRIVERS[driver](agent, tasks, world, policy, temperature=0.0), strict=True):
+            assert not again.problem
+            (path,) = again.trajectories
+            first, original = path.turns[0], whole.turns[k]
+            assert first.given[-cut:] == original.sampled[:cut] or not cut
+            assert first.sampled == original.sampled[cut:]
+            assert first.logps == pytest.approx(original.logps[cut:], abs=1e-4)
+            assert first.reply == original.reply
+            assert [t.sampled for t in path.turns[1:]] == [t.sampled for t in whole.turns[k + 1 :]]
+            assert (path.answer, path.final) == (whole.answer, whole.final)
+
+
+def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorded_pocket: Any) -> None:
+    """Scored in the place where they are gone on from, in every turn."""
+    _, policy, episodes = recorded_pocket
+    whole = episodes[0].trajectories[0]
+    for k, turn in enumerate(whole.turns):
+        prefix = prefix_of(whole, k, cut=len(turn.sampled) - 1)
+        request = Ask(
+            prefix.messages, begun=prefix.begun, context=prefix.given[: prefix.known], fresh=prefix.fresh,
+            tools=(calculator,), max_tokens=0, temperature=1.0, want=("score",),
+        )  # fmt: skip
+        ((scored,),) = policy.generate([request])
+        assert scored.given == (*prefix.given, *prefix.begun)
+        assert scored.extras["score"] == pytest.approx(turn.logps[:-1], abs=1e-4)
+
+
+def test_sampled_continuations_are_the_same_under_every_driver() -> None:
+    world, policy = Bench(), tiny_policy()
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(turns=1), [task], world, policy, temperature=1.0)
+    whole = episode.trajectories[0]
+    tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}") for cut in range(len(whole.turns[0].sampled))]
+    runs = [
+        run(Resume(rounds=2), tasks, Bench(), tiny_policy(), samples=2, temperature=1.0) for run in DRIVERS.values()
+    ]
+    assert runs[0] == runs[1]
+    assert not any(e.problem or e.drifted for e in runs[0])
+    assert len({e.trajectories[0].turns[0].sampled for e in runs[0]}) > 2
+
+
+def test_begun_ids_are_not_trained_on_again() -> None:
+    world = Bench()
+    policy = Scripted(lambda a, s: "whole answer"[len(a.begun) :], renderer=layout())
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(), [task], world, policy)
+    again = resumed(task, prefix_of(episode.trajectories[0], 0, cut=6), label="again")
+    ((path,),) = [e.trajectories for e in drive(Resume(), [again], world, policy)]
+    assert path.answer == "whole answer"
+    packed = pack([path], [Score(1.0)], [0])
+    assert bytes(packed.ids_NT[0][packed.turn_NT[0] >= 0].tolist()[:-1]).decode() == "answer"
+    assert b"whole " in bytes(i for i in packed.ids_NT[0].tolist() if 0 <= i < 256)
+    assert parse(dump(episode))[0] == episode
+
+
+def test_world_and_budget_stand_where_they_stood_at_the_cut() -> None:
+    """Two of four calls were made before the cut reply; the reply makes one, one more is left, the next is refused."""
+    world = Bench(calls=4)
+    policy = Scripted(three_lines, renderer=layout())
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(), [task], world, policy)
+    whole = episode.trajectories[0]
+    assert whole.final == {"lines": ["a", "b", "c"]}
+    text = policy.codec.write(line("d", "step 2"))
+    cut = 9  # inside the call's first words
+
+    def rest(request: Ask, sample: int) -> str:
+        return text[cut:] if request.begun else text
+
+    again = resumed(task, prefix_of(whole, 2, cut=cut), label="again", world_seed=episode.seed)
+    (episode,) = drive(Resume(rounds=3), [again], world, Scripted(rest, renderer=layout()))
+    (path,) = episode.trajectories
+    assert [(o.status, o.text) for _, o in path.calls][:2] == [("ok", "3"), ("ok", "4")]
+    assert path.calls[2][1].status == "refused"
+    assert path.final == {"lines": ["a", "b", "d", "d"]}
+    first = path.turns[0].reply
+    assert (plain_text(first), first.calls[0].arguments, first.calls[0].problem) == ("step 2", {"line": "d"}, "")
+
+
+def test_a_continuation_is_gone_on_with_in_turn() -> None:
+    """Cut at 3, gone on with for 4 ids, cut again behind 2 of those: the ids of all three stay in one reply."""
+    world = Bench()
+    said = "a fairly long answer"
+    policy = Scripted(lambda a, s: said[len(a.begun) :], renderer=layout())
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(), [task], world, policy)
+    first = resumed(task, prefix_of(episode.trajectories[0], 0, cut=3), label="first")
+    (episode,) = drive(Resume(max_tokens=4), [first], world, policy)
+    assert episode.trajectories[0].turns[0].sampled == tuple(said[3:7].encode())
+    prefix = prefix_of(episode.trajectories[0], 0, cut=2)
+    assert prefix.begun == tuple(said[:5].encode())
+    (episode,) = drive(Resume(), [resumed(task, prefix, label="second")], world, policy)
+    assert episode.trajectories[0].answer == said
+    assert episode.trajectories[0].turns[0].given == (*prefix.given, *prefix.begun)
+
+
+def test_calls_before_a_continuation_are_made_again_with_its_own() -> None:
+    """The second continuation restores what the first one restored, and what it did itself."""
+    world = Bench()
+    task, whole, seed = recorded(world)
+    first = resumed(task, prefix_of(whole, 1), label="first", world_seed=seed)
+    (episode,) = drive(Resume(rounds=2), [first], world, Scripted(three_lines))
+    prefix = prefix_of(episode.trajectories[0], 1)
+    assert [call.arguments["line"] for (call,) in prefix.calls] == ["a", "b"]
+
+
+def test_cuts_are_checked() -> None:
+    world = Bench()
+    task, whole, _ = recorded(world)
+    with pytest.raises(ValueError, match="turn 1 was recorded without token ids"):
+        prefix_of(whole, 1, cut=0)
+    (episode,) = drive(ToolLoop(), [task], world, Scripted(three_lines, renderer=layout()))
+    length = len(episode.trajectories[0].turns[1].sampled)
+    for cut in (-1, length + 1):
+        with pytest.raises(ValueError, match=f"cut {cut} does not exist; turn 1 has {length} sampled ids"):
+            prefix_of(episode.trajectories[0], 1, cut=cut)
+
+
+def test_another_layout_of_the_messages_is_told() -> None:
+    """Ids are gone on from under the very context they were sampled in, or not at all."""
+    world = Bench()
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(), [task], world, Scripted(["some answer"], renderer=layout()))
+    again = resumed(task, prefix_of(episode.trajectories[0], 0, cut=4), label="again")
+    other = Scripted(["x"], renderer=replace(layout(), default_system="Be brief."))
+    (episode,) = drive(Resume(), [again], world, other)
+    assert "lays the messages out in other ids than the record has" in episode.problem
+
+
+def test_a_policy_that_takes_no_ids_is_refused_before_it_is_asked() -> None:
+    world = Bench()
+    task = world.tasks("train", 1)[0]
+    (episode,) = drive(ToolLoop(), [task], world, Scripted(["some answer"], renderer=layout()))
+    again = resumed(task, prefix_of(episode.trajectories[0], 0, cut=4), label="again")
+    without = Scripted(["x"])
+    with pytest.raises(ValueError, match="'Scripted' cannot go on from ids that were sampled before"):
+        drive(Resume(), [again], world, without)
+    assert without.served == 0

@@ -18,6 +18,7 @@ from tests.rollout.ray_kit import Calling, Desk, tool, two_nodes, word
 from tests.toys import WORLDS, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
+from ferrule.agents.resume import Resume, prefix_of, resumed
 from ferrule.core.records import Call, Message, Observation
 from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.scripted import Scripted, nonsense
@@ -49,6 +50,19 @@ def test_records_are_those_of_the_asyncio_driver(world: str, policy: str, agent:
     there = workers.drive(agent, tasks, WORLDS[world], make(), done=lambda *pair: told.append(pair), **more)
     assert here == there
     assert told == [(i, 4) for i in (1, 2, 3, 4)]
+
+
+def test_replies_are_gone_on_with_from_the_middle(workers: RayWorkers) -> None:
+    """Ids that were begun travel with the tasks; what comes after them is what the asyncio driver records."""
+    world, policy = WORLDS["apis"], tiny_policy()
+    task = world.tasks("train", 1)[0]
+    (episode,) = asyncio.run(adrive(ToolLoop(turns=1, max_tokens=12), [task], world, policy, temperature=1.0))
+    whole = episode.trajectories[0]
+    tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}", world_seed=episode.seed) for cut in (0, 3, 5)]
+    more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0}
+    here = asyncio.run(adrive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more))
+    assert here == workers.drive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more)
+    assert not any(one.problem for one in here)
 
 
 def test_a_server_is_asked_by_the_workers(workers: RayWorkers) -> None:

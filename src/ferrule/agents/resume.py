@@ -7,44 +7,78 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ferrule.agents.flow import acted, answered, opening
-from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Trajectory, ask, use
+from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Trajectory, Turn, ask, use
 
 __all__ = ["Prefix", "Resume", "prefix_of", "resumed"]
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Where to go on: the messages so far, the calls that brought the world there, and how the next reply begins."""
+    """Where to go on: the messages so far, the calls that brought the world there, and how the next reply begins.
+
+    ``prefill`` is a text that the reply begins with. ``begun`` are ids that it begins with, as they were sampled, and
+    ``given`` all ids the model was fed before those: the first ``known`` of them up to the turn before, which the first
+    ``fresh`` messages stand for. Without ``given`` the messages are all that is known.
+    """
 
     messages: tuple[Message, ...]
     calls: tuple[tuple[Call, ...], ...] = ()
     prefill: str = ""
+    begun: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
+    known: int = 0
+    fresh: int = 0
 
 
-def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "") -> Prefix:
-    """Return the prefix that ends before the reply of turn ``turn`` (counted from 0), which begins with ``prefill``."""
+def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int | None = None) -> Prefix:
+    """Return the prefix that ends before the reply of turn ``turn`` (counted from 0), which begins with ``prefill``.
+
+    With ``cut`` it ends inside that reply, after as many of the ids that were sampled: the model goes on from exactly
+    the ids of the record. ``prefill`` is then the text that the recorded reply began with, if any. An episode that was
+    itself gone on with keeps the calls and the ids of its own prefix. Raises ``ValueError`` for a turn or a cut that
+    does not exist, and for a cut where the record has no ids.
+    """
     if not 0 <= turn < len(trajectory.turns):
         raise ValueError(f"turn {turn} does not exist; the trajectory has {len(trajectory.turns)}")
-    calls = []
+    before = _prefix(trajectory.task)
+    calls = list(before.calls)
     for earlier in trajectory.turns[:turn]:
         # A refused call changed nothing, and may be one that the agent passed over.
         pairs = zip(earlier.reply.calls, earlier.observations, strict=False)
         ran = tuple(call for call, observation in pairs if observation.status != "refused")
         if ran:
             calls.append(ran)
-    return Prefix(_context(trajectory, turn), tuple(calls), prefill)
+    messages = _context(trajectory, turn)
+    if cut is None:
+        return Prefix(messages, tuple(calls), prefill)
+    here, path = trajectory.turns[turn], _path(trajectory, turn)
+    if not here.given:
+        raise ValueError(f"turn {turn} was recorded without token ids; leave the cut out and go on from its text")
+    if not 0 <= cut <= len(here.sampled):
+        raise ValueError(f"cut {cut} does not exist; turn {turn} has {len(here.sampled)} sampled ids")
+    if turn == 0 and before.given:  # what the reply was begun with is recorded as given: it belongs to the reply
+        given = here.given[: len(here.given) - len(before.begun)]
+        begun = (*before.begun, *here.sampled[:cut])
+        return replace(before, begun=begun, given=given, prefill=prefill or before.prefill)
+    known = tuple(i for one in path[:-1] for i in (*one.given, *one.sampled))
+    fresh = sum(len(one.messages) + 1 for one in path[:-1])
+    given = (*known, *here.given)
+    return Prefix(messages, tuple(calls), prefill, here.sampled[:cut], given, len(known), fresh)
+
+
+def _path(trajectory: Trajectory, turn: int) -> list[Turn]:
+    """Return the turns whose contexts a turn extends, the first of its segment first and itself last."""
+    places = {one.id: one for one in trajectory.turns}
+    path = [trajectory.turns[turn]]
+    while path[0].parent is not None:
+        path.insert(0, places[path[0].parent])
+    return path
 
 
 def _context(trajectory: Trajectory, turn: int) -> tuple[Message, ...]:
     """Return the messages that the reply of a turn answers: along the turns whose contexts it extends."""
-    places = {own.id: k for k, own in enumerate(trajectory.turns)}
-    messages: tuple[Message, ...] = ()
-    place: int | None = turn
-    while place is not None:
-        own = trajectory.turns[place]
-        messages = (*own.messages, *((own.reply,) if place != turn else ()), *messages)
-        place = places[own.parent] if own.parent is not None else None
-    return messages
+    *before, here = _path(trajectory, turn)
+    return (*(message for one in before for message in (*one.messages, one.reply)), *here.messages)
 
 
 def _prefix(task: Task) -> Prefix:
@@ -71,7 +105,8 @@ class Resume:
     """Go on from ``task.meta["prefix"]`` for at most ``rounds`` replies; without a prefix, start at the prompt.
 
     The calls of the prefix are made again before the first reply, outside the record, so that world, budgets and
-    interpreters stand where they stood. What stands in the prefix is never trained on. An episode that ends with calls
+    interpreters stand where they stood. What stands in the prefix is never trained on, sampled ids that the reply was
+    begun with included. Such ids need a policy that goes on from ids. An episode that ends with calls
     (one think, act, observe loop) has no answer; ``answer`` reads one from a reply without calls (None: its text).
     ``role`` names the policy that is asked when there are several.
     """
@@ -92,21 +127,24 @@ class Resume:
         prefix = _prefix(task)
         for calls in prefix.calls:
             yield from use(*calls, session=session)
-        messages, prefill = list(prefix.messages), prefix.prefill
-        for _ in range(self.rounds):
-            request = Ask(
-                tuple(messages),
-                tools=session.tools,
-                stop=self.stop,
-                max_tokens=self.max_tokens,
-                prefill=prefill,
-                role=self.role,
-            )
+        messages = list(prefix.messages)
+        request = Ask(
+            tuple(messages),
+            prefill=prefix.prefill,
+            begun=prefix.begun,
+            context=prefix.given[: prefix.known],
+            fresh=prefix.fresh,
+        )
+        for number in range(self.rounds):
+            request = replace(request, tools=session.tools, stop=self.stop, max_tokens=self.max_tokens, role=self.role)
             (reply,) = yield from ask(request)
-            prefill = ""
+            if not number and prefix.given and reply.given != (*prefix.given, *prefix.begun):
+                raise ValueError("the policy lays the messages out in other ids than the record has; go on with the "
+                                 "policy, the tools and the prefill of the recorded episode")  # fmt: skip
             if not reply.message.calls:
                 return answered(reply, self.answer)
             answer = yield from acted(messages, reply.message)
             if answer is not None:
                 return answer
+            request = Ask(tuple(messages))
         return None

@@ -201,9 +201,9 @@ class Span:
 class Reply:
     """What a policy returns for one sample of one ask.
 
-    ``given`` holds all ids the model was fed before its first sampled id (context included); ``sampled`` the ids
-    it wrote, and ``logps`` their log-probabilities under the sampling distribution (nats). Policies without token
-    access leave the three empty. ``extras`` carries what ``Ask.want`` asked for.
+    ``given`` holds all ids the model was fed before its first sampled id (context and ``Ask.begun`` included);
+    ``sampled`` the ids it wrote, and ``logps`` their log-probabilities under the sampling distribution (nats). Policies
+    without token access leave the three empty. ``extras`` carries what ``Ask.want`` asked for.
     """
 
     message: Message
@@ -330,10 +330,20 @@ class Ask:
     """A request to the model, as an agent yields it.
 
     ``role`` names which policy answers when several are at hand. ``prefill`` is text the reply must start with
-    (never trained on). ``want`` names what a reply's ``extras`` should hold as well: ``"entropy"`` (per token),
-    ``"hidden"`` (the last hidden state the last token was drawn from), ``"top_logps:5"``. The driver fills three
-    fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the first message that
-    is not part of it, ``seed`` the sampling seed.
+    (never trained on). ``begun`` are ids that the model sampled earlier under the same context (and after ``prefill``),
+    cut at any token: the reply goes on from exactly those. They are part of ``Reply.given``, so that nothing is trained
+    on twice, and ``Reply.message`` is read from them and the new ids together. ``must_call`` names a tool: the reply is
+    a call of it. ``max_tokens`` bounds the new ids; with 0 nothing is written and no turn is recorded.
+
+    ``want`` names what a reply's ``extras`` should hold as well: ``"entropy"`` (per token), ``"hidden"`` (the last
+    hidden state the last token was drawn from), ``"top_logps:5"`` (per token the most probable ones, each with its
+    log-prob; ids from local models, texts from servers), ``"score"`` (the log-probs of the ids that ``prefill`` and
+    ``begun`` stand for; ``"scored"`` holds those ids). A policy that lacks what an ask needs is refused before it is
+    asked (``ferrule.core.powers``).
+
+    The driver fills three fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the
+    first message that is not part of it, ``seed`` the sampling seed. An ask that goes on from another episode brings
+    ``context`` and ``fresh`` along; they stay as they are where it extends no turn of its own episode.
     """
 
     messages: tuple[Message, ...]
@@ -345,6 +355,8 @@ class Ask:
     prefill: str = ""
     role: str = "solver"
     want: tuple[str, ...] = ()
+    begun: tuple[int, ...] = ()
+    must_call: str = ""
     context: tuple[int, ...] = ()
     fresh: int = 0
     seed: int = 0

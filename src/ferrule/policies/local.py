@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,20 +18,20 @@ import torch
 from torch import Tensor
 
 from ferrule.chat.codec import codec as named_codec
+from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
-from ferrule.core.arrays import nearest
 from ferrule.core.clip import clean
-from ferrule.core.records import Ask, Finish, Reply, Span
+from ferrule.core.powers import POWERS
+from ferrule.core.records import Ask, Reply
 from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.packing.packed import logps, micro_batches
+from ferrule.policies.replies import pieces_of, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
 
 __all__ = ["Local", "fast_dtype", "load"]
-
-_WANTS = ("entropy", "hidden", "logprobs", "top_logps:5")
 
 
 class Local:
@@ -39,8 +40,10 @@ class Local:
     ``generate`` answers asks in batches; ``logps`` scores token ids with gradients. Ids are append-only: a prompt is
     ``ask.context`` followed by the encoding of the new text alone. ``autocast`` runs matrix products in bf16.
     ``rows`` bounds the samples decoded at once and ``cache_mb`` the memory of their cache (MiB); ``engine`` names how
-    they are decoded (``policies.engines``).
+    they are decoded (``policies.engine.engines``).
     """
+
+    powers = frozenset(POWERS)
 
     def __init__(
         self,
@@ -73,13 +76,17 @@ class Local:
         """Return the ids of a text; special tokens are recognised, none are added."""
         return list(self.tokenizer(clean(text), add_special_tokens=False)["input_ids"])
 
+    def pieces(self, text: str) -> list[str]:
+        """Return a text cut into what its tokens stand for."""
+        return pieces_of(self.stops.text, self.encode(text))
+
     def prompt_ids(self, ask: Ask) -> tuple[int, ...]:
-        """Return the ids the model is fed for an ask: its context as it is, then the new text encoded alone."""
+        """Return the ids the model is fed: the context as it is, the new text encoded alone, and the begun ids."""
         if ask.context:
             text = self.renderer.extension(ask.messages[ask.fresh :], ask.context[-1] in self.stops.end_ids)
         else:
             text = self.renderer.opening(ask.messages, ask.tools)
-        return (*ask.context, *self.encode(text + ask.prefill))
+        return (*ask.context, *self.encode(text + ask.prefill), *ask.begun)
 
     @contextlib.contextmanager
     def _mode(self, train: bool) -> Iterator[None]:
@@ -134,56 +141,6 @@ class Local:
         assert self._engine is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             self._engine.step()
-
-    def replies(self, ask: Ask, rows: Sequence[Row]) -> list[Reply]:
-        """Return the replies that finished rows make."""
-        return [self.reply(ask, row) for row in rows]
-
-    def rows_of(self, ask: Ask) -> list[Row]:
-        """Return one row for each sample of an ask."""
-        given, how = self.prompt_ids(ask), ask.sampling
-        room = getattr(self.model.config, "max_position_embeddings", None) or 10**9
-        most = min(ask.max_tokens or self.max_tokens, room - len(given))
-        settings: dict[str, Any] = {
-            "stop": tuple(dict.fromkeys(text for text in (*self.renderer.codec.stop, *ask.stop) if text)),
-            "top_k": how.top_k,
-            "top_p": how.top_p,
-            "bias": {self._token(token): more for token, more in how.bias.items()},
-            "bans": tuple((ban,) if isinstance(ban, int) else tuple(self.encode(ban)) for ban in how.ban),
-            "allowed": how.allowed,
-            "ignore_end": how.ignore_end,
-            **_wanted(ask.want),
-            "finish": "length" if most < 1 else "",
-        }
-        heat = self.temperature if ask.temperature is None else ask.temperature
-        return [Row(given, most, heat, (ask.seed << 8) + sample, **settings) for sample in range(ask.n)]
-
-    def _token(self, token: int | str) -> int:
-        if isinstance(token, int):
-            return token
-        ids = self.encode(token)
-        if len(ids) != 1:
-            raise ValueError(f"Sampling.bias names {token!r}, which is {len(ids)} tokens of this tokenizer; name one")
-        return ids[0]
-
-    def reply(self, ask: Ask, row: Row) -> Reply:
-        """Return the reply that a finished row makes."""
-        body = row.sampled[:-1] if row.sampled and row.sampled[-1] in self.stops.end_ids else row.sampled
-        text = self.stops.text(body)
-        ends = [text.find(stop) + len(stop) for stop in row.stop if stop in text]
-        if ends:
-            text = text[: min(ends)]
-        labelled = [] if ask.prefill else self.renderer.codec.spans(text)
-        pieces = _pieces(self.stops.text, body) if labelled else []
-        return Reply(
-            message=self.renderer.codec.read(ask.prefill + text),
-            spans=_spans(text, pieces, labelled),
-            given=row.given,
-            sampled=tuple(row.sampled),
-            logps=tuple(row.logps),
-            finish=cast(Finish, row.finish),
-            extras=_extras(row),
-        )
 
     def logps(
         self, ids_BT: Tensor, turn_BT: Tensor, *, temperature: float = 1.0, model: Any = None
@@ -292,10 +249,16 @@ class _Stream:
         self._policy, self._training = policy, policy.model.training
         policy.model.train(False)
         self._open: dict[int, tuple[Ask, list[Row]]] = {}
+        self._scores: dict[int, dict[str, Any]] = {}
 
     def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
         """Queue asks, each under a number of the caller's; equal prompts are computed together."""
-        opened = {number: (ask, self._policy.rows_of(ask)) for number, ask in asks}
+        policy = self._policy
+        ready = [(number, forced(ask, policy.renderer.codec, policy.pieces)) for number, ask in asks]
+        opened = {number: (ask, rows_of(policy, ask)) for number, ask in ready}
+        with policy.lock:
+            scores = scores_of(policy, [ask for _, ask in ready])
+        self._scores |= {number: one for (number, _), one in zip(ready, scores, strict=True) if one}
         self._open |= opened
         rows = [row for _, own in opened.values() for row in own if not row.finish]
         with self._policy.lock:
@@ -307,7 +270,12 @@ class _Stream:
             if self._waiting():
                 self._policy.step()
         ready = [n for n, (_, rows) in self._open.items() if all(row.finish for row in rows)]
-        return [(n, self._policy.replies(*self._open.pop(n))) for n in ready]
+        return [(n, self._replies(n, *self._open.pop(n))) for n in ready]
+
+    def _replies(self, number: int, ask: Ask, rows: Sequence[Row]) -> list[Reply]:
+        replies = [reply_of(self._policy, ask, row) for row in rows]
+        more = self._scores.pop(number, None)
+        return [replace(reply, extras={**reply.extras, **more}) for reply in replies] if more else replies
 
     def _waiting(self) -> bool:
         return any(not row.finish for _, rows in self._open.values() for row in rows)
@@ -322,64 +290,11 @@ class _Stream:
                 self._policy.engine.cancel(rows)
 
 
-def _wanted(want: Sequence[str]) -> dict[str, Any]:
-    """Translate ``Ask.want`` into settings of a row."""
-    out: dict[str, Any] = {}
-    for entry in want:
-        name, _, count = entry.partition(":")
-        if name == "top_logps" and count.isdecimal():
-            out["top_logps"] = int(count)
-        elif entry in ("entropy", "hidden"):
-            out[{"hidden": "wants_hidden"}.get(entry, entry)] = True
-        elif entry != "logprobs":
-            raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
-    return out
-
-
-def _extras(row: Row) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    if row.entropy:
-        out["entropy"] = tuple(row.entropies)
-    if row.wants_hidden:
-        out["hidden"] = row.hidden
-    if row.top_logps:
-        out["top_logps"] = tuple(row.tops)
-    return out
-
-
 def _one_token(end: str, ids: Sequence[int]) -> Sequence[int]:
     """Return the id of the end-of-turn text; a text of several tokens is refused (its last also ends others)."""
     if len(ids) != 1:
         raise ValueError(f"the end-of-turn text {end!r} is {len(ids)} tokens of this tokenizer; it must be one")
     return ids
-
-
-def _pieces(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
-    """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
-    pieces: list[str] = []
-    begin = 0
-    for i in range(len(ids)):
-        whole = text(ids[begin : i + 1])
-        if whole.endswith("\ufffd") and i + 1 - begin < 4:
-            pieces.append("")
-        else:
-            pieces.append(whole)
-            begin = i + 1
-    return pieces
-
-
-def _spans(text: str, pieces: Sequence[str], ranges: Sequence[tuple[str, int, int]]) -> tuple[Span, ...]:
-    """Map labelled character ranges to token ranges by the lengths of the tokens' texts."""
-    starts, at = [], 0
-    for piece in pieces:
-        starts.append(at)
-        at += len(piece)
-    out = []
-    for label, low, high in ranges:
-        inside = [i for i, (s, p) in enumerate(zip(starts, pieces, strict=True)) if s < high and s + len(p) > low]
-        if inside:
-            out.append(Span(label, inside[0], inside[-1] + 1))
-    return tuple(out)
 
 
 def _renderer_settings(renderer: ChatML) -> dict[str, Any]:

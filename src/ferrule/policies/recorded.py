@@ -10,6 +10,7 @@ from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.exact import decode, encode, text_of
+from ferrule.core.powers import POWERS
 from ferrule.core.records import Ask, Policy, Reply
 from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.http import PolicyError
@@ -39,6 +40,11 @@ class RecordedPolicy:
             self.agenerate = self._agenerate  # drivers look whether a policy has this power
         if cassette.mode != "replay" and isinstance(policy, Streaming):
             self.stream = partial(_Stream, self, policy)
+
+    @property
+    def powers(self) -> frozenset[str]:
+        """The policy's own powers; a replay gives whatever was recorded."""
+        return frozenset(POWERS) if self.policy is None else frozenset(getattr(self.policy, "powers", ()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("agenerate", "stream") or "policy" not in vars(self):
@@ -78,7 +84,8 @@ class RecordedPolicy:
         label = f"the ask with seed {seed}, role {role!r}, n {n}"
         if row is None:
             raise PolicyError(self.cassette.missed(f"{label}; {self._known(seed)}"))
-        differs = [name for name, print_ in _prints(ask).items() if row["ask"].get(name) != print_]
+        now = _prints(ask)
+        differs = [name for name in {**now, **row["ask"]} if row["ask"].get(name) != now.get(name)]
         if differs:
             raise PolicyError(self.cassette.missed(f"{label} was recorded with other {', '.join(differs)}"))
         return [_whole(ask, data) for data in row["replies"]]
@@ -126,12 +133,14 @@ def _drawn(ask: Ask) -> tuple[object, ...]:
 
 def _prints(ask: Ask) -> dict[str, str]:
     """Return a short print of every part of an ask that a reply depends on."""
-    parts = {
+    parts: dict[str, Any] = {
         "messages": ask.messages,
         "tools": ask.tools,
         "limits": (ask.stop, ask.max_tokens, ask.temperature, ask.prefill, ask.want, _drawn(ask)),
         "context ids": ask.context,
     }
+    if ask.begun or ask.must_call:  # left out otherwise, as in cassettes that were recorded without
+        parts["beginning"] = (ask.begun, ask.must_call)
     return {
         name: hashlib.blake2b(text_of(encode(part)).encode("ascii"), digest_size=8).hexdigest()
         for name, part in parts.items()

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ferrule.chat.codec import Codec
+from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer
+from ferrule.core.powers import require
 from ferrule.core.records import Ask, Call, Finish, Message, Reply, plain_text
 
 __all__ = ["END_ID", "Script", "Scripted", "decode", "encode", "nonsense"]
@@ -55,7 +57,8 @@ class Scripted:
     order of the asks, ``n`` for each. With a ``codec`` a text is read into calls, as a model's text would be; text
     after the first stop string is cut. With a ``renderer`` (whose codec then counts) replies carry ids as well: bytes,
     ``given`` made piecewise like any policy's (``ask.context`` and the new text), log-probs 0, and the end-of-turn
-    token unless a stop string or ``max_tokens`` (in bytes then) ended the reply. Raises ``IndexError`` when a
+    token unless a stop string or ``max_tokens`` (in bytes then) ended the reply; a script writes the rest of a reply
+    that has ``begun``. Raises ``IndexError`` when a
     sequence runs out, saying how many replies it had.
     """
 
@@ -71,8 +74,14 @@ class Scripted:
         self.served = 0
         self._script = script
 
+    @property
+    def powers(self) -> frozenset[str]:
+        """What replies can be made to do: calls need a codec, and to go on from ids needs ids."""
+        return frozenset({"must_call"} if self.codec else ()) | frozenset({"begun"} if self.renderer else ())
+
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
         """Answer all asks in order."""
+        require(self, asks)
         return [[self._reply(ask, sample) for sample in range(ask.n)] for ask in asks]
 
     def _next(self, ask: Ask, sample: int) -> str | Message:
@@ -93,6 +102,9 @@ class Scripted:
             )
             return Reply(message)
         text = codec.write(wrote) if isinstance(wrote, Message) else wrote
+        if ask.must_call:
+            ask = forced(ask, codec)
+            text = text.removeprefix(ask.prefill)
         text, stopped = _cut(text, (*codec.stop, *ask.stop))
         if self.renderer is None:
             return Reply(codec.read(ask.prefill + text))
@@ -106,7 +118,7 @@ class Scripted:
             sampled, finish = sampled[: ask.max_tokens], "length"
         body = sampled[:-1] if sampled and sampled[-1] == END_ID else sampled
         return Reply(
-            message=renderer.codec.read(ask.prefill + decode(body)),
+            message=renderer.codec.read(ask.prefill + decode((*ask.begun, *body))),
             given=self.prompt_ids(ask),
             sampled=sampled,
             logps=(0.0,) * len(sampled),
@@ -121,7 +133,7 @@ class Scripted:
             text = self.renderer.extension(ask.messages[ask.fresh :], closed=ask.context[-1] == END_ID)
         else:
             text = self.renderer.opening(ask.messages, ask.tools)
-        return (*ask.context, *encode(text + ask.prefill, self.renderer.end))
+        return (*ask.context, *encode(text + ask.prefill, self.renderer.end), *ask.begun)
 
 
 _SCRAPS = (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ferrule.core.arrays import nearest
+from ferrule.core.powers import require
 from ferrule.core.records import (
     Agent,
     Ask,
@@ -93,6 +94,7 @@ class _Asks:
             if isinstance(request, Ask) and (i, slot) not in self._away
         }
         for policy, places in _groups(asks, self._policies):
+            require(policy, (asks[at] for at in places))
             if isinstance(policy, Streaming) and _own_stream(policy):
                 stream = self._streams.setdefault(id(policy), policy.stream())
                 self._away |= dict.fromkeys(places, id(policy))
@@ -202,6 +204,7 @@ async def _by_policy(batch: Sequence[Waiting]) -> None:
     for policy in {id(one.policy): one.policy for one in batch}.values():
         own = [one for one in batch if one.policy is policy]
         try:
+            require(policy, (one.request for one in own))
             answers = await asyncio.to_thread(policy.generate, [one.request for one in own])
         except Exception as error:
             for one in own:
@@ -327,6 +330,7 @@ async def replies_to(request: Ask, at: At, policies: Policies, gather: Gather) -
     """Return the replies to one ask: from a policy that answers single asks, else from the gathered batch."""
     chosen = policy_for(policies, request.role)
     if hasattr(chosen, "agenerate"):
+        require(chosen, [request])
         return list(await chosen.agenerate(request))
     return await gather.ask(at, chosen, request)
 

@@ -80,6 +80,7 @@ class Recorder:
     def extend(self, request: Ask) -> Asked:
         """Return the ask with ``context`` and ``fresh`` filled in, and the place of its replies in the record.
 
+        An ask that extends no turn keeps what it brings along: the ids of another episode that it goes on from.
         Asks that are extended before any of them is answered stand side by side: none comes before another.
         """
         best: int | None = None
@@ -93,22 +94,23 @@ class Recorder:
             request = replace(request, context=self._ids[best], fresh=len(self._contexts[best]))
             return Asked(request, best, best, best)
         latest = next((turn.id for turn in reversed(self.turns) if turn.role == request.role), None)
-        return Asked(replace(request, context=(), fresh=0), None, latest, self._opened(request, latest))
+        return Asked(request, None, latest, self._opened(request, latest))
 
     def add(self, asked: Asked, reply: Reply) -> Turn:
         """Record one reply to a filled ask; ids that do not continue the context mark the episode as drifted."""
         request, before = asked.request, asked.before
         kept = reply.given[: len(request.context)] == request.context
+        known = len(request.context) if asked.parent is not None and kept else 0
         if not kept or len(reply.logps) != len(reply.sampled):
             self.drifted = True
         turn = Turn(
             id=len(self.turns),
             parent=asked.parent,
-            given=reply.given[len(request.context) :] if kept else reply.given,
+            given=reply.given[known:],
             sampled=reply.sampled,
             logps=reply.logps,
             reply=reply.message,
-            messages=request.messages[request.fresh :],
+            messages=request.messages[request.fresh if asked.parent is not None else 0 :],
             spans=reply.spans,
             finish=reply.finish,
             role=request.role,

@@ -173,7 +173,7 @@ class Run:
         results = tuple(self._results.pop(slot) for slot in range(len(self._round)))
         for placed, back in zip(self._round, results, strict=True):
             if isinstance(placed, Asked):
-                for reply in back:
+                for reply in back if placed.request.max_tokens != 0 else ():  # where nothing is written is no turn
                     self.recorder.add(placed, reply)
             else:
                 self.recorder.observe(zip(placed.request.calls, back, strict=True))

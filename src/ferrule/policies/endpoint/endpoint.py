@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
+from ferrule.chat.forced import forced, tool_named
 from ferrule.core.arrays import nearest
+from ferrule.core.powers import lacking
 from ferrule.core.records import Ask, Message, Reply, Sampling
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused, Sender
@@ -26,7 +28,7 @@ __all__ = ["Caller", "Endpoint", "Link", "Meter", "PolicyError", "together", "to
 
 T = TypeVar("T")
 _OWN = ("messages", "model", "n", "seed", "stop", "stream", "temperature", "tools", "max_tokens", "logprobs")
-_WANTS = ("logprobs",)
+_WANTS = ("logprobs", "top_logps:5")
 _SEEDS = 2**31  # seeds that fit a signed 32-bit number are taken by every server
 
 
@@ -37,6 +39,12 @@ def _base(url: str) -> str:
         raise ValueError(f"Endpoint.url is {url!r}; it must look like http://HOST:PORT/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _top(want: str) -> int:
+    """Return the number in ``top_logps:NUMBER``, 0 for anything else."""
+    name, _, count = want.partition(":")
+    return int(count) if name == "top_logps" and count.isdecimal() else 0
 
 
 def _listed(body: Mapping[str, Any]) -> str:
@@ -132,6 +140,11 @@ class Endpoint:
         key = given or os.environ.get("FERRULE_API_KEY") or (os.environ.get("OPENAI_API_KEY") if openai else None)
         return {"Authorization": f"Bearer {key}"} if key else {}
 
+    @property
+    def powers(self) -> frozenset[str]:
+        """A chat server makes a call it must make; it takes no ids, and tells no log-probs of a given text."""
+        return frozenset({"must_call"})
+
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, model={self.model!r})"
 
@@ -184,12 +197,16 @@ class Endpoint:
 
     async def _answer(self, ask: Ask) -> list[Reply]:
         """Collect ``n`` replies, one request each once the server has shown that it ignores ``n``."""
+        if problem := lacking(self, ask):
+            raise PolicyError(problem)
         for want in ask.want:
-            if want not in _WANTS:
+            if want not in _WANTS and not _top(want):
                 raise PolicyError(f"{self!r} cannot give {want!r}; {nearest(want, _WANTS)}")
         beyond = replace(ask.sampling, top_p=1.0)
         if beyond != Sampling():
             raise PolicyError(f"{self!r} cannot sample with {beyond}; only top_p is sent to a server")
+        if self.codec is not None:
+            ask = forced(ask, self.codec)
         replies: list[Reply] = []
         if ask.n > 1 and not self._single:
             try:
@@ -218,9 +235,12 @@ class Endpoint:
                 return [empty] * n
         meter.add(body)
         stops = self._stops(ask)
-        return [
+        replies = [
             from_choice(choice, body, codec=self.codec, stops=stops, prefill=ask.prefill) for choice in body["choices"]
         ]
+        if any(map(_top, ask.want)) and not all("top_logps" in reply.extras for reply in replies):
+            raise PolicyError(f"{self!r} gave no 'top_logprobs', which Ask.want 'top_logps' asks for")
+        return replies
 
     async def _find_model(self, link: Link) -> None:
         """Ask the server once for its only model; servers without a list get requests without a model."""
@@ -253,7 +273,8 @@ class Endpoint:
         body["temperature"] = self.temperature if ask.temperature is None else ask.temperature
         if ask.sampling.top_p < 1:
             body["top_p"] = ask.sampling.top_p
-        if limit := ask.max_tokens or self.max_tokens:
+        limit = self.max_tokens if ask.max_tokens is None else ask.max_tokens
+        if limit is not None:
             body["max_tokens"] = limit
         if self.seed is not None:
             body["seed"] = (self.seed + ask.seed + sample) % _SEEDS
@@ -263,8 +284,13 @@ class Endpoint:
             body["stop"] = list(stops)
         if ask.tools and self.codec is None:
             body["tools"] = tool_schemas(ask.tools)
-        if self.logprobs or "logprobs" in ask.want:
+        if ask.must_call:
+            body["tool_choice"] = {"type": "function", "function": {"name": tool_named(ask).name}}
+        top = max(map(_top, ask.want), default=0)
+        if self.logprobs or top or "logprobs" in ask.want:
             body["logprobs"] = True
+        if top:
+            body["top_logprobs"] = top
         if self.token_ids:
             body["return_token_ids"] = True
         if ask.prefill:

@@ -172,6 +172,18 @@ def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
     )
 
 
+def _tops(choice: Mapping[str, Any]) -> tuple[tuple[tuple[str, float], ...], ...]:
+    """Return the most probable tokens (text, log-prob in nats) per sampled token, as far as the server tells."""
+    held = choice.get("logprobs")
+    entries = held.get("content") if isinstance(held, Mapping) else None
+    if not isinstance(entries, list):
+        return ()
+    rows = [e.get("top_logprobs") for e in entries if isinstance(e, Mapping)]
+    if not rows or not all(isinstance(row, list) and row for row in rows):
+        return ()
+    return tuple(tuple((str(e.get("token", "")), float(e["logprob"])) for e in row or ()) for row in rows)
+
+
 def _ids(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list) and all(isinstance(i, int) for i in value) else ()
 
@@ -210,6 +222,8 @@ def from_choice(
         extras["reasoning"] = reasoning
     if pairs := _logprobs(choice):
         extras["logprobs"] = pairs
+    if tops := _tops(choice):
+        extras["top_logps"] = tops
     if word is not None and str(word) not in _FINISH:
         extras["finish"] = str(word)
     given = _ids(body.get("prompt_token_ids") or choice.get("prompt_token_ids"))

@@ -21,8 +21,9 @@ class Row:
     """One sample: prompt ids, limits, seed and constraints in; sampled ids and their log-probs out.
 
     ``top_k=0`` and ``top_p=1`` cut nothing. ``bias`` is added to logits by id; ``bans`` are id sequences that are never
-    completed; ``allowed(sampled)`` names the only ids that may come next (``None``: all). ``top_logps`` is how many of
-    the most probable ids are kept per token.
+    completed; ``allowed(written)`` names the only ids that may come next (``None``: all). ``top_logps`` is how many of
+    the most probable ids are kept per token. ``begun`` are the last ids of ``given`` that belong to the reply already:
+    stop strings, bans and draws go on from there, so that with the seed of the whole reply its rest is drawn again.
     """
 
     given: tuple[int, ...]
@@ -30,6 +31,7 @@ class Row:
     temperature: float
     seed: int
     stop: tuple[str, ...] = ()
+    begun: tuple[int, ...] = ()
     top_k: int = 0
     top_p: float = 1.0
     bias: Mapping[int, float] = field(default_factory=dict)
@@ -49,7 +51,15 @@ class Row:
     @cached_property
     def noise(self) -> np.ndarray[Any, Any]:
         """Uniform numbers that decide this row's draws, one per token; they depend on the seed alone."""
-        return np.random.Generator(np.random.Philox(key=self.seed)).random(self.max_tokens)
+        count = len(self.begun) + self.max_tokens
+        return np.random.Generator(np.random.Philox(key=self.seed)).random(count)[len(self.begun) :]
+
+    def tail(self, count: int) -> Sequence[int]:
+        """Return the last ``count`` ids of the reply so far."""
+        missing = count - len(self.sampled)
+        if missing <= 0 or not self.begun:
+            return self.sampled[-count:] if count else []
+        return [*self.begun[-missing:], *self.sampled]
 
     @property
     def constrained(self) -> bool:
@@ -77,7 +87,7 @@ class Stops:
             return "stop"
         if row.stop and last in self._may_end(row.stop):
             # A token is a byte at least, and the text of the first ones may be cut off inside a letter.
-            tail = self.text(row.sampled[-max(48, 8 + max(len(stop.encode()) for stop in row.stop)) :])
+            tail = self.text(row.tail(max(48, 8 + max(len(stop.encode()) for stop in row.stop))))
             if any(stop in tail for stop in row.stop):
                 return "stop"
         return "length" if len(row.sampled) >= row.max_tokens else ""
@@ -104,10 +114,10 @@ def _constrain(logits: Tensor, row: Row) -> Tensor:
     for token, more in row.bias.items():
         out[token] += more
     for ban in row.bans:
-        if len(ban) == 1 or tuple(row.sampled[1 - len(ban) :]) == ban[:-1]:
+        if tuple(row.tail(len(ban) - 1)) == ban[:-1]:
             out[ban[-1]] = -torch.inf
     if row.allowed is not None:
-        ids = row.allowed(tuple(row.sampled))
+        ids = row.allowed((*row.begun, *row.sampled))
         if ids is not None:
             keep = torch.zeros_like(out, dtype=torch.bool)
             keep[torch.as_tensor(list(ids), dtype=torch.long, device=out.device)] = True

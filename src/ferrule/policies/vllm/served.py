@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ferrule.chat.codec import codec as named_codec
+from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
-from ferrule.core.records import Ask, Message, Reply, Sampling
+from ferrule.core.records import Ask, Reply, Sampling
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.endpoint import Link, together, too_long
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused
 from ferrule.policies.engine.rows import Row
 from ferrule.policies.local import Local
+from ferrule.policies.replies import begun_finish, reply_of, token_limit
 
 if TYPE_CHECKING:
     import httpx
@@ -187,6 +189,8 @@ class Served:
     ``PolicyError``.
     """
 
+    powers = frozenset({"begun", "must_call"})
+
     def __init__(
         self,
         url: str,
@@ -256,7 +260,7 @@ class Served:
         return Job(
             given,
             ask.n,
-            min(ask.max_tokens or own.max_tokens, self.room - len(given)),
+            min(token_limit(ask, own.max_tokens), self.room - len(given)),
             own.temperature if ask.temperature is None else ask.temperature,
             (ask.seed % _SEEDS) << 8,
             tuple(dict.fromkeys(text for text in (*own.renderer.codec.stop, *ask.stop) if text)),
@@ -265,9 +269,11 @@ class Served:
 
     async def answer(self, ask: Ask) -> list[Reply]:
         """Answer one ask; runs on the loop of ``link``."""
+        ask = forced(ask, self.voice.renderer.codec, self.voice.pieces)
         job = self.job(ask)
-        empty = [Reply(Message("assistant", ask.prefill), job.given, finish="length")] * ask.n
-        if job.max_tokens < 1 or not ask.n:
+        finish = begun_finish(self.voice, ask)
+        empty = [reply_of(self.voice, ask, self._row(ask, job, finish or "length"))] * ask.n
+        if finish or job.max_tokens < 1 or not ask.n:
             return empty
         try:
             answers = await together([self._send(body, ask.role) for body in self.dialect.bodies(job)])
@@ -299,7 +305,7 @@ class Served:
 
     def _reply(self, ask: Ask, job: Job, sample: Sample) -> Reply:
         """Find the end of a sample by the rules of the local engine, so that both end at the same token."""
-        row = Row(job.given, job.max_tokens, job.temperature, job.seed, job.stop, ignore_end=not job.end_ids)
+        row = self._row(ask, job)
         for token, logp in zip(sample.ids, sample.logps, strict=True):
             row.sampled.append(token)
             row.logps.append(logp)
@@ -311,7 +317,13 @@ class Served:
                 f"{self.url} ended a reply after {len(sample.ids)} tokens for no reason that was asked for"
             )
         row.finish = row.finish or "length"
-        return self.voice.reply(ask, row)
+        return reply_of(self.voice, ask, row)
+
+    def _row(self, ask: Ask, job: Job, finish: str = "") -> Row:
+        return Row(
+            job.given, job.max_tokens, job.temperature, job.seed, job.stop, ask.begun,
+            ignore_end=not job.end_ids, finish=finish,
+        )  # fmt: skip
 
     def open_client(self) -> httpx.AsyncClient:
         """Return a client with the headers and limits of this policy."""

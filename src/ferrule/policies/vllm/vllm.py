@@ -40,6 +40,7 @@ class Vllm:
     ends the child; a later ask starts it again.
     """
 
+    powers = Served.powers  # scores of a text are those of ``local``
     local: Local
     beside: _Beside
 

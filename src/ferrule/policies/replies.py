@@ -1,0 +1,200 @@
+"""From asks to the rows that an engine samples, and from finished rows to replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from ferrule.chat.renderer import Renderer
+from ferrule.core.arrays import nearest
+from ferrule.core.records import Ask, Finish, Reply, Span
+from ferrule.policies.engine.rows import Row, Stops
+
+__all__ = ["Speaker", "begun_finish", "pieces_of", "reply_of", "rows_of", "scores_of", "token_limit"]
+
+
+class Speaker(Protocol):
+    """What a model's tokenizer, renderer and weights give to asks and replies; ``Local`` is one."""
+
+    model: Any
+    renderer: Renderer
+    stops: Stops
+    temperature: float
+    max_tokens: int
+    pad: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        ...
+
+    def prompt_ids(self, ask: Ask) -> tuple[int, ...]:
+        """Return the ids before the reply."""
+        ...
+
+    def scores(self, ids_NT: Any, turn_NT: Any, *, temperature: float = 1.0) -> Any:
+        """Return log-probs (N, T), zero where ``turn_NT`` is -1."""
+        ...
+
+
+_WANTS = ("entropy", "hidden", "logprobs", "score", "top_logps:5")
+
+
+def token_limit(ask: Ask, default: int) -> int:
+    """Return how many tokens a reply may take: the ask's limit, which may be 0, else the policy's."""
+    return default if ask.max_tokens is None else ask.max_tokens
+
+
+def _stops(policy: Speaker, ask: Ask) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in (*policy.renderer.codec.stop, *ask.stop) if text))
+
+
+def begun_finish(policy: Speaker, ask: Ask) -> str:
+    """Return ``stop`` when the begun ids of an ask are a whole reply: they hold a stop string, or the end token."""
+    if not ask.begun:
+        return ""
+    ended = ask.begun[-1] in policy.stops.end_ids and not ask.sampling.ignore_end
+    text = policy.stops.text(ask.begun)
+    return "stop" if ended or any(stop in text for stop in _stops(policy, ask)) else ""
+
+
+def rows_of(policy: Speaker, ask: Ask) -> list[Row]:
+    """Return one row for each sample of an ask; those that leave nothing to sample are finished already."""
+    given, how = policy.prompt_ids(ask), ask.sampling
+    room = getattr(policy.model.config, "max_position_embeddings", None) or 10**9
+    most = min(token_limit(ask, policy.max_tokens), room - len(given))
+    settings: dict[str, Any] = {
+        "stop": _stops(policy, ask),
+        "begun": ask.begun,
+        "top_k": how.top_k,
+        "top_p": how.top_p,
+        "bias": {_token(policy, token): more for token, more in how.bias.items()},
+        "bans": tuple((ban,) if isinstance(ban, int) else tuple(policy.encode(ban)) for ban in how.ban),
+        "allowed": how.allowed,
+        "ignore_end": how.ignore_end,
+        **_wanted(ask.want),
+        "finish": begun_finish(policy, ask) or ("length" if most < 1 else ""),
+    }
+    heat = policy.temperature if ask.temperature is None else ask.temperature
+    return [Row(given, most, heat, (ask.seed << 8) + sample, **settings) for sample in range(ask.n)]
+
+
+def _token(policy: Speaker, token: int | str) -> int:
+    if isinstance(token, int):
+        return token
+    ids = policy.encode(token)
+    if len(ids) != 1:
+        raise ValueError(f"Sampling.bias names {token!r}, which is {len(ids)} tokens of this tokenizer; name one")
+    return ids[0]
+
+
+def reply_of(policy: Speaker, ask: Ask, row: Row) -> Reply:
+    """Return the reply that a finished row makes; the message is read from what was begun and sampled together."""
+    body = [*row.begun, *row.sampled]
+    if body and body[-1] in policy.stops.end_ids:
+        body.pop()
+    text = policy.stops.text(body)
+    ends = [text.find(stop) + len(stop) for stop in row.stop if stop in text]
+    if ends:
+        text = text[: min(ends)]
+    labelled = [] if ask.prefill else policy.renderer.codec.spans(text)
+    pieces = pieces_of(policy.stops.text, body) if labelled else []
+    return Reply(
+        message=policy.renderer.codec.read(ask.prefill + text),
+        spans=_spans(text, pieces, labelled, first=len(row.begun)),
+        given=row.given,
+        sampled=tuple(row.sampled),
+        logps=tuple(row.logps),
+        finish=cast(Finish, row.finish),
+        extras=_extras(row),
+    )
+
+
+def scores_of(policy: Speaker, asks: Sequence[Ask]) -> list[dict[str, Any]]:
+    """Return for each ask what ``want`` of ``score`` adds to the extras of its replies.
+
+    ``score`` are the log-probs (nats) of the ids that the reply is to begin with (``prefill`` and ``begun``), each
+    given all before it, at the ask's temperature (1 where that is 0); ``scored`` are the ids.
+    """
+    found: list[dict[str, Any]] = [{} for _ in asks]
+    heats: dict[float, list[int]] = {}
+    for number, ask in enumerate(asks):
+        if "score" in ask.want:
+            heat = policy.temperature if ask.temperature is None else ask.temperature
+            heats.setdefault(heat or 1.0, []).append(number)
+    for heat, numbers in heats.items():
+        rows = [policy.prompt_ids(asks[number]) for number in numbers]
+        firsts = [_prompt_end(policy, asks[number], ids) for number, ids in zip(numbers, rows, strict=True)]
+        ids_NT = np.full((len(rows), max(map(len, rows))), policy.pad, dtype=np.int64)
+        turn_NT = np.full_like(ids_NT, -1)
+        for i, (ids, first) in enumerate(zip(rows, firsts, strict=True)):
+            ids_NT[i, : len(ids)], turn_NT[i, first : len(ids)] = ids, 0
+        logp_NT = policy.scores(ids_NT, turn_NT, temperature=heat)
+        for i, (number, ids, first) in enumerate(zip(numbers, rows, firsts, strict=True)):
+            found[number] = {"score": tuple(logp_NT[i, first : len(ids)].tolist()), "scored": ids[first:]}
+    return found
+
+
+def _prompt_end(policy: Speaker, ask: Ask, ids: Sequence[int]) -> int:
+    """Return where in the ids of an ask the reply begins: after what is the same without its beginning."""
+    bare = policy.prompt_ids(replace(ask, prefill="", begun=()))
+    most = len(ids) - len(ask.begun)
+    return next((i for i, (a, b) in enumerate(zip(bare, ids[:most], strict=False)) if a != b), min(len(bare), most))
+
+
+def _wanted(want: Sequence[str]) -> dict[str, Any]:
+    """Translate ``Ask.want`` into settings of a row."""
+    out: dict[str, Any] = {}
+    for entry in want:
+        name, _, count = entry.partition(":")
+        if name == "top_logps" and count.isdecimal():
+            out["top_logps"] = int(count)
+        elif entry in ("entropy", "hidden"):
+            out[{"hidden": "wants_hidden"}.get(entry, entry)] = True
+        elif entry not in ("logprobs", "score"):
+            raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
+    return out
+
+
+def _extras(row: Row) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if row.entropy:
+        out["entropy"] = tuple(row.entropies)
+    if row.wants_hidden:
+        out["hidden"] = row.hidden
+    if row.top_logps:
+        out["top_logps"] = tuple(row.tops)
+    return out
+
+
+def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
+    """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
+    pieces: list[str] = []
+    begin = 0
+    for i in range(len(ids)):
+        whole = text(ids[begin : i + 1])
+        if whole.endswith("\ufffd") and i + 1 - begin < 4:
+            pieces.append("")
+        else:
+            pieces.append(whole)
+            begin = i + 1
+    return pieces
+
+
+def _spans(
+    text: str, pieces: Sequence[str], ranges: Sequence[tuple[str, int, int]], *, first: int = 0
+) -> tuple[Span, ...]:
+    """Map labelled character ranges to token ranges by the lengths of the tokens' texts, counted from ``first``."""
+    starts, at = [], 0
+    for piece in pieces:
+        starts.append(at)
+        at += len(piece)
+    out = []
+    for label, low, high in ranges:
+        places = enumerate(zip(starts, pieces, strict=True))
+        inside = [i for i, (s, p) in places if s < high and s + len(p) > low and i >= first]
+        if inside:
+            out.append(Span(label, inside[0] - first, inside[-1] + 1 - first))
+    return tuple(out)
