@@ -122,3 +122,10 @@ def test_productivity_and_texts() -> None:
     assert found.as_dict("success") == {"success": 0.5, "interval": [0.25, 0.75], "count": 8}
     assert str(found) == "0.500 [0.250, 0.750]"
     assert Estimate(math.nan, 0.0, 1.0, 0).as_dict() == {"value": None, "interval": [0.0, 1.0], "count": 0}
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "value"), [(8, 2, 1, 0.25), (8, 2, 4, 0.785714), (16, 1, 8, 0.5), (8, 0, 4, 0), (4, 4, 2, 1)]
+)
+def test_pass_at_k_by_hand(n: int, c: int, k: int, value: float) -> None:
+    assert pass_at_k(n, c, k) == pytest.approx(value, abs=1e-6)

@@ -20,7 +20,6 @@ from ferrule.core.recipe import vary
 from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.papers import find, thor
-from ferrule.papers.thor import filters
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.outcome import outcome
@@ -348,25 +347,6 @@ def test_fences_may_stand_in_a_line(text: str) -> None:
     assert thor.cut(text, suffix=0) == "think A "
     with pytest.raises(ValueError, match="suffix is -1"):
         thor.cut(text, suffix=-1)
-
-
-def test_filters_of_cold_start_traces() -> None:
-    def block(lines: int) -> str:
-        return "```python\n# why\n\n" + "x = 1\n" * lines + "```\n"
-
-    assert filters.effective_lines("# a\n\n  # b\nx = 1\n") == 1
-    assert filters.substantial_code(block(6) + block(6) + block(5))  # 1 of 3, at most ceil(1.2) = 2
-    assert not filters.substantial_code(block(6) + block(5) * 3)  # 3 of 4, at most 2
-    assert filters.substantial_code(block(6) * 3 + block(5) * 2)  # 2 of 5, at most 2
-    assert filters.substantial_code("no code")
-    assert filters.paired_dollars("$x$ costs \\$5")
-    assert not filters.paired_dollars("$x costs")
-    assert not filters.repeats("a" * 39)  # twenty runs of twenty
-    assert filters.repeats("a" * 40)
-    traces = [("q", 1), ("r", 2), ("q", 3)]
-    picked = filters.one_per_question(traces, seed=1)
-    assert len(picked) == 2
-    assert picked[1] == 2
 
 
 # ------------------------------------------------------------------------------------------------------ self-correction

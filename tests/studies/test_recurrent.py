@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ferrule.core.records import Message, Score, Task, Trajectory, Turn
+from ferrule.data.formats import Row
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.objectives.supervised import nll
-from ferrule.studies.recurrent import Recurrent, descend, one_thread, parameters
+from ferrule.studies.recurrent import Recurrent, descend, fit_rows, one_thread, parameters, step_on_groups
+from ferrule.studies.table import plain
+from ferrule.train.sample import Group
 
+TASK = Task("t", "?", "1")
 IDS = torch.tensor([[5, 1, 2, 0], [6, 0, -1, -1]])
 TURN = torch.tensor([[-1, 0, 0, 0], [-1, 0, -1, -1]])
 
@@ -62,3 +67,34 @@ def test_it_learns_and_repeats_and_leaves_the_random_state_alone() -> None:
     assert torch.get_num_threads() == threads
     with one_thread():
         assert trained() == first
+
+
+def test_rows_are_learned_until_the_tokens_are_spent() -> None:
+    """64 rows of 2 own tokens are 128 tokens a step: 300 tokens take 3 steps, and 7,680 teach the one thing shown."""
+    rows = [Row((5, 1, 2), (-1, 0, 0))]
+    with one_thread():
+        torch.manual_seed(0)
+        model, losses = Recurrent(7, 3, 4), []
+        fit_rows(model, rows, tokens=300, learning_rate=1e-2, seed=0, watch=losses.append)
+        assert len(losses) == 3
+        fit_rows(model, rows, tokens=60 * 128, learning_rate=3e-2, seed=0, watch=losses.append)
+    assert losses[-1] < 0.2 < losses[0]
+
+
+def test_a_step_on_groups_favours_what_was_paid() -> None:
+    with one_thread():
+        torch.manual_seed(0)
+        model = Recurrent(7, 3, 4)
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+        recipe = plain(reward=lambda task, episodes: [Score(float(e.answer == "1")) for e in episodes])
+        ids, turn = torch.tensor([[5, 1]]), torch.tensor([[-1, 0]])
+        before = model.logps(ids, turn)[0, 1].item()
+        step_on_groups(model, recipe, [], optimiser)
+        assert model.logps(ids, turn)[0, 1].item() == before
+        episodes = tuple(
+            Trajectory(TASK, (Turn(0, None, (5,), (i,), (before,), Message("assistant", str(i))),), str(i), "answer")
+            for i in (1, 2)
+        )
+        group = Group(TASK, (), episodes, tuple(recipe.reward(TASK, episodes)), (0, 1))
+        step_on_groups(model, recipe, [group], optimiser)
+        assert model.logps(ids, turn)[0, 1].item() > before

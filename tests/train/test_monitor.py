@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ferrule.train.monitor import Health, Monitor
+from ferrule.train.monitor import Health, Monitor, left_bands
 
 GOOD = {
     "loss": 0.1,
@@ -88,3 +88,10 @@ def test_any_metric_may_be_kept_within_a_band() -> None:
     (told,) = fed(monitor, {"cut_off/share": 0.3, "kl": 0.0})
     assert told == "cut_off/share is 0.15; it was to stay between 0 and 0.1."
     assert "kl is nan" in fed(Monitor(Health(window=1, bands={"kl": (0.0, 0.01)})), {})[0]
+
+
+def test_bands() -> None:
+    bands = {"entropy": (0.1, 2.0), "calls": (0.2, 5.0), "cut": (0.0, 0.1)}
+    assert left_bands({"entropy": 0.05, "calls": 1.0, "cut": math.nan}, bands) == ["entropy", "cut"]
+    assert left_bands({"entropy": 1, "calls": 1}, bands) == ["cut"]
+    assert left_bands({"entropy": math.inf}, {"entropy": (0, math.inf)}) == ["entropy"]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Recurrent", "descend", "one_thread", "parameters"]
+from ferrule.core.arrays import by_name
+from ferrule.core.recipe import Recipe
+from ferrule.data.formats import Row, pad
+from ferrule.objectives.reduce import token_mean, totals
+from ferrule.objectives.supervised import nll
+from ferrule.train.sample import Group, credit
+
+__all__ = ["Recurrent", "descend", "fit_rows", "one_thread", "parameters", "step_on_groups"]
 
 
 class Recurrent(nn.Module):
@@ -58,6 +66,48 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 1.0)
     optimiser.step()
+
+
+def fit_rows(
+    model: Recurrent,
+    rows: Sequence[Row],
+    *,
+    tokens: int,
+    learning_rate: float,
+    seed: int,
+    watch: Callable[[float], None] | None = None,
+) -> None:
+    """Train on random batches of 64 rows until ``tokens`` of the model's own tokens were seen.
+
+    ``watch(loss)`` is called after each step with the mean ``-log p`` of its tokens (nats).
+    """
+    rng, spent = np.random.default_rng(seed), 0
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    while spent < tokens:
+        batch = [rows[int(i)] for i in rng.integers(0, len(rows), 64)]
+        ids_NT, turn_NT = (torch.from_numpy(array) for array in pad(batch))
+        loss = token_mean(nll(model.logps(ids_NT, turn_NT), turn_NT), turn_NT, totals(turn_NT))
+        descend(optimiser, loss)
+        spent += int((turn_NT >= 0).sum())
+        if watch is not None:
+            watch(float(loss.detach()))
+
+
+def step_on_groups(
+    model: Recurrent, recipe: Recipe, groups: Sequence[Group], optimiser: torch.optim.Optimizer, *, step: int = 0
+) -> None:
+    """Assign the recipe's credit to groups and take one step on its loss; nothing happens without rows.
+
+    The recipe may ask for no reference, critic or arrays beside.
+    """
+    batch = credit(recipe, groups, None, step=step)
+    if not len(batch.signals.reward_N):
+        return
+    arrays = {"turn_NT": batch.signals.turn_NT, "old_NT": batch.signals.logp_NT, "adv_NT": batch.adv}
+    known = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    known["logp_NT"] = model.logps(torch.from_numpy(batch.signals.ids_NT), known["turn_NT"])
+    loss_NT = by_name(recipe.objective, known)
+    descend(optimiser, recipe.reduce(loss_NT, known["turn_NT"], totals(known["turn_NT"])))
 
 
 @contextmanager

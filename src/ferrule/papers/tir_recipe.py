@@ -25,46 +25,63 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray, chain
-from ferrule.core.recipe import Recipe, vary
+from ferrule.core.arrays import FloatArray, chain, part_of
+from ferrule.core.recipe import Method, Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.keep import spread
-from ferrule.papers.tir_recipe.stages import (
-    Checkpoint,
-    Trace,
-    mixed,
-    rank_teachers,
-    refused,
-    select_checkpoint,
-    text_count,
-    tool_advantage,
-)
+from ferrule.data.filters import Trace, refused
+from ferrule.data.formats import Row
+from ferrule.data.mixing import mixed
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.paper import Claim, Paper
-from ferrule.train.monitor import left_bands
+from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER",
-    "Checkpoint",
-    "Trace",
-    "claim",
-    "left_bands",
-    "mixed",
-    "rank_teachers",
-    "recipe",
-    "refused",
-    "select_checkpoint",
-    "text_count",
-    "tool_advantage",
-    "uncut_credit",
-    "uncut_reward",
-]
+    "PAPER", "Checkpoint", "method", "rank_teachers", "recipe", "select_checkpoint", "uncut_credit", "uncut_reward",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A measured supervised checkpoint: pass@k and mean rollout length (tokens), and its training loss."""
+
+    step: int
+    passed: float
+    length: float
+    loss: float = math.nan
+
+
+def rank_teachers(measured: Mapping[str, tuple[float, float]], *, digits: int = 2) -> list[str]:
+    """Order teachers by ``(gain, nll)``: the student's gain in pass@k first, then its likelihood of their tokens.
+
+    Gains are rounded to ``digits`` decimals, so that near ones tie; ``nll`` is in nats per token, lower is better.
+    Raises ``ValueError`` on a figure that is NaN.
+    """
+    unknown = [name for name, figures in measured.items() if any(map(math.isnan, figures))]
+    if unknown:
+        raise ValueError(f"the gain or nll of {', '.join(unknown)} is NaN; measure them, or leave those teachers out")
+    return sorted(measured, key=lambda name: (-round(measured[name][0], digits), measured[name][1], name))
+
+
+def select_checkpoint(rows: Sequence[Checkpoint], *, tol: float = 0.005) -> Checkpoint:
+    """Return the checkpoint of the shortest rollouts among those within ``tol`` of the best pass@k; the earlier of two.
+
+    The training loss plays no part. Checkpoints whose pass@k or length is not finite are passed over. Raises
+    ``ValueError`` when no other is there.
+    """
+    measured = [row for row in rows if math.isfinite(row.passed) and math.isfinite(row.length)]
+    if not measured:
+        raise ValueError(f"select_checkpoint needs a checkpoint with finite pass@k and length; {len(rows)} given")
+    best = max(row.passed for row in measured)
+    near = [row for row in measured if row.passed >= best - tol - 1e-12]
+    return min(near, key=lambda row: (row.length, row.step))
 
 
 def uncut_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome) -> list[Score]:
@@ -79,9 +96,7 @@ def uncut_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
 
 def uncut_credit(adv_NT: FloatArray, parts_CN: FloatArray, channels: tuple[str, ...]) -> FloatArray:
     """Leave rows whose part ``cut`` is 1 no positive advantage: ``min(A, 0)``."""
-    if "cut" not in channels:
-        return adv_NT
-    cut_N = parts_CN[channels.index("cut")] > 0.5
+    cut_N = part_of(parts_CN, channels, "cut") > 0.5
     return np.where(cut_N[:, None], np.minimum(adv_NT, 0.0), adv_NT)
 
 
@@ -102,11 +117,28 @@ def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = 
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2)) -> Claim:
-    """Measure what mixing, problem choice and the checkpoint rule do to a tiny model."""
-    from ferrule.papers.tir_recipe.experiment import measure
+def method(
+    base: Recipe,
+    traces: Sequence[tuple[Trace, Row]],
+    text: Sequence[Row],
+    *,
+    rho: float = 0.25,
+    least_gain: float = 0.0,
+    longest: int = 32_000,
+    seed: int = 0,
+    **settings: Any,
+) -> Method:
+    """Return the pipeline: supervised fine-tuning on traces that are not ``refused`` and a share of text, then rewards.
 
-    return measure(scale, seeds)
+    ``settings`` are those of the supervised stage (``max_steps=...``); ``select_checkpoint`` says how many steps it
+    should have. The last part is ``recipe(base)``. Raises ``ValueError`` when every trace is refused.
+    """
+    from ferrule.train.stage import sft
+
+    good = [row for trace, row in traces if not refused(trace, least_gain=least_gain, longest=longest)]
+    if not good:
+        raise ValueError(f"all {len(traces)} traces are refused; lower least_gain ({least_gain}) or raise longest")
+    return Method((sft(mixed(good, text, rho=rho, seed=seed), **settings), recipe(base)))
 
 
 PAPER = Paper(
@@ -122,6 +154,5 @@ PAPER = Paper(
         "reward": uncut_reward,
         "recipe": recipe,
     },
-    claim=claim,
     summary="Tool-advantaged traces, text-only ones mixed in, checkpoints by pass@k and length, on-policy learning.",
 )

@@ -1,0 +1,51 @@
+"""How traces are put together: a share of text-only ones beside those with tools, one trace per question.
+
+Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
+01) for ``mixed``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for
+``one_per_question``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+__all__ = ["mixed", "one_per_question", "text_count"]
+
+T = TypeVar("T")
+
+
+def text_count(tools: int, *, rho: float = 0.25) -> int:
+    """Number of text-only traces that make up a share ``rho`` beside ``tools`` tool traces: ``rho / (1 - rho) tools``.
+
+    Raises ``ValueError`` unless ``rho`` is at least 0 and below 1.
+    """
+    if not 0 <= rho < 1:
+        raise ValueError(f"rho is {rho}; the share of text-only traces must be at least 0 and below 1")
+    return round(rho / (1 - rho) * tools)
+
+
+def mixed(tool: Sequence[T], text: Sequence[T], *, rho: float = 0.25, seed: int = 0) -> list[T]:
+    """Return all tool traces and a share ``rho`` of text-only ones, shuffled.
+
+    Text traces repeat when there are too few; they must have been rendered without a tool's schema. Raises
+    ``ValueError`` when some are needed and none given.
+    """
+    rng, count = np.random.default_rng(seed), text_count(len(tool), rho=rho)
+    if count and not text:
+        raise ValueError(f"{count} text-only traces are needed for rho = {rho}, and there are none")
+    order = [int(i) for _ in range(-(-count // max(len(text), 1))) for i in rng.permutation(len(text))]
+    joined = [*tool, *(text[i] for i in order[:count])]
+    return [joined[int(i)] for i in rng.permutation(len(joined))]
+
+
+def one_per_question(traces: Sequence[tuple[Hashable, T]], *, seed: int = 0) -> list[T]:
+    """Return one trace for every question of ``(question, trace)``, drawn by ``seed``; questions keep their order."""
+    grouped: dict[Hashable, list[T]] = {}
+    for question, trace in traces:
+        grouped.setdefault(question, []).append(trace)
+    rng = random.Random(seed)
+    return [rng.choice(same) for same in grouped.values()]
