@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.limits import LATE
 
 from ferrule.core.records import Observation
 from ferrule.sandbox.interpreter import Interpreter
@@ -43,7 +44,7 @@ def attack(mode: str) -> Attack:
             assert python.run("1 + 1", seconds=30).text == "2"
             start = time.monotonic()
             seen = python.run(code)
-            assert time.monotonic() - start < limit + 1
+            assert time.monotonic() - start < limit + LATE
             assert seen.status in status, seen
             for part in [said] if isinstance(said, str) else said:
                 assert part in seen.text, seen
@@ -461,7 +462,7 @@ def test_an_answer_nobody_asked_for(mode: str) -> None:
     with Interpreter(Settings(isolation=mode, seconds=20)) as python:  # type: ignore[arg-type]
         late = "import threading\nthreading.Timer(0.3, send, (frame({'id': 'x', 'status': 'ok'}),)).start()"
         assert python.run(FRAME + late).status == "ok"
-        time.sleep(1)
+        time.sleep(2)
         seen = python.run("6 * 7")
         assert (seen.status, seen.data["value"], seen.data["restarted"]) == ("ok", "42", True)
 

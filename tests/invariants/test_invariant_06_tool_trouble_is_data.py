@@ -4,6 +4,7 @@ import sys
 import time
 
 import pytest
+from tests.limits import LATE
 from tests.toys import WORLDS, Bench, Prober
 
 from ferrule.chat.codec import codec_names
@@ -60,7 +61,7 @@ def test_whatever_a_tool_does_the_run_goes_on(name: str) -> None:
     world = Bench(more=(tool,))
     began = time.monotonic()
     (episode,) = drive(ToolLoop(), world.tasks("test", 1), world, Scripted(script))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 0.3 + LATE
     assert episode.trajectories[0].answer == "yes"
     ((_, seen),) = episode.trajectories[0].calls
     assert status is None or seen.status == status
@@ -109,7 +110,7 @@ def test_time_limits_of_the_interpreter_hold_and_the_session_goes_on() -> None:
     session = PythonSession(seconds=1.0)
     began = time.monotonic()
     seen = session.run("print('so far', flush=True)\nwhile True: pass")
-    assert time.monotonic() - began < 2.0 + 1.0
+    assert time.monotonic() - began < 1.0 + LATE
     assert seen.status == "timeout"
     assert "so far" in seen.text
     assert session.run("print(6 * 7)").text.strip().endswith("42")

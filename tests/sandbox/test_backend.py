@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from tests.limits import LATE
 
 from ferrule.sandbox.backend import BACKENDS, Backend, open_backend
 from ferrule.sandbox.isolate import probe
@@ -48,7 +49,7 @@ def test_limits_hold(where: str) -> None:
     limited = open_backend(where, Settings(isolation=LOCAL.isolation, seconds=0.5, memory_mb=128))
     limited.run("x = 1")
     seen = limited.run("print('so far')\nwhile True: pass")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 0.5 + LATE
     assert (seen.status, seen.text.splitlines()[0]) == ("timeout", "so far")
     after = limited.run("1 + 1")
     assert (after.data["value"], after.data["restarted"]) == ("2", True)

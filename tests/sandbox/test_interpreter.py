@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.limits import LATE
 
 from ferrule.core.records import Observation
 from ferrule.sandbox import pool
@@ -95,7 +96,7 @@ def test_time_limit_keeps_the_output_and_tells_the_next_call(python: Interpreter
     python.run("x = 1")
     start = time.monotonic()
     seen = python.run("print('so far')\nimport time\ntime.sleep(60)", seconds=1)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 1 + LATE
     assert outcome(seen) == ("timeout", "so far\nError: stopped after 1 s")
     after = python.run("'x' in globals()")
     assert after.text == "[the interpreter was restarted: variables and files of earlier calls are lost]\nFalse"
@@ -140,7 +141,7 @@ def test_dead_or_talking_interpreters_are_replaced(python: Interpreter) -> None:
         "import threading, os, time\ndef f():\n    time.sleep(0.2)\n    os._exit(1)\nthreading.Thread(target=f).start()"
     )
     assert python.run(later).status == "ok"
-    time.sleep(0.6)
+    time.sleep(2)
     seen = python.run("1 + 1")
     assert (seen.status, seen.data["value"], seen.data["restarted"]) == ("ok", "2", True)
 

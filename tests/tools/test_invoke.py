@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.limits import LATE
 
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools import tool
@@ -129,8 +130,8 @@ def test_endless_loop_in_a_thread_times_out_and_its_thread_ends() -> None:
     start = time.monotonic()
     seen = invoke(spin, Call("spin"))
     assert (seen.status, seen.text) == ("timeout", "spin was stopped after 0.3 s")
-    assert time.monotonic() - start < 1.3
-    end = time.monotonic() + 5
+    assert time.monotonic() - start < 0.3 + LATE
+    end = time.monotonic() + LATE
     while any(thread.name == "tool spin" for thread in threading.enumerate()) and time.monotonic() < end:
         time.sleep(0.01)
     assert not any(thread.name == "tool spin" for thread in threading.enumerate())
@@ -176,7 +177,7 @@ def test_isolated_tools_die_at_the_limit_and_return_through_json() -> None:
     assert (good.status, good.data) == ("ok", {"pid": True, "set": [1]})
     start = time.monotonic()
     assert invoke(work, Call("work", {"kind": "loop"})).status == "timeout"
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 0.5 + LATE
     assert "signal SIGKILL" in invoke(work, Call("work", {"kind": "crash"}), seconds=10).text
     assert "exit code 3" in invoke(work, Call("work", {"kind": "exit"}), seconds=10).text
     left = invoke(work, Call("work", {"kind": "raise"}), seconds=10)

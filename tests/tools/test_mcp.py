@@ -123,6 +123,12 @@ def test_a_prefix_and_effects_of_ones_own() -> None:
         assert invoke(tools["odd_echo"], Call("odd_echo", {"text": "hi"})).text == "hi"
 
 
+def _under_way(server: Connection) -> None:
+    """Wait until the server has been asked something that it has not answered."""
+    while not server._pending:
+        time.sleep(0.01)
+
+
 def test_a_late_answer_is_dropped_and_the_server_is_told(odd: Connection) -> None:
     tools = {tool.name: tool for tool in odd.tools}
     seen = invoke(tools["slow"], Call("slow", {"seconds": 0.6}), seconds=0.2)
@@ -144,9 +150,9 @@ def test_many_threads_get_their_own_answers() -> None:
 
 def test_waiting_for_a_free_place_counts_towards_the_limit() -> None:
     with _odd(concurrent=1) as server:
-        holder = threading.Thread(target=lambda: server.call("slow", {"seconds": 1}, seconds=1.5))
+        holder = threading.Thread(target=lambda: server.call("slow", {"seconds": 3}, seconds=60))
         holder.start()
-        time.sleep(0.3)
+        _under_way(server)
         assert server.call("echo", {"text": "x"}, seconds=0.3).status == "timeout"
         holder.join()
         assert server.call("echo", {"text": "x"}).text == "x"
@@ -156,7 +162,7 @@ def test_a_crash_is_an_observation_with_the_last_words(odd: Connection) -> None:
     held: list[Any] = []
     waiting = threading.Thread(target=lambda: held.append(odd.call("slow", {"seconds": 60})))
     waiting.start()
-    time.sleep(0.2)
+    _under_way(odd)
     seen = odd.call("crash")
     waiting.join()
     assert (seen.status, seen.data) == ("error", {"lost": True})
