@@ -72,8 +72,7 @@ def run(folder: Path, *, resume: bool = False, adapter: bool = False) -> dict[st
     )  # fmt: skip
     # Limits of health that are passed at once: what was warned of, and over which window, is part of the state.
     train(rich(), WORLDS["apis"], policy, settings, folder, resume=resume, health=Health(window=3, entropy=99.0))
-    assert policy.value_head is not None
-    return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.value_head.named_parameters()]}
+    return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.heads.named_parameters()]}
 
 
 def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

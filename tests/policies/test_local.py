@@ -15,6 +15,7 @@ from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
 from ferrule.core.records import Ask, Message, Reply
 from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.heads import VALUE
 from ferrule.policies.local import Local, fast_dtype, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -312,7 +313,7 @@ def test_half_surrogates_in_messages_can_be_encoded(tiny: Local) -> None:
 
 
 def test_scores_are_zero_off_the_models_tokens(tiny: Local) -> None:
-    tiny.add_value_head()
+    tiny.add_head(VALUE)
     ids, turn = rows_of([answer(tiny, user("x" * n)) for n in (1, 5)])
     for values in tiny.logps(ids, turn).values():
         assert not bool(values[turn < 0].any())
@@ -377,9 +378,9 @@ def test_bf16_products_keep_fp32_weights_and_nearly_the_scores() -> None:
 def test_the_value_head_begins_at_zero_and_learns_alone(tiny: Local) -> None:
     ids, turn = rows_of([answer(tiny, user("x", max_tokens=4))])
     assert not tiny.values(ids.numpy(), turn.numpy()).any()
-    head = tiny.value_head
-    tiny.add_value_head()
-    assert tiny.value_head is head
+    head = tiny.heads["value"]
+    tiny.add_head(VALUE)
+    assert tiny.heads["value"] is head
     values = tiny.logps(ids, turn)["value_NT"]
     (values[turn >= 0] - 1).square().sum().backward()
     assert head is not None
@@ -391,12 +392,11 @@ def test_the_value_head_begins_at_zero_and_learns_alone(tiny: Local) -> None:
 def test_values_are_the_heads_product_with_the_last_hidden_state(tiny: Local) -> None:
     """V of a token is read before the token is seen: from the hidden state of the token to its left."""
     ids, turn = rows_of([answer(tiny, user("x" * n, max_tokens=4)) for n in (1, 6)])
-    tiny.add_value_head()
-    assert tiny.value_head is not None
-    torch.nn.init.normal_(tiny.value_head.weight, generator=torch.Generator().manual_seed(1))
+    tiny.add_head(VALUE)
+    torch.nn.init.normal_(tiny.heads["value"].weight, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         hidden = tiny.model(input_ids=ids.clamp(min=0), output_hidden_states=True).hidden_states[-1]
-        expected = tiny.value_head(hidden).squeeze(-1)[:, :-1]
+        expected = tiny.heads["value"](hidden).squeeze(-1)[:, :-1]
     found = torch.from_numpy(tiny.values(ids.numpy(), turn.numpy())).float()
     mine = turn[:, 1:] >= 0
     assert torch.allclose(found[:, 1:][mine], expected[mine], atol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.toys import tiny_model, tiny_policy
 
+from ferrule.policies.heads import VALUE
 from ferrule.policies.packing.packed import logps, micro_batches, packed_logps, padded_logps, token_budget, why_padded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,10 +70,9 @@ def test_other_shapes(config: dict[str, Any]) -> None:
 
 def test_with_a_value_head() -> None:
     policy = tiny_policy()
-    policy.add_value_head()
-    assert policy.value_head is not None
-    torch.nn.init.normal_(policy.value_head.weight)
-    same(policy.model, SHAPES["all"], value_head=policy.value_head)
+    policy.add_head(VALUE)
+    torch.nn.init.normal_(policy.heads["value"].weight)
+    same(policy.model, SHAPES["all"], value_head=policy.heads["value"])
 
 
 def test_under_autocast_the_forms_agree_as_far_as_half_precision_goes() -> None:

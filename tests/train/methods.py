@@ -61,7 +61,7 @@ def run(folder: Path, *, resume: bool = False, rounds: int = 1, adapter: bool = 
         learning_rate=3e-3, per_device_train_batch_size=4, save_steps=2, seed=4, lr_scheduler_type="cosine"
     )
     train(method(rounds), WORLDS["apis"], policy, settings, folder, resume=resume)
-    return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.value_head.named_parameters()]}
+    return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.heads.named_parameters()]}
 
 
 if __name__ == "__main__":

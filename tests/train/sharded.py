@@ -43,8 +43,7 @@ CRITIC = replace(
 
 def weights(policy: Any) -> dict[str, torch.Tensor]:
     found = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
-    if policy.value_head is not None:
-        found |= {f"head.{name}": p.detach().clone() for name, p in policy.value_head.named_parameters()}
+    found |= {f"head.{name}": p.detach().clone() for name, p in policy.heads.named_parameters()}
     return found
 
 

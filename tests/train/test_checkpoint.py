@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from tests.toys import tiny_policy
 
+from ferrule.policies.heads import VALUE
 from ferrule.policies.local import Local, load
 from ferrule.train import checkpoint
 from ferrule.train.tensors import index_of
@@ -29,14 +30,14 @@ def stepped(policy: Local, optimiser: Any, times: int = 2) -> None:
 
 
 def test_everything_comes_back(tiny: Local, tmp_path: Path) -> None:
-    tiny.add_value_head()
+    tiny.add_head(VALUE)
     optimiser = adam(tiny)
     stepped(tiny, optimiser)
     torch.manual_seed(5)
     checkpoint.write(tmp_path, 7, tiny, optimiser, {"position": 12, "given": ["x"]})
     drawn = torch.rand(3)
     other = tiny_policy(seed=1)
-    other.add_value_head()
+    other.add_head(VALUE)
     second = adam(other)
     state = checkpoint.read(tmp_path / "checkpoint-7", other, second)
     assert torch.equal(torch.rand(3), drawn)
@@ -163,8 +164,8 @@ def test_an_index_may_not_point_out_of_its_folder(tiny: Local, tmp_path: Path) -
 def test_another_model_is_refused(tiny: Local, tmp_path: Path) -> None:
     checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
     other = tiny_policy()
-    other.add_value_head()
-    with pytest.raises(ValueError, match=r"does not fit.*value_head\.bias"):
+    other.add_head(VALUE)
+    with pytest.raises(ValueError, match=r"does not fit.*heads\.value\.bias"):
         checkpoint.read(tmp_path / "checkpoint-1", other, adam(other))
 
 

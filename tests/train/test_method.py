@@ -156,7 +156,7 @@ def test_a_policy_that_cannot_do_what_a_method_needs_is_refused_by_name(tmp_path
     ("missing", "method", "message"),
     [
         ("reference_logps", dpo([Pair(row(40), row(50))]), "can keep a reference; Lesser lacks reference_logps"),
-        ("values", WITH_CRITIC, "can carry a value head; Lesser lacks values"),
+        ("values", WITH_CRITIC, "can carry heads; Lesser lacks values"),
         (
             "follow",
             replace(recipe(), settings={"sample_ahead": 1}),

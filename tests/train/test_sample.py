@@ -13,6 +13,7 @@ from tests.train.pieces import LETTERS, Speller, draw, fixed, recipe, seeded
 from ferrule.core.arrays import pack
 from ferrule.core.records import Ask, Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.credit.group import broadcast
+from ferrule.policies.heads import VALUE
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import Limits
 from ferrule.train.sample import Batch, Group, credit, groups_of, sample, segments, stats
@@ -241,9 +242,8 @@ def test_values_are_those_of_each_segment_alone() -> None:
     from ferrule.credit.returns import gae, value_targets
 
     policy = tiny_policy()
-    policy.add_value_head()
-    assert policy.value_head is not None
-    torch.nn.init.normal_(policy.value_head.weight, generator=torch.Generator().manual_seed(0))
+    policy.add_head(VALUE)
+    torch.nn.init.normal_(policy.heads["value"].weight, generator=torch.Generator().manual_seed(0))
     batch = sample(
         recipe(agent=Speller(turns=3, tokens=4, fold=True), credit=gae, critic=value_targets), draw, 1, LETTERS, policy
     )

@@ -85,7 +85,8 @@ class Stage:
     ``data(policy, round)`` returns the rows or pairs (``ferrule.data.formats``), or ``Drawn`` when it generated tokens
     for them; it may sample, search, filter or read a file, and is asked once when the stage begins in a round (counted
     from 0). ``objective`` maps log-probs to ``loss_NT`` and may read ``chosen_N`` (labels) and ``pair_N``; ``reduce``,
-    ``reference`` and ``settings`` are those of ``Recipe``. ``ferrule.train.stage`` has the usual ones.
+    ``reference`` and ``settings`` are those of ``Recipe``. ``heads`` (``ferrule.policies.heads``) are added to the
+    policy; what they say is read by name. ``ferrule.train.stage`` has the usual stages.
     """
 
     data: Data
@@ -93,6 +94,7 @@ class Stage:
     reduce: Callable[..., Any]
     reference: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    heads: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

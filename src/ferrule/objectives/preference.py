@@ -12,13 +12,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from ferrule.core.arrays import by_name
 from ferrule.core.marks import exempt
+from ferrule.credit.wrap import naming
 from ferrule.objectives.penalty import Objective
 
-__all__ = ["bradley_terry", "dpo", "ipo", "kto", "on_pairs", "on_rows", "rpo", "sequence_logp", "simpo"]
+__all__ = [
+    "bradley_terry", "dpo", "ipo", "kto", "labelled", "on_pairs", "on_rows", "ranked", "rpo", "sequence_logp", "simpo",
+]  # fmt: skip
 
 
 @exempt("loss")
@@ -146,6 +149,33 @@ def on_pairs(loss: Callable[..., Tensor]) -> Objective:
     return paired_with_reference if needs_reference else paired
 
 
+def ranked(head: str = "reward", *, loss: Callable[..., Tensor] = bradley_terry) -> Objective:
+    """Return the objective of a reward model: ``loss(chosen_P, rejected_P)`` on what a head says of the rows of a pair.
+
+    It reads ``HEAD_N``, ``pair_N`` and ``chosen_N``; the loss of a pair stands as in ``on_pairs``.
+    """
+    key = f"{head}_N"
+
+    def scored(turn_NT: Tensor, pair_N: Tensor, chosen_N: Tensor, **said: Tensor) -> Tensor:
+        first, second = _members(pair_N, chosen_N)
+        pair_P = loss(said[key][first], said[key][second])
+        row_N = torch.zeros_like(said[key]).index_put((first,), pair_P).index_put((second,), pair_P)
+        return _on_first(row_N, turn_NT)
+
+    return naming(scored, scored, adds=(key,))
+
+
+def labelled(head: str = "probe") -> Objective:
+    """Return the objective of a probe per row: the log loss of ``sigmoid(HEAD_N)`` against the labels ``chosen_N``."""
+    key = f"{head}_N"
+
+    def told(turn_NT: Tensor, chosen_N: Tensor, **said: Tensor) -> Tensor:
+        row_N = binary_cross_entropy_with_logits(said[key], chosen_N.to(said[key].dtype), reduction="none")
+        return _on_first(row_N, turn_NT)
+
+    return naming(told, told, adds=(key,))
+
+
 def on_rows(loss: Callable[..., Tensor]) -> Objective:
     """Turn an unpaired loss such as ``kto`` into an objective: ``(logp_NT, ref_NT, turn_NT, chosen_N) -> loss_NT``.
 
@@ -168,6 +198,16 @@ def _on_first(row_N: Tensor, turn_NT: Tensor) -> Tensor:
     return torch.where(first_NT, row_N[:, None], torch.zeros_like(row_N)[:, None])
 
 
+def _members(pair_N: Tensor, chosen_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Places of the chosen and the rejected row of every pair."""
+    order = torch.argsort(pair_N * 2 + (1 - chosen_N.long().clamp(0, 1)), stable=True)
+    first, second = order[0::2], order[1::2]
+    whole = len(first) == len(second) and bool((pair_N[first] == pair_N[second]).all())
+    if not whole or not bool((chosen_N[first] > chosen_N[second]).all()):
+        raise ValueError("on_pairs needs exactly one chosen and one rejected row of every pair in a micro-batch")
+    return first, second
+
+
 def _paired(
     loss: Callable[..., Tensor],
     logp_NT: Tensor,
@@ -177,11 +217,7 @@ def _paired(
     chosen_N: Tensor,
 ) -> Tensor:
     """Match the rows of each pair, call ``loss`` and lay its values on the rows' first model tokens."""
-    order = torch.argsort(pair_N * 2 + (1 - chosen_N.long().clamp(0, 1)), stable=True)
-    first, second = order[0::2], order[1::2]
-    whole = len(first) == len(second) and bool((pair_N[first] == pair_N[second]).all())
-    if not whole or not bool((chosen_N[first] > chosen_N[second]).all()):
-        raise ValueError("on_pairs needs exactly one chosen and one rejected row of every pair in a micro-batch")
+    first, second = _members(pair_N, chosen_N)
     length_N = (turn_NT >= 0).sum(1)
     logp_N = sequence_logp(logp_NT, turn_NT)
     named = {

@@ -27,6 +27,7 @@ from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.replies import pieces_of, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
@@ -64,7 +65,8 @@ class Local:
         ends = {tokenizer.eos_token_id, *_one_token(renderer.end, self.encode(renderer.end))}
         self.stops = Stops(tokenizer, frozenset(i for i in ends if i is not None))
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
-        self.value_head: torch.nn.Linear | None = None
+        self.heads = torch.nn.ModuleDict()
+        self.head_kinds: dict[str, Head] = {}
         self._reference: Any = None
         self._settings: dict[str, Any] = {"kind": engine, "rows": rows, "cache_mb": cache_mb}
         self._engine: Decoder | None = None
@@ -152,12 +154,13 @@ class Local:
         """
         return logps(
             self.model if model is None else model, ids_BT, turn_BT,
-            temperature=temperature, autocast=self.autocast, value_head=self.value_head,
+            temperature=temperature, autocast=self.autocast,
+            value_head=dict(self.heads.items()).get("value"),
         )  # fmt: skip
 
     def values(self, ids_NT: Any, turn_NT: Any) -> Any:
         """Return the critic's values of all rows, (N, T) numpy, zero off the model's tokens."""
-        self.add_value_head()
+        self.add_head(VALUE)
         return self._by_rows(lambda ids, turn: self.logps(ids, turn)["value_NT"], ids_NT, turn_NT)
 
     def scores(self, ids_NT: Any, turn_NT: Any, *, temperature: float = 1.0) -> Any:
@@ -195,17 +198,24 @@ class Local:
         return out
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the parameters that train (adapters only, when there are any), and the value head's."""
-        own = [p for p in self.model.parameters() if p.requires_grad]
-        return own + (list(self.value_head.parameters()) if self.value_head is not None else [])
+        """Return the parameters that train (adapters only, when there are any), and those of the heads."""
+        return [p for p in self.model.parameters() if p.requires_grad] + list(self.heads.parameters())
 
-    def add_value_head(self) -> None:
-        """Add a linear critic on the last hidden state, zero at the start; a second call does nothing."""
-        if self.value_head is None:
-            size = self.model.get_output_embeddings().weight.shape[1]
-            self.value_head = torch.nn.Linear(size, 1).to(self.device)
-            torch.nn.init.zeros_(self.value_head.weight)
-            torch.nn.init.zeros_(self.value_head.bias)
+    def add_head(self, head: Head) -> None:
+        """Add a head; one that is there already stays as it is, another of the same name is refused."""
+        if self.head_kinds.get(head.name, head) != head:
+            raise ValueError(f"the policy has another head {head.name!r}: {self.head_kinds[head.name]}")
+        if head.name not in self.heads:
+            width = self.model.get_output_embeddings().weight.shape[1]
+            self.heads[head.name], self.head_kinds[head.name] = linear(width, self.device), head
+
+    def hidden(self, ids_BT: Tensor, *, layer: int = -1) -> Tensor:
+        """Return the hidden states of a layer at every token of right-padded rows, (B, T, D)."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            result = self.model(
+                input_ids=ids_BT.clamp(min=0), use_cache=False, output_hidden_states=True, logits_to_keep=1
+            )
+        return cast(Tensor, result.hidden_states[layer])
 
     def keep_reference(self, anew: bool = False) -> None:
         """Remember the present weights as the reference, unless some are; with adapters that is the base model.
@@ -234,12 +244,13 @@ class Local:
         self.model = get_peft_model(self.model, config)
 
     def save(self, folder: Path) -> None:
-        """Write safetensors weights (or the PEFT adapter), tokenizer and renderer settings to a folder."""
+        """Write safetensors weights (or the PEFT adapter), heads, tokenizer and renderer settings to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         if isinstance(self.renderer, ChatML):
             (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
+        save_heads(self, folder)
 
 
 class _Stream:
@@ -365,4 +376,7 @@ def load(
         renderer = Template(tokenizer, named_codec(codec))
     fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     policy = Local(model, tokenizer, renderer, name=str(name), autocast=fast is torch.bfloat16, **settings)
+    for place in (name, adapter):
+        if place is not None:
+            load_heads(policy, Path(place))
     return policy

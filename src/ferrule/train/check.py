@@ -10,6 +10,7 @@ from typing import Any
 
 from ferrule.core.arrays import Signals, nearest
 from ferrule.core.recipe import Method, Part, Recipe, Roles, Stage
+from ferrule.policies.heads import key_of
 from ferrule.train.settings import Settings, varied
 
 __all__ = ["check", "groups_per_step", "parts_of", "recipes_of"]
@@ -93,9 +94,14 @@ def _check_roles(roles: Roles) -> None:
 def _check_stage(stage: Stage) -> None:
     """Refuse an objective that reads what a stage does not have, and a reference that it does not read."""
     known = ["logp_NT", "entropy_NT", "turn_NT", "chosen_N", "pair_N", *(_OF_REFERENCE if stage.reference else ())]
+    known += [key_of(head) for head in stage.heads]
     read = _read("objective", stage.objective, known, kind="Stage")
     if stage.reference and not read & {*_OF_REFERENCE}:
         raise ValueError("Stage.reference would do nothing: the objective reads no ref_NT")
+    for head in stage.heads:
+        if key_of(head) not in read:
+            key = key_of(head)
+            raise ValueError(f"Stage.heads names {head.name!r}, which would do nothing: the objective reads no {key}")
 
 
 def _read(piece: str, function: Callable[..., Any], given: Sequence[str], *, kind: str = "Recipe") -> set[str]:

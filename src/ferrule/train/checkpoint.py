@@ -44,11 +44,9 @@ def weights(policy: Any) -> dict[str, torch.Tensor]:
 
 
 def _trained(policy: Any) -> dict[str, nn.Parameter]:
-    """Weights that may have changed (all, or the adapters), and the value head's."""
+    """Weights that may have changed (all, or the adapters), and those of the heads."""
     own = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    if policy.value_head is not None:
-        own |= {f"value_head.{name}": p for name, p in policy.value_head.named_parameters()}
-    return own
+    return own | {f"heads.{name}": p for name, p in policy.heads.named_parameters()}
 
 
 @contextlib.contextmanager

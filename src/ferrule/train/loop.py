@@ -15,14 +15,14 @@ from ferrule.core.records import World
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint
-from ferrule.train.check import check, parts_of, recipes_of
+from ferrule.train.check import check, parts_of
 from ferrule.train.kept import keep, kept
 from ferrule.train.logs import write_json
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
 from ferrule.train.on_policy import on_policy, on_roles
 from ferrule.train.optimiser import optimiser_of
-from ferrule.train.policy import needs, refuse
+from ferrule.train.policy import heads_of, needs, refuse
 from ferrule.train.run import Run, interruptible
 from ferrule.train.settings import Settings, varied
 from ferrule.train.shard import Shards
@@ -241,8 +241,8 @@ def _prepare(way: _Underway, part: Part, number: int, settings: Settings, back: 
     """
     policy, count = way.policy, len(way.parts)
     for before in way.parts if number >= count else way.parts[: number + 1]:
-        if any(recipe.critic is not None for recipe in recipes_of(before)):
-            policy.add_value_head()
+        for head in heads_of(before):
+            policy.add_head(head)
     if not part.reference:
         return
     folder = way.run.folder

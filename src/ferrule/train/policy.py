@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ferrule.core.recipe import Part
+from ferrule.core.recipe import Part, Stage
+from ferrule.policies.heads import VALUE, HasHeads, Head
 from ferrule.train.check import recipes_of
 
-__all__ = ["Copies", "GivesHidden", "HasHeads", "Refers", "Trains", "needs", "refuse"]
+__all__ = ["Copies", "GivesHidden", "HasHeads", "Refers", "Trains", "heads_of", "needs", "refuse"]
 
 
 @runtime_checkable
@@ -67,24 +68,11 @@ class Refers(Protocol):
 
 
 @runtime_checkable
-class HasHeads(Protocol):
-    """A policy that can carry a value head."""
-
-    def add_value_head(self) -> None:
-        """Add the head; a second call does nothing."""
-        ...
-
-    def values(self, ids_NT: Any, turn_NT: Any) -> Any:
-        """Return the values of all tokens, (N, T) numpy."""
-        ...
-
-
-@runtime_checkable
 class GivesHidden(Protocol):
     """A policy that shows its hidden states."""
 
-    def hidden(self, ids_BT: Tensor, turn_BT: Tensor) -> Tensor:
-        """Return the last hidden state at every token, (B, T, D)."""
+    def hidden(self, ids_BT: Tensor, *, layer: int = -1) -> Tensor:
+        """Return the hidden states of a layer at every token of right-padded rows, (B, T, D)."""
         ...
 
 
@@ -104,16 +92,22 @@ class Copies(Protocol):
 _POWERS: dict[type, str] = {
     Trains: "train",
     Refers: "keep a reference",
-    HasHeads: "carry a value head",
+    HasHeads: "carry heads",
     GivesHidden: "show hidden states",
     Copies: "copy itself for sample_ahead",
 }
 
 
+def heads_of(part: Part) -> tuple[Head, ...]:
+    """Return the heads that a part of a method asks of a policy: those of a stage, the critic of a recipe."""
+    if isinstance(part, Stage):
+        return part.heads
+    return (VALUE,) if any(recipe.critic is not None for recipe in recipes_of(part)) else ()
+
+
 def needs(part: Part, *, ahead: bool = False) -> tuple[type, ...]:
     """Return the powers that a part of a method asks of a policy; ``ahead`` when it samples ahead of the update."""
-    critic = any(recipe.critic is not None for recipe in recipes_of(part))
-    asked = {Trains: True, Refers: part.reference, HasHeads: critic, Copies: ahead}
+    asked = {Trains: True, Refers: part.reference, HasHeads: bool(heads_of(part)), Copies: ahead}
     return tuple(power for power, wanted in asked.items() if wanted)
 
 

@@ -20,7 +20,7 @@ from ferrule.policies.packing.packed import why_padded
 
 __all__ = ["Shards", "is_sharded", "passes_missing", "whole_norm"]
 
-_PARTS = ("model", "_reference", "value_head")
+_PARTS = ("model", "_reference", "heads")
 
 
 class Shards:
@@ -38,9 +38,9 @@ class Shards:
         mesh = init_device_mesh(pool.device.type, (pool.num_processes,))
         for name in _PARTS:
             module = getattr(policy, name, None)
-            if module is None:
+            if module is None or not any(True for _ in module.parameters()):
                 continue
-            if name != "value_head":
+            if name != "heads":
                 why_padded(module, autocast=policy.autocast)  # tried while it costs no communication
             self._plain[name] = _hollow(module)
             _shard(module, mesh)
@@ -81,6 +81,10 @@ def _shard(module: Any, mesh: Any) -> None:
     """Shard every block of its own, and what is left with the root; gradients are summed."""
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
+    if isinstance(module, nn.ModuleDict):  # heads: each is called on its own, and gathered by its own call
+        for head in module.values():
+            _shard(head, mesh)
+        return
     inner = module.get_base_model() if hasattr(module, "get_base_model") else module  # inside the adapters
     kinds = set(getattr(inner, "_no_split_modules", None) or ())
     for block in [one for one in module.modules() if type(one).__name__ in kinds]:

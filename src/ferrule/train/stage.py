@@ -15,6 +15,7 @@ from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
+from ferrule.policies.heads import REWARD, Head
 from ferrule.rollout.drive import seed_of
 from ferrule.train.loop import train
 from ferrule.train.sample import groups_of
@@ -22,7 +23,19 @@ from ferrule.train.settings import Settings
 from ferrule.train.stream import Stream
 from ferrule.worlds.experts import transcript
 
-__all__ = ["best_and_worst", "demonstrations", "dpo", "fit", "ipo", "kto", "rpo", "sft", "simpo"]
+__all__ = [
+    "best_and_worst",
+    "demonstrations",
+    "dpo",
+    "fit",
+    "ipo",
+    "kto",
+    "probe",
+    "reward_model",
+    "rpo",
+    "sft",
+    "simpo",
+]
 
 # Both members of a pair carry the loss of the pair, so the mean over rows is the mean over pairs.
 _PER_ITEM = partial(sequence_mean, tokens="sum")
@@ -72,6 +85,17 @@ def kto(data: Data | Sequence[Row], *, beta: float = 0.1, **settings: Any) -> St
     """Return learning from rows labelled good or bad; see ``ferrule.objectives.preference.kto``."""
     loss = partial(preference.kto, beta=beta)
     return Stage(_source(data), preference.on_rows(loss), _PER_ITEM, reference=True, settings=settings)
+
+
+def reward_model(data: Data | Sequence[Pair], *, head: Head = REWARD, **settings: Any) -> Stage:
+    """Return training of a reward model on pairs: ``-log sigmoid(chosen - rejected)`` of what a head says of rows."""
+    return Stage(_source(data), preference.ranked(head.name), _PER_ITEM, settings=settings, heads=(head,))
+
+
+def probe(data: Data | Sequence[Row], *, layer: int = -1, name: str = "probe", **settings: Any) -> Stage:
+    """Return training of a linear probe on the hidden states of a layer to tell rows by their labels."""
+    head = Head(name, "row", layer)
+    return Stage(_source(data), preference.labelled(name), _PER_ITEM, settings=settings, heads=(head,))
 
 
 def fit(policy: Any, stage: Stage, settings: Settings, *, folder: Path | None = None, **options: Any) -> list[float]:
