@@ -96,9 +96,6 @@ def test_plan_in_words_and_in_json() -> None:
     fewer = json.loads(ran("plan", "--gpus", "8", "--turns", "1", "--decode", "0.3", "--json"))
     assert fewer[0]["settings"]["workload"]["turns"] == 1
     assert fewer[0]["settings"]["setup"]["fractions"]["decode"] == 0.3
-    known = json.loads(ran("plan", "--list", "--json"))
-    assert all(row["source"].startswith("https://") for kind in known.values() for row in kind.values())
-    assert "qwen3-32b" in ran("plan", "--list")
 
 
 def test_wrong_words_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ferrule.speed.roofline import device_of, emulated, linear_seconds, rates, r
 from ferrule.speed.shapes import Shape
 
 TINY = Shape("tiny", layers=3, hidden=16, intermediate=32, heads=2, kv_heads=1, head_dim=8, vocab=40, tied=True)
-SLOW = Device("slow", 1000.0, 100.0, 1e6, 1.0, 1.0, 1.0, width=4)
+SLOW = Device("slow", 1000.0, 100.0, 1e6, 1.0, 1.0, width=4)
 
 
 def test_seconds_counts_every_call() -> None:
@@ -55,7 +55,7 @@ def test_least_seconds_of_a_rollout() -> None:
     assert found["bound"] == "memory"
     # Each of 12 cached tokens has 2 x 3 x 1 x 8 x 4 = 192 bytes.
     assert steps[0] == pytest.approx((4 * 7552 + 12 * 192) / 100)
-    fast = Device("fast memory", 1000.0, 1e9, 1e6, 1.0, 1.0, 1.0, width=4)
+    fast = Device("fast memory", 1000.0, 1e9, 1e6, 1.0, 1.0, width=4)
     assert rollout_seconds(TINY, fast, prompts=1, rows=2, prompt=10, new=3)["bound"] == "compute"
     assert rollout_seconds(TINY, fast, prompts=1, rows=2, prompt=10, new=3)["prefill"] == pytest.approx(149.12)
     shared = rollout_seconds(TINY, SLOW, prompts=1, rows=8, prompt=100, new=3)["decode"]

@@ -23,13 +23,9 @@ _LOAD = {
 }
 _SETUP = {
     "per_node": "Devices with fast links between them.",
-    "tensor": "Devices of one engine; 0 takes as few as fit.",
     "micro": "Tokens of a micro-batch on one device.",
     "lora": "Rank of adapters; 0 trains all weights.",
     "checkpointing": "Compute activations again in the backward pass.",
-    "offload": "Keep the training state in the host's memory while the engine runs.",
-    "packed": "Compute the prompt of a group once in the update.",
-    "epochs": "Passes over a step's episodes.",
 }
 _SHARES = {
     "train": "Share of the matrix rate that the update reaches.",
@@ -49,15 +45,12 @@ _SHARES = {
     type=click.Path(path_type=Path),
     help="Measured rates and shares, a file of 'ferrule bench --json'; --device then gives memory and links only.",
 )
-@click.option("--list", "listing", is_flag=True, help="List the known models and devices with their sources.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @flags(Workload, help=_LOAD)
 @flags(Setup, only=list(_SETUP), help=_SETUP)
 @flags(Fractions, help=_SHARES)
 @guarded
-def command(
-    model: str, device: str | None, gpus: str, rates: Path | None, listing: bool, as_json: bool, **given: Any
-) -> None:
+def command(model: str, device: str | None, gpus: str, rates: Path | None, as_json: bool, **given: Any) -> None:
     """Say what a training step takes: seconds, memory and network.
 
     \b
@@ -70,9 +63,6 @@ def command(
     from ferrule.speed.plan import plan
     from ferrule.speed.shapes import shape_of
 
-    if listing:
-        _list(as_json)
-        return
     counts, hardware = _counts(gpus), device_of(device or "h100")
     shares: dict[str, float] = {}
     if rates is not None:
@@ -104,29 +94,6 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
-def _list(as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from ferrule.speed.devices import DEVICES
-    from ferrule.speed.shapes import MODELS
-
-    data = {
-        "models": {name: {**asdict(shape), "parameters": shape.parameters} for name, shape in MODELS.items()},
-        "devices": {name: asdict(device) for name, device in DEVICES.items()},
-    }
-
-    def text() -> None:
-        for name, shape in MODELS.items():
-            click.echo(f"{name}: {shape.parameters / 1e9:.2f} B parameters, {shape.source}")
-        for name, device in DEVICES.items():
-            click.echo(
-                f"{name}: {device.flops / 1e12:.0f} TFLOP/s, {device.bandwidth / 1e9:.0f} GB/s, "
-                f"{device.memory / 1e9:.0f} GB, {device.source}"
-            )
-
-    emit(data, as_json, text)
-
-
 def show(plans: list[dict[str, Any]]) -> None:
     """Print plans side by side, then what does not fit."""
     from rich.console import Console
@@ -155,25 +122,17 @@ def show(plans: list[dict[str, Any]]) -> None:
 
 def _column(found: dict[str, Any]) -> dict[str, str]:
     """Return what the table says about one plan."""
-    memory, made, sent, work = (found[key] for key in ("training_memory", "generation", "network", "update"))
+    made, work = found["generation"], found["update"]
     rows = {"fits": "yes" if found["fits"] else "no"}
     if found["fits"]:
         rows["step, s"] = f"{found['step_seconds']:,.1f}"
         rows["episodes per hour"] = f"{found['episodes_per_hour']:,.0f}"
     if made["fits"]:
         rows["generation, s"] = f"{made['seconds']:,.1f}"
-        rows["  of it prompts, s"] = f"{made['prefill']:,.1f}"
-        rows["  of it decoding, s"] = f"{made['decode']:,.1f}"
-        rows["  of it tools, s"] = f"{made['tools']:,.1f}"
         rows["  tokens/s written"] = f"{made['tokens_per_second']:,.0f}"
-        rows["  engines x devices"] = f"{made['engines']} x {made['tensor']}"
-        rows["  rows at once, waves"] = f"{made['rows']}, {made['waves']}"
-        rows["  generation's memory, GB"] = f"{made['total'] / 1e9:,.1f}"
+        rows["  memory, GB"] = f"{made['total'] / 1e9:,.1f}"
     rows["update, s"] = f"{work['seconds']:,.1f}"
     rows["  row tokens/s"] = f"{work['row_tokens_per_second']:,.0f}"
-    rows["  padded would be, s"] = f"{work['padded_seconds']:,.1f}"
-    rows["  update's memory, GB"] = f"{memory['total'] / 1e9:,.1f}"
-    rows["network per device, GB"] = f"{sent['total'] / 1e9:,.1f}"
-    rows["  its share of the update, s"] = f"{sent['update_seconds']:,.2f}"
-    rows["  new weights to engines, s"] = f"{sent['push_seconds']:,.2f}"
+    rows["  memory, GB "] = f"{found['training_memory']['total'] / 1e9:,.1f}"
+    rows["network per device, GB"] = f"{found['network']['total'] / 1e9:,.1f}"
     return rows

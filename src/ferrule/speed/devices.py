@@ -16,7 +16,7 @@ class Device:
     """One accelerator: dense operations per second, bytes per second and bytes, all in base units (1 GB is 1e9 bytes).
 
     ``flops`` in the number format of ``width`` bytes; ``link`` to the others of a node and ``network`` to other nodes,
-    per device and direction; ``host`` is the bus to the host's memory.
+    per device and direction.
     """
 
     name: str
@@ -25,7 +25,6 @@ class Device:
     memory: float
     link: float
     network: float
-    host: float
     width: int = 2
     source: str = ""
 
@@ -34,17 +33,17 @@ class Device:
 # of both directions, so one direction is half. Nodes have one network card of 400 Gbit/s (A100: 200) per accelerator,
 # as the makers' own systems do; cards for workstations, which have no such system, one of 100 Gbit/s for four.
 _ALL = (
-    Device("a100", 312e12, 2039e9, 80e9, 300e9, 25e9, 32e9,
+    Device("a100", 312e12, 2039e9, 80e9, 300e9, 25e9,
            source="https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf"),
-    Device("h100", 989.5e12, 3350e9, 80e9, 450e9, 50e9, 64e9,
+    Device("h100", 989.5e12, 3350e9, 80e9, 450e9, 50e9,
            source="https://www.nvidia.com/en-us/data-center/h100/"),
-    Device("h200", 989.5e12, 4800e9, 141e9, 450e9, 50e9, 64e9,
+    Device("h200", 989.5e12, 4800e9, 141e9, 450e9, 50e9,
            source="https://www.nvidia.com/en-us/data-center/h200/"),
-    Device("l40s", 362.05e12, 864e9, 48e9, 32e9, 3.125e9, 32e9,
+    Device("l40s", 362.05e12, 864e9, 48e9, 32e9, 3.125e9,
            source="https://www.nvidia.com/en-us/data-center/l40s/"),
-    Device("rtx-4090", 165.2e12, 1008e9, 24e9, 32e9, 3.125e9, 32e9,
+    Device("rtx-4090", 165.2e12, 1008e9, 24e9, 32e9, 3.125e9,
            source="https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"),
-    Device("mi300x", 1307.4e12, 5300e9, 192e9, 448e9, 50e9, 64e9,
+    Device("mi300x", 1307.4e12, 5300e9, 192e9, 448e9, 50e9,
            source="https://www.amd.com/content/dam/amd/en/documents/instinct-tech-docs/data-sheets/amd-instinct-mi300x-data-sheet.pdf"),
 )  # fmt: skip
 DEVICES: dict[str, Device] = {device.name: device for device in _ALL}
@@ -71,7 +70,7 @@ def measured(path: Path) -> tuple[Device, dict[str, float]]:
         width = {"float32": 4, "bfloat16": 2}[data["dtype"]]
         found = Device(
             str(data["device"]), rates["flops"], rates["read"], float(data["memory"]), float("inf"), float("inf"),
-            rates["copy"] / 2, width, str(path),
+            width, str(path),
         )  # fmt: skip
         return found, {key: min(float(reached[key]), 1.0) for key in ("decode", "prefill", "train")} | {"overhead": 0.0}
     except OSError as error:

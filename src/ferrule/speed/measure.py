@@ -245,8 +245,8 @@ def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: A
     load = Workload(count * rows, rows, settings.prompt, settings.new, 0, 1, 0.0)
     one = Setup(gpus=1, checkpointing=False, fractions=Fractions(train=1.0))
     work = update_work(shape, device, load, one)
-    products_least = work["packed_flops"] / device.flops
-    adam = work["packed_seconds"] - products_least  # the planner adds the optimiser's own least seconds
+    products_least = work["flops"] / device.flops
+    adam = work["seconds"] - products_least  # the planner adds the optimiser's own least seconds
     tokens, linear = count * rows * (settings.prompt + settings.new), floor["linear_seconds"]
     # The head runs on written tokens alone.
     share = load.sampled / linear["train_tokens"]
@@ -255,7 +255,7 @@ def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: A
         "prompts": count,
         "samples": rows,
         "row_tokens": tokens,
-        "packed_tokens": load.tokens(),
+        "packed_tokens": load.tokens,
         "seconds": {"median": middle, "min": min(spent), "max": max(spent), "count": len(spent)},
         "row_tokens_per_second": tokens / middle,
         "ideal_row_tokens_per_second": tokens / work["packed_seconds"],

@@ -16,7 +16,7 @@ __all__ = ["Fractions", "Setup", "Workload", "decode_seconds", "generation", "ne
 
 _USABLE = 0.9  # of the memory; the rest goes to the context of the driver, to buffers and to gaps
 _LATENCY = 10e-6  # seconds that one exchange between the devices of an engine takes at least
-_LARGEST = 4096  # devices up to which a number that fits is looked for
+_MOST = 13  # powers of two up to 4096 devices are tried for one that fits
 
 
 def _at_least(record: Any, **least: int) -> None:
@@ -62,9 +62,10 @@ class Workload:
         """Tokens that the model writes in a step."""
         return self.episodes * self.turns * self.new
 
-    def tokens(self, *, packed: bool = True) -> int:
-        """Tokens of an update: packed, a group's prompt counts once; padded, in every episode."""
-        return (self.groups if packed else self.episodes) * self.prompt + self.episodes * self.own
+    @property
+    def tokens(self) -> int:
+        """Tokens of an update, in which a group's prompt counts once."""
+        return self.groups * self.prompt + self.episodes * self.own
 
 
 @dataclass(frozen=True)
@@ -94,28 +95,20 @@ class Fractions:
 class Setup:
     """How the devices are used.
 
-    ``per_node`` devices share fast links. ``tensor`` devices hold one engine (0: as few as fit). A micro-batch has
-    ``micro`` tokens per device. ``lora`` is the rank of adapters (0: all weights train), ``checkpointing`` computes
-    activations again, ``offload`` keeps the training state in the host's memory while the engine runs, ``packed``
-    computes a group's prompt once.
+    ``per_node`` devices share fast links. A micro-batch has ``micro`` tokens per device. ``lora`` is the rank of
+    adapters (0: all weights train), ``checkpointing`` computes activations again in the backward pass.
     """
 
     gpus: int = 8
     per_node: int = 8
-    tensor: int = 0
     micro: int = 16_384
     lora: int = 0
     checkpointing: bool = True
-    offload: bool = False
-    packed: bool = True
-    epochs: int = 1
     fractions: Fractions = field(default_factory=Fractions)
 
     def __post_init__(self) -> None:
         """Refuse numbers that no machine has."""
-        _at_least(self, gpus=1, per_node=1, tensor=0, micro=1, lora=0, epochs=1)
-        if self.tensor > self.gpus:
-            raise ValueError(f"tensor is {self.tensor}; there are {self.gpus} devices")
+        _at_least(self, gpus=1, per_node=1, micro=1, lora=0)
 
 
 def _trained(shape: Shape, setup: Setup) -> float:
@@ -160,15 +153,12 @@ def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
 def _engine(shape: Shape, device: Device, setup: Setup) -> tuple[int, float]:
     """Return how many devices one engine takes and the bytes it has for its cache (0 or less: it does not fit)."""
     weights = shape.parameters * device.width
-    state = 0.0 if setup.offload else _state(shape, setup)
-    most = min(setup.gpus, setup.per_node)
-    tensor = setup.tensor or 1
-    room = tensor * (_USABLE * device.memory - state) - weights
+    each = _USABLE * device.memory - _state(shape, setup)
+    tensor, most = 1, min(setup.gpus, setup.per_node)
     # Half as much cache as weights is the least an engine that is worth running has.
-    while not setup.tensor and room < 0.5 * weights and tensor * 2 <= most:
+    while tensor * each - weights < 0.5 * weights and tensor * 2 <= most:
         tensor *= 2
-        room = tensor * (_USABLE * device.memory - state) - weights
-    return tensor, room
+    return tensor, tensor * each - weights
 
 
 def decode_seconds(shape: Shape, device: Device, rows: float, keys: float, cached: float, *, tensor: int = 1) -> float:
@@ -218,9 +208,8 @@ def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> di
     cache = rows * per_row / tensor
     found = {"fits": True, "tensor": tensor, "engines": engines, "rows": rows, "waves": waves, "cache": cache}
     found.update(prefill=waves * prefill, decode=waves * decode, tools=waves * tools, seconds=seconds)
-    weights = shape.parameters * device.width / tensor
-    total = weights + cache + (0.0 if setup.offload else _state(shape, setup))
-    return {**found, "weights": weights, "total": total, "tokens_per_second": load.sampled / seconds}
+    total = shape.parameters * device.width / tensor + cache + _state(shape, setup)
+    return {**found, "total": total, "tokens_per_second": load.sampled / seconds}
 
 
 def network(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, float]:
@@ -231,19 +220,18 @@ def network(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[
     """
     n = setup.gpus
     away, whole = (n - 1) / n, shape.parameters * device.width
-    micro = max(math.ceil(load.tokens(packed=setup.packed) / (n * setup.micro)), 1) * setup.epochs
+    micro = max(math.ceil(load.tokens / (n * setup.micro)), 1)
     gather, scatter = away * 2 * whole * micro, away * 4 * _trained(shape, setup) * micro
     push = away * whole
     rate = (device.link if n <= setup.per_node else min(device.link, device.network)) * setup.fractions.network
-    moved = _state(shape, setup) * 2 / device.host if setup.offload else 0.0  # to the host's memory and back
     return {
         "micro_batches": micro, "gather": gather, "scatter": scatter, "push": push, "total": gather + scatter + push,
-        "update_seconds": (gather + scatter) / rate, "push_seconds": push / rate, "offload_seconds": moved,
+        "update_seconds": (gather + scatter) / rate, "push_seconds": push / rate,
     }  # fmt: skip
 
 
 def update(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, float]:
-    """Return operations and seconds of the update, had it no network, packed and padded.
+    """Return operations and seconds of the update, had it no network.
 
     Forward once and backward twice over the blocks (frozen weights: backward once), once more with checkpointing; the
     head on written tokens alone, with its logits computed again.
@@ -252,15 +240,10 @@ def update(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[s
     head = (3 if setup.lora else 4) * shape.head_flops(load.sampled)
     context = load.prompt + load.own / 2  # of the episode's own tokens; the prompt's own attend to half of it
     own = shape.block_flops(load.episodes * load.own, context)
-    found: dict[str, float] = {}
-    for name, packed in (("packed", True), ("padded", False)):
-        prompts = load.groups if packed else load.episodes
-        work = passes * (own + shape.block_flops(prompts * load.prompt, load.prompt / 2)) + head
-        # The optimiser reads four numbers of 4 bytes and writes three.
-        adam = 28 * _trained(shape, setup) / (setup.gpus * device.bandwidth)
-        found[f"{name}_flops"] = work * setup.epochs
-        found[f"{name}_seconds"] = setup.epochs * (work / (setup.gpus * device.flops * setup.fractions.train) + adam)
-    return found
+    work = passes * (own + shape.block_flops(load.groups * load.prompt, load.prompt / 2)) + head
+    # The optimiser reads four numbers of 4 bytes and writes three.
+    adam = 28 * _trained(shape, setup) / (setup.gpus * device.bandwidth)
+    return {"flops": work, "seconds": work / (setup.gpus * device.flops * setup.fractions.train) + adam}
 
 
 def plan(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, Any]:
@@ -271,19 +254,18 @@ def plan(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str
     memory = training(shape, device, setup)
     made = generation(shape, device, load, setup)
     sent, work = network(shape, device, load, setup), update(shape, device, load, setup)
-    trained = max(work["packed_seconds" if setup.packed else "padded_seconds"], sent["update_seconds"])
+    trained = max(work["seconds"], sent["update_seconds"])
     rows = load.episodes * (load.prompt + load.own)
     found: dict[str, Any] = {
         "model": shape.name, "parameters": shape.parameters, "device": device.name, "gpus": setup.gpus,
-        "tokens": {"sampled": load.sampled, "packed": load.tokens(), "padded": load.tokens(packed=False)},
+        "tokens": {"sampled": load.sampled, "packed": load.tokens},
         "training_memory": memory, "generation": made, "network": sent,
-        "update": {**work, "seconds": trained, "row_tokens_per_second": setup.epochs * rows / trained},
+        "update": {**work, "seconds": trained, "row_tokens_per_second": rows / trained},
     }  # fmt: skip
     fits = made["fits"] and memory["total"] <= memory["usable"]
     found["fits"] = fits
     if fits:
-        extra = sent["push_seconds"] + sent["offload_seconds"]
-        found["step_seconds"] = made["seconds"] + trained + extra
+        found["step_seconds"] = made["seconds"] + trained + sent["push_seconds"]
         found["episodes_per_hour"] = 3600 * load.episodes / found["step_seconds"]
     found["problems"] = [] if fits else _problems(shape, device, load, setup, memory, made)
     found["settings"] = {"workload": asdict(load), "setup": asdict(setup)}
@@ -296,7 +278,7 @@ def _fits(shape: Shape, device: Device, load: Workload, setup: Setup) -> bool:
 
 
 def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory: Any, made: Any) -> list[str]:
-    """Say what does not fit, then every single change, and the least number of devices, that would."""
+    """Say what does not fit, then whether adapters would, and the least number of devices that would."""
     said = []
     if memory["total"] > memory["usable"]:
         said.append(
@@ -304,24 +286,12 @@ def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory
         )
     if not made["fits"]:
         said.append(
-            f"generation has {made['room'] / 1e9:.1f} GB for the cache beside the weights"
-            f"{'' if setup.offload else ' and the training state'}; one episode needs {made['row_bytes'] / 1e9:.2f} GB"
+            f"generation has {made['room'] / 1e9:.1f} GB for the cache beside the weights and the training state; "
+            f"one episode needs {made['row_bytes'] / 1e9:.2f} GB"
         )
-    changes = {
-        "checkpointing": replace(setup, checkpointing=True),
-        "offload": replace(setup, offload=True),
-        "micro-batches of 4096 tokens": replace(setup, micro=min(setup.micro, 4096)),
-        "LoRA of rank 16": replace(setup, lora=16),
-        "LoRA of rank 16 with offload and micro-batches of 4096 tokens": replace(
-            setup, lora=16, offload=True, micro=min(setup.micro, 4096)
-        ),
-    }
-    ways = [name for name, other in changes.items() if other != setup and _fits(shape, device, load, other)]
-    ways = [name for name in ways if not (name.startswith("LoRA of rank 16 with") and "LoRA of rank 16" in ways)]
-    more = setup.gpus
-    while more < _LARGEST:
-        more *= 2
-        if _fits(shape, device, load, replace(setup, gpus=more)):
-            ways.append(f"{more} devices")
-            break
-    return [*said, f"would fit: {', or '.join(ways)}" if ways else "no single change of those known here would fit"]
+    ways = {"LoRA of rank 16": replace(setup, lora=16)} if not setup.lora else {}
+    ways |= {f"{2**k} devices": replace(setup, gpus=2**k) for k in range(_MOST) if 2**k > setup.gpus}
+    fitting = [name for name, other in ways.items() if _fits(shape, device, load, other)]
+    fewest = [name for name in fitting if "devices" in name][:1]
+    named = [*(name for name in fitting if "devices" not in name), *fewest]
+    return [*said, f"would fit: {', or '.join(named)}" if named else "neither adapters nor more devices would fit"]

@@ -98,7 +98,7 @@ def device_of(found: dict[str, float], name: str, memory: float, dtype: torch.dt
     """Return measured rates as a device of the planner, alone and without a host beside it."""
     far = float("inf")
     width = torch.finfo(dtype).bits // 8
-    return Device(name, found["flops"], found["read"], memory, far, far, far, width)
+    return Device(name, found["flops"], found["read"], memory, far, far, width)
 
 
 def rollout_seconds(shape: Shape, device: Device, *, prompts: int, rows: int, prompt: int, new: int) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def rollout_seconds(shape: Shape, device: Device, *, prompts: int, rows: int, pr
     work = shape.block_flops(fresh, prompt / 2) + shape.head_flops(prompts)
     prefill = max(work / device.flops, shape.read * device.width / device.bandwidth)
     steps = [decode_seconds(shape, device, total, prompt + i, fresh + total * i) for i in range(1, new)]
-    free = Device(device.name, device.flops, float("inf"), 0.0, 0.0, 0.0, 0.0, device.width)
+    free = Device(device.name, device.flops, float("inf"), 0.0, 0.0, 0.0, device.width)
     compute = decode_seconds(shape, free, total, prompt + new / 2, fresh + total * new / 2)
     middle = decode_seconds(shape, device, total, prompt + new / 2, fresh + total * new / 2)
     return {"prefill": prefill, "decode": sum(steps), "bound": "compute" if compute >= middle else "memory"}
