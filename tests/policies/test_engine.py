@@ -134,6 +134,7 @@ print(sum(layer.stats.cache_misses.values()), one.logps)
 """
 
 
+@pytest.mark.slow
 def test_kernels_from_the_cache_compute_what_freshly_compiled_ones_do(tmp_path: Path) -> None:
     """A run that compiled its kernels and one that found them ready must agree bit for bit: 150 tokens, 8 log-probs."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -107,8 +107,13 @@ def write(
 
 
 def _computed(policy: Any) -> dict[str, Any]:
-    """What the numbers of a run depend on beside its settings: the threads that share a sum, and half precision."""
-    return {"threads": torch.get_num_threads(), "autocast": bool(getattr(policy, "autocast", False))}
+    """What the numbers of a run depend on beside its settings: who shares a sum, and half precision."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return {
+        "processes": torch.distributed.get_world_size() if together else 1,
+        "threads": torch.get_num_threads(),
+        "autocast": bool(getattr(policy, "autocast", False)),
+    }
 
 
 def _meet(together: bool) -> None:
@@ -124,8 +129,8 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     """
     own = _trained(policy)
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    precision = {True: "bfloat16", False: "float32"}
-    then, now = (precision[about["autocast"]] for about in (state, _computed(policy)))
+    present, precision = _computed(policy), {True: "bfloat16", False: "float32"}
+    then, now = (precision[about["autocast"]] for about in (state, present))
     if then != now:
         raise ValueError(
             f"{folder} was computed in {then} and this policy computes in {now}; load it with dtype={then!r}"
@@ -143,7 +148,8 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     optimiser.state.clear()
     optimiser.state.update((own[name], state) for name, state in moving.items())
     torch.set_rng_state(random)
-    torch.set_num_threads(state["threads"])
+    if state["processes"] == present["processes"]:  # with others, sums are cut otherwise in any case
+        torch.set_num_threads(state["threads"])
     return state
 
 
