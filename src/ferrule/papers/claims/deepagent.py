@@ -13,7 +13,7 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.deepagent import recipe, success_and_action
-from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.conditions import Rows, at_least, less, ratio
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, steps_to, train_table
 
@@ -70,10 +70,6 @@ def _usual(seeds: Sequence[Rows]) -> Rows:
     return {"usual": {"steps_to_half": float(np.median([rows["summed"]["steps_to_half"] for rows in seeds]))}}
 
 
-def _saved(rows: Rows) -> float:
-    return 1 - float(rows["ToolPO"]["steps_to_half"]) / float(rows["usual"]["steps_to_half"])
-
-
 def _notes(seeds: Sequence[Rows]) -> list[str]:
     return [
         f"{name}: median {np.median([rows[name]['steps_to_half'] for rows in seeds]):.0f} steps to half success, "
@@ -98,7 +94,10 @@ STUDY = Study(
     },
     asks=(
         at_least(
-            "steps to half success saved by ToolPO, share of the summed reward's median", _saved, 0.5, pooled=_usual
+            "steps to half success saved by ToolPO, share of the summed reward's median",
+            ratio("steps_to_half", "ToolPO", "usual", factor=-1.0, plus=1.0),
+            0.5,
+            pooled=_usual,
         ),
         at_least("final success, ToolPO minus success only", less("success", "ToolPO", "success only"), 0.5),
     ),

@@ -11,7 +11,7 @@ import numpy as np
 from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe
 from ferrule.papers import loop_ida
-from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.conditions import at_least, less, ratio
 from ferrule.studies.standins.simulator import ACTIONS, STATES, TASKS, play, success, tasks
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, steps_to, train_table
@@ -62,10 +62,6 @@ def arm(
     }
 
 
-def _saved(rows: Rows) -> float:
-    return 1 - float(rows["LOOP"]["episodes_to_half"]) / float(rows["one step"]["episodes_to_half"])
-
-
 STUDY = Study(
     paper="loop-ida",
     statement="Several clipped epochs over the same rollouts save episodes; the clip range keeps them steady.",
@@ -82,7 +78,11 @@ STUDY = Study(
         "LOOP, no clip, high rate": partial(arm, change=_loop_no_clip, high=True),
     },
     asks=(
-        at_least("episodes to half success saved by LOOP, share", _saved, 0.5),
+        at_least(
+            "episodes to half success saved by LOOP, share",
+            ratio("episodes_to_half", "LOOP", "one step", factor=-1.0, plus=1.0),
+            0.5,
+        ),
         at_least(
             "largest fall of success at a high learning rate, without the clip range minus with",
             less("largest_fall", "LOOP, no clip, high rate", "LOOP, high rate"),

@@ -12,7 +12,7 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, Trajectory
 from ferrule.papers.portool import recipe
-from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.conditions import at_least, less, ratio
 from ferrule.studies.standins.decisions import Decisions
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, Table, plain, train_table
@@ -73,8 +73,7 @@ def arm(*, seed: int, steps: int, train: Callable[..., Table] = sampled) -> dict
     }
 
 
-def _share(quantity: str, one: str, other: str) -> Callable[[Rows], float]:
-    return lambda rows: 1 - float(rows[one][quantity]) / float(rows[other][quantity])
+_saved = partial(ratio, factor=-1.0, plus=1.0)
 
 
 STUDY = Study(
@@ -101,13 +100,13 @@ STUDY = Study(
         ),
         at_least(
             "episodes shorter with gamma 0.95 than with 1, share of steps",
-            _share("length", "gamma 0.95", "gamma 1.0"),
+            _saved("length", "gamma 0.95", "gamma 1.0"),
             0.1,
         ),
         at_least("success with gamma 0.95 minus with 1", less("success", "gamma 0.95", "gamma 1.0"), -0.05),
         at_least(
             "tokens to half success saved by trees over independent samples, share",
-            _share("tokens_to_half", "tree, long first step", "samples, long first step"),
+            _saved("tokens_to_half", "tree, long first step", "samples, long first step"),
             0.2,
             decides=False,
         ),

@@ -1,4 +1,7 @@
-"""Bounds on generalisation, and what they are made of."""
+"""Bounds on generalisation, and what they are made of.
+
+Source: "Rethinking Reinforcement Fine-Tuning in LVLM: Convergence, Reward Decomposition, and Generalization" (41).
+"""
 
 from __future__ import annotations
 
