@@ -258,9 +258,9 @@ def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: A
         "packed_tokens": load.tokens,
         "seconds": {"median": middle, "min": min(spent), "max": max(spent), "count": len(spent)},
         "row_tokens_per_second": tokens / middle,
-        "ideal_row_tokens_per_second": tokens / work["packed_seconds"],
+        "ideal_row_tokens_per_second": tokens / work["seconds"],
         "linear_row_tokens_per_second": tokens / products,
-        "fraction": work["packed_seconds"] / middle,
+        "fraction": work["seconds"] / middle,
         "matrix_fraction": products_least / max(middle - adam, products_least),
     }
 
