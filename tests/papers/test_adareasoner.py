@@ -13,7 +13,6 @@ from tests.contracts.checks import check_reward
 from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.papers import adareasoner, find
-from ferrule.papers.adareasoner import experiment
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
@@ -32,53 +31,6 @@ def test_reducer() -> None:
     rows: list[list[float]] = [[4, 4, 0], [4, 0, 4, 0, -1, -1], [1, 2, 3, 4], [2.5, 0, 4], [-1, 4], [], [0, 0]]
     assert [adareasoner.reduced(row) for row in rows] == pytest.approx([4, 8 / 3, 2.5, 13 / 6, 0, 0, 0])
     assert adareasoner.reduced([4, 0, 0], trim=False) == pytest.approx(4 / 3)
-
-
-@pytest.mark.parametrize(
-    ("call", "valid", "expected"),
-    [
-        (Call("AStar", {"start": 1}), 1.0, 7 / 3),
-        (FULL, 1.0, 4.0),
-        (FULL, 0.0, 3.0),
-        (FULL, 0.5, 3.5),
-        (Call("Nothing", {"start": 1}), 1.0, 1.0),
-        (Call("Point", {"other": 1}), 1.0, 2.0),
-        (Call("AStar", problem="no JSON"), 1.0, 0.0),
-        (None, 1.0, 0.0),
-    ],
-)
-def test_ladder(call: Call | None, valid: float, expected: float) -> None:
-    assert adareasoner.call_score(call, REQUIRED, valid=lambda made: valid) == pytest.approx(expected)
-
-
-def test_the_online_ladder_punishes_extra_parameters() -> None:
-    """Two given, two required, one shared: 1/2 of the required, 1/3 of the union."""
-    made = Call("Point", {"image": 1, "extra": 2})
-    assert adareasoner.call_score(made, REQUIRED) == pytest.approx(2.5)
-    assert adareasoner.call_score(made, REQUIRED, names="union") == pytest.approx(2 + 1 / 3)
-    assert adareasoner.call_score(Call("f"), {"f": []}) == 4
-    assert adareasoner.call_score(Call("f"), {"f": []}, names="union") == 4
-    with pytest.raises(ValueError, match="did you mean 'union'"):
-        adareasoner.call_score(made, REQUIRED, names="unions")  # type: ignore[arg-type]
-
-
-def test_call_of_a_text() -> None:
-    inside = 'Now: {"name": "AStar", "parameters": {"start": 1}} done'
-    assert adareasoner.call_in(f"<tool_call>{inside}</tool_call>") == Call("AStar", {"start": 1}, raw=inside)
-    assert adareasoner.call_in(f"<tool_call>use {{img_1}}: {inside}</tool_call>") is not None
-    bad = [
-        "",
-        "{",
-        '{"name": "", "parameters": {}}',
-        "{" * 5000,
-        '{"name": "AStar", "arguments": {}}',
-        '{"parameters": {}}',
-        '{"name": "f", "parameters": 1}',
-        "[1]",
-    ]
-    for text in bad:
-        assert adareasoner.call_in(f"<tool_call>{text}</tool_call>") is None
-    assert adareasoner.call_in("no call") is None
 
 
 def acting(*calls: Call, seen: bool = True, texts: Sequence[str] = ()) -> Trajectory:
@@ -265,16 +217,6 @@ def test_recipe_is_sound() -> None:
     changed = adareasoner.recipe(grpo(beta=0.1))
     assert check(changed, Settings(per_device_train_batch_size=8)) == 2
     assert [s.value for s in changed.reward(TASK, [episode([GOOD], "yes"), episode([GOOD])])] == [8, 4]
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = adareasoner.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.arm_of("asymmetric", 1, "tiny")
-    assert again == {name: numbers[1] for name, numbers in first.arms["asymmetric"].items()}
-    assert set(first.arms) == set(experiment.ARMS)
-    assert first.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        adareasoner.claim("large")
 
 
 def test_paper_is_found() -> None:

@@ -16,8 +16,9 @@ from tests.toys import Bench
 from ferrule.core.arrays import FloatArray, apply, pack
 from ferrule.core.recipe import vary
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
+from ferrule.credit.group import group_relative
 from ferrule.papers import find, matchtir
-from ferrule.papers.matchtir import experiment
+from ferrule.papers.claims import matchtir as claim
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import check, train
 from ferrule.train.settings import Settings
@@ -47,23 +48,6 @@ def turns_of(rounds: Sequence[Sequence[Call]], answer: str | None = None, **sett
     return score.turns
 
 
-def test_hard_and_soft_call_rewards() -> None:
-    assert matchtir.call_rewards(PREDS, GOLDS) == pytest.approx([0, 1, 0.75])
-    soft = matchtir.call_rewards(PREDS, GOLDS, mode="soft")
-    assert soft == pytest.approx([0.11791, 0.323135, 0.25], abs=1e-5)
-    assert max(soft) <= 1 / 3
-    with pytest.raises(ValueError, match="did you mean 'soft'"):
-        matchtir.call_rewards(PREDS, GOLDS, mode="sofd")  # type: ignore[arg-type]
-
-
-def test_calls_that_could_not_be_read_earn_nothing_and_take_nothing() -> None:
-    gold = [Call("now")]
-    broken = [Call("now", problem="no JSON"), Call("now", [2]), Call("now", None)]  # type: ignore[arg-type]
-    assert matchtir.call_rewards([*broken, Call("now")], gold) == [0, 0, 0, 1]
-    assert matchtir.call_rewards([*broken, Call("now")], gold, mode="soft") == pytest.approx([0, 0, 0, 1])
-    assert matchtir.call_rewards(broken, gold, mode="soft") == [0, 0, 0]
-
-
 @pytest.mark.parametrize("bad", [{"mode": "sofd"}, {"assignment": "zzz"}, {"reg": -1.0}, {"modee": "soft"}])
 def test_settings_that_are_none_are_refused_at_once(bad: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError), match=next(iter(bad))):
@@ -73,30 +57,6 @@ def test_settings_that_are_none_are_refused_at_once(bad: dict[str, Any]) -> None
 def test_solve_rates() -> None:
     assert matchtir.solve_rates(2, 4, 6) == pytest.approx({"precision": 0.5, "rate": 1 / 3, "f1": 0.4})
     assert matchtir.solve_rates(0, 0, 0) == {"precision": 0, "rate": 0, "f1": 0}
-
-
-def test_greedy_and_exact_differ() -> None:
-    """f(a=1,b=2,d=4) against f(a=1,b=2,c=3): (1 + 2/4 + 2) / 5 = .7; the rest likewise, and no assignment is both."""
-    made = [Call("f", {"a": 1, "b": 2, "d": 4}), Call("f", {"b": 2, "c": 3, "x": 0, "y": 0})]
-    golds = [Call("f", {"a": 1, "b": 2, "c": 3}), Call("f", {"a": 1, "d": 4, "e": 5})]
-    scores = [[matchtir.call_rewards([p], [g])[0] for g in golds] for p in made]
-    assert scores == [pytest.approx([0.7, 0.7]), pytest.approx([0.68, 0.2])]
-    assert matchtir.call_rewards(made, golds, assignment="greedy") == pytest.approx([0.7, 0.2])
-    assert matchtir.call_rewards(made, golds) == pytest.approx([0.7, 0.68])
-
-
-def test_doubled_calls() -> None:
-    """One of two equal calls gets everything by hard matching; transport halves it between them."""
-    double, gold = [GOLDS[0], GOLDS[0]], [GOLDS[0]]
-    assert sorted(matchtir.call_rewards(double, gold)) == [0, 1]
-    assert matchtir.call_rewards(double, gold, mode="soft") == pytest.approx([0.5, 0.5])
-
-
-@pytest.mark.parametrize("mode", ["hard", "soft"])
-def test_nothing_to_match(mode: Any) -> None:
-    assert matchtir.call_rewards([], GOLDS, mode=mode) == []
-    assert matchtir.call_rewards(PREDS, [], mode=mode) == [0, 0, 0]
-    assert matchtir.call_rewards([], [], mode=mode) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +148,7 @@ def test_only_the_turn_level_tells_halves_apart() -> None:
 def test_pieces_keep_the_promises_of_their_kinds() -> None:
     for settings in ({}, {"mode": "soft"}, {"assignment": "greedy"}):
         check_reward(partial(matchtir.matchtir_reward, **settings))  # type: ignore[arg-type]
-    check_reward(experiment.whole_chain)
+    check_reward(claim.whole_chain)
     check_credit(matchtir.dual_level)
     check_credit(partial(matchtir.dual_level, singleton="zero", gamma=1.0))
 
@@ -213,14 +173,9 @@ def test_one_step_of_a_model(tiny: Any, tmp_path: Path) -> None:
     assert not torch.equal(tiny.model.lm_head.weight, before)  # the entropy term alone moves weights
 
 
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = matchtir.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.arm_of("dual", 1, "tiny")
-    assert again == {name: numbers[1] for name, numbers in first.arms["dual"].items()}
-    assert first.arms["summed"]["opposite signs"] == [0, 0, 0]
-    assert first.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        matchtir.claim("large")
+def test_one_advantage_per_trajectory_never_tells_halves_apart() -> None:
+    assert claim.opposite_signs(partial(group_relative, std="unbiased"), 20, seed=100) == 0
+    assert claim.opposite_signs(matchtir.dual_level, 20, seed=100) > 0.5
 
 
 def test_paper_is_found() -> None:

@@ -13,7 +13,6 @@ from tests.contracts.checks import check_reward, example_trajectories
 
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.papers import find, toolrl
-from ferrule.papers.toolrl import experiment
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
@@ -189,31 +188,6 @@ def test_the_format_is_strict(text: str) -> None:
     assert toolrl.format_holds(both, both)
 
 
-def test_what_is_read_as_calls() -> None:
-    assert toolrl.calls_in("none") is None
-    row = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
-    assert toolrl.calls_in(row) == [Call("f", {"x": 1}, raw='{"name": "f", "arguments": {"x": 1}}')]
-    for line in ("[]", '{"name": "f"}', '{"name": 1, "parameters": {}}', '{"name": "f", "parameters": []}', "[" * 9999):
-        assert toolrl.calls_in(f"<tool_call>\n{line}\n</tool_call>") is None
-    assert toolrl.calls_in("<tool_call>\n</tool_call>") == []
-
-
-def test_values_must_be_of_one_type() -> None:
-    """Text is not a number, and 1 is not True unless asked for."""
-    assert toolrl.correctness([Call("f", {"x": "5"})], [Call("f", {"x": 5})]) == pytest.approx(2 / 3)
-    assert toolrl.correctness([Call("f", {"x": True})], [Call("f", {"x": 1})]) == pytest.approx(2 / 3)
-    assert toolrl.correctness([Call("f", {"x": True})], [Call("f", {"x": 1})], strict=False) == 1
-
-
-def test_assignments_differ_where_names_repeat() -> None:
-    """In order, f(a=1) takes the call that f(a=1, b=2) needs: 2 + .5 + 1 of 6 points, against 1.5 + 3."""
-    golds = [Call("f", {"a": 1}), Call("f", {"a": 1, "b": 2})]
-    made = [Call("f", {"a": 1, "b": 2}), Call("f", {"a": 1, "c": 0})]
-    shares = {mode: toolrl.correctness(made, golds, assignment=mode) for mode in ("in_order", "exact")}
-    assert shares["in_order"] == pytest.approx((1 + 1.5 + 1 / 3 + 1) / 6)
-    assert shares["exact"] == pytest.approx((1 + 1.5 + 3) / 6)
-
-
 # --------------------------------------------------------------------------------------------------------------- episodes
 
 GOLDS = {"calls": [{"name": "a", "arguments": {"x": 1}}, {"name": "b", "arguments": {"y": 2, "z": 3}}]}
@@ -273,16 +247,6 @@ def test_recipe_is_sound_and_takes_other_golds() -> None:
     assert check(changed, Settings(per_device_train_batch_size=8)) == 2
     assert (changed.samples, changed.reference) == (4, False)
     assert [s.value for s in changed.reward(TASK, [episode([[A]])])] == [4]
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = toolrl.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.arm_of("fine", 1, "tiny")
-    assert again == {name: numbers[1] for name, numbers in first.arms["fine"].items()}
-    assert first.verdict in ("held", "not held", "undecided")
-    assert set(first.arms) == set(experiment.ARMS)
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        toolrl.claim("large")
 
 
 def test_paper_is_found() -> None:

@@ -26,6 +26,7 @@ Departures from the paper:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -37,12 +38,40 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Score, Task, Trajectory
 from ferrule.credit.group import Singleton, group_relative
 from ferrule.credit.returns import return_to_go
-from ferrule.papers.matchtir.calls import call_rewards, solve_rates, word_f1
+from ferrule.rewards.calls import call_rewards
 from ferrule.rewards.matching import readable
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
-__all__ = ["PAPER", "call_rewards", "claim", "dual_level", "matchtir_reward", "recipe", "solve_rates", "word_f1"]
+__all__ = ["PAPER", "dual_level", "matchtir_reward", "recipe", "solve_rates", "word_f1"]
+
+
+def solve_rates(solved: int, calls: int, golds: int) -> dict[str, float]:
+    """Return precision ``solved / calls``, rate ``solved / golds``, and ``f1 = 2 solved / (calls + golds)``.
+
+    ``solved`` of the ``golds`` reference answers came out of ``calls`` calls; a share of nothing is 0. Source:
+    MatchTIR (23), evaluation on FTRL.
+    """
+    shares = {"precision": (solved, calls), "rate": (solved, golds), "f1": (2 * solved, calls + golds)}
+    return {name: part / whole if whole else 0.0 for name, (part, whole) in shares.items()}
+
+
+def _words(text: object) -> set[str]:
+    return set(re.sub(r"[\W_]+", " ", str(text).lower()).split())
+
+
+def word_f1(answer: str | None, gold: Any) -> float:
+    """Overlap of the *sets* of words, without case and punctuation: ``2 |a & b| / (|a| + |b|)``, 0 when none is shared.
+
+    A list of accepted answers counts by the best. Source: MatchTIR (23).
+    """
+    if answer is None or gold is None:
+        return 0.0
+    if isinstance(gold, (list, tuple)):
+        return max((word_f1(answer, one) for one in gold), default=0.0)
+    ours, theirs = _words(answer), _words(gold)
+    shared = len(ours & theirs)
+    return 2.0 * shared / (len(ours) + len(theirs)) if shared else 0.0
 
 
 def matchtir_reward(
@@ -120,7 +149,7 @@ def recipe(
 ) -> Recipe:
     """Return ``base`` with turn rewards by matching, dual-level credit, and small KL and entropy terms.
 
-    ``matching`` holds settings of ``call_rewards``, such as ``mode="soft"``; those that are none are refused.
+    ``matching`` holds settings of ``call_rewards``, such as ``mode="soft"``; unknown ones are refused.
     """
     from ferrule.objectives.penalty import with_entropy, with_kl
     from ferrule.objectives.surrogate import surrogate
@@ -136,13 +165,6 @@ def recipe(
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether turn rewards beat the outcome alone on a chain of calls, and what the turn level adds."""
-    from ferrule.papers.matchtir.experiment import conditions_of
-
-    return conditions_of(scale, seeds)
-
-
 PAPER = Paper(
     number=23,
     slug="matchtir",
@@ -150,6 +172,5 @@ PAPER = Paper(
     date="2026-01",
     url="https://arxiv.org/abs/2601.10712",
     pieces={"reward": matchtir_reward, "credit": dual_level, "recipe": recipe},
-    claim=claim,
     summary="Matches calls with reference calls and compares both whole trajectories and equal turns of a group.",
 )

@@ -25,42 +25,117 @@ Departures from the paper:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
+from ferrule.chat.tags import calls_in, element, tag_counts
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.papers.toolrl.calls import correctness
-from ferrule.papers.toolrl.scales import Scales, Schedule, dynamic_target, equal_max, fixed, smooth, two_stage
-from ferrule.papers.toolrl.texts import UnreadableGold, calls_in, format_holds, gold_calls, length_score
+from ferrule.rewards.calls import correctness
 from ferrule.rewards.matching import readable
-from ferrule.studies.paper import Claim, Paper
+from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [
-    "PAPER",
-    "Golds",
-    "Scales",
-    "calls_in",
-    "claim",
-    "correctness",
-    "dynamic_target",
-    "equal_max",
-    "fixed",
-    "format_holds",
-    "length_score",
-    "recipe",
-    "smooth",
-    "text_reward",
-    "toolrl_reward",
-    "turn_reward",
-    "two_stage",
+    "PAPER", "Golds", "Scales", "Schedule", "UnreadableGold", "dynamic_target", "equal_max", "fixed", "format_holds",
+    "gold_calls", "length_score", "recipe", "smooth", "text_reward", "toolrl_reward", "turn_reward", "two_stage",
     "well_formed",
-]
+]  # fmt: skip
 
-Golds = Callable[[Task], Sequence[Call]]
+Golds: TypeAlias = Callable[[Task], Sequence[Call]]
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_BLOCKS = {
+    "think": r"<think>.*?</think>",
+    "tool_call": r"<tool_call>\n.*?\n</tool_call>",
+    "response": r"<response>.*?</response>",
+}
+"""Blocks of one turn's text, in their order."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Least and most that form and calls can earn."""
+
+    format: tuple[float, float] = (0.0, 1.0)
+    calls: tuple[float, float] = (-3.0, 3.0)
+
+
+Schedule: TypeAlias = Callable[[int], Scales]
+
+
+def fixed(step: int) -> Scales:
+    """Form 0 to 1 and calls -3 to 3 at every step (the recommended scales)."""
+    return Scales()
+
+
+def equal_max(step: int) -> Scales:
+    """Form and calls can earn the same: calls -1 to 1 at every step."""
+    return Scales(calls=(-1.0, 1.0))
+
+
+def two_stage(step: int, *, switch: int = 30) -> Scales:
+    """Before ``switch`` calls count a third; from then on they count in full and form one half."""
+    return Scales(calls=(-1.0, 1.0)) if step < switch else Scales(format=(0.0, 0.5))
+
+
+def smooth(step: int, *, steps: int = 150, reference: bool = False) -> Scales:
+    """Let the most for form fall from 2 to 1, and the range of calls grow from ±2 to ±3, over ``steps`` steps.
+
+    The least for form is 0; with ``reference`` it is the release's ``min(-1, -2 + 2 s / steps)``. Raises
+    ``ValueError`` unless ``steps`` is above 0.
+    """
+    if steps <= 0:
+        raise ValueError(f"steps is {steps}; it must be above 0")
+    done = min(step / steps, 1.0)
+    return Scales(
+        format=(min(-1.0, -2.0 + 2.0 * done) if reference else 0.0, 2.0 - done), calls=(-2.0 - done, 2.0 + done)
+    )
+
+
+def dynamic_target(step: int, *, first: float = 384.0, last: float = 640.0, steps: int = 105) -> float:
+    """Words of thought that earn the whole length reward, rising from ``first`` to ``last`` over ``steps`` steps."""
+    return first + (last - first) * min(step / steps, 1.0)
+
+
+def format_holds(text: str, gold: str) -> bool:
+    """Say whether ``text`` consists of a thought and the blocks that ``gold`` has, calls first, a newline between.
+
+    Each block stands once and nothing stands around them; call tags have lines of their own.
+    """
+    acts = _THOUGHT.sub("", gold, count=1)
+    wanted = ["think", *(tag for tag in ("tool_call", "response") if f"<{tag}>" in acts)]
+    once = all(tag_counts(text, tag) == (tag in wanted, tag in wanted) for tag in _BLOCKS)
+    return once and re.fullmatch("\n".join(_BLOCKS[tag] for tag in wanted), text, re.DOTALL) is not None
+
+
+class UnreadableGold(ValueError):
+    """A gold turn has call tags, and what stands in them is no call."""
+
+
+def gold_calls(gold: str) -> list[Call]:
+    """Return the calls of a gold turn behind its thought, [] when it has no call tags.
+
+    Calls without parameters may leave the key out. Raises ``UnreadableGold`` when they cannot be read.
+    """
+    acts = _THOUGHT.sub("", gold, count=1)
+    if "<tool_call>" not in acts:
+        return []
+    calls = calls_in(acts, bare=True)
+    if calls is None:
+        raise UnreadableGold("the calls of the gold turn cannot be read; write one JSON object a line")
+    return calls
+
+
+def length_score(text: str, target: float = 512.0) -> float:
+    """Reward for words of thought: ``min(1, words / target)`` to two digits; ``ValueError`` on no target above 0."""
+    if not target > 0:
+        raise ValueError(f"the target is {target} words; it must be above 0")
+    thought = element(text, "think")
+    return 0.0 if thought is None else min(1.0, round(len(thought.split()) / target, 2))
 
 
 def _score(form: bool, share: float | None, scales: Scales, length: float | None = None) -> Score:
@@ -98,7 +173,7 @@ def toolrl_reward(
     """Score episodes by form plus correctness of all their calls together, -3 to 4 by the ``fixed`` scales.
 
     ``golds(task)`` are the reference calls; without any the calls earn 0. ``schedule(step)`` sets the scales, and
-    ``rules`` are those of ``correctness``. Parts are ``format`` and ``calls``. Source: ToolRL (47).
+    ``rules`` are those of ``rewards.calls.correctness``. Parts are ``format`` and ``calls``. Source: ToolRL (47).
     """
     wanted, scales = list(golds(task)), schedule(step)
     out = []
@@ -160,7 +235,7 @@ def recipe(
 ) -> Recipe:
     """Return ``base`` with the reward by reference calls and plain group-relative credit, four samples and no KL.
 
-    ``rules`` are those of ``correctness``; those that are none are refused.
+    ``rules`` are those of ``rewards.calls.correctness``; unknown ones are refused.
     """
     from ferrule.objectives.surrogate import surrogate
 
@@ -175,13 +250,6 @@ def recipe(
     )
 
 
-def claim(scale: str = "small", *, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Claim:
-    """Measure whether the fine reward learns a call in half the updates of the coarse one, and what length pays for."""
-    from ferrule.papers.toolrl.experiment import conditions_of
-
-    return conditions_of(scale, seeds)
-
-
 PAPER = Paper(
     number=47,
     slug="toolrl",
@@ -189,6 +257,5 @@ PAPER = Paper(
     date="2025-04",
     url="https://arxiv.org/abs/2504.13958",
     pieces={"reward": toolrl_reward, "turn_reward": turn_reward, "recipe": recipe},
-    claim=claim,
     summary="Rewards form, and in each call the tool's name, the parameters' names and their values on their own.",
 )
