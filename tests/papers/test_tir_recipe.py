@@ -19,7 +19,7 @@ from ferrule.data.formats import Row
 from ferrule.papers import find, tir_recipe
 from ferrule.papers.claims import tir_recipe as claim
 from ferrule.papers.tir_recipe import Checkpoint
-from ferrule.studies import additions
+from ferrule.studies.standins import additions
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 

@@ -1,254 +1,53 @@
-"""ToolGate: the worked examples, the loop under a driver, and what a gate does that an open door does not."""
+"""ToolGate: the released agent, and what a gate does that an open door does not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
 import pytest
 
-from ferrule.core.records import Observation, Session, Task, Tool, Use, plain_text
+from ferrule.agents.gate import CALL, ToolGate
+from ferrule.core.records import Task, Tool
 from ferrule.papers import find, toolgate
-from ferrule.papers.toolgate import agent, experiment
-from ferrule.papers.toolgate.agent import CALL, CALL_END, FAILED, Phase, Step, ToolGate
+from ferrule.papers.claims import toolgate as claim
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
-from ferrule.tools.contracts import Contract, Fact, State, from_schema, gate, verify
-from ferrule.worlds.apis import Apis
-from ferrule.worlds.gated import Gated, unaccounted
+from ferrule.studies.standins import lookups
+from ferrule.tools.contracts import Contract
+from ferrule.train.grpo import grpo
 from ferrule.worlds.session import Toolbox
-from ferrule.worlds.wrap import Wrapped
+
+SCHEMA = {"type": "object", "properties": {"city": {}}, "required": ["city"]}
 
 
-def schema(*names: str) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: {} for name in names}, "required": list(names)}
+def test_the_released_agent_calls_with_null_and_never_tries_again() -> None:
+    """Without the fact ``city`` it calls with null, and the tool that failed once is out for the rest of the run."""
+    calls: list[str | None] = []
 
-
-def contracts(reference: bool) -> dict[str, Contract]:
-    return {
-        "find": Contract(("exists(city)",), ('has_field("id")',), {"id": "result.id"}, reference=reference),
-        "book": Contract(("exists(id)",), ('has_field("ref")',), {"ref": "result.ref"}, reference=reference),
-    }
-
-
-FIND = Tool("find", "find a place", schema("city"), lambda city: {"id": 3})
-BOOK = Tool("book", "book a place", schema("id"), lambda id: {"ref": f"r{id}"}, effects="write")
-
-
-def play(
-    tools: Sequence[Tool], results: Mapping[str, Any], state: State, reference: bool = False, **more: Any
-) -> Phase:
-    """Carry a call phase out with given results; an exception is an observation of status error."""
-    flow = agent.call_phase(state, tools, contracts(reference), **more)
-
-    def run() -> Iterator[Phase]:
-        yield (yield from flow)
-
-    inner = run()
-    request: Any = next(inner)
-    while isinstance(request, Use):
-        found = results[request.calls[0].name]
-        seen = Observation("broke", "error") if isinstance(found, Exception) else Observation("", data=found)
-        request = inner.send((seen,))  # type: ignore[attr-defined]
-    assert isinstance(request, Phase)
-    return request
-
-
-def oslo(reference: bool) -> State:
-    return State({"city": Fact("Oslo")}, lenient=reference)
-
-
-@pytest.mark.parametrize("reference", [False, True])
-def test_example_1_the_precondition_gates(reference: bool) -> None:
-    """book is passed over because there is no id; that is no failure."""
-    phase = play([BOOK, FIND], {"find": {"id": 3}}, oslo(reference), reference)
-    assert phase.state.values() == {"city": "Oslo", "id": 3}
-    assert (phase.called, phase.failed, phase.committed) == (("find",), (), True)
-    assert phase.state.facts["id"].type == ("string" if reference else "integer")
-
-
-@pytest.mark.parametrize("reference", [False, True])
-def test_example_2_the_postcondition_gates(reference: bool) -> None:
-    state = oslo(reference)
-    for result in ({"name": "x"}, ValueError("down")):
-        phase = play([BOOK, FIND], {"find": result}, state, reference)
-        assert phase == Phase(state, ("find",), ("find",))
-
-
-def test_example_3_what_exists() -> None:
-    """0 and the empty text exist, null does not; the released code lets a null pass the type check, and any words."""
-    state = State({"n": Fact(0, "integer"), "e": Fact(""), "x": Fact(None)})
-    assert [state.exists(name) for name in ("n", "e", "x", "y")] == [True, True, False, False]
-    lenient = [gate(state, Contract(pre=(text,), reference=True)).passed for text in ("type(x) == str", "x != None")]
-    assert lenient == [True, False]
-    assert gate(state, Contract(pre=("the moon is full",), reference=True)).passed
-    assert verify(state, Contract(post=("the moon is full", "result.a == 3"), reference=True), {}).passed
-    assert not gate(state, Contract(pre=("type(x) == str",))).passed
-    with pytest.raises(ValueError, match="cannot be read"):
-        Contract(pre=("the moon is full",))
-
-
-@pytest.mark.parametrize("reference", [False, True])
-def test_example_4_update_rules_follow_paths(reference: bool) -> None:
-    def committed(rule: str) -> tuple[bool, dict[str, Any]]:
-        contract = Contract((), ('has_field("data")',), {"t": rule}, reference=reference)
-        verdict = verify(State(lenient=reference), contract, {"data": [{"title": "A"}]})
-        return verdict.passed, verdict.state.values()
-
-    assert committed("result.data.0.title") == (True, {"t": "A"})
-    assert committed("result.data.3.title") == (True, {})
-
-
-@pytest.mark.parametrize("reference", [False, True])
-def test_example_5_contracts_from_schemas(reference: bool) -> None:
-    output = {"type": "object", "properties": {"u": {}, "v": {}}}
-    made = from_schema(Tool("f", "", schema("x", "y"), str, output=output), reference=reference)
-    assert made.pre == ("exists(x)", "exists(y)")
-    assert made.post == ('has_field("u")', 'has_field("v")')
-    assert made.updates == {"u": "result.u", "v": "result.v"}
-    empty = from_schema(Tool("f", "", {}, str), reference=reference)
-    assert (empty.pre, empty.post, empty.updates, empty.trivial) == ((), (), {}, True)
-
-
-def test_example_6_markers() -> None:
-    assert toolgate.read_step(f"r {CALL} a {CALL} b") == Step("r", f"a {CALL} b")
-    assert toolgate.read_step(f"no call {CALL_END} here") == Step(f"no call {CALL_END} here")
-    assert toolgate.read_step(f"{CALL} a {CALL_END} rest") == Step("", "a")
-
-
-def test_missing_arguments_are_null_in_the_released_code_only() -> None:
-    open_door = {"find": Contract(updates={"id": "result.id"})}
-    flow = agent.call_phase(State(), [FIND], open_door, missing="null")
-    request = next(flow)
-    assert isinstance(request, Use)
-    assert request.calls[0].arguments == {"city": None}
-    with pytest.raises(StopIteration):
-        next(agent.call_phase(State(), [FIND], open_door))
-
-
-def test_custom_functions_get_records_in_the_released_code_only() -> None:
-    seen: list[Any] = []
-    for reference in (True, False):
-        contract = Contract(ensure=lambda old: seen.append(old["city"]) or True, reference=reference)
-        assert verify(oslo(reference), contract, {}).passed
-    assert seen == [Fact("Oslo"), "Oslo"]
-
-
-def episode(script: Any, agent_: ToolGate, *tools: Tool, entities: Mapping[str, Any] | None = None) -> Any:
-    task = Task("t", "Book it.", meta={"entities": entities or {"city": "Oslo"}})
-    (played,) = drive(agent_, [task], Toolbox(tools), Scripted(script))
-    assert not played.problem
-    return played
-
-
-def test_the_loop_reads_calls_commits_and_answers() -> None:
-    script = [
-        f"I need a place. {CALL} find a place {CALL_END} ignored",
-        f"{CALL} book the place {CALL_END}",
-        "Booked r3.",
-    ]
-    played = episode(script, ToolGate(contracts(False)), FIND, BOOK)
-    assert played.trajectories[0].answer == "Booked r3."
-    told = [plain_text(message) for turn in played.trajectories[0].turns for message in turn.messages]
-    assert told[1:] == [
-        "Known facts:\ncity(string): Oslo\nBook it.",
-        '<start_tool_result> {"id": 3} <end_tool_result>\nKnown facts:\ncity(string): Oslo\nid(integer): 3',
-        '<start_tool_result> {"ref": "r3"} <end_tool_result>\n'
-        "Known facts:\ncity(string): Oslo\nid(integer): 3\nref(string): r3",
-    ]
-    assert plain_text(played.trajectories[0].turns[0].reply).endswith(f"a place {CALL_END}")
-
-
-def test_results_are_cut_and_steps_are_counted() -> None:
-    long = Tool("find", "find a place", schema("city"), lambda city: {"id": "x" * 600})
-    played = episode(lambda ask, sample: f"{CALL} find a place", ToolGate(contracts(False), steps=3), long)
-    turns = played.trajectories[0].turns
-    assert (played.trajectories[0].answer, len(turns)) == (None, 3)
-    result = plain_text(turns[1].messages[0]).split("\n")[0]
-    assert len(result) == 500 + len("<start_tool_result>  <end_tool_result>")
-    assert f"id(string): {'x' * 50}" in plain_text(turns[1].messages[0]).split("\n")
-
-
-def flaky(effects: Any) -> tuple[Tool, list[str]]:
-    calls: list[str] = []
-
-    def run(city: str) -> dict[str, int]:
+    def find_place(city: str | None) -> dict[str, int]:
         calls.append(city)
-        if len(calls) == 1:
-            raise ConnectionError("down")
-        return {"id": 3}
+        raise ConnectionError("down")
 
-    return Tool("find", "find a place", schema("city"), run, effects=effects), calls
-
-
-@pytest.mark.parametrize(
-    ("made", "effects", "count"),
-    [(ToolGate, "read", 2), (ToolGate, "write", 1), (toolgate.published, "read", 1)],
-)
-def test_a_failed_tool_is_tried_again_where_that_is_safe(
-    made: Callable[..., ToolGate], effects: Any, count: int
-) -> None:
-    """The released agent bans what failed once for the rest of the run."""
-    tool, calls = flaky(effects)
-    reference = made is toolgate.published
-    played = episode([f"{CALL} find a place"] * 2 + ["done"], made(contracts(reference)), tool)
-    assert len(calls) == count
-    assert plain_text(played.trajectories[0].turns[1].messages[0]).startswith(FAILED)
+    tool = Tool("find", "find a place", {**SCHEMA, "properties": {"city": {}}}, find_place)
+    open_door = {"find": Contract(updates={"id": "result.id"}, reference=True)}
+    for agent, wanted in ((toolgate.published(open_door), [None]), (ToolGate(open_door), [])):
+        calls.clear()
+        script = Scripted([f"{CALL} find a place", f"{CALL} find a place", "done"])
+        (played,) = drive(agent, [Task("t", "?")], Toolbox((tool,)), script)
+        assert played.trajectories[0].answer == "done"
+        assert calls == wanted
 
 
-def test_retrieval_reads_descriptions_names_parameters_and_contracts() -> None:
-    tools = [
-        Tool(f"tool_{i}", text, schema(), str) for i, text in enumerate(("rain and wind", "trains", "hotels in towns"))
-    ]
-    assert [tool.name for tool in toolgate.rank("a hotel or hotels", tools, {})] == ["tool_2", "tool_0", "tool_1"]
-    ranked = toolgate.rank("price", tools, {"tool_1": Contract(updates={"price": "result"})})
-    assert ranked[0].name == "tool_1"
-    many = Tool("t", "d", schema(*"abcdefg"), str)
-    assert agent.tool_text(many, Contract(pre=tuple(f"exists({c})" for c in "vwxyz"))) == (
-        "d t a b c d e exists(v) exists(w) exists(x)"
-    )
-    calls: list[str] = []
-    for_all = [Tool(f"t{i}", "x", schema(), lambda i=i: calls.append(i) or 1 / 0) for i in range(30)]
-    episode([f"{CALL} x", "done"], ToolGate({t.name: Contract() for t in for_all}), *for_all)
-    assert len(calls) == 16  # the budget of the toolbox; 25 would be tried
-    calls.clear()
-    episode([f"{CALL} x", "done"], ToolGate({t.name: Contract() for t in for_all}, width=4), *for_all)
-    assert calls == [0, 1, 2, 3]
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="ban is 'never'; known: phase, run"):
-        ToolGate(ban="never")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="steps is 0"):
-        ToolGate(steps=0)
-
-
-def test_the_agent_takes_contracts_and_facts_of_a_gate_and_comes_to_the_same_state() -> None:
-    told: list[State] = []
-
-    def behind(session: Session, task: Task, seed: int) -> Session:
-        return Gated(session, contracts(False), State.of({"city": "Oslo"}))
-
-    def watch(query: str, tools: Sequence[Tool], known: Mapping[str, Contract]) -> Sequence[Tool]:
-        told.append(State.of({"seen": query}))
-        return toolgate.rank(query, tools, known)
-
-    script = [f"{CALL} find a place", f"{CALL} book the place", "done"]
-    world = Wrapped(Toolbox((FIND, BOOK)), behind)
-    (played,) = drive(ToolGate(retrieve=watch), [Task("t", "Book it.")], world, Scripted(script))
-    report = played.trajectories[0].final["gate"]
-    assert report["facts"] == {"city": "Oslo", "id": 3, "ref": "r3"}
-    assert unaccounted(report) == []
-    assert "ref(string): r3" in plain_text(played.trajectories[0].turns[-1].messages[-1])
-
-
-# ------------------------------------------------------------------------------------------------------- experiment
+def test_the_recipe_changes_the_agent_alone() -> None:
+    base = grpo()
+    changed = toolgate.recipe(base, steps=3)
+    assert isinstance(changed.agent, ToolGate)
+    assert changed.agent.steps == 3
+    assert (changed.reward, changed.credit, changed.objective) == (base.reward, base.credit, base.objective)
 
 
 @pytest.mark.parametrize("errs", [0.0, 0.3])
 def test_full_contracts_keep_every_wrong_fact_out(errs: float) -> None:
     """The ablation: without the echo a lie becomes a fact, without any condition calls without arguments do as well."""
-    played = {arm: experiment.play_chains(arm, errs, seed=77, episodes=60) for arm in experiment.ARMS}
+    played = {kind: claim.look_ups(kind=kind, errs=errs, seed=77, episodes=60) for kind in lookups.ARMS}
     assert played["full"]["corrupted"] == 0
     assert (played["schema"]["corrupted"] > 0) == (errs > 0)
     assert played["none"]["corrupted"] > played["schema"]["corrupted"]
@@ -256,57 +55,17 @@ def test_full_contracts_keep_every_wrong_fact_out(errs: float) -> None:
     assert played["full"]["accuracy"] + played["full"]["abstained"] == pytest.approx(1)  # never wrong, at worst silent
 
 
-def test_without_faults_and_with_a_perfect_chooser_four_calls_do() -> None:
-    world = experiment.Chains(0.0)
-    tasks = world.tasks("train", 5, seed=3)
-    entities = Wrapped(
-        world, lambda s, t, seed: Gated(s, experiment.chain_contracts("full"), State.of(t.meta["entities"]))
-    )
-    for played in drive(ToolGate(retrieve=experiment.named), tasks, entities, experiment.chooser(right=1.0)):
-        final = played.trajectories[0].final["gate"]
-        assert played.trajectories[0].answer == played.task.answer == final["facts"]["courier"]
-        assert [entry["tool"] for entry in final["trace"]] == [
-            "find_customer",
-            "find_city",
-            "find_depot",
-            "find_courier",
-        ]
-
-
 def test_the_gate_refuses_every_change_that_was_not_asked_for() -> None:
-    played = {mode: experiment.play_tables(mode, seed=77, tasks=60) for mode in experiment.MODES}
+    played = {mode: claim.tables_by_slips(mode=mode, seed=77, tables=60) for mode in claim.MODES}
     assert played["full"]["invalid"] == 0 < played["schema"]["invalid"] < played["off"]["invalid"]
     assert played["full"]["valid"] > 0.3
-    with pytest.raises(ValueError, match="take levels 4 and 5"):
-        experiment.api_contracts(Apis().tasks("train", 1, levels=(1,))[0])
-
-
-def test_contracts_of_the_tables_let_the_expert_through() -> None:
-
-    for task in Apis().tasks("train", 6, seed=5, levels=(4, 5)):
-        session = Gated(Apis().start(task), *experiment.api_contracts(task))
-        seen = [session.act(call).status for calls in Apis().demonstrate(task).rounds for call in calls]
-        assert set(seen) == {"ok"}
-        assert session.final()["changes"] == task.meta["state"]["changes"]
-
-
-def test_claim_is_honest_about_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(experiment.SCALES, "tiny", {"episodes": 12, "tables": 4})
-    claim = toolgate.claim("tiny", seeds=(70, 71, 72))
-    assert set(claim.arms) == {
-        *(f"{arm} {rate}" for arm in experiment.ARMS for rate in ("0%", "15%", "30%")),
-        *(f"{who} {mode}" for who in ("slips", "pocket") for mode in experiment.MODES),
-    }
-    again = experiment.play_chains("full", 0.15, seed=71, episodes=12)
-    assert again == {name: values[1] for name, values in claim.arms["full 15%"].items()}
-    assert claim.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        toolgate.claim("large")
 
 
 def test_one_occurrence_refutes_what_must_never_happen() -> None:
-    assert experiment._none_ever("x", [0.0, 0.0, 0.0]).verdict == "held"
-    assert experiment._none_ever("x", [0.0, 0.001, 0.0]).verdict == "not held"
+    """A mean of 0.9997 has 1 within its interval; the claim is refuted all the same."""
+    condition = claim.STUDY.asks[2]
+    for invalid, verdict in (([0.0, 0.0, 0.0], "held"), ([0.0, 0.001, 0.0], "not held")):
+        assert condition.measure([{"slips full": {"invalid": value}} for value in invalid]).verdict == verdict
 
 
 def test_paper_is_found() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ferrule.data.formats import trajectory_row
-from ferrule.studies import additions
-from ferrule.studies.additions import Problem
+from ferrule.studies.standins import additions
+from ferrule.studies.standins.additions import Problem
 
 
 def test_only_what_is_written_carries_loss() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ferrule.studies import procedures
+from ferrule.studies.standins import procedures
 
 
 def test_expected_accuracies() -> None:

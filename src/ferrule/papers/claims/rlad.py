@@ -17,7 +17,7 @@ from ferrule.credit.keep import spread
 from ferrule.data.pairs import accepted
 from ferrule.papers.rlad import hand_down, hand_up, proposer_recipe, recipe
 from ferrule.studies.conditions import at_least, minus, of
-from ferrule.studies.procedures import CUES, World, expected, make_task, make_world, propose, solve, tie
+from ferrule.studies.standins.procedures import CUES, World, expected, make_task, make_world, propose, solve, tie
 from ferrule.studies.study import Study
 from ferrule.studies.table import Weights, learn_from, plain, play_group
 from ferrule.train.sample import Group, kept_of

@@ -21,9 +21,9 @@ from ferrule.data.formats import Row
 from ferrule.data.mixing import mixed
 from ferrule.evaluate.metrics import pass_at_k
 from ferrule.papers.tir_recipe import Checkpoint, recipe, select_checkpoint
-from ferrule.studies.additions import Problem, draw, play, student, text_row, tool_row
 from ferrule.studies.conditions import at_least, less
 from ferrule.studies.recurrent import Recurrent, fit_rows, one_thread, step_on_groups
+from ferrule.studies.standins.additions import Problem, draw, play, student, text_row, tool_row
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain
 from ferrule.train.sample import Group, kept_of, scored

@@ -8,7 +8,7 @@ result and the would-be state that gates the commit. The state changes through v
 as text and never as facts.
 
 The contracts themselves are in ``ferrule.tools.contracts``, the gate for any world and agent is
-``ferrule.worlds.gated.Gated``; here are the loop of the paper and its experiment.
+``ferrule.worlds.gated.Gated``, and the paper's own loop is ``ferrule.agents.gate.ToolGate``.
 
 Departures from the paper:
 
@@ -24,18 +24,32 @@ Departures from the paper:
    model for instance.
 7. Generation stops at the end marker alone. The conversation grows at its end, where the released code
    writes the whole prompt anew.
-8. The experiment looks the tool up by the name that the chooser writes, so that nothing else decides. The arm ``none``
+8. The claim looks the tool up by the name that the chooser writes, so that nothing else decides. The arm ``none``
    has contracts without conditions. The pocket model plays on another world, where changes of tables are at stake.
 """
 
 from __future__ import annotations
 
-from ferrule.papers.toolgate.agent import ToolGate, call_phase, published, rank, read_step
-from ferrule.papers.toolgate.experiment import claim
-from ferrule.studies.paper import Paper
-from ferrule.tools.contracts import from_schema, gate, verify
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["PAPER", "ToolGate", "call_phase", "claim", "published", "rank", "read_step"]
+from ferrule.agents.gate import ToolGate, call_phase, rank
+from ferrule.core.recipe import Recipe, vary
+from ferrule.studies.paper import Paper
+from ferrule.tools.contracts import Contract, from_schema, gate, verify
+
+__all__ = ["PAPER", "published", "recipe"]
+
+
+def published(contracts: Mapping[str, Contract] | None = None, **settings: Any) -> ToolGate:
+    """Return the agent as released: null for missing arguments, a failed tool is out for the run, no types."""
+    return ToolGate(contracts, **{"missing": "null", "ban": "run", "lenient": True, **settings})
+
+
+def recipe(base: Recipe, *, contracts: Mapping[str, Contract] | None = None, **settings: Any) -> Recipe:
+    """Return ``base`` with the paper's agent; ``settings`` are those of ``ToolGate``."""
+    return vary(base, agent=ToolGate(contracts, **settings))
+
 
 PAPER = Paper(
     number=62,
@@ -45,6 +59,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2601.04688",
     pieces={
         "agent": ToolGate,
+        "recipe": recipe,
         "published": published,
         "call_phase": call_phase,
         "retrieve": rank,
@@ -52,6 +67,5 @@ PAPER = Paper(
         "verify": verify,
         "from_schema": from_schema,
     },
-    claim=claim,
     summary="A typed state of facts: preconditions gate calls, postconditions gate what is believed.",
 )

@@ -1,4 +1,7 @@
-"""The world of the experiment: questions that take four look-ups in a row, and tools that may err."""
+"""Questions that take four look-ups in a row with tools that may err, contracts for them, and who chooses the next.
+
+Source: a stand-in for the tasks of "ToolGate: Contract-Grounded and Verified Tool Execution for LLMs" (paper 62).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ferrule.agents.gate import CALL, CALL_END
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Ask, Session, Task, Tool, plain_text
-from ferrule.papers.toolgate.agent import CALL, CALL_END
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract
@@ -54,8 +57,8 @@ class _Desk:
         fault = self.rng.choice(("missing", "null", "other")) if self.rng.random() < self.errs else ""
         if fault == "other":
             row = self.rng.choice([other for other in self.rows if other is not row])
-        found: dict[str, Any] = {kind: row[kind]}
-        return found if fault == "missing" else {**found, wanted: None if fault == "null" else row[wanted]}
+        echo: dict[str, Any] = {kind: row[kind]}
+        return echo if fault == "missing" else {**echo, wanted: None if fault == "null" else row[wanted]}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The loop of ToolGate: reason, retrieve, gate, call, verify, commit."""
+"""An agent that acts on verified facts alone: reason, retrieve, gate, call, verify, commit.
+
+Source: "ToolGate: Contract-Grounded and Verified Tool Execution for LLMs" (paper 62).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from ferrule.tools.effects import repeatable, result_of
 from ferrule.tools.search import BM25
 from ferrule.worlds.gated import Gated
 
-__all__ = ["Phase", "Retrieve", "Step", "ToolGate", "call_phase", "published", "rank", "read_step", "tool_text"]
+__all__ = ["Phase", "Retrieve", "Step", "ToolGate", "call_phase", "rank", "read_step", "tool_text"]
 
 CALL, CALL_END = "<start_call_tool>", "<end_call_tool>"
 RESULT, RESULT_END = "<start_tool_result>", "<end_tool_result>"
@@ -68,7 +71,7 @@ def rank(query: str, tools: Sequence[Tool], contracts: Mapping[str, Contract]) -
 
 @dataclass(frozen=True)
 class Phase:
-    """What a call phase came to: the state after it, who was called and failed, and the result (None without)."""
+    """The end of a call phase: the state after it, who was called and failed, and the result (None without)."""
 
     state: State
     called: tuple[str, ...] = ()
@@ -105,9 +108,9 @@ def call_phase(
         if not gate(state, contract, arguments).passed:
             continue
         called.append(tool.name)
-        (seen,) = yield from use(Call(tool.name, arguments, id=f"call_{len(called)}"))
-        if seen.status == "ok":
-            result = result_of(seen, tool.output)
+        (observation,) = yield from use(Call(tool.name, arguments, id=f"call_{len(called)}"))
+        if observation.status == "ok":
+            result = result_of(observation, tool.output)
             verdict = verify(state, contract, result, arguments)
             if verdict.passed:
                 return Phase(verdict.state, tuple(called), tuple(failed), result, True)
@@ -159,13 +162,13 @@ class ToolGate:
             step = read_step(plain_text(reply.message))
             if step.wanted is None:
                 return None if cut_off(reply) else step.text
-            found = self.retrieve(f"{step.wanted} {state.summary()}", session.tools, contracts)[: self.width]
-            phase = yield from call_phase(state, found, contracts, banned, missing=self.missing)
+            tools = self.retrieve(f"{step.wanted} {state.summary()}", session.tools, contracts)[: self.width]
+            phase = yield from call_phase(state, tools, contracts, banned, missing=self.missing)
             state = phase.state
             again = {tool.name for tool in session.tools if self.ban == "phase" and repeatable(tool)}
             banned |= set(phase.failed) - again
-            told = self._shown(phase.result) if phase.committed else FAILED
-            messages += [reply.message, Message("user", f"{told}\n{self._known(state)}")]
+            shown = self._shown(phase.result) if phase.committed else FAILED
+            messages += [reply.message, Message("user", f"{shown}\n{self._known(state)}")]
         return None
 
     def _start(self, task: Task, session: Session) -> tuple[Mapping[str, Contract], State]:
@@ -181,8 +184,3 @@ class ToolGate:
 
     def _shown(self, result: Any) -> str:
         return f"{RESULT} {json.dumps(result, ensure_ascii=False, default=repr)[: self.cut]} {RESULT_END}"
-
-
-def published(contracts: Mapping[str, Contract] | None = None, **settings: Any) -> ToolGate:
-    """Return the agent as released: null for missing arguments, a failed tool is out for the run, no types."""
-    return ToolGate(contracts, **{"missing": "null", "ban": "run", "lenient": True, **settings})
