@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ferrule.credit.returns import gae, return_to_go, token_rewards, value_targets
+from ferrule.credit.returns import gae, q_targets, return_to_go, token_rewards, value_targets
 
 VALUES = np.array([[0.2, 0.4, 0.6]])
 TURN = np.zeros((1, 3), dtype=np.int64)
@@ -74,3 +74,11 @@ def test_settings_out_of_range_are_refused() -> None:
         gae(np.array([1.0]), TURN, VALUES, NONE, gamma=1.5)
     with pytest.raises(ValueError, match="known: group, none, turn"):
         return_to_go(np.array([1.0]), np.array([0]), TURN, NONE, baseline="mean")  # type: ignore[arg-type]
+
+
+def test_q_targets_skip_observations() -> None:
+    """Tokens at columns 0, 3, 4 of row 0: targets are max Q at 3, max Q at 4, and the reward."""
+    turn = np.array([[0, -1, -1, 1, 1], [-1, 0, -1, -1, -1]])
+    best = np.array([[9.0, 8.0, 7.0, 0.4, 0.6], [9.0, 9.0, 9.0, 9.0, 9.0]])
+    targets = q_targets(np.array([1.0, 0.5]), turn, best, gamma=0.5)
+    assert targets == pytest.approx(np.array([[0.2, 0, 0, 0.3, 1.0], [0, 0.5, 0, 0, 0]]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ferrule.data.pairs import accepted, preference_pairs
+import numpy as np
+
+from ferrule.data.pairs import accepted, preference_pairs, verifier_pairs
 
 
 def test_pairs_and_accepted_candidates() -> None:
@@ -14,3 +16,12 @@ def test_pairs_and_accepted_candidates() -> None:
 def test_equal_rewards_are_no_pair_even_without_a_margin() -> None:
     assert preference_pairs([0.5, 0.5], margin=0.0) == []
     assert preference_pairs([0.5, 0.4], margin=0.0) == [(0, 1)]
+
+
+def test_verifier_pairs() -> None:
+    """Group 0: .9 with 0, .5 with .1; group 1 is all equal; group 2 has one row."""
+    reward = np.array([0.1, 0.9, 0.0, 0.5, 1.0, 1.0, 0.3])
+    pair, chosen, rows = verifier_pairs(reward, np.array([0, 0, 0, 0, 1, 1, 2]))
+    assert rows.tolist() == [1, 2, 3, 0]
+    assert pair.tolist() == [0, 0, 1, 1]
+    assert chosen.tolist() == [1, 0, 1, 0]

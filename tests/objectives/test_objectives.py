@@ -231,3 +231,9 @@ def test_on_rows_and_sequence_logp() -> None:
     direct = kto(torch.tensor([-10.0, -13.0]), torch.zeros(2), torch.tensor([1, 0]))
     assert loss[:, 0].tolist() == pytest.approx(direct.tolist())
     assert not loss[:, 1].any()
+
+
+def test_soft_labels_in_the_pair_loss() -> None:
+    """p = .8, scores 1 and 0: .8 log(1 + e^-1) + .2 log(1 + e) = .513262."""
+    loss = bradley_terry(torch.tensor([1.0]), torch.tensor([0.0]), preference=torch.tensor([0.8]))
+    assert loss.item() == pytest.approx(0.8 * math.log1p(math.exp(-1)) + 0.2 * math.log1p(math.e), abs=1e-6)

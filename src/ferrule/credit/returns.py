@@ -12,7 +12,7 @@ import numpy as np
 from ferrule.core.arrays import FloatArray, IntArray, nearest, spread_turns
 from ferrule.core.marks import exempt
 
-__all__ = ["gae", "return_to_go", "token_rewards", "value_targets"]
+__all__ = ["gae", "q_targets", "return_to_go", "token_rewards", "value_targets"]
 
 
 def _check_rate(name: str, value: float) -> None:
@@ -95,6 +95,23 @@ def value_targets(
     """
     adv_NT = gae(reward_N, turn_NT, value_NT, turn_reward_NK, token_reward_NT, gamma=gamma, lam=lam)
     return adv_NT + np.where(turn_NT >= 0, value_NT, 0.0)
+
+
+@exempt("centred")
+def q_targets(reward_N: FloatArray, turn_NT: IntArray, value_NT: FloatArray, *, gamma: float = 1.0) -> FloatArray:
+    """Targets of token-level Q-learning: ``gamma max Q`` at the next token the model wrote, the reward at its last.
+
+    ``value_NT`` holds ``max_a Q`` just before each token. Observations in between are skipped.
+    """
+    target_NT = np.zeros(turn_NT.shape, dtype=np.float64)
+    rows, columns = np.nonzero(turn_NT >= 0)
+    if not len(rows):
+        return target_NT
+    follows = rows[1:] == rows[:-1]
+    after = np.append(np.where(follows, gamma * value_NT[np.r_[rows[1:], 0], np.r_[columns[1:], 0]][:-1], 0.0), 0.0)
+    last = np.append(~follows, True)
+    target_NT[rows, columns] = np.where(last, reward_N[rows], after)
+    return target_NT
 
 
 def return_to_go(

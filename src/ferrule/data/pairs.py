@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["accepted", "preference_pairs"]
+import numpy as np
+
+from ferrule.core.arrays import FloatArray, IntArray
+
+__all__ = ["accepted", "preference_pairs", "verifier_pairs"]
 
 
 def accepted(rewards: Sequence[float], base: float) -> list[int]:
@@ -17,3 +21,24 @@ def preference_pairs(rewards: Sequence[float], *, margin: float = 0.1) -> list[t
     places = range(len(rewards))
     apart = max(margin - 1e-12, 0.0)
     return [(i, j) for i in places for j in places if rewards[i] > rewards[j] and rewards[i] - rewards[j] >= apart]
+
+
+def verifier_pairs(reward_N: FloatArray, group_N: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Pair the best rows of each group with its worst, as long as their rewards differ; each row is used once.
+
+    Returns ``(pair, chosen, rows)``: ``rows`` lists row indices, a chosen and a rejected one in turn, ``pair`` their
+    pair index and ``chosen`` 1 or 0, ready for ``ferrule.objectives.preference.on_pairs``.
+    """
+    rows: list[int] = []
+    for group in np.unique(group_N):
+        members = np.flatnonzero(group_N == group)
+        order = members[np.argsort(-reward_N[members], kind="stable")]
+        for best, worst in zip(order[: len(order) // 2], order[::-1], strict=False):
+            if reward_N[best] > reward_N[worst]:
+                rows += [int(best), int(worst)]
+    count = len(rows) // 2
+    return (
+        np.repeat(np.arange(count), 2),
+        np.tile(np.asarray([1, 0], dtype=np.int64), count),
+        np.asarray(rows, dtype=np.int64),
+    )

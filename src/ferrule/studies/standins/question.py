@@ -1,36 +1,42 @@
-"""The experiment behind the survey's claim: one tool question, a tiny language model, many training methods.
+"""One tool question that a tiny recurrent model learns in seconds.
 
 A question is two digits and a kind. Easy ones have the first digit as answer; hard ones a digit that depends on both
 and cannot be guessed for pairs kept out of training. The model writes tokens: a digit answers and ends the episode,
-``CALL`` asks a calculator whose result is inserted as an observation, ``THINK`` does nothing. All methods start from
-the same supervised model and may use the same number of episodes.
+``CALL`` asks a calculator whose result is inserted as an observation, ``THINK`` does nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ferrule.core.arrays import FloatArray, IntArray, Signals, apply
+from ferrule.core.arrays import FloatArray, IntArray, Signals
 from ferrule.objectives.reduce import token_mean, totals
+from ferrule.objectives.supervised import nll
+from ferrule.studies.recurrent import Recurrent, descend
 
 __all__ = [
-    "BUDGET",
+    "CALL",
+    "PROMPTS",
+    "RESULT",
+    "SAMPLES",
+    "WRITABLE",
+    "Decide",
     "Episodes",
-    "Model",
+    "demonstrated",
+    "draw",
     "evaluate",
-    "parameters",
+    "judge",
+    "model",
     "play",
     "questions",
     "signals_of",
-    "step",
-    "supervised",
-]
+]  # fmt: skip
 
 CALL, THINK, RESULT, EASY, HARD, VOCABULARY = 10, 11, 12, 22, 23, 24
 """Token ids: digits 0 to 9, then these; ``RESULT + d`` is the observation of result ``d``."""
@@ -40,38 +46,18 @@ LONGEST = 16
 PROMPTS, SAMPLES = 8, 8
 """Questions per step and episodes per question."""
 
-
-@dataclass(frozen=True)
-class Budget:
-    """How much every arm may use: supervised steps, then steps of ``PROMPTS * SAMPLES`` episodes."""
-
-    supervised: int
-    steps: int
-    evaluation: int
+Decide: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
+"""``decide(ids_NT, state)`` returns logits over writable tokens and the state."""
 
 
-BUDGET = {"small": Budget(200, 120, 1000), "tiny": Budget(10, 3, 64)}
-"""Budgets by scale."""
+def model() -> Recurrent:
+    """Return a language model of about 10,000 weights, drawn from PyTorch's random state."""
+    return Recurrent(VOCABULARY, WRITABLE, 48)
 
 
-class Model(nn.Module):
-    """A recurrent language model of about 13,000 parameters with a linear head of ``heads`` outputs per token."""
-
-    def __init__(self, heads: int = WRITABLE, width: int = 48) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(VOCABULARY, 16)
-        self.core = nn.GRU(16, width, batch_first=True)
-        self.head = nn.Linear(width, heads)
-
-    def forward(self, ids_NT: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the head's outputs after every token, and the state."""
-        hidden, state = self.core(self.embed(ids_NT.clamp(min=0)), state)
-        return self.head(hidden), state
-
-
-def parameters(model: nn.Module) -> int:
-    """Number of weights."""
-    return sum(p.numel() for p in model.parameters())
+def judge() -> Recurrent:
+    """Return a model of the same size with one output: a critic, or a reward model."""
+    return Recurrent(VOCABULARY, 1, 48)
 
 
 def questions(count: int, rng: np.random.Generator, *, held_out: bool = False) -> tuple[Tensor, Tensor]:
@@ -94,13 +80,15 @@ class Episodes:
     length_N: FloatArray
     calls_N: IntArray
 
-
-Decide = Callable[[Tensor, Any], tuple[Tensor, Any]]
+    @property
+    def group_N(self) -> IntArray:
+        """Number of the question of every episode, ``SAMPLES`` episodes each."""
+        return np.arange(len(self.right_N)) // SAMPLES
 
 
 @torch.no_grad()
 def play(decide: Decide, prompts: Tensor, answers: Tensor, generator: torch.Generator) -> Episodes:
-    """Roll out one episode per prompt; ``decide(ids_N1, state)`` returns logits over writable tokens and the state."""
+    """Play one episode per prompt, all at once."""
     count = len(prompts)
     ids, turns = [prompts], [torch.full_like(prompts, -1)]
     logps = [torch.zeros(prompts.shape)]
@@ -135,72 +123,49 @@ def play(decide: Decide, prompts: Tensor, answers: Tensor, generator: torch.Gene
     )
 
 
+def draw(decide: Decide, rng: np.random.Generator, generator: torch.Generator) -> Episodes:
+    """Play the batch of one step: ``SAMPLES`` episodes on each of ``PROMPTS`` training questions."""
+    prompts, answers = questions(PROMPTS, rng)
+    return play(decide, prompts.repeat_interleave(SAMPLES, 0), answers.repeat_interleave(SAMPLES), generator)
+
+
 def signals_of(episodes: Episodes, reward_N: FloatArray, *, value_NT: FloatArray | None = None) -> Signals:
-    """Lay played episodes out as ``Signals``, in groups of ``SAMPLES``."""
-    turn_NT = episodes.turn_NT.numpy()
+    """Lay played episodes out as ``Signals``."""
+    turn_NT, ids_NT = episodes.turn_NT.numpy(), episodes.ids_NT.numpy()
     count, widest = len(turn_NT), int(turn_NT.max()) + 1
     node_NK = np.where(np.arange(widest)[None, :] <= turn_NT.max(1)[:, None], np.arange(widest)[None, :], -1)
     return Signals(
         reward_N=reward_N,
-        group_N=np.arange(count) // SAMPLES,
+        group_N=episodes.group_N,
         turn_NT=turn_NT,
-        ids_NT=episodes.ids_NT.numpy(),
+        ids_NT=ids_NT,
         logp_NT=episodes.logp_NT.double().numpy(),
         node_NK=node_NK,
         turn_reward_NK=np.zeros((count, widest)),
         parts_CN=np.zeros((0, count)),
-        segment_NT=np.where(episodes.ids_NT.numpy() >= 0, 0, -1),
+        segment_NT=np.where(ids_NT >= 0, 0, -1),
         episode_N=np.arange(count),
         calls_N=episodes.calls_N,
         malformed_N=np.zeros(count, dtype=np.int64),
         span_NT=np.full(turn_NT.shape, -1),
         first_call_N=np.full(count, -1),
         turns_N=turn_NT.max(1) + 1,
-        size_N=(episodes.ids_NT.numpy() >= 0).sum(1),
+        size_N=(ids_NT >= 0).sum(1),
         value_NT=value_NT,
     )
 
 
-def named(model: Model, ids_NT: Tensor, turn_NT: Tensor) -> Tensor:
-    """Log-prob of every token the model wrote, 0 elsewhere."""
-    logits, _ = model(ids_NT[:, :-1])
-    chosen = logits.log_softmax(-1).gather(2, ids_NT[:, 1:].clamp(0, WRITABLE - 1)[..., None]).squeeze(2)
-    first = torch.zeros(len(ids_NT), 1)
-    return torch.where(turn_NT >= 0, torch.cat([first, chosen], 1), torch.zeros(()))
-
-
-def before(model: Model, ids_NT: Tensor) -> Tensor:
-    """Output of a one-value head just before every token (its own token not seen); the first column is 0."""
-    values, _ = model(ids_NT[:, :-1])
-    return torch.cat([torch.zeros(len(ids_NT), 1), values[..., 0]], 1)
-
-
-def step(optimiser: torch.optim.Optimizer, loss_NT: Tensor, turn_NT: Tensor) -> None:
-    """Take one optimiser step on the token mean, gradient norm at most 1."""
-    optimiser.zero_grad(set_to_none=True)
-    token_mean(loss_NT, turn_NT, totals(turn_NT)).backward()  # type: ignore[no-untyped-call]
-    descend(optimiser)
-
-
-def descend(optimiser: torch.optim.Optimizer) -> None:
-    """Clip the gradient norm at 1 and step."""
-    torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 1.0)
-    optimiser.step()
-
-
-def supervised(budget: Budget, seed: int) -> Model:
-    """Train the starting model on a careless demonstrator.
+def demonstrated(steps: int, *, seed: int) -> Recurrent:
+    """Train a model on a careless demonstrator, 64 episodes a step.
 
     It thinks 1.5 tokens on average, calls in 3 of 10 cases and copies the result in 8 of 10; otherwise it answers
     directly, right on easy questions in 6 of 10 cases and at random else.
     """
-    from ferrule.objectives.supervised import nll
-
     rng = np.random.default_rng([seed, 1])
     torch.manual_seed(seed)
-    model = Model()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(budget.supervised):
+    student = model()
+    optimiser = torch.optim.Adam(student.parameters(), lr=1e-2)
+    for _ in range(steps):
         prompts, answers = questions(64, rng)
         rows, turns = [], []
         for prompt, answer in zip(prompts.tolist(), answers.tolist(), strict=True):
@@ -213,25 +178,16 @@ def supervised(budget: Budget, seed: int) -> Model:
         width = max(map(len, rows))
         ids_NT = torch.tensor([row + [-1] * (width - len(row)) for row in rows])
         turn_NT = torch.tensor([row + [-1] * (width - len(row)) for row in turns])
-        step(optimiser, nll(named(model, ids_NT, turn_NT), turn_NT), turn_NT)
-    return model
+        descend(optimiser, token_mean(nll(student.logps(ids_NT, turn_NT), turn_NT), turn_NT, totals(turn_NT)))
+    return student
 
 
-def evaluate(decide: Decide, budget: Budget, seed: int) -> dict[str, float]:
-    """Play held-out questions by sampling and return success, length in tokens, and calls."""
-    prompts, answers = questions(budget.evaluation, np.random.default_rng([seed, 2]), held_out=True)
+def evaluate(decide: Decide, count: int, *, seed: int) -> dict[str, float]:
+    """Play ``count`` held-out questions by sampling and return success, length in tokens, and calls."""
+    prompts, answers = questions(count, np.random.default_rng([seed, 2]), held_out=True)
     played = play(decide, prompts, answers, torch.Generator().manual_seed(seed))
     return {
         "success": float(played.right_N.mean()),
         "length": float(played.length_N.mean()),
         "calls": float(played.calls_N.mean()),
     }
-
-
-def with_reference(
-    signals: Signals, rule: Callable[..., FloatArray], reference: Model, episodes: Episodes
-) -> FloatArray:
-    """Apply a credit rule that may also read the reference model's log-probs ``ref_NT``."""
-    with torch.no_grad():
-        ref_NT = named(reference, episodes.ids_NT, episodes.turn_NT).double().numpy()
-    return apply(rule, replace(signals), ref_NT=ref_NT)
