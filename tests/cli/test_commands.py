@@ -173,7 +173,8 @@ def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_train_runs_on_the_real_model(here: Path) -> None:
+def test_train_runs_on_the_real_model(here: Path, smollm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERRULE_HOME", str(smollm.parent.parent))
     arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
     arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "2"]
     arguments += ["--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
