@@ -19,14 +19,19 @@ POWERS: Mapping[str, str] = {
 
 def needed(ask: Ask) -> tuple[str, ...]:
     """Return the powers that an ask needs."""
+    if not (ask.begun or ask.want or ask.must_call):
+        return ()  # nearly all asks
     wanted = {"begun": bool(ask.begun), "score": "score" in ask.want, "must_call": bool(ask.must_call)}
     return tuple(name for name, on in wanted.items() if on)
 
 
 def lacking(policy: Any, ask: Ask) -> str:
     """Return why a policy cannot carry out an ask, or an empty text: a power it does not list."""
+    wanted = needed(ask)
+    if not wanted:
+        return ""
     powers = getattr(policy, "powers", ())
-    missing = [POWERS[name] for name in needed(ask) if name not in powers]
+    missing = [POWERS[name] for name in wanted if name not in powers]
     if not missing:
         return ""
     name = str(getattr(policy, "name", "") or type(policy).__name__)

@@ -81,36 +81,53 @@ class _Asks:
         self._policies, self._limit, self._episodes = policies, limit, episodes
         self._streams: dict[int, Stream] = {}
         self._away: dict[At, int] = {}  # whose ask -> id of the policy that brings it on
+        self._waiting: dict[At, Ask] = {}  # for a batch
 
     def __len__(self) -> int:
         return len(self._away)
 
-    def begin(self, live: Mapping[int, Run], more: bool) -> None:
-        """Hand over new asks. Batches wait until no ask can join them any more (``more``: something else goes on)."""
-        asks = {
-            (i, slot): request
-            for i, run in live.items()
-            for slot, request in run.pending.items()
-            if isinstance(request, Ask) and (i, slot) not in self._away
-        }
+    def begin(self, live: Mapping[int, Run], moved: set[int], more: bool) -> set[int]:
+        """Hand over what episodes that moved ask, and return the episodes whose asks were answered at once.
+
+        Batches wait until no ask can join them any more (``more``: something else goes on).
+        """
+        for i in moved:
+            for slot, request in live[i].pending.items():
+                if isinstance(request, Ask) and (i, slot) not in self._away:
+                    self._waiting[i, slot] = request
+        if not self._waiting:
+            return set()
+        asks = {at: self._waiting[at] for at in sorted(self._waiting)}
+        answered: set[int] = set()
         for policy, places in _groups(asks, self._policies):
             require(policy, (asks[at] for at in places))
             if isinstance(policy, Streaming) and _own_stream(policy):
                 stream = self._streams.setdefault(id(policy), policy.stream())
                 self._away |= dict.fromkeys(places, id(policy))
+                self._no_longer_waiting(places)
                 stream.begin([(slot * self._episodes + i, asks[i, slot]) for i, slot in places])
             elif not more and not self._away:
                 answers = policy.generate([asks[at] for at in places])
+                self._no_longer_waiting(places)
                 for (i, slot), replies in zip(places, answers, strict=True):
                     live[i].take(slot, replies, self._limit)
+                    answered.add(i)
+        return answered
 
-    def advance(self, live: Mapping[int, Run]) -> None:
-        """Bring streaming policies on by one step and hand their replies over."""
+    def _no_longer_waiting(self, places: Sequence[At]) -> None:
+        for at in places:
+            del self._waiting[at]
+
+    def advance(self, live: Mapping[int, Run]) -> set[int]:
+        """Bring streaming policies on by one step, hand their replies over, and return the episodes that got any."""
+        answered = set()
         for key in sorted(set(self._away.values())):
             for number, replies in sorted(self._streams[key].advance(), key=lambda pair: pair[0]):
                 slot, i = divmod(number, self._episodes)
                 del self._away[i, slot]
                 live[i].take(slot, replies, self._limit)
+                answered.add(i)
+        return answered
 
     def close(self) -> None:
         """Give up what is on its way."""
@@ -143,20 +160,24 @@ def drive(
     finished: dict[int, Episode] = {}
     live: dict[int, Run] = {}
     began, asks = 0, _Asks(policy, limits.turns, len(todo))
+    moved: set[int] = set()  # episodes that may wait for something new, or have ended
     with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
         calls = Calls(pool, limits.patience)
         try:
             while len(finished) < len(todo):
                 while began < len(todo) and len(live) < limits.episodes:
                     live[began] = Run(agent, *todo[began], world, seed, temperature)
+                    moved.add(began)
                     began += 1
-                _act(live, calls, limits.turns)
-                asks.begin(live, more=bool(calls))
+                _act(live, moved, calls, limits.turns)
+                answered = asks.begin(live, moved, more=bool(calls))
                 if asks:
-                    asks.advance(live)
+                    answered |= asks.advance(live)
                 elif calls:
-                    _hand_over(live, calls.next(), limits.turns)
-                for index in [i for i, run in live.items() if not run.pending]:
+                    answered |= _hand_over(live, calls.next(), limits.turns)
+                ended = [i for i in sorted(moved | answered) if not live[i].pending]
+                moved = answered.difference(ended)
+                for index in ended:
                     finished[index] = live.pop(index).close()
                     if take:
                         take(index, finished[index])
@@ -169,22 +190,28 @@ def drive(
     return [finished[i] for i in range(len(todo))]
 
 
-def _act(live: Mapping[int, Run], calls: Calls, limit: int) -> None:
-    """Start new calls and hand observations over, until no episode wants another call now."""
+def _act(live: Mapping[int, Run], moved: set[int], calls: Calls, limit: int) -> None:
+    """Start the calls of episodes that moved and hand observations over, until none wants another call now.
+
+    Episodes that observations bring on are added to ``moved``.
+    """
+    wanting = moved
     while True:
-        for i, run in live.items():
-            for slot, request in run.pending.items():
+        for i in sorted(wanting):
+            for slot, request in live[i].pending.items():
                 if isinstance(request, Use) and (i, slot) not in calls:
-                    calls.start((i, slot), [call.name for call in request.calls], run.acts(slot))
+                    calls.start((i, slot), [call.name for call in request.calls], live[i].acts(slot))
         back = calls.ready()
         if not back:
             return
-        _hand_over(live, back, limit)
+        wanting = _hand_over(live, back, limit)
+        moved |= wanting
 
 
-def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[At, Sequence[Observation]]], limit: int) -> None:
+def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[At, Sequence[Observation]]], limit: int) -> set[int]:
     for (i, slot), observations in back:
         live[i].take(slot, observations, limit)
+    return {i for (i, _), _ in back}
 
 
 T = TypeVar("T")

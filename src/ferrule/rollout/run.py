@@ -45,6 +45,7 @@ class Limits:
 
 
 _ASKS_PER_TURN = 16
+_REQUESTS = (Ask, Use)
 
 
 def seed_of(*parts: object) -> int:
@@ -79,8 +80,8 @@ class Run:
         self.recorder = Recorder(task)
         self.asked = self.used = self.made = 0
         self.pending: dict[int, Ask | Use] = {}
-        self._round: tuple[Asked | _Used, ...] = ()
-        self._results: dict[int, tuple[Any, ...]] = {}
+        self._round: list[Asked | _Used] = []
+        self._results: list[tuple[Any, ...]] = []
         self._alone = True
         self.answer: Answer = None
         self.leaves: tuple[Leaf, ...] = ()
@@ -116,14 +117,15 @@ class Run:
         if not requests:
             self._fail("agent yielded an empty tuple; leave the yield out when there is nothing to wait for")
             return
-        known = [request for request in requests if isinstance(request, Ask | Use)]
-        if len(known) < len(requests):
-            other = next(request for request in requests if not isinstance(request, Ask | Use))
-            self._fail(f"agent yielded {type(other).__name__}; an agent may yield Ask, Use, or a tuple of them")
-            return
-        self.used = 0 if any(isinstance(request, Ask) for request in known) else self.used + 1
-        self._round = tuple(self._placed(request) for request in known)
-        self.pending = {slot: placed.request for slot, placed in enumerate(self._round)}
+        asked, placed = self.asked, []
+        for request in requests:
+            if not isinstance(request, _REQUESTS):
+                self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask, Use, or a tuple of them")
+                return
+            placed.append(self._placed(request))
+        self.used = self.used + 1 if self.asked == asked else 0
+        self._round, self._results = placed, [()] * len(placed)
+        self.pending = {slot: one.request for slot, one in enumerate(placed)}
 
     def _placed(self, request: Ask | Use) -> Asked | _Used:
         """Give an ask its seed and its context, or calls their places; both count on in the order of the requests."""
@@ -170,7 +172,7 @@ class Run:
 
     def _record(self, limit: int) -> None:
         """Record the results of a round in the order of its requests and hand them to the agent."""
-        results = tuple(self._results.pop(slot) for slot in range(len(self._round)))
+        results = self._results
         for placed, back in zip(self._round, results, strict=True):
             if isinstance(placed, Asked):
                 for reply in back if placed.request.max_tokens != 0 else ():  # where nothing is written is no turn
@@ -184,7 +186,7 @@ class Run:
         elif self.used > limit:
             self._fail(f"more than {limit} rounds of tool calls without a model turn", "turns")
         else:
-            self.advance(results[0] if self._alone else results)
+            self.advance(results[0] if self._alone else tuple(results))
 
     def acts(self, slot: int) -> list[Callable[[], Observation]]:
         """Return one function for each call of a slot, which runs it; whatever goes wrong is an observation."""
