@@ -16,6 +16,7 @@ from ferrule.papers import adareasoner, find
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
+from ferrule.worlds.aliased import renamed
 from ferrule.worlds.apis import Apis
 
 REQUIRED = {"Point": ["image", "description"], "AStar": ["start", "goal", "obstacles"]}
@@ -176,28 +177,11 @@ def test_pieces_keep_the_promises_of_their_kind() -> None:
 # ----------------------------------------------------------------------------------------------------------------- names
 
 
-def test_renamed_worlds_keep_names_for_a_share_of_their_tasks() -> None:
-    world = Apis()
-    tasks = world.tasks("train", 40, seed=1)
-
-    def named(share: float, task: Task, seed: int) -> tuple[str, ...]:
-        session = adareasoner.renamed(world, share=share).start(task, seed)
-        return tuple(tool.name for tool in session.tools)
-
-    plain = [named(0.0, task, 0) for task in tasks]
-    assert all(a != b for a, b in zip(plain, (named(1.0, task, 0) for task in tasks), strict=True))
-    half = [named(0.5, task, 0) for task in tasks]
-    assert half == [named(0.5, task, 9) for task in tasks]  # all rollouts of a task see the same names
-    assert 5 < sum(a == b for a, b in zip(plain, half, strict=True)) < 35
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        adareasoner.renamed(world, share=2.0)
-
-
 def test_calls_are_scored_under_real_names() -> None:
     """The same call earns 4 through its alias; the real name is unknown to the session."""
     inner = Apis()
     task = inner.tasks("train", 1, seed=1, levels=(1,))[0]
-    session = adareasoner.renamed(inner, share=1.0).start(task)
+    session = renamed(inner, share=1.0).start(task)
     (tools, *_) = session.tools
     values: Any = {"integer": 1, "string": "x"}
     given = {name: values[entry["type"]] for name, entry in tools.parameters["properties"].items()}

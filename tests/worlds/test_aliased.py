@@ -19,7 +19,7 @@ from ferrule.tools import tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, names
-from ferrule.worlds.aliased import Aliased, aliases, canonical, on_canonical
+from ferrule.worlds.aliased import Aliased, aliases, canonical, on_canonical, renamed
 from ferrule.worlds.apis import Apis
 from ferrule.worlds.gated import Gated
 from ferrule.worlds.session import ToolSession
@@ -249,3 +249,20 @@ def test_tools_that_come_later_are_worded_as_well() -> None:
     session._tools = (book, find_town)
     assert [one.name for one in made.tools] == ["zap", "book"]
     assert made.act(Call("book", {"limit": "Oslo"})).data == {"town": "Oslo", "limit": 3}
+
+
+def test_renamed_worlds_keep_names_for_a_share_of_their_tasks() -> None:
+    world = Apis()
+    tasks = world.tasks("train", 40, seed=1)
+
+    def named(share: float, task: Task, seed: int) -> tuple[str, ...]:
+        session = renamed(world, share=share).start(task, seed)
+        return tuple(tool.name for tool in session.tools)
+
+    plain = [named(0.0, task, 0) for task in tasks]
+    assert all(a != b for a, b in zip(plain, (named(1.0, task, 0) for task in tasks), strict=True))
+    half = [named(0.5, task, 0) for task in tasks]
+    assert half == [named(0.5, task, 9) for task in tasks]  # all rollouts of a task see the same names
+    assert 5 < sum(a == b for a, b in zip(plain, half, strict=True)) < 35
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        renamed(world, share=2.0)

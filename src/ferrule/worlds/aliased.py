@@ -16,12 +16,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ferrule.core.acting import Place, act
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory
+from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World
 from ferrule.tools.effects import branch
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names
+from ferrule.worlds.wrap import Wrapped
 
-__all__ = ["Aliased", "Words", "aliases", "canonical", "canonical_call", "on_canonical"]
+__all__ = ["Aliased", "Words", "aliases", "canonical", "canonical_call", "on_canonical", "renamed"]
 
 _ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 Words: TypeAlias = Literal["syllables", "characters"]
@@ -150,6 +151,26 @@ class Aliased:
     def close(self) -> None:
         """Close the session inside."""
         self.session.close()
+
+
+def renamed(
+    world: World, *, share: float = 0.5, seed: int = 0, parameters: bool = True, words: Words = "characters"
+) -> Wrapped:
+    """Return ``world`` with made-up names for tools and parameters in a ``share`` of its tasks, the same for each task.
+
+    ``parameters`` and ``words`` are those of ``aliases``. Raises ``ValueError`` for a share outside 0 to 1. Source:
+    "AdaReasoner: dynamic tool orchestration for iterative visual reasoning" (29).
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share is {share}; it must lie between 0 and 1")
+
+    def wrap(session: Session, task: Task, _: int) -> Session:
+        rng = random.Random(f"renamed/{seed}/{task.id}")
+        if rng.random() >= share:
+            return session
+        return Aliased(session, aliases(session.tools, rng.getrandbits(32), parameters=parameters, words=words))
+
+    return Wrapped(world, wrap)
 
 
 def canonical_call(call: Call, own: str, parameters: Mapping[str, Mapping[str, str]]) -> Call:
