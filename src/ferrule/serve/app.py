@@ -56,15 +56,15 @@ def tools_app(
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    face = _Face(host if isinstance(host, Counted) else Counted(host), done_if_invalid)
+    handlers = _Handlers(host if isinstance(host, Counted) else Counted(host), done_if_invalid)
     own = [
-        Route("/get_observation", face.batch, methods=["POST"]),
-        Route("/episodes/{id:path}/act", face.act, methods=["POST"]),
-        Route("/episodes/{id:path}/end", face.end, methods=["POST"]),
-        Route("/episodes/{id:path}/fork", face.fork, methods=["POST"]),
-        Route("/tools", face.tools, methods=["GET"]),
-        Route("/health", face.health, methods=["GET"]),
-        Route("/metrics", face.metrics, methods=["GET"]),
+        Route("/get_observation", handlers.batch, methods=["POST"]),
+        Route("/episodes/{id:path}/act", handlers.act, methods=["POST"]),
+        Route("/episodes/{id:path}/end", handlers.end, methods=["POST"]),
+        Route("/episodes/{id:path}/fork", handlers.fork, methods=["POST"]),
+        Route("/tools", handlers.tools, methods=["GET"]),
+        Route("/health", handlers.health, methods=["GET"]),
+        Route("/metrics", handlers.metrics, methods=["GET"]),
     ]
     return Starlette(
         routes=[*own, *routes],
@@ -101,7 +101,7 @@ def _id(request: Request) -> str:
     return name
 
 
-class _Face:
+class _Handlers:
     """The handlers, around one host."""
 
     def __init__(self, host: Counted, done_if_invalid: bool) -> None:

@@ -273,7 +273,7 @@ class Maker:
 
 
 class Doing:
-    """The hands of a reference program: calls of the APIs, all pages of a list, and entries by name."""
+    """What a reference program acts with: calls of the APIs, all pages of a list, and entries by name."""
 
     def __init__(self, call: Callable[[str, Mapping[str, Any]], Any]) -> None:
         """Take what runs one call and returns its data."""
