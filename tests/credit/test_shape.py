@@ -12,7 +12,7 @@ from tests.contracts.checks import check_credit, signals_of
 
 from ferrule.core.arrays import apply, chain
 from ferrule.credit.group import group_relative
-from ferrule.credit.shape import drop_small, nudged, spread_out
+from ferrule.credit.shape import drop_small, nudged, spread_out, thinned
 
 OWN = np.ones((4, 2), dtype=bool)
 
@@ -126,3 +126,12 @@ def test_rules_stack() -> None:
     stacked = apply(chain(group_relative, partial(drop_small, least=0.2), spread_out), signals)
     assert np.isfinite(stacked).all()
     assert not stacked[signals.turn_NT < 0].any()
+
+
+def test_observations_in_the_denominator_scale_the_advantage() -> None:
+    """Two own tokens, and two observations within the response: half."""
+    turn_NT = np.asarray([[-1, 0, -1, -1, 1, -1]])
+    adv_NT = np.where(turn_NT >= 0, 1.0, 0.0)
+    thin = thinned(adv_NT, turn_NT, np.asarray([5]))
+    assert thin.tolist() == (adv_NT / 2).tolist()
+    assert not thinned(np.zeros((1, 2)), np.full((1, 2), -1), np.asarray([0])).any()

@@ -14,8 +14,6 @@ from ferrule.core.arrays import apply
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.papers import find, tapo
-from ferrule.papers.tapo import experiment
-from ferrule.papers.tapo.scores import final_answer, normal_form, soft_score, text_gate
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
@@ -50,72 +48,10 @@ def test_calls_are_counted_per_tool() -> None:
     assert score.info["calls"] == {"search": 2, "code": 1}
 
 
-def test_scores_of_facts() -> None:
-    """One letter in ten is wrong: .9, which is not above .9. Two edits in three letters are too far."""
-    assert soft_score("Washingtan", ["Washington", "DC"], source="nq") == 0.9
-    assert soft_score("The USA", "usa", source="nq") == 1
-    assert soft_score("UAS", "usa", source="nq") == 0
+def test_an_answer_that_is_nearly_right_scores_and_does_not_count() -> None:
     near = replace(FACT, answer=["Washington", "DC"])
     (score,) = tapo.tapo_reward(near, [episode([], "Washingtan", task=near)])
     assert (score.value, score.parts["acc"]) == (0.9, 0)
-
-
-def test_scores_of_numbers() -> None:
-    assert soft_score("1.0005", "1", source="calculator") == 1
-    assert soft_score("1.0015", "1", source="calculator") == 0
-    assert soft_score("1+2i", "1 + 2i", source="calculator") == 1
-    assert soft_score("0.999", "1", source="calculator") == soft_score("1.001", "1", source="calculator") == 1
-    assert soft_score("two", "2", source="complex") == 1
-    assert soft_score("about 105.1 km", "100", source="complex") == 0
-    assert soft_score("104", "100", source="complex") == 1
-    assert soft_score("two", "2", source="gsm8k") == 1
-    assert soft_score("1,234", "1234", source="dapo_math") == 1
-    assert soft_score("204", "204", source="aime2025") == 1
-
-
-@pytest.mark.parametrize("source", ["nq", "calculator", "complex", "default"])
-@pytest.mark.parametrize("answer", [None, "", "+", "--1", "1e999", "nan", "é" * 300])
-def test_no_answer_breaks_a_rule(source: str, answer: str | None) -> None:
-    assert soft_score(answer, "7", source=source) == 0
-
-
-def test_an_unknown_source_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'gsm8k'"):
-        soft_score("1", "1", source="gsm8")
-
-
-def test_only_the_end_of_an_answer_counts() -> None:
-    assert soft_score("usa" + "x" * 100, "usa", source="nq") == 0
-    assert normal_form(" Twelve ") == "12"
-    assert final_answer("<answer>a</answer><answer> b </answer>") == " b "
-    assert final_answer("bare") == "bare"
-
-
-GOOD = "<think>a</think><search>b</search><response>c</response><answer>USA</answer>"
-
-
-@pytest.mark.parametrize(
-    ("text", "published", "strict"),
-    [
-        (GOOD, True, True),
-        (GOOD + " indeed", False, False),
-        ("<answer>a</answer><think>b</think>", False, False),
-        ("<tool>x</tool><answer>a</answer>", False, False),
-        ("well <think>a</think> so <answer>b</answer>", True, False),
-        ("<Think>a</Think><answer></answer>", True, True),
-        ("<think>never closed<answer>a</answer>", True, False),
-        ("", False, False),
-        ("<answer>", False, False),
-    ],
-)
-def test_gate(text: str, published: bool, strict: bool) -> None:
-    assert text_gate(text) is published
-    assert text_gate(text, anchored=True) is strict
-
-
-def test_gate_is_quick_on_tags_that_never_close() -> None:
-    assert not text_gate("<a>" * 30_000)
-    assert not text_gate("".join(f"<t{i}>" for i in range(5_000)))
 
 
 def test_wrong_form_costs_one() -> None:
@@ -158,11 +94,6 @@ def test_calls_that_end_the_episode_are_not_counted() -> None:
     assert (score.value, score.info["calls"]) == (1, {})
 
 
-def test_a_missing_gold_is_no_text() -> None:
-    with pytest.raises(ValueError, match="no gold"):
-        soft_score("None", None, source="gsm8k")
-
-
 def test_length_of_own_tokens_has_no_floor() -> None:
     group = [episode([], tokens=n) for n in (500, 1024, 1536, 2048, 3000)]
     values = [score.parts["overlong"] for score in tapo.tapo_reward(FACT, group)]
@@ -188,17 +119,7 @@ def test_filter(accs: Sequence[int], kept: bool) -> None:
 
 def test_pieces_keep_the_promises_of_their_kinds() -> None:
     check_reward(tapo.tapo_reward)
-    check_credit(tapo.thinned)
     check_credit(tapo.recipe(grpo()).credit)
-
-
-def test_observations_in_the_denominator_scale_the_advantage() -> None:
-    """Two own tokens, and two observations within the response: half."""
-    turn_NT = np.asarray([[-1, 0, -1, -1, 1, -1]])
-    adv_NT = np.where(turn_NT >= 0, 1.0, 0.0)
-    thin = tapo.thinned(adv_NT, turn_NT, np.asarray([5]))
-    assert thin.tolist() == (adv_NT / 2).tolist()
-    assert not tapo.thinned(np.zeros((1, 2)), np.full((1, 2), -1), np.asarray([0])).any()
 
 
 def test_recipe_is_sound() -> None:
@@ -211,31 +132,6 @@ def test_recipe_is_sound() -> None:
     seen = replace(MIXED, size_N=np.full(len(MIXED.size_N), MIXED.turn_NT.shape[1]))
     plain, thin = apply(changed.credit, seen), apply(published.credit, seen)
     assert np.abs(thin).sum() < np.abs(plain).sum()
-
-
-def test_exact_evaluation_agrees_with_play() -> None:
-    from ferrule.studies.table import Player
-
-    rng = np.random.default_rng(100)
-    logits = rng.normal(size=(9, 4))
-    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    found = experiment.evaluate(chance)
-    for kind in experiment.NEEDS:
-        task = Task(kind, "?", "right", meta={"kind": kind})
-        played = [experiment.play(task, Player(chance, rng)) for _ in range(3000)]
-        assert np.mean([t.answer == "right" for t in played]) == pytest.approx(found[f"accuracy {kind}"], abs=0.03)
-        assert np.mean([len(t.calls) for t in played]) == pytest.approx(found[f"calls {kind}"], abs=0.08)
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    first = tapo.claim("tiny", seeds=(0, 1, 2))
-    again = experiment.trained("tapo", seed=1, steps=experiment.SCALES["tiny"])
-    assert again == {name: numbers[1] for name, numbers in first.arms["tapo"].items()}
-    assert set(first.arms) == set(experiment.ARMS)
-    assert min(first.arms["tapo"]["informative groups"]) == 1
-    assert first.verdict in ("held", "not held", "undecided")
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        tapo.claim("large")
 
 
 def test_paper_is_found() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ferrule.agents.react import ToolLoop
-from ferrule.studies.standins import simulator
+from ferrule.studies.standins import needs, simulator
 from ferrule.studies.standins.decisions import Decisions
 from ferrule.studies.table import Player
 
@@ -57,3 +57,15 @@ def test_agents_play_the_decisions_with_the_table() -> None:
     assert [turn.sampled[0] for turn in path.turns] == [1] * (len(path.turns) - 1) + [0]
     (path,) = Decisions(1).play(task, Player(sure_SA[:, ::-1], np.random.default_rng(0)), agent=ToolLoop())
     assert path.answer == "wrong"
+
+
+def test_accuracy_and_calls_of_the_needs_are_those_of_episodes() -> None:
+    rng = np.random.default_rng(100)
+    logits = rng.normal(size=(9, 4))
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    exact = needs.evaluate(chance)
+    for task in needs.tasks(3):
+        kind = task.meta["kind"]
+        played = [needs.play(task, Player(chance, rng)) for _ in range(3000)]
+        assert np.mean([t.answer == "right" for t in played]) == pytest.approx(exact[f"accuracy {kind}"], abs=0.03)
+        assert np.mean([len(t.calls) for t in played]) == pytest.approx(exact[f"calls {kind}"], abs=0.08)

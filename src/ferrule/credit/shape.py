@@ -7,7 +7,7 @@ import numpy as np
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray
 from ferrule.core.marks import exempt
 
-__all__ = ["drop_small", "nudged", "spread_out"]
+__all__ = ["drop_small", "nudged", "spread_out", "thinned"]
 
 
 def nudged(
@@ -62,3 +62,18 @@ def spread_out(adv_NT: FloatArray, turn_NT: IntArray) -> FloatArray:
     own_N = (turn_NT >= 0).sum(axis=1)
     active = own_N[(adv_NT != 0.0).any(axis=1)].sum()
     return adv_NT * (own_N.sum() / active) if active else np.array(adv_NT, dtype=np.float64)
+
+
+@exempt("independent")
+def thinned(adv_NT: FloatArray, turn_NT: IntArray, size_N: IntArray) -> FloatArray:
+    """Scale advantages so that a mean over the model's tokens becomes one over all tokens of the responses.
+
+    A response reaches from the first token that the model wrote to the end of its row: ``A T / T'`` with ``T`` the
+    model's tokens and ``T'`` all of them, observations included, over the whole batch. Source: the released code of
+    "TAPO" (02).
+    """
+    mine_NT = turn_NT >= 0
+    own_N = mine_NT.sum(axis=1)
+    first_N = np.where(own_N > 0, mine_NT.argmax(axis=1), size_N)
+    spanned = np.maximum(size_N - first_N, own_N).sum()
+    return np.asarray(adv_NT * (own_N.sum() / spanned if spanned else 1.0), dtype=np.float64)

@@ -1,12 +1,12 @@
-"""The loop of TAPO: where a text is cut, which action it holds, and the turns of an episode."""
+"""Acting by tags: where a text is cut, which action it holds, and the turns of an episode."""
 
 from __future__ import annotations
 
 import pytest
 
+from ferrule.agents.tagged import CODEC, HINT, TagLoop, action, cut, rules
 from ferrule.core.records import Task, Tool, Trajectory
-from ferrule.papers.tapo import CODEC, TagLoop, tapo_reward
-from ferrule.papers.tapo.loop import HINT, action, cut, rules
+from ferrule.papers.tapo import tapo_reward
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.worlds.user import UserWorld

@@ -1,4 +1,7 @@
-"""The loop of TAPO: one tagged action per turn, a hint after a turn without one, and a last turn for the answer."""
+"""Acting by tags: one tagged action per turn, a hint after a turn without one, and a last turn for the answer.
+
+Source: "TAPO: Tool-Augmented Policy Optimization" (02).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ __all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules"]
 ACTIONS = ("search", "code", "answer")
 """Tags that act, in the order in which a text is cut."""
 CODEC = Tagged(arguments=(("search", "query"), ("code", "code")), result="response", answer="", known_only=True)
-"""Calls and results as TAPO writes them; answers keep their tags, so that the loop sees whether there are any."""
+"""Calls and results as these tags write them; answers keep their tags, so that the loop sees whether there are any."""
 HINT = "That was no action. Write <search>...</search>, <code>...</code>, or <answer>...</answer> to finish."
 _RULES = {
     "search": "To look a fact up, write the query as <search>query</search>.",

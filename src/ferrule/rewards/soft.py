@@ -1,4 +1,7 @@
-"""Judging the text of one response: its form, its final answer, and how far that answer is right by its source."""
+"""Judging an answer between 0 and 1 by the rule of the data set it comes from.
+
+Source: "TAPO: Tool-Augmented Policy Optimization" (02).
+"""
 
 from __future__ import annotations
 
@@ -8,75 +11,23 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ferrule.chat.scan import thinking
 from ferrule.core.arrays import nearest
 
-__all__ = ["SOURCES", "TAGS", "after_thought", "bare", "final_answer", "normal_form", "soft_score", "text_gate"]
+__all__ = ["SOURCES", "normal_form", "soft_score"]
 
-TAGS = frozenset({"think", "search", "code", "response", "answer"})
-"""Tags that a response may hold."""
 LONGEST_ANSWER = 100
 """Only this many characters from the end of an answer are judged."""
 _WITHIN = 1e-3 + 1e-12
 """How far numbers may lie apart, and room for the rounding of their difference."""
-
-_OPEN = re.compile(r"<([A-Za-z_]\w*)>")
-_ANY = re.compile(r"</?[A-Za-z_]\w*>")
 _WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _NUMBER_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
-
-
-def text_gate(text: str, *, tags: frozenset[str] = TAGS, anchored: bool = False) -> bool:
-    """Say whether a response consists of blocks ``<tag>...</tag>`` of known tags and ends with an ``answer`` block.
-
-    As published the scan looks for the next block, so that text before and between blocks passes and only text after
-    the last one fails; ``anchored`` refuses any text outside blocks. Case does not matter. A tag that is never closed
-    opens no block.
-    """
-    text, at, last, unclosed = text.strip(), 0, "", set[str]()
-    search_from = 0
-    while opening := _OPEN.search(text, search_from):
-        name = opening[1]
-        close = -1 if name in unclosed else text.find(f"</{name}>", opening.end())
-        if close < 0:
-            unclosed.add(name)
-            search_from = opening.end()
-            continue
-        if name.lower() not in tags or (anchored and text[at : opening.start()].strip()):
-            return False
-        at = search_from = close + len(name) + 3
-        last = name.lower()
-    return at == len(text) and last == "answer"
-
-
-def final_answer(text: str) -> str:
-    """Return the body of the last closed ``answer`` block; without one, the text after its thought.
-
-    Case of tags does not matter.
-    """
-    lower = text.lower()
-    close = lower.rfind("</answer>")
-    start = lower.rfind("<answer>", 0, max(close, 0))
-    return text[start + len("<answer>") : close] if 0 <= start < close else after_thought(text)
-
-
-def after_thought(text: str) -> str:
-    """Return what follows the leading thought of a reply, the whole text when there is none."""
-    block = thinking(text)
-    return text[block[1] :].lstrip() if block is not None and block[1] >= 0 else text
-
-
-def bare(text: str) -> bool:
-    """Say whether a reply answers without any tags but those of a leading thought."""
-    rest = after_thought(text)
-    return (bool(rest.strip()) or not text.strip()) and _ANY.search(rest) is None
 
 
 def normal_form(text: str) -> str:
     """Trim, lower the case, write the words one to twelve as digits, and take the commas out of whole numbers."""
     text = _NUMBER_WORD.sub(lambda word: str(_WORDS.index(word[1]) + 1), text.strip().lower())
-    bare = text.replace(",", "")
-    return bare if bare.isdigit() else text
+    plain = text.replace(",", "")
+    return plain if plain.isdigit() else text
 
 
 def _exact(answer: str, gold: str) -> float:

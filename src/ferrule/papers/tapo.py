@@ -1,0 +1,160 @@
+"""TAPO: Tool-Augmented Policy Optimization, Synergizing Reasoning and Adaptive Tool Use with RL (02), October 2025.
+
+https://arxiv.org/abs/2510.07038
+
+Small models need facts and exact computation within one train of thought, and drift into calling tools for the
+reward's sake. TAPO pays no call and charges none: answers are scored by a rule of their source, a response of the wrong
+form scores -1, what the model itself wrote beyond a length is charged, and only groups in which some answers are right
+and others not are trained on.
+
+Departures from the paper:
+
+1. The form is judged by the record: an answer was given, every call could be read, the model wrote no result block
+   itself, and a last reply with tags passes the published gate (nothing follows the answer, no unknown tags). Replies
+   without tags are answers, as codecs other than TAPO's have them. The published gate over the text of a whole
+   response, which lets results made up by the model pass, is ``reference=True``; ``text_gate(anchored=True)`` also
+   refuses text between blocks.
+2. A task that names no ``meta["source"]`` is judged by the reward of the base recipe; unknown sources are refused.
+3. The token mean counts the model's tokens only. The released code divides by observation tokens as well;
+   ``recipe(base, reference=True)`` does.
+4. Calls are counted per tool; the released statistic fills in the count of searches for that of programs.
+5. A batch that cannot be filled within the allowed draws stays smaller; the released trainer tops it up with
+   groups without spread. Draws ask for what is missing only (``oversample`` asks for more).
+6. The recipe keeps the loop of its base, so that it stacks and models of any codec can be trained; the paper's is
+   ``vary(recipe(base), agent=TagLoop())`` with the codec of ``ferrule.agents.tagged``. Its hint and rules are worded
+   anew, results are cut by the limits of the tools, and the fuzzy cache of searches is left out.
+7. The claim trains a table of decisions on three kinds of questions instead of a language model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from ferrule.agents.tagged import TagLoop
+from ferrule.chat.blocks import TAGS, answer_block, bare, text_gate
+from ferrule.chat.tagged import Tagged
+from ferrule.core.arrays import chain
+from ferrule.core.recipe import Recipe, vary
+from ferrule.core.records import Message, Reward, Score, Task, Trajectory, plain_text
+from ferrule.credit.group import group_relative
+from ferrule.credit.keep import spread
+from ferrule.credit.shape import thinned
+from ferrule.rewards.efficiency import overlong, written
+from ferrule.rewards.format import well_formed_share
+from ferrule.rewards.outcome import outcome
+from ferrule.rewards.soft import soft_score
+from ferrule.studies.paper import Paper
+
+__all__ = ["PAPER", "formed", "recipe", "tapo_reward", "transcript"]
+
+
+def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
+    """Say whether an episode came to an answer, all its calls could be read, and the model wrote no results itself.
+
+    Replies without calls hold tags of ``TAGS`` only, and the tags of the last one, beside those of a leading thought,
+    pass ``text_gate``.
+    """
+    made_up = any(f"<{result}>" in plain_text(turn.reply).lower() for turn in trajectory.turns)
+    if trajectory.answer is None or made_up or well_formed_share(trajectory) < 1.0:
+        return False
+    *before, last = [None if turn.reply.calls else plain_text(turn.reply) for turn in trajectory.turns] or [""]
+    known = all(text is None or text_gate(text + "<answer></answer>") for text in before)
+    return known and (last is None or bare(last) or text_gate(last))
+
+
+def transcript(trajectory: Trajectory) -> str:
+    """Return an episode as one tagged response; result blocks are left empty."""
+    parts = []
+    for turn in trajectory.turns:
+        text = plain_text(turn.reply)
+        if turn.reply.calls:
+            calls = [call.raw or f"<{call.name}></{call.name}>" for call in turn.reply.calls]
+            parts += [text, *calls, "<response></response>" * len(turn.observations)]
+        else:
+            last = turn is trajectory.turns[-1] and bare(text)
+            parts.append(Tagged(result="response").write(Message("assistant", text)) if last else text)
+    return "".join(parts)
+
+
+def tapo_reward(
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    *,
+    base: Reward = outcome,
+    longest: int = 2048,
+    buffer: int = 1024,
+    factor: float = 1.0,
+    length: Callable[[Trajectory], float] = written,
+    tags: frozenset[str] = TAGS,
+    reference: bool = False,
+) -> list[Score]:
+    """Score the answer by its source, -1 for the wrong form, less what the model wrote beyond a length.
+
+    ``s + min(0, -(n - (longest - buffer)) / buffer factor)`` with ``n`` the model's own tokens and no floor. ``s`` is
+    ``soft_score`` by ``task.meta["source"]``, else the value of ``base``. Part ``acc`` is 1 for ``s`` above 0.9 and a
+    right form; filters read it. ``reference`` judges the form by ``text_gate`` with ``tags``. ``info`` counts the
+    ``calls`` per tool.
+    """
+    source = task.meta.get("source")
+    own = base(task, trajectories) if source is None else [None] * len(trajectories)
+    long = overlong(
+        task, trajectories, longest=longest, buffer=buffer, factor=factor, floor=-math.inf, length=length
+    )  # fmt: skip
+    scores = []
+    for trajectory, given, penalty in zip(trajectories, own, long, strict=True):
+        good = text_gate(transcript(trajectory), tags=tags) if reference else formed(trajectory)
+        if given is None:
+            answer = None if trajectory.answer is None else answer_block(trajectory.answer)
+            soft = soft_score(answer, task.answer, source=str(source))
+        else:
+            soft = given.value
+        acc = float(good and soft > 0.9)
+        value = soft if good else -1.0
+        parts = {"acc": acc, "outcome": acc, "score": value, **penalty.parts}
+        calls = Counter(call.name for call, seen in trajectory.calls if seen.counted)
+        scores.append(Score(value + penalty.value, parts=parts, info={"calls": dict(calls)}))
+    return scores
+
+
+def recipe(
+    base: Recipe,
+    *,
+    samples: int = 4,
+    minibatches: int = 4,
+    oversample: float = 1.0,
+    tags: frozenset[str] = TAGS,
+    reference: bool = False,
+) -> Recipe:
+    """Return ``base`` with sourced scores, groups of mixed answers only, and an uneven clip; no divergence term."""
+    from ferrule.objectives.reduce import token_mean
+    from ferrule.objectives.surrogate import surrogate
+
+    compare: Any = partial(group_relative, std="unbiased", eps=1e-6)
+    return vary(
+        base,
+        reward=partial(tapo_reward, base=base.reward, tags=tags, reference=reference),
+        credit=chain(compare, thinned) if reference else compare,
+        objective=partial(surrogate, lo=0.2, hi=0.28, dual=10.0),
+        reduce=token_mean,
+        keep=spread("acc"),
+        refill=9,
+        oversample=oversample,
+        samples=samples,
+        minibatches=minibatches,
+        reference=False,
+    )
+
+
+PAPER = Paper(
+    number=2,
+    slug="tapo",
+    title="Tool-Augmented Policy Optimization: Synergizing Reasoning and Adaptive Tool Use with RL",
+    date="2025-10",
+    url="https://arxiv.org/abs/2510.07038",
+    pieces={"reward": tapo_reward, "score": soft_score, "gate": text_gate, "agent": TagLoop, "recipe": recipe},
+    summary="Scores answers by their source behind a strict form; charges own length only; trains mixed groups only.",
+)
