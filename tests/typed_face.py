@@ -26,4 +26,6 @@ assert_type(fe.evaluate(recipe.agent, model, world, world.tasks("test", 2)), Eva
 assert_type(fe.run("What is 1 + 1?", model, tools=[double]), Episode)
 assert_type(fe.rollout(recipe.agent, world.tasks("train", 1), world, model), list[Episode])
 fe.train(recipe, world, model, fe.Settings(max_steps=1), "runs/typed")
+assert_type(fe.sft([]), fe.Stage)
+assert_type(fe.Method((fe.sft([]), recipe)), fe.Method)
 fe.papers.find("otc")

@@ -1,6 +1,8 @@
 from ferrule import papers as papers
 from ferrule.agents.react import ToolLoop as ToolLoop
+from ferrule.core.recipe import Method as Method
 from ferrule.core.recipe import Recipe as Recipe
+from ferrule.core.recipe import Stage as Stage
 from ferrule.core.recipe import vary as vary
 from ferrule.core.records import Agent as Agent
 from ferrule.core.records import Call as Call
@@ -22,6 +24,8 @@ from ferrule.tools.tool import tool as tool
 from ferrule.train.grpo import grpo as grpo
 from ferrule.train.loop import train as train
 from ferrule.train.settings import Settings as Settings
+from ferrule.train.stage import dpo as dpo
+from ferrule.train.stage import sft as sft
 from ferrule.worlds.named import world as world
 
 __version__: str
@@ -30,6 +34,7 @@ __all__ = [
     "Agent",
     "Call",
     "Message",
+    "Method",
     "Observation",
     "Policy",
     "Recipe",
@@ -37,18 +42,21 @@ __all__ = [
     "Score",
     "Session",
     "Settings",
+    "Stage",
     "Task",
     "Tool",
     "ToolLoop",
     "Trajectory",
     "World",
     "__version__",
+    "dpo",
     "evaluate",
     "grpo",
     "load",
     "papers",
     "rollout",
     "run",
+    "sft",
     "tool",
     "train",
     "vary",

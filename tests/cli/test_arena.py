@@ -12,7 +12,7 @@ from ferrule.cli import main
 
 SMALL = (
     "arena", "--recipes", "grpo,rloo+otc", "--world", "arithmetic", "--budget", "2k", "--seeds", "1", "--eval-tasks", "5",
-    "--eval-samples", "2", "--json",
+    "--num-generations-eval", "2", "--json",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
         assert cells[name]["sampled"] >= 2000
     assert cells["rloo+otc"]["changes"]["reward"] == ["otc"]
     said = first["about"]["command"]  # type: ignore[index]
-    assert said.endswith("--budget 2000 --seeds 1 --eval-tasks 5 --eval-samples 2")
+    assert said.endswith("--budget 2000 --seeds 1 --eval-tasks 5 --num-generations-eval 2")
     folder = here / "runs" / "arena"
     assert {"arena.json", "arena.md"} <= {path.name for path in folder.iterdir()}
     assert (folder / "assets" / "arena.png").stat().st_size > 10_000

@@ -69,7 +69,20 @@ def test_bench_writes_what_it_measured(bench_file: Path) -> None:
 
 def test_plan_takes_measured_rates(bench_file: Path) -> None:
     found = json.loads(bench_file.read_text())
-    load = ("--episodes", "2", "--group", "2", "--turns", "1", "--prompt", "16", "--new", "4", "--tool-seconds", "0")
+    load = (
+        "--episodes",
+        "2",
+        "--num-generations",
+        "2",
+        "--turns",
+        "1",
+        "--prompt",
+        "16",
+        "--new",
+        "4",
+        "--tool-seconds",
+        "0",
+    )
     (made,) = json.loads(
         ran("plan", "--model", str(WEIGHTS), "--rates", str(bench_file), "--gpus", "1", *load, "--json")
     )

@@ -103,11 +103,11 @@ def test_run_answers_one_prompt_with_a_tool(here: Path) -> None:
 
 
 def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
-    data = json.loads(ran("eval", "apis", "--limit", "10", "--output", "episodes.jsonl", "--json"))
+    data = json.loads(ran("eval", "apis", "--eval-tasks", "10", "--output", "episodes.jsonl", "--json"))
     assert data["count"] == 10
     assert 0 <= data["interval"][0] <= data["success"] <= data["interval"][1] <= 1
     assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
-    bare = json.loads(ran("eval", "apis", "--limit", "10", "--no-tools", "--json"))
+    bare = json.loads(ran("eval", "apis", "--eval-tasks", "10", "--no-tools", "--json"))
     assert bare["calls"] == 0
 
 
@@ -129,7 +129,9 @@ def test_train_and_eval_take_the_same_names() -> None:
     short = [*steps, "--max-completion-length", "8", "--json"]
     for world in ("gsm8k", "knapsack"):
         assert json.loads(ran("train", "--world", world, "--name", world, *short))["summary"]["steps"] == 1
-        assert json.loads(ran("eval", world, "--limit", "1", "--max-completion-length", "8", "--json"))["count"] == 1
+        assert (
+            json.loads(ran("eval", world, "--eval-tasks", "1", "--max-completion-length", "8", "--json"))["count"] == 1
+        )
     for wrong in (["train", "--world", "gsm8"], ["eval", "gsm8"]):
         said = CliRunner().invoke(main, wrong).output
         assert "no world and no file 'gsm8'; did you mean 'gsm8k'" in said
@@ -158,7 +160,7 @@ def test_train_on_own_tools_and_tasks(here: Path) -> None:
     assert "--resume" in again.output
     assert "report.html" in ran("report", "shop")
     evaluated = json.loads(ran("eval", "--tasks", "own_tools/tasks.jsonl", "--tools", "own_tools/tools.py",
-                               "--model", "runs/shop/model", "--limit", "4", "--json"))  # fmt: skip
+                               "--model", "runs/shop/model", "--eval-tasks", "4", "--json"))  # fmt: skip
     assert evaluated["count"] == 4
 
 
@@ -184,7 +186,7 @@ def test_train_runs_on_the_real_model(here: Path, smollm: Path, monkeypatch: pyt
 
 
 def test_eval_is_recorded_and_replayed_without_the_model(here: Path) -> None:
-    told = ["eval", "arithmetic", "--limit", "3", "--json"]
+    told = ["eval", "arithmetic", "--eval-tasks", "3", "--json"]
     made = json.loads(ran(*told, "--record", "run.jsonl"))
     played = json.loads(ran(*told, "--replay", "run.jsonl", "--model", "no/such-model"))
     assert {**played, "model": made["model"]} == made

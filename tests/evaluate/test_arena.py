@@ -70,7 +70,7 @@ def test_the_page_holds_every_row() -> None:
     rows = summarise([cell("grpo", 0, 0.5), cell("otc", 0, 0.625)], against="grpo")
     about = {
         "model": "pocket", "worlds": ["apis"], "levels": [1], "budget": 1000, "groups": 2, "seeds": [0],
-        "learning_rate": 3e-4, "eval_tasks": 4, "eval_samples": 2, "against": "grpo", "command": "ferrule arena",
+        "learning_rate": 3e-4, "eval_tasks": 4, "num_generations_eval": 2, "against": "grpo", "command": "ferrule arena",
     }  # fmt: skip
     text = page({"about": about, "rows": rows, "versions": {"python": "3"}})
     assert "| `otc` | 62.5% | +12.5 | 1.00 | 20 | 0.0% | 62.5% | 100.0% | 3 | 1,000 | 0 |" in text

@@ -30,12 +30,12 @@ def gsm8k(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["arithmetic", "apis", "facts"])
 def test_generated_suites_are_held_out_and_seeded(name: str) -> None:
-    world, tasks = suite(name, limit=10, seed=1, levels=(1, 2))
+    world, tasks = suite(name, count=10, seed=1, levels=(1, 2))
     assert world.name == name
     assert len({task.id for task in tasks}) == 10
     assert {task.meta["level"] for task in tasks} == {1, 2}
-    assert tasks == suite(name, limit=10, seed=1, levels=(1, 2))[1]
-    assert tasks != suite(name, limit=10, seed=2, levels=(1, 2))[1]
+    assert tasks == suite(name, count=10, seed=1, levels=(1, 2))[1]
+    assert tasks != suite(name, count=10, seed=2, levels=(1, 2))[1]
 
 
 def test_gsm8k_is_judged_by_its_number_and_offers_the_calculator(gsm8k: Path) -> None:
@@ -53,7 +53,7 @@ def test_gsm8k_is_judged_by_its_number_and_offers_the_calculator(gsm8k: Path) ->
 
 def test_own_file_with_its_verifier(tmp_path: Path) -> None:
     rows(tmp_path / "own.jsonl", [{"prompt": f"{i}?", "answer": f"{i}|none"} for i in range(40)])
-    world, tasks = suite(tmp_path / "own.jsonl", verifier="regex", limit=3)
+    world, tasks = suite(tmp_path / "own.jsonl", verifier="regex", count=3)
     found = evaluate(ToolLoop(), Scripted(["none"] * 3), world, tasks)
     assert found.success == 1.0
 
@@ -68,4 +68,4 @@ def test_mistakes_are_refused(gsm8k: Path) -> None:
     with pytest.raises(ValueError, match="data would do nothing"):
         suite(gsm8k, data=gsm8k)
     with pytest.raises(ValueError, match="at least one"):
-        suite("arithmetic", limit=0)
+        suite("arithmetic", count=0)

@@ -196,7 +196,7 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluation_of_gsm8k_form(server: str, problems: Path) -> None:
     """Ten problems with and without tools over the wire; the small model solves some of them by itself."""
-    world, tasks = suite("gsm8k", limit=10, data=problems)
+    world, tasks = suite("gsm8k", count=10, data=problems)
     with Endpoint(f"{server}/v1", codec="hermes", concurrency=4, retries=0, timeout=240) as policy:
         both = arms(ToolLoop(turns=3, max_tokens=128), policy, world, tasks, temperature=0.0)
         meter = policy.meters["solver"]
@@ -209,8 +209,19 @@ def test_evaluation_of_gsm8k_form(server: str, problems: Path) -> None:
 
 
 def test_evaluation_over_the_command_line(server: str, problems: Path, tmp_path: Path) -> None:
-    """``ferrule eval gsm8k --model URL --limit 10`` against the running server."""
-    command = [sys.executable, "-m", "ferrule", "eval", "gsm8k", "--model", f"{server}/v1", "--limit", "10", "--json"]
+    """``ferrule eval gsm8k --model URL --eval-tasks 10`` against the running server."""
+    command = [
+        sys.executable,
+        "-m",
+        "ferrule",
+        "eval",
+        "gsm8k",
+        "--model",
+        f"{server}/v1",
+        "--eval-tasks",
+        "10",
+        "--json",
+    ]
     done = subprocess.run(
         command,
         capture_output=True,

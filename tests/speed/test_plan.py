@@ -136,13 +136,13 @@ def test_update_counts_shared_prompts_once() -> None:
     on 16 written tokens, four times: 16 x 80 x 4 = 5120. AdamW: 28 x 540 / 100 = 151.2 s.
     """
     load = Workload(4, 2, 6, 4, 0, 1, 0.0)
-    found = update(TINY, SLOW, load, Setup(gpus=1, checkpointing=False, fractions=FULL))
+    found = update(TINY, SLOW, load, Setup(gpus=1, gradient_checkpointing=False, fractions=FULL))
     assert load.tokens == 2 * 6 + 16
     assert found["flops"] == 3 * (19968 + 12096) + 5120
     assert found["seconds"] == pytest.approx(found["flops"] / 1000 + 151.2)
-    again = update(TINY, SLOW, load, Setup(gpus=1, checkpointing=True, fractions=FULL))
+    again = update(TINY, SLOW, load, Setup(gpus=1, gradient_checkpointing=True, fractions=FULL))
     assert again["flops"] == 4 * (19968 + 12096) + 5120
-    four = update(TINY, SLOW, load, Setup(gpus=4, checkpointing=False, fractions=FULL))
+    four = update(TINY, SLOW, load, Setup(gpus=4, gradient_checkpointing=False, fractions=FULL))
     assert four["seconds"] == pytest.approx(found["seconds"] / 4)
 
 
@@ -152,13 +152,13 @@ def test_memory_of_training() -> None:
     A token in a block: 2 bytes x (4 x 4 hidden + 2 x (4 + 2) attention + 4 x 8 wide) = 120; three blocks without
     checkpointing 360; with it one block and three hidden vectors, 120 + 2 x 4 x 3 = 144.
     """
-    found = training(TINY, SLOW, Setup(gpus=2, micro=10, checkpointing=False))
+    found = training(TINY, SLOW, Setup(gpus=2, micro=10, gradient_checkpointing=False))
     assert found["state"] == 4320
     assert found["gathered"] == 1232
     assert found["activations"] == 3600 + 2**28
     assert training(TINY, SLOW, Setup(gpus=2, micro=10))["activations"] == 1440 + 2**28
     # Adapters of rank 1: 3 blocks x (8 + 6 + 6 + 8 + 12 x 3) = 192 trained at 16 bytes, 540 frozen at 4.
-    assert training(TINY, SLOW, Setup(gpus=2, lora=1))["state"] == (16 * 192 + 4 * 540) / 2
+    assert training(TINY, SLOW, Setup(gpus=2, lora_r=1))["state"] == (16 * 192 + 4 * 540) / 2
     # Alone: nothing is gathered, but bf16 keeps a second copy; fp32 needs none.
     assert training(TINY, SLOW, Setup(gpus=1))["gathered"] == 1080
     assert training(TINY, replace(SLOW, width=4), Setup(gpus=1))["gathered"] == 0
@@ -218,7 +218,7 @@ def test_wrong_settings_are_refused() -> None:
         (Workload, {"turns": 0}),
         (Workload, {"tool_seconds": -1.0}),
         (Setup, {"gpus": 0}),
-        (Setup, {"lora": -1}),
+        (Setup, {"lora_r": -1}),
         (Fractions, {"decode": 0.0}),
         (Fractions, {"overhead": -1.0}),
     ):

@@ -38,7 +38,7 @@ def test_a_name_is_the_name_of_its_world(name: str) -> None:
     built = world(name)
     assert isinstance(built, World)
     assert built.name == name
-    assert suite(name, limit=2)[1] == built.tasks("test", 2)
+    assert suite(name, count=2)[1] == built.tasks("test", 2)
 
 
 def test_a_module_with_a_world_is_found_by_being_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

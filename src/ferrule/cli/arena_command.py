@@ -42,7 +42,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Training seeds per recipe.")
 @click.option("--model", default="pocket", show_default=True, help="Model every run starts from.")
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")
-@click.option("--eval-samples", default=4, show_default=True, help="Samples per held-out task.")
+@click.option("--num-generations-eval", default=4, show_default=True, help="Samples per held-out task.")
 @click.option("--learning-rate", default=3e-4, show_default=True, help="The same for all recipes.")
 @click.option("--name", default="arena", show_default=True, help="The arena lies in runs/NAME.")
 @click.option("--overwrite", is_flag=True, help="Throw away what runs/NAME holds.")
@@ -50,7 +50,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @guarded
 def command(
     recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, eval_tasks: int,
-    eval_samples: int, learning_rate: float, name: str, overwrite: bool, as_json: bool,
+    num_generations_eval: int, learning_rate: float, name: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
 
@@ -66,7 +66,7 @@ def command(
         raise click.UsageError("an arena needs at least one recipe and one seed")
     arena = Arena(
         recipes, worlds, model, tokens(budget), seeds, learning_rate=learning_rate, eval_tasks=eval_tasks,
-        eval_samples=eval_samples,
+        num_generations_eval=num_generations_eval,
     )  # fmt: skip
     folder = Path("runs") / name
     known = recipes_of(discover())

@@ -20,8 +20,8 @@ __all__ = ["command"]
 )
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks instead of a suite (JSONL).")
 @click.option("--tools", type=click.Path(path_type=Path), help="Your own tools (Python file).")
-@click.option("--limit", default=100, show_default=True, help="Most tasks.")
-@click.option("--samples", default=1, show_default=True, help="Episodes per task.")
+@click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks.")
+@click.option("--num-generations", default=1, show_default=True, help="Episodes per task.")
 @click.option(
     "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
 )
@@ -57,7 +57,13 @@ def command(suite: str | None, **given: Any) -> None:
     world = recorded(world, cassette)
     agent = ToolLoop(max_tokens=given["max_completion_length"])
     found = evaluate(
-        agent, policy, world, tasks, samples=given["samples"], seed=given["seed"], temperature=given["temperature"]
+        agent,
+        policy,
+        world,
+        tasks,
+        samples=given["num_generations"],
+        seed=given["seed"],
+        temperature=given["temperature"],
     )
     cassette.close()
     if cassette.misses:
@@ -71,7 +77,7 @@ def command(suite: str | None, **given: Any) -> None:
 def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.evaluate.suites import suite
 
-    return suite(name or given["tasks"], limit=given["limit"], seed=given["seed"], tools=given["tools"])
+    return suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
 
 
 def _text(data: dict[str, Any]) -> None:

@@ -44,44 +44,50 @@ def get(name: str, as_json: bool) -> None:
 
 @command.command("build")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("runs/pocket"), show_default=True, help="Folder to write."
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("runs/pocket"),
+    show_default=True,
+    help="Folder to write.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of corpus and weights.")
-@click.option("--steps", default=None, type=int, help="Training steps [default: the full build].")
+@click.option("--max-steps", default=None, type=int, help="Training steps [default: the full build].")
 @click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
 @guarded
-def build(output: Path, seed: int, steps: int | None, as_json: bool) -> None:
+def build(output_dir: Path, seed: int, max_steps: int | None, as_json: bool) -> None:
     """Build the pocket model from nothing (under half an hour on two cores)."""
-    report = build_pocket(output, seed, steps)
+    report = build_pocket(output_dir, seed, max_steps)
     emit(
-        report, as_json, lambda: click.echo(f"{output}: {report['parameters']} parameters, {report['minutes']} minutes")
+        report,
+        as_json,
+        lambda: click.echo(f"{output_dir}: {report['parameters']} parameters, {report['minutes']} minutes"),
     )
 
 
-def build_pocket(output: Path, seed: int, steps: int | None) -> dict[str, Any]:
-    """Run the build with a live line; ``steps=None`` takes the full length."""
+def build_pocket(output_dir: Path, seed: int, max_steps: int | None) -> dict[str, Any]:
+    """Run the build with a live line; ``max_steps=None`` takes the full length."""
     from dataclasses import replace
 
     from ferrule.policies.pocket.build import Build, build
     from ferrule.train.display import Display
 
-    settings = replace(Build(seed=seed), **({} if steps is None else {"steps": steps}))
-    with Display(settings.steps, title="pocket") as display:
+    settings = replace(Build(seed=seed), **({} if max_steps is None else {"max_steps": max_steps}))
+    with Display(settings.max_steps, title="pocket") as display:
 
         def progress(step: int, total: int, loss: float) -> None:
             if step % 10 == 0 or step == total:
                 display.show({"phase": "train", "step": step, "loss": loss})
 
-        return build(output, settings, progress)
+        return build(output_dir, settings, progress)
 
 
 @command.command("card")
 @click.option("--model", default="pocket", show_default=True, help="Model to measure.")
-@click.option("--tasks", default=100, show_default=True, help="Held-out tasks per world and level.")
+@click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks per world and level.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the card (JSON) here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 @guarded
-def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
+def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools."""
     from ferrule.cli.options import load_policy
     from ferrule.evaluate.card import measure, table
@@ -89,7 +95,7 @@ def card(model: str, tasks: int, output: Path | None, as_json: bool) -> None:
     from ferrule.worlds.named import world
 
     # The worlds of the pocket model's corpus: their prompts fit the smallest models.
-    found = measure(load_policy(model), {name: world(name) for name in PARTS}, tasks)
+    found = measure(load_policy(model), {name: world(name) for name in PARTS}, eval_tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 

@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 _LOAD = {
     "episodes": "Episodes of a step.",
-    "group": "Episodes of a task, which share its prompt.",
+    "num_generations": "Episodes of a task, which share its prompt.",
     "prompt": "Tokens of a prompt.",
     "new": "Tokens of a reply.",
     "observation": "Tokens of a tool's answer.",
@@ -24,8 +24,8 @@ _LOAD = {
 _SETUP = {
     "per_node": "Devices with fast links between them.",
     "micro": "Tokens of a micro-batch on one device.",
-    "lora": "Rank of adapters; 0 trains all weights.",
-    "checkpointing": "Compute activations again in the backward pass.",
+    "lora_r": "Rank of adapters; 0 trains all weights.",
+    "gradient_checkpointing": "Compute activations again in the backward pass.",
 }
 _SHARES = {
     "train": "Share of the matrix rate that the update reaches.",
@@ -103,7 +103,7 @@ def show(plans: list[dict[str, Any]]) -> None:
     load = first["settings"]["workload"]
     console.print(
         f"{first['model']}, {first['parameters'] / 1e9:.2f} B parameters, on {first['device']}; a step of "
-        f"{load['episodes']} episodes in groups of {load['group']}, {load['turns']} turns",
+        f"{load['episodes']} episodes in groups of {load['num_generations']}, {load['turns']} turns",
         highlight=False,
         markup=False,
     )

@@ -51,7 +51,7 @@ def _recipe_flags(function: Any) -> Any:
     default=None,
     help="Import path of recipe(base), for example ferrule.papers.otc:recipe; may stack with commas.",
 )
-@click.option("--adapter", is_flag=True, help="Train LoRA adapters instead of all weights.")
+@click.option("--use-peft", is_flag=True, help="Train LoRA adapters instead of all weights.")
 @click.option("--lora-r", default=None, type=int, help="Rank of the adapters [default: 16].")
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
 @click.option(
@@ -110,8 +110,8 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     from ferrule.evaluate.run import Plan
     from ferrule.train.grpo import grpo
 
-    if "lora_r" in chosen and not chosen["adapter"]:
-        raise click.UsageError("--lora-r would do nothing without --adapter")
+    if "lora_r" in chosen and not chosen["use_peft"]:
+        raise click.UsageError("--lora-r would do nothing without --use-peft")
     if "tools" in chosen and not chosen["worlds"] and "tasks" not in chosen:
         raise click.UsageError("--tools needs --tasks (a JSONL file with prompt and answer per line) or a data set")
     names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
@@ -126,13 +126,25 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     if pool is not None:
         options["device"] = str(pool.device)
     policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
-    if chosen["adapter"]:
+    if chosen["use_peft"]:
         policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
     if chosen["engine"] == "vllm":
         from ferrule.policies.vllm.vllm import Vllm
 
         policy = Vllm(policy)
-    kept = ("model", "worlds", "tasks", "tools", "recipe", "adapter", "lora_r", "dtype", "engine", "ray", "ray_workers")
+    kept = (
+        "model",
+        "worlds",
+        "tasks",
+        "tools",
+        "recipe",
+        "use_peft",
+        "lora_r",
+        "dtype",
+        "engine",
+        "ray",
+        "ray_workers",
+    )
     about = {"command": "ferrule train", **{k: str(chosen[k]) for k in kept if chosen.get(k)}, **settings}
     return Plan(
         folder=Path("runs") / chosen["name"],

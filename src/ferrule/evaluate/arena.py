@@ -44,12 +44,12 @@ class Arena:
     budget: int = 400_000
     seeds: int = 3
     groups: int = 16
-    samples: int = 8
+    num_generations: int = 8
     learning_rate: float = 3e-4
     max_completion_length: int = 80
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     eval_tasks: int = 200
-    eval_samples: int = 4
+    num_generations_eval: int = 4
 
 
 def _settings(arena: Arena, recipe: Recipe, seed: int) -> Settings:
@@ -70,14 +70,21 @@ def _settings(arena: Arena, recipe: Recipe, seed: int) -> Settings:
 
 
 def _base(arena: Arena) -> Recipe:
-    return grpo(num_generations=arena.samples, max_completion_length=arena.max_completion_length)
+    return grpo(num_generations=arena.num_generations, max_completion_length=arena.max_completion_length)
 
 
 def _measured(arena: Arena, policy: Any, world: World, name: str) -> Evaluation:
     """Evaluate with the plain tool loop on the held-out tasks."""
     tasks = world.tasks("test", arena.eval_tasks, seed=EVAL_SEED, levels=arena.levels)
     return evaluate(
-        _base(arena).agent, policy, world, tasks, samples=arena.eval_samples, seed=EVAL_SEED, temperature=1.0, name=name
+        _base(arena).agent,
+        policy,
+        world,
+        tasks,
+        samples=arena.num_generations_eval,
+        seed=EVAL_SEED,
+        temperature=1.0,
+        name=name,
     )
 
 
@@ -169,7 +176,7 @@ def _command(arena: Arena) -> str:
     """The command line that plays an arena again: its options that are not the defaults, and always what matters."""
     always = (f"--recipes {','.join(arena.recipes)}", f"--world {','.join(arena.worlds)}", f"--budget {arena.budget}",
               f"--seeds {arena.seeds}")  # fmt: skip
-    names = ("model", "eval_tasks", "eval_samples", "learning_rate")
+    names = ("model", "eval_tasks", "num_generations_eval", "learning_rate")
     chosen = {name: getattr(arena, name) for name in names if getattr(arena, name) != getattr(Arena, name)}
     return " ".join(["ferrule arena", *always, *(f"--{k.replace('_', '-')} {v}" for k, v in chosen.items())])
 

@@ -100,7 +100,7 @@ class Evaluation:
         known = [row.tokens for row in self.rows if row.tokens is not None]
         data: dict[str, Any] = {
             **self.estimate.as_dict("success"),
-            "samples": self.samples,
+            "num_generations": self.samples,
             "calls": ratio(calls, n),
             "malformed": ratio(sum(row.malformed for row in self.rows), attempts),
             "failed": ratio(sum(row.failed for row in self.rows), attempts),

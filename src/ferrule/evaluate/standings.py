@@ -94,10 +94,10 @@ def page(data: Mapping[str, Any]) -> str:
         "is tuned per recipe: each brings its paper's values, and the learning rate is the same for all.\n\n",
         f"Model `{about['model']}`, world {', '.join(about['worlds'])}, levels {about['levels']}, "
         f"{about['budget']:,} generated tokens per run, {about['groups']} tasks per step, seeds {about['seeds']}, "
-        f"learning rate {about['learning_rate']:g}; {about['eval_tasks']} held-out tasks, {about['eval_samples']} "
-        "samples each at temperature 1. Success is the mean over tasks and samples; intervals are 95% Student "
-        "intervals over seeds, differences are paired by seed. Seconds are those of one run on the machine named "
-        "below and compare only roughly.\n\n",
+        f"learning rate {about['learning_rate']:g}; {about['eval_tasks']} held-out tasks, "
+        f"{about['num_generations_eval']} samples each at temperature 1. Success is the mean over tasks and samples; "
+        "intervals are 95% Student intervals over seeds, differences are paired by seed. Seconds are those of one run "
+        "on the machine named below and compare only roughly.\n\n",
         "![Success after training, pass@k, and success against generated tokens](assets/arena.png)\n\n",
         "| " + " | ".join(head) + " |\n",
         "| " + " | ".join(["---", *["---:"] * (len(head) - 1)]) + " |\n",

@@ -15,21 +15,21 @@ def suite(
     name: str | Path,
     *,
     split: str = "test",
-    limit: int = 100,
+    count: int = 100,
     seed: int = 0,
     levels: Sequence[int] = (1, 2, 3, 4, 5),
     data: str | Path | None = None,
     tools: Tools | None = None,
     verifier: str | None = None,
 ) -> tuple[World, list[Task]]:
-    """Return the world of a suite and at most ``limit`` of its tasks, the same ones for the same seed.
+    """Return the world of a suite and at most ``count`` of its tasks, the same ones for the same seed.
 
     ``name``, ``data``, ``tools`` and ``verifier`` are those of ``ferrule.worlds.named.world``: every world is a suite.
-    Raises what it raises, and ``ValueError`` for a ``limit`` below 1.
+    Raises what it raises, and ``ValueError`` for a ``count`` below 1.
     """
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; a suite needs at least one task")
+    if count < 1:
+        raise ValueError(f"count is {count}; a suite needs at least one task")
     home = world(name, data=data, tools=tools, verifier=verifier)
-    tasks = home.tasks(split, limit, seed=seed, levels=levels)
+    tasks = home.tasks(split, count, seed=seed, levels=levels)
     # A data set goes round again when its rows run out; an evaluation takes every task once.
     return home, list({task.id: task for task in tasks}.values())

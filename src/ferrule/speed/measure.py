@@ -243,7 +243,7 @@ def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: A
         spent.append(timed_update(policy, prompts, rows, settings.new, optimiser))
     middle = statistics.median(spent)
     load = Workload(count * rows, rows, settings.prompt, settings.new, 0, 1, 0.0)
-    one = Setup(gpus=1, checkpointing=False, fractions=Fractions(train=1.0))
+    one = Setup(gpus=1, gradient_checkpointing=False, fractions=Fractions(train=1.0))
     work = update_work(shape, device, load, one)
     products_least = work["flops"] / device.flops
     adam = work["seconds"] - products_least  # the planner adds the optimiser's own least seconds

@@ -28,13 +28,13 @@ def _at_least(record: Any, **least: int) -> None:
 
 @dataclass(frozen=True)
 class Workload:
-    """One step: ``episodes`` in groups, each of ``turns`` replies of ``new`` tokens with observations in between.
+    """One step: ``episodes`` in groups of ``num_generations``, each of ``turns`` replies of ``new`` tokens.
 
-    ``prompt``, ``new`` and ``observation`` are means in tokens; ``tool_seconds`` passes between two replies.
+    ``prompt``, ``new`` and ``observation`` (between replies) are means in tokens; ``tool_seconds`` passes there too.
     """
 
     episodes: int = 512
-    group: int = 8
+    num_generations: int = 8
     prompt: int = 1024
     new: int = 512
     observation: int = 256
@@ -43,14 +43,14 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Refuse what is no step."""
-        _at_least(self, episodes=1, group=1, prompt=1, new=1, observation=0, turns=1)
+        _at_least(self, episodes=1, num_generations=1, prompt=1, new=1, observation=0, turns=1)
         if self.tool_seconds < 0 or not math.isfinite(self.tool_seconds):
             raise ValueError(f"tool_seconds is {self.tool_seconds}; it must be a number from 0 on")
 
     @property
     def groups(self) -> int:
         """Different prompts of a step."""
-        return math.ceil(self.episodes / self.group)
+        return math.ceil(self.episodes / self.num_generations)
 
     @property
     def own(self) -> int:
@@ -95,33 +95,33 @@ class Fractions:
 class Setup:
     """How the devices are used.
 
-    ``per_node`` devices share fast links. A micro-batch has ``micro`` tokens per device. ``lora`` is the rank of
-    adapters (0: all weights train), ``checkpointing`` computes activations again in the backward pass.
+    ``per_node`` devices share fast links. A micro-batch has ``micro`` tokens per device. ``lora_r`` is the rank of
+    adapters (0: all weights train), ``gradient_checkpointing`` computes activations again in the backward pass.
     """
 
     gpus: int = 8
     per_node: int = 8
     micro: int = 16_384
-    lora: int = 0
-    checkpointing: bool = True
+    lora_r: int = 0
+    gradient_checkpointing: bool = True
     fractions: Fractions = field(default_factory=Fractions)
 
     def __post_init__(self) -> None:
         """Refuse numbers that no machine has."""
-        _at_least(self, gpus=1, per_node=1, micro=1, lora=0)
+        _at_least(self, gpus=1, per_node=1, micro=1, lora_r=0)
 
 
 def _trained(shape: Shape, setup: Setup) -> float:
     """Return how many parameters train."""
-    if not setup.lora:
+    if not setup.lora_r:
         return shape.parameters
-    return shape.layers * setup.lora * sum(inputs + outputs for inputs, outputs in shape.linears().values())
+    return shape.layers * setup.lora_r * sum(inputs + outputs for inputs, outputs in shape.linears().values())
 
 
 def _state(shape: Shape, setup: Setup) -> float:
     """Return the bytes of fp32 weights, gradients and both Adam moments on one device, 16 per trained parameter."""
     trained = _trained(shape, setup)
-    frozen = shape.parameters if setup.lora else 0
+    frozen = shape.parameters if setup.lora_r else 0
     return (16 * trained + 4 * frozen) / setup.gpus
 
 
@@ -136,12 +136,13 @@ def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
     one = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
     wide = (4 if shape.gated else 2) * shape.intermediate
     per_token = device.width * (4 * shape.hidden + one + wide)
-    blocks = per_token + device.width * shape.hidden * shape.layers if setup.checkpointing else per_token * shape.layers
+    kept = per_token + device.width * shape.hidden * shape.layers  # one block, and a hidden vector of each
+    blocks = kept if setup.gradient_checkpointing else per_token * shape.layers
     alone = setup.gpus == 1
     if alone:
         gathered = 0 if device.width == 4 else device.width * shape.parameters
     else:
-        gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora else 4 * shape.block)
+        gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora_r else 4 * shape.block)
     found = {
         "state": _state(shape, setup),
         "gathered": float(gathered),
@@ -180,13 +181,13 @@ def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> di
     share, (tensor, room) = setup.fractions, _engine(shape, device, setup)
     engines = max(setup.gpus // tensor, 1)
     wanted = math.ceil(load.episodes / engines)
-    per_row = shape.cache_bytes(device.width) * (load.prompt / load.group + load.own)
+    per_row = shape.cache_bytes(device.width) * (load.prompt / load.num_generations + load.own)
     fits = int(room // per_row) if room > 0 else 0
     if fits < 1:
         return {"fits": False, "tensor": tensor, "engines": engines, "room": room, "row_bytes": per_row}
     waves = math.ceil(wanted / fits)
     rows = math.ceil(wanted / waves)
-    prompts = math.ceil(rows / load.group)
+    prompts = math.ceil(rows / load.num_generations)
     prefill = decode = 0.0
     for turn in range(load.turns):
         before = turn * (load.new + load.observation)  # of the episode's own tokens, when the model starts to write
@@ -236,8 +237,8 @@ def update(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[s
     Forward once and backward twice over the blocks (frozen weights: backward once), once more with checkpointing; the
     head on written tokens alone, with its logits computed again.
     """
-    passes = (2 if setup.lora else 3) + (1 if setup.checkpointing else 0)
-    head = (3 if setup.lora else 4) * shape.head_flops(load.sampled)
+    passes = (2 if setup.lora_r else 3) + (1 if setup.gradient_checkpointing else 0)
+    head = (3 if setup.lora_r else 4) * shape.head_flops(load.sampled)
     context = load.prompt + load.own / 2  # of the episode's own tokens; the prompt's own attend to half of it
     own = shape.block_flops(load.episodes * load.own, context)
     work = passes * (own + shape.block_flops(load.groups * load.prompt, load.prompt / 2)) + head
@@ -289,7 +290,7 @@ def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory
             f"generation has {made['room'] / 1e9:.1f} GB for the cache beside the weights and the training state; "
             f"one episode needs {made['row_bytes'] / 1e9:.2f} GB"
         )
-    ways = {"LoRA of rank 16": replace(setup, lora=16)} if not setup.lora else {}
+    ways = {"LoRA of rank 16": replace(setup, lora_r=16)} if not setup.lora_r else {}
     ways |= {f"{2**k} devices": replace(setup, gpus=2**k) for k in range(_MOST) if 2**k > setup.gpus}
     fitting = [name for name, other in ways.items() if _fits(shape, device, load, other)]
     fewest = [name for name in fitting if "devices" in name][:1]

@@ -10,7 +10,7 @@ from ferrule.view.load import number
 
 __all__ = ["Block", "Measure", "Other", "Row", "blocks", "measure", "verdict"]
 
-_BESIDE = ("interval", "count", "samples", "by_level", "levels", "by_world", "worlds", "arms")
+_BESIDE = ("interval", "count", "num_generations", "by_level", "levels", "by_world", "worlds", "arms")
 # What an evaluation measures beside success: label, and whether it is a share of one.
 _OTHERS = {
     "calls": ("tool calls per episode", False),

@@ -29,15 +29,15 @@ class Build:
 
     seed: int = 0
     conversations: int = 60_000
-    steps: int = 2_200
+    max_steps: int = 2_200
     tokens: int = 4_096
-    vocabulary: int = 640
-    hidden: int = 192
-    layers: int = 4
-    heads: int = 3
-    inner: int = 384
-    rate: float = 2e-3
-    warmup: int = 50
+    vocab_size: int = 640
+    hidden_size: int = 192
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 3
+    intermediate_size: int = 384
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
 
 
 def renderer() -> ChatML:
@@ -75,11 +75,11 @@ def _model(settings: Build, size: int) -> Any:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=size,
-            hidden_size=settings.hidden,
-            intermediate_size=settings.inner,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.heads,
-            num_key_value_heads=settings.heads,
+            hidden_size=settings.hidden_size,
+            intermediate_size=settings.intermediate_size,
+            num_hidden_layers=settings.num_hidden_layers,
+            num_attention_heads=settings.num_attention_heads,
+            num_key_value_heads=settings.num_attention_heads,
             max_position_embeddings=2048,
             tie_word_embeddings=False,
             bos_token_id=None,
@@ -114,16 +114,16 @@ def _train(
 ) -> list[float]:
     """Minimise the mean negative log-likelihood of the assistant's tokens; the rate falls to zero along a cosine."""
     rng = random.Random(settings.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     losses: list[float] = []
     queue: list[list[Row]] = []
     model.train()
-    for step in range(settings.steps):
+    for step in range(settings.max_steps):
         queue = queue or _batches(rows, settings.tokens, rng)
         ids_NT, turn_NT = (torch.from_numpy(a) for a in pad(queue.pop()))
-        scale = min(1.0, (step + 1) / settings.warmup) * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        scale = min(1.0, (step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * step / settings.max_steps))
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate * max(scale, 0.01)
+            group["lr"] = settings.learning_rate * max(scale, 0.01)
         targets = torch.where(turn_NT[:, 1:] >= 0, ids_NT[:, 1:], -100)
         logits = model(input_ids=ids_NT.clamp(min=0), use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
@@ -133,7 +133,7 @@ def _train(
         optimiser.zero_grad(set_to_none=True)
         losses.append(float(loss.detach()))
         if progress:
-            progress(step + 1, settings.steps, losses[-1])
+            progress(step + 1, settings.max_steps, losses[-1])
     return losses
 
 
@@ -146,7 +146,7 @@ def build(
     made: list[Conversation] = list(conversations(settings.conversations, settings.seed))
     layout = renderer()
     texts = (layout.opening(c.messages, c.tools) for c in made[:20_000])
-    tokenizer = tokenizer_for(list(texts), settings.vocabulary)
+    tokenizer = tokenizer_for(list(texts), settings.vocab_size)
 
     def encode(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -158,7 +158,7 @@ def build(
     report = {
         "settings": asdict(settings),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens_seen": settings.steps * settings.tokens,
+        "tokens_seen": settings.max_steps * settings.tokens,
         "loss_first": round(sum(losses[:20]) / len(losses[:20]), 4),
         "loss_last": round(sum(losses[-100:]) / len(losses[-100:]), 4),
         "minutes": round((time.perf_counter() - began) / 60, 1),
