@@ -64,6 +64,13 @@ server.shutdown()
 
 asked = subprocess.run([sys.executable, "-m", "ferrule", "train", "--max-steps", "1"], capture_output=True, text=True)
 assert asked.returncode == 2 and 'pip install "ferrule[train]"' in asked.stderr, asked.stderr
+import ferrule as fe
+from pathlib import Path
+from ferrule.studies.stored import stored
+
+assert fe.world("apis").name == "apis" and fe.ToolLoop() == ToolLoop()
+assert Path(fe.__file__).with_suffix(".pyi").is_file(), "type checkers find no stub"
+assert stored("otc")["verdict"] and stored("nothing") is None, "the claims are not shipped"
 print("base install works")
 '''
 

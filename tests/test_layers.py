@@ -35,6 +35,14 @@ def test_imports_flow_one_way(copy: Path) -> None:
     assert found.returncode == 0, found.stdout
 
 
+def test_nobody_but_the_command_line_imports_the_command_line() -> None:
+    """Scripts, benchmarks, examples and pages take what they need from the folder of its kind."""
+    places = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    places += [path for folder in ("scripts", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")]
+    assert len(places) > 30
+    assert [path.name for path in places if "ferrule.cli" in path.read_text(encoding="utf-8")] == []
+
+
 def modules(source: Path) -> dict[str, Path]:
     """The modules below ``source`` by name."""
     return {

@@ -33,6 +33,13 @@ def test_the_names_are_those_of_the_modules_that_hold_a_world() -> None:
     assert world_names() == [*sorted(generated()), *SHAPES]
 
 
+def test_the_pages_name_every_generated_world() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide"
+    for page in ("worlds.md", "evaluation.md"):
+        text = (guide / page).read_text(encoding="utf-8")
+        assert [name for name in generated() if f"`{name}`" not in text and f'"{name}"' not in text] == []
+
+
 @pytest.mark.parametrize("name", generated())
 def test_a_name_is_the_name_of_its_world(name: str) -> None:
     built = world(name)
