@@ -161,6 +161,19 @@ def test_a_problem_is_shown_once_however_often_it_is_handed_down() -> None:
     assert rlad.hand_down(TASK, replace(first, answer="  ")) is None
 
 
+def test_the_method_plays_proposals_solutions_with_them_and_without() -> None:
+    """4 proposals for each of 2 problems; solutions with each that says something, and a group without for each."""
+    roles = rlad.method(grpo(), alternate=True)
+    assert roles.alternate
+    assert check(roles, Settings(per_device_train_batch_size=8)) == 2
+    groups = roles.play(roles.recipes, WORLD.tasks("train", 2), WORLD, Scripted(players), step=0)
+    said = [t.answer for group in groups["proposer"] for t in group.trajectories]
+    assert len(said) == 8
+    assert len(groups["solver"]) == sum(bool(text) for text in said) + 2
+    unaided = [group for group in groups["solver"] if group.scores[0].parts["unaided"]]
+    assert [score.value for group in unaided for score in group.scores] == [0.0] * 16
+
+
 def test_rows_without_an_abstraction_carry_only_the_penalty() -> None:
     """The real update of a tiny model: without the penalty those rows leave the weights alone, with it they do not."""
 

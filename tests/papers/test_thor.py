@@ -1,10 +1,10 @@
-"""THOR: what passes, where repairs begin, two levels in one loss, going back, and the claim's machinery."""
+"""THOR: what a run shows, rewards of both levels, and two levels in one step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from tests.contracts.checks import check_reward
 from tests.toys import Bench, layout, tiny_policy
 
+from ferrule.agents.correct import SelfCorrect
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume
 from ferrule.core.arrays import pack
@@ -26,7 +27,7 @@ from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.tools.calculator import calculator
 from ferrule.train.grpo import grpo
-from ferrule.train.loop import Settings, check
+from ferrule.train.loop import Settings, check, train
 from ferrule.train.sample import Group, credit, groups_of, kept_of
 from ferrule.train.update import sequences, update
 from ferrule.worlds.session import Toolbox
@@ -66,24 +67,6 @@ def test_output_that_names_an_error_is_whole_unless_published() -> None:
     assert thor.observed("no Error here\n7\n", "", 0) == ("no Error here\n7", True)
     assert thor.observed("no Error here\n7\n", "", 0, reference=True) == ("7", True)
     assert thor.observed("", "", 0, silent=True) == ("", True)
-
-
-def test_where_a_text_is_cut() -> None:
-    text = "think A ```python\n1/0\n```\n".replace(" ```", "\n```") + "```output\nerr\n```\nrest"
-    assert thor.cut(text, suffix=0) == "think A\n"
-    assert thor.cut(text, suffix=1) == "think A"
-    assert thor.cut("one two three\n```python\n1/0\n```\n```output\nerr\n```\n", suffix=2) == "one two"
-    assert thor.cut("one two\n```python\n1/0\n```\nno output") == "one two\n```python\n1/0\n```\nno output"
-    assert thor.cut("a python story") == "a python story"
-
-
-def test_the_published_cut_eats_earlier_observations() -> None:
-    block = "```python\n{}\n```\n```output\n{}\n```\n"
-    text = "first\n" + block.format("2+2", "4") + "then\n" + block.format("1/0", "err")
-    assert thor.cut(text, suffix=3) == "first\n" + block.format("2+2", "4")
-    assert (
-        thor.cut(text, suffix=3, reference=True) == "first\n" + block.format("2+2", "4")[: -len("\n4\n```\n")] + "\n4"
-    )
 
 
 def test_advantages_of_groups() -> None:
@@ -150,12 +133,6 @@ def test_which_groups_and_trajectories_train() -> None:
     assert kept((1, 1), (1, 1), (1, 1), (0, 0))[0] is False
 
 
-def test_retries_of_a_stream() -> None:
-    stream = [bool(x) for x in (1, 0, 1, 0, 0, 0, 0, 0, 1)]
-    assert thor.corrected(stream) == [(0, True), (1, True), (4, False), (0, True)]
-    assert thor.corrected([]) == []
-
-
 # -------------------------------------------------------------------------------------------------------------- rewards
 
 
@@ -178,17 +155,6 @@ def test_execution_pays_for_calls_that_passed() -> None:
     assert [s.value for s in thor.execution(TASK, [quiet], silent=True)] == [1]
 
 
-def test_pass_rates_and_the_best_candidate() -> None:
-    assert thor.pass_rate(played([1, 0, 1, 1])) == 0.75
-    assert thor.pass_rate(played([1, 0, 1, 1]), reference=True) == 0.0
-    assert (thor.pass_rate(played([])), thor.pass_rate(played([]), reference=True)) == (0.0, 1.0)
-    group = [played([0, 1]), played([1, 1]), played([1]), played([])]
-    assert thor.best_of(group) == 1
-    assert thor.best_of(group[::-1], reference=True) == 0
-    with pytest.raises(ValueError, match="no candidate"):
-        thor.best_of([])
-
-
 def test_rewards_keep_the_promises_of_their_kind() -> None:
     check_reward(thor.episode)
     check_reward(thor.execution)
@@ -197,6 +163,8 @@ def test_rewards_keep_the_promises_of_their_kind() -> None:
 # -------------------------------------------------------------------------------------------------------------- repairs
 
 WORLD = Bench(more=(calculator,), calls=6)
+BOX = Toolbox((calculator,))
+SUM = Task("sum", "6 by 2", "3", world="toolbox")
 
 
 def calls(expression: str, text: str = "") -> Message:
@@ -237,21 +205,6 @@ def test_a_failed_call_becomes_a_task_in_the_restored_world() -> None:
     assert {s.value for g in steps for s in g.scores} == {0.0, 1.0}
 
 
-def test_repairs_begin_at_the_last_call_or_the_last_failure() -> None:
-    mixed = played([0, 1])
-    last = thor.repair(mixed, label="x", suffix=0)
-    failed = thor.repair(mixed, label="x", suffix=0, at="failed")
-    assert last is not None
-    assert failed is not None
-    assert last.meta["prefix"].prefill == "thought 1 goes on"
-    assert failed.meta["prefix"].prefill == "thought 0 goes on"
-    assert thor.repair(mixed, label="x").meta["prefix"].prefill == ""  # type: ignore[union-attr]
-    assert thor.repair(played([1]), label="x") is None
-    assert thor.repair(played([]), label="x") is None
-    with pytest.raises(ValueError, match="did you mean 'failed'"):
-        thor.repair(mixed, label="x", at="faild")  # type: ignore[arg-type]
-
-
 def test_both_levels_learn_in_one_update() -> None:
     """The real update of a tiny model: rows of episodes and of repairs, each compared within its own group."""
     recipe = thor.recipe(grpo(num_generations=8), samples=8, least_tokens=-1)
@@ -280,7 +233,19 @@ def test_the_recipe_is_one_that_can_train() -> None:
     assert (recipe.agent.turns, recipe.samples) == (6, 16)
     assert check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32)) == 2
     with pytest.raises(ValueError, match="only a ToolLoop takes rounds"):
-        thor.recipe(vary(grpo(), agent=thor.SelfCorrect()), rounds=3)
+        thor.recipe(vary(grpo(), agent=SelfCorrect()), rounds=3)
+
+
+def test_the_method_plays_episodes_and_repairs_what_they_dropped(tmp_path: Path) -> None:
+    """A tiny model calls nothing, so there is nothing to repair; slips are repaired in groups of their own."""
+    roles = thor.method(grpo(num_generations=8), samples=8, least_tokens=-1, suffix=2)
+    assert check(roles, Settings(per_device_train_batch_size=16)) == 2
+    groups = roles.play(roles.recipes, WORLD.tasks("train", 2), WORLD, Scripted(slips), step=0)
+    assert [len(groups["episode"]), 0 < len(groups["step"]) <= 2] == [2, True]
+    assert all(score.parts == {"repair": 1.0} for group in groups["step"] for score in group.scores)
+    assert groups["step"][0].task.meta["prefix"].prefill == "now I"
+    summary = train(roles, WORLD, tiny_policy(), Settings(max_steps=1, per_device_train_batch_size=8), tmp_path)
+    assert summary["sampled_tokens"] > 0
 
 
 @pytest.mark.parametrize(("most", "answer"), [(5, "2"), (6, None)])
@@ -289,7 +254,7 @@ def test_five_rounds_of_calls_may_be_followed_by_an_answer(most: int, answer: st
         made = sum(m.role == "tool" for m in request.messages)
         return calls("1+1") if made < most else Message("assistant", "2")
 
-    for agent in (thor.recipe(grpo()).agent, thor.SelfCorrect(rounds=5)):
+    for agent in (thor.recipe(grpo()).agent, SelfCorrect(rounds=5)):
         (episode,) = drive(agent, [SUM], BOX, Scripted(script))
         assert episode.trajectories[0].answer == answer
 
@@ -314,132 +279,6 @@ def test_filtered_groups_are_left_out_of_one_batch_of_both_levels() -> None:
 def test_a_weighted_reward_drops_what_its_member_drops() -> None:
     pair = weighted({"thor": (thor.episode, 1.0), "more": (outcome, 0.5)})
     assert [s.drop for s in pair(TASK, [played([0]), played([1])])] == [True, False]
-
-
-def test_warnings_are_nothing_to_show() -> None:
-    def seen(**data: Any) -> Observation:
-        return Observation("some text", data={"stdout": "", "stderr": "", "value": None, **data})
-
-    assert not thor.passed(seen(stderr="DeprecationWarning"))
-    assert thor.passed(seen(stdout="3"))
-    assert thor.passed(seen(value="3"))
-    assert thor.passed(seen(stderr="x"), silent=True)
-
-
-def test_calls_that_never_ran_begin_no_repair() -> None:
-    """The budget was spent at the second turn; the first is where something ran and failed."""
-    path = played([0, 1])
-    refused = replace(path.turns[1], observations=(Observation("no more calls", "refused"),))
-    spent = replace(path, turns=(path.turns[0], refused, path.turns[2]))
-    assert thor.repair(spent, label="x", suffix=0).meta["prefix"].prefill == "thought 0 goes on"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "think A ```python\n1/0\n```\n```output\nerr\n```\nrest",
-        "think A ```python\r\n1/0\r\n```\r\n```output\r\nerr\r\n```\r\nrest",
-        "think A ```Python\n1/0\n```\n```output\nerr\n```\nrest",
-        "think A ```py\n1/0\n```\n```output\nerr, and never closed",
-    ],
-)
-def test_fences_may_stand_in_a_line(text: str) -> None:
-    assert thor.cut(text, suffix=0) == "think A "
-    with pytest.raises(ValueError, match="suffix is -1"):
-        thor.cut(text, suffix=-1)
-
-
-# ------------------------------------------------------------------------------------------------------ self-correction
-
-
-def divides(request: Ask, sample: int) -> Message:
-    """Divide by zero until the thought is begun again without its last word."""
-    if any(m.role == "tool" for m in request.messages):
-        return Message("assistant", plain_text(request.messages[-1]))
-    if request.prefill == "I take":
-        return calls("6/2", request.prefill + " two")
-    return calls("6/0", (request.prefill or "I take") + " zero")
-
-
-BOX = Toolbox((calculator,))
-SUM = Task("sum", "6 by 2", "3", world="toolbox")
-
-
-def test_a_failed_call_is_taken_back() -> None:
-    (episode,) = drive(thor.SelfCorrect(suffix=1), [SUM], BOX, Scripted(divides))
-    kept, dropped = episode.trajectories
-    assert (kept.answer, kept.finish) == ("3", "answer")
-    assert [plain_text(t.reply) for t in kept.turns] == ["I take two", "3"]
-    assert dropped.finish == "discarded"
-    assert dropped.turns[0].observations[0].status == "error"
-    assert kept.turns[1].parent == kept.turns[0].id
-
-
-def test_code_alone_repeats_the_mistake_until_it_is_accepted() -> None:
-    """With nothing taken off the thought the same code fails five times; the fifth failure is shown."""
-    (episode,) = drive(thor.SelfCorrect(suffix=0), [SUM], BOX, Scripted(divides))
-    kept, *dropped = episode.trajectories
-    assert len(dropped) == 4
-    assert "zero" in str(kept.answer)
-    assert len(kept.calls) == 1
-
-
-def test_a_discarded_attempt_leaves_no_trace_in_the_world() -> None:
-    def writes(request: Ask, sample: int) -> Message:
-        if any(m.role == "tool" for m in request.messages):
-            return Message("assistant", "yes")
-        good = bool(request.prefill)
-        line = Call("write", {"line": "second" if good else "first"})
-        return Message("assistant", "a b", (line, Call("calculator", {"expression": "1/1" if good else "1/0"})))
-
-    world = Bench(more=(calculator,))
-    (episode,) = drive(thor.SelfCorrect(suffix=1), world.tasks("train", 1), world, Scripted(writes))
-    assert episode.trajectories[0].final == {"lines": ["second"]}
-    assert all(session.closed for session in world.states)
-
-
-def test_a_loop_that_runs_out_has_no_answer() -> None:
-    loop = partial(thor.SelfCorrect, suffix=1, most=0)
-    (episode,) = drive(loop(rounds=2), [SUM], BOX, Scripted(lambda a, s: calls("1+1")))
-    assert (episode.trajectories[0].answer, episode.trajectories[0].finish) == (None, "turns")
-    assert len(episode.trajectories) == 1
-    with pytest.raises(ValueError, match=r"SelfCorrect.rounds is 0; the least is 1"):
-        loop(rounds=0)
-
-
-def test_words_join_to_the_text() -> None:
-    for text in ("", " ", "a", " a\nb  c \n"):
-        assert "".join(thor.words(text)) == text
-
-
-# ------------------------------------------------------------------------------------------------------------- the claim
-
-
-def test_claim_runs_and_is_honest_about_its_data() -> None:
-    from ferrule.papers.thor.experiment import run_seed
-
-    found = thor.claim("tiny", seeds=(0, 1, 2))
-    assert found.verdict in ("held", "not held", "undecided")
-    assert set(found.arms) >= {"imitation", "episode", "episode + step", "suffix: some", "suffix: code only"}
-    passes = [found.arms[arm]["passes"] for arm in ("episode + step", "episode")]
-    assert found.effect == pytest.approx(np.mean(np.subtract(*passes)))
-    again = run_seed(1, "tiny")
-    assert again == {arm: {key: values[1] for key, values in row.items()} for arm, row in found.arms.items()}
-    with pytest.raises(ValueError, match="known: small, tiny"):
-        thor.claim("large")
-
-
-def test_plans_of_the_claim_that_cannot_be_carried_out() -> None:
-    """Whatever the code, two of four plans are no expression; the other two can be right, wrong or invalid."""
-    from ferrule.papers.thor.chains import code_of, run_code
-
-    def statuses(plan: int) -> set[str]:
-        return {run_code(code_of("7", "3", 0, plan, a, b, c)).status for a in (0, 1) for b in range(4) for c in (0, 1)}
-
-    assert [statuses(plan) for plan in range(4)] == [{"ok", "error"}, {"ok", "error"}, {"error"}, {"error"}]
-    assert run_code(code_of("7", "3", 0, 0, 0, 0, 0)).text == "10"
-    assert run_code(code_of("7", "3", 0, 1, 1, 0, 1)).text == "10"
-    assert run_code(code_of("7", "3", 0, 0, 0, 2, 0)).text == "4"
 
 
 def test_paper_is_found() -> None:

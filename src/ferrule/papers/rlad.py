@@ -21,8 +21,8 @@ Departures from the paper:
    rows do not. ``unaided=True`` pays them as well (the ablation).
 5. Groups without an abstraction have no spread by construction; they are kept in spite of the filter.
 6. The weight of the penalty is not published; 0.05 is a choice. Overlong answers are not charged (``overlong`` of
-   ``ferrule.rewards.efficiency`` does), and answers need no box. The supervised start, taking turns between the players
-   and the curriculum are the user's loop.
+   ``ferrule.rewards.efficiency`` does), and answers need no box. The supervised start and the curriculum are the
+   user's; ``method`` trains both players together or in turn.
 7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
    by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
    anew in every step, and accuracies are expectations over all of them.
@@ -39,7 +39,7 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray, part_of
-from ferrule.core.recipe import Recipe, vary
+from ferrule.core.recipe import Recipe, Roles, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ferrule.train.sample import Group
 
 __all__ = [
-    "PAPER", "abstraction_reward", "best_abstraction", "hand_down", "hand_up", "proposer_recipe", "recipe",
+    "PAPER", "abstraction_reward", "best_abstraction", "hand_down", "hand_up", "method", "proposer_recipe", "recipe",
     "solved_by", "solver_reward", "unaided_rows", "with_abstraction",
 ]  # fmt: skip
 
@@ -178,6 +178,17 @@ def proposer_recipe(base: Recipe, *, samples: int = 4, role: str = "proposer", m
     """
     agent = ToolLoop(system=_PROPOSE, turns=1, max_tokens=max_tokens, role=role)
     return vary(base, agent=agent, credit=partial(group_relative, std="unbiased"), keep=spread(), samples=samples)
+
+
+def method(base: Recipe, *, alternate: bool = False, **settings: Any) -> Roles:
+    """Return both players as roles: proposals, solutions with each of them, and solutions without any.
+
+    They share a step, or take turns with ``alternate``; ``settings`` are those of the solver's ``recipe``.
+    """
+    from ferrule.train.levels import handed_down
+
+    play = handed_down(hand_down, hand_up, unaided=True)
+    return Roles({"proposer": proposer_recipe(base), "solver": recipe(base, **settings)}, play, alternate)
 
 
 PAPER = Paper(

@@ -16,6 +16,7 @@ import torch
 
 from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Trajectory
+from ferrule.credit.group import group_relative
 from ferrule.data.filters import Trace, refused
 from ferrule.data.formats import Row
 from ferrule.data.mixing import mixed
@@ -116,7 +117,7 @@ class _Keeper:
 
 def _rewarded(keeper: _Keeper, row: Checkpoint, steps: int) -> Recurrent:
     """Learn from rewards on long sums with the tool, from a checkpoint."""
-    model, rng, by = student(), np.random.default_rng([keeper.seed, 4]), recipe(plain())
+    model, rng, by = student(), np.random.default_rng([keeper.seed, 4]), recipe(plain(credit=group_relative))
     model.load_state_dict(keeper.states[row.step])
     generator = torch.Generator().manual_seed(keeper.seed + 3)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -180,7 +181,7 @@ STUDY = Study(
     ),
     sizes={
         "small": {"before": 250_000, "tuning": 400_000, "pool": 3000, "tests": 400, "every": 80, "steps": 20},
-        "tiny": {"before": 30_000, "tuning": 40_000, "pool": 400, "tests": 80, "every": 20, "steps": 3},
+        "tiny": {"before": 30_000, "tuning": 40_000, "pool": 400, "tests": 80, "every": 20, "steps": 6},
     },
     seeds=(0, 1, 2),
     setup={"rho": 0.25},

@@ -1,4 +1,7 @@
-"""The tool loop that goes back into its thought when a call fails."""
+"""The tool loop that goes back into its thought when a call fails.
+
+Source: "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ferrule.agents.flow import answered, cut_off, ended, opening, results
+from ferrule.agents.repair import Pieces, passed, shortened, words
 from ferrule.core.records import (
     Ask,
     Call,
@@ -22,7 +26,6 @@ from ferrule.core.records import (
     plain_text,
     use,
 )
-from ferrule.papers.thor.pieces import Pieces, passed, shortened, words
 
 __all__ = ["SelfCorrect", "corrected"]
 
@@ -74,15 +77,15 @@ class SelfCorrect:
         here = session
         try:
             for left in range(self.rounds, -1, -1):
-                reply, seen, here = yield from self._attempt(messages, here, branches, act=left > 0)
+                reply, observations, here = yield from self._attempt(messages, here, branches, act=left > 0)
                 if not reply.message.calls:
                     return _leaf(reply, answered(reply), reply.finish if cut_off(reply) else "answer", here)
                 if not left:
                     break
-                answer = ended(seen)
+                answer = ended(observations)
                 if answer is not None:
                     return _leaf(reply, answer, "answer", here)
-                messages += [reply.message, *results(reply.message.calls, seen)]
+                messages += [reply.message, *results(reply.message.calls, observations)]
             return _leaf(reply, None, "turns", here)
         finally:
             for branch in branches:
@@ -105,11 +108,11 @@ class SelfCorrect:
             if not calls or not act:
                 return reply, (), before
             branches.append(before.fork())
-            seen = yield from use(*calls, session=branches[-1])
-            if retry == self.most or all(passed(observation, silent=self.silent) for observation in seen):
+            observations = yield from use(*calls, session=branches[-1])
+            if retry == self.most or all(passed(one, silent=self.silent) for one in observations):
                 break
             prefill = shortened(plain_text(reply.message), self.suffix, self.pieces)
-        return reply, seen, branches[-1]
+        return reply, observations, branches[-1]
 
 
 def _leaf(reply: Reply, answer: str | None, finish: Finish, session: Session) -> Leaves:

@@ -2,6 +2,9 @@
 
 A step of a chain takes five decisions: how to read the operation, a plan (the thought), and an opening, an operator and
 a closing (the code). Two of four plans lead to text that is no expression. The calculator runs the code.
+
+Source: a stand-in for the problems of "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical
+Reasoning" (paper 39).
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from ferrule.agents.repair import passed
 from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Ask, Call, Message, Observation, Task, Trajectory, plain_text
-from ferrule.papers.thor.pieces import passed
 from ferrule.policies.scripted import Scripted
 from ferrule.studies.table import Player
 from ferrule.tools.calculator import calculate
@@ -79,17 +82,17 @@ def step_of(player: Player, kind: int, value: str, number: str, reading: int | N
     operate = player.decide(OPERATE + 4 * read + plan, "call")
     closing = player.decide(CLOSE + 2 * plan + opening, "call")
     code = code_of(value, number, read, plan, opening, operate, closing)
-    seen = run_code(code)
-    player.turn(f"R{read} P{plan}", [(Call("calculator", {"expression": code}), seen)])
-    return seen
+    observation = run_code(code)
+    player.turn(f"R{read} P{plan}", [(Call("calculator", {"expression": code}), observation)])
+    return observation
 
 
 def play(task: Task, player: Player) -> Trajectory:
     """Play a chain; a step that fails leaves the value as it was."""
     value, *steps = task.prompt.split("; ")
     for step in steps:
-        seen = step_of(player, OPERATORS.index(step[0]), value, step[2:])
-        value = seen.text if passed(seen) else value
+        observation = step_of(player, OPERATORS.index(step[0]), value, step[2:])
+        value = observation.text if passed(observation) else value
     return player.trajectory(task, value)
 
 
