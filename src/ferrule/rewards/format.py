@@ -9,7 +9,7 @@ from typing import get_args
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Score, Status, Task, Trajectory, plain_text
 
-__all__ = ["PENALTIES", "all_text", "call_penalty", "format_reward", "well_formed_share"]
+__all__ = ["PENALTIES", "all_text", "call_penalty", "format_reward", "replies_text", "well_formed_share"]
 
 PENALTIES: Mapping[str, float] = MappingProxyType({"malformed": 1.0, "unknown_tool": 1.0})
 """Penalty of one call by its status; statuses that are not named cost nothing."""
@@ -18,6 +18,11 @@ PENALTIES: Mapping[str, float] = MappingProxyType({"malformed": 1.0, "unknown_to
 def all_text(trajectory: Trajectory) -> str:
     """Return everything that the model wrote, calls included, joined."""
     return "".join(plain_text(turn.reply) + "".join(call.raw for call in turn.reply.calls) for turn in trajectory.turns)
+
+
+def replies_text(trajectory: Trajectory) -> str:
+    """Return the text of all replies without their calls, one below the other."""
+    return "\n".join(plain_text(turn.reply) for turn in trajectory.turns)
 
 
 def well_formed_share(trajectory: Trajectory) -> float:

@@ -1,22 +1,16 @@
-"""Credit from an outcome and a turn reward (MT-GRPO), and the rows that carry no loss.
+"""Credit from an outcome and a turn reward (MT-GRPO).
 
 Source: "VerlTool: Towards Holistic Agentic Reinforcement Learning with Tool Use" (24).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals
-from ferrule.core.records import Trajectory
 from ferrule.credit.group import group_relative, whiten
-from ferrule.papers.verltool.loop import ActionLoop, finished, stop_reason
-from ferrule.papers.verltool.rewards import has_answer, valid_calls
 
-__all__ = ["carries_loss", "mt_grpo", "mt_grpo_whitened", "without_rows"]
+__all__ = ["mt_grpo", "mt_grpo_whitened"]
 
 
 _ROUNDING = 1e-6
@@ -63,25 +57,3 @@ def mt_grpo_whitened(signals: Signals, *, c: float = 1.0, eps: float = 1e-6, ref
     told = np.zeros(int(signals.group_N.max(initial=-1)) + 1, dtype=bool)
     np.logical_or.at(told, signals.group_N, (np.abs(adv_NT) > _ROUNDING).any(axis=1))
     return np.where(told[signals.group_N][:, None], white_NT, 0.0)
-
-
-def carries_loss(
-    trajectories: Sequence[Trajectory], loop: ActionLoop, *, mask_overlong: bool = True, mask_void: bool = True
-) -> list[bool]:
-    """Say for every trajectory whether its tokens are trained on.
-
-    ``mask_overlong`` leaves out those that ``loop`` ended before they came to their own end, ``mask_void`` those that
-    made no valid call and wrote no answer either.
-    """
-    return [
-        not (mask_overlong and not finished(stop_reason(t, loop)))
-        and not (mask_void and valid_calls(t) == 0 and not has_answer(t))
-        for t in trajectories
-    ]
-
-
-def without_rows(signals: Signals, kept: Sequence[bool]) -> Signals:
-    """Return ``signals`` with every token of the rows that are not ``kept`` marked as not the model's own."""
-    if len(kept) != len(signals.turn_NT):
-        raise ValueError(f"kept tells of {len(kept)} rows; the batch has {len(signals.turn_NT)}")
-    return replace(signals, turn_NT=np.where(np.asarray(kept, dtype=bool)[:, None], signals.turn_NT, -1))

@@ -1,4 +1,4 @@
-"""The turn loop: budgets in tokens, why it ended, how observations are cut, and what the schedules cost.
+"""A turn loop with budgets in tokens: why it ended, and how observations are cut.
 
 Source: "VerlTool: Towards Holistic Agentic Reinforcement Learning with Tool Use" (24).
 """
@@ -25,16 +25,13 @@ from ferrule.core.records import (
     ask,
     plain_text,
 )
-from ferrule.policies.scripted import decode, encode
 
 __all__ = [
     "ActionLoop",
     "Reason",
     "Side",
-    "asynchronous_seconds",
     "cut",
     "finished",
-    "lock_step_seconds",
     "stop_reason",
 ]
 
@@ -49,6 +46,16 @@ Reason: TypeAlias = Literal[
 ]
 _SIDES = ("left", "right", "middle")
 _UNREAD = "no action could be read before the stop string"
+
+
+def _bytes(text: str) -> tuple[int, ...]:
+    """Return the UTF-8 bytes of a text."""
+    return tuple(text.encode("utf-8", "surrogatepass"))
+
+
+def _text(ids: Sequence[int]) -> str:
+    """Return the text of bytes; those of a cut character become U+FFFD."""
+    return bytes(ids).decode("utf-8", "replace")
 
 
 def cut(ids: Sequence[int], limit: int = 512, *, marker: Sequence[int] = (), side: Side = "middle") -> tuple[int, ...]:
@@ -88,8 +95,8 @@ class ActionLoop:
     max_observation: int = 512
     side: Side = "middle"
     marker: str = "...(truncated)..."
-    encode: Callable[[str], Sequence[int]] = encode
-    decode: Callable[[Sequence[int]], str] = decode
+    encode: Callable[[str], Sequence[int]] = _bytes
+    decode: Callable[[Sequence[int]], str] = _text
 
     def __post_init__(self) -> None:
         """Refuse limits that allow nothing."""
@@ -163,19 +170,3 @@ def stop_reason(trajectory: Trajectory, loop: ActionLoop) -> Reason:
 def finished(reason: Reason) -> bool:
     """Say whether an episode came to its own end: the model finished, or a tool said that it is done."""
     return reason in ("model_chose_to_finish", "tool_signaled_done")
-
-
-Times: TypeAlias = Sequence[Sequence[tuple[float, float]]]
-"""For every trajectory its turns as ``(generating, acting)`` seconds."""
-
-
-def lock_step_seconds(times: Times) -> float:
-    """Wall time (seconds) of rounds that wait for the slowest: ``sum_k (max_n g[n, k] + max_n t[n, k])``."""
-    rounds = max((len(row) for row in times), default=0)
-    live = [[row[k] for row in times if k < len(row)] for k in range(rounds)]
-    return sum(max(g for g, _ in turn) + max(t for _, t in turn) for turn in live)
-
-
-def asynchronous_seconds(times: Times) -> float:
-    """Wall time (seconds) when every trajectory goes at its own pace: ``max_n sum_k (g[n, k] + t[n, k])``."""
-    return max((sum(g + t for g, t in row) for row in times), default=0.0)
