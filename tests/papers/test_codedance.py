@@ -14,7 +14,6 @@ from ferrule.core.arrays import Signals, apply, pack
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.papers import codedance, find
 from ferrule.papers.claims import codedance as claim
-from ferrule.studies.table import Player
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 
@@ -188,18 +187,6 @@ def test_recipe_is_sound() -> None:
         values = [1.45, 1, 0.15, 0.15] if reference else [1.45, 1, 0.075, 0]
         assert [s.value for s in changed.reward(TASK, GROUP)] == pytest.approx(values)
         assert apply(changed.credit, MIXED).shape == MIXED.turn_NT.shape
-
-
-def test_exact_evaluation_agrees_with_play() -> None:
-    rng = np.random.default_rng(100)
-    chance_SA = np.exp(claim.start())
-    chance_SA /= chance_SA.sum(1, keepdims=True)
-    exact = claim.expected(chance_SA)
-    for kind in claim.CHANCES:
-        task = Task(kind, kind, "right")
-        episodes = [claim.play(task, Player(chance_SA, rng)) for _ in range(3000)]
-        assert np.mean([t.answer == "right" for t in episodes]) == pytest.approx(exact[f"accuracy {kind}"], abs=0.03)
-        assert np.mean([len(t.calls) for t in episodes]) == pytest.approx(exact[f"calls {kind}"], abs=0.08)
 
 
 def test_paper_is_found() -> None:

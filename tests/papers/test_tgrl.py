@@ -14,10 +14,7 @@ from ferrule.core.arrays import apply, pack
 from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import Totals
 from ferrule.papers import find, tgrl
-from ferrule.papers.claims import tgrl as claim
 from ferrule.rollout.drive import drive
-from ferrule.studies.standins.domains import CALL, START, Interface, row_of
-from ferrule.studies.table import Weights
 from ferrule.tools.calculator import calculator
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
@@ -150,15 +147,6 @@ def test_a_step_with_a_policy_that_never_answers() -> None:
     changed = vary(tgrl.recipe(grpo(num_generations=2), refill=1), agent=ToolLoop(turns=1, max_tokens=4))
     batch = sample(changed, lambda count: [TASK] * count, 1, WORLD, tiny_policy())
     assert (len(batch.groups), batch.dropped) == (0, 2)
-
-
-def test_the_first_network_answers_in_form_and_calls_rarely() -> None:
-    interface = Interface()
-    chance = Weights(claim.first_network(interface, 100), claim.network(interface)).chance_SA
-    first = chance[[row_of(START, d, p) for d in range(3) for p in range(25)]]
-    assert first[:, interface.answer(0)].mean() == pytest.approx(0.8, abs=0.03)
-    assert first[:, interface.call(0)].mean() == pytest.approx(0.1, abs=0.03)
-    assert first[:, CALL + 1].max() < 1e-9
 
 
 def test_paper_is_found() -> None:

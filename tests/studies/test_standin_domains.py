@@ -1,4 +1,4 @@
-"""Toy domains: their answers, and which tags an interface lets a domain understand."""
+"""Toy domains: their answers, and which tags an interface lets a domain understand, and the first network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from ferrule.studies.standins.domains import (
     ACTIONS,
     CALL,
     DOMAINS,
+    START,
     STATES,
     TEXT,
     TURNS,
     Interface,
+    first_network,
+    network,
     play,
     questions,
     result,
+    row_of,
 )
-from ferrule.studies.table import Player
+from ferrule.studies.table import Player, Weights
 
 
 class Scripted(Player):
@@ -71,3 +75,12 @@ def test_tags_of_another_domain_are_not_understood() -> None:
     assert (lost.answer, lost.finish) == (None, "turns")
     assert played(1, 3, [alone.answer(0), 2] * TURNS, alone).answer is None
     assert played(1, 3, [alone.answer(0), 2] * TURNS, Interface()).answer == "2"
+
+
+def test_the_first_network_answers_in_form_and_calls_rarely() -> None:
+    interface = Interface()
+    chance = Weights(first_network(interface, 100), network(interface)).chance_SA
+    first = chance[[row_of(START, d, p) for d in range(3) for p in range(25)]]
+    assert first[:, interface.answer(0)].mean() == pytest.approx(0.8, abs=0.03)
+    assert first[:, interface.call(0)].mean() == pytest.approx(0.1, abs=0.03)
+    assert first[:, CALL + 1].max() < 1e-9

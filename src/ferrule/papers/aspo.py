@@ -33,16 +33,9 @@ from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER",
-    "bonus_reward",
-    "early_calls",
-    "feasible",
-    "first_call_position",
-    "recipe",
-    "reply_lengths",
-    "support",
+    "PAPER", "bonus_reward", "early_calls", "feasible", "first_call_position", "recipe", "reply_lengths", "support",
     "text_probability",
-]
+]  # fmt: skip
 
 
 def first_call_position(trajectory: Trajectory) -> int | None:

@@ -43,15 +43,8 @@ from ferrule.rewards.outcome import is_right, outcome
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER",
-    "coupled_reward",
-    "decoupled",
-    "interactions",
-    "recipe",
-    "text_format",
-    "two_channels",
-    "well_formed",
-]
+    "PAPER", "coupled_reward", "decoupled", "interactions", "recipe", "text_format", "two_channels", "well_formed",
+]  # fmt: skip
 
 
 def interactions(trajectory: Trajectory) -> int:

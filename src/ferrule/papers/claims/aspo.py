@@ -17,6 +17,7 @@ from ferrule.evaluate.compare import solvability
 from ferrule.evaluate.metrics import pass_at_k
 from ferrule.papers.aspo import bonus_reward, recipe
 from ferrule.studies.conditions import Rows, at_least, less, of
+from ferrule.studies.standins.places import expected, play, start, tasks
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, train_table
 
@@ -26,7 +27,6 @@ BITS = (1, 4, 8, 12)
 """Bits of a keyed hash that an answer must hold."""
 SAMPLES, INPUTS, CALLING = 256, 40, 0.3
 """Samples per task, tasks per number of bits, and how often the policy with the tool calls it."""
-PLACES, OPTIONS = 8, 4
 
 
 def guessing(bits: int, *, tool: bool, seed: int) -> FloatArray:
@@ -56,16 +56,6 @@ def reach(*, seed: int, **size: Any) -> dict[str, dict[str, float]]:
     solved = {name: (by_bits[-1] > 0.5).tolist() for name, by_bits in passed.items()}
     rows["tool"]["expansion_12_bits"] = solvability(solved["guessing"], solved["tool"])["expansion"]
     return rows
-
-
-def _play(task: Task, player: Player) -> Trajectory:
-    """Think or call at up to eight places; then answer, in which the place of the call plays no part."""
-    for place in range(PLACES):
-        if player.decide(place):
-            player.turn("", [(Call("python"), Observation("printed"))])
-            break
-        player.turn("thinking")
-    return player.trajectory(task, "right" if player.decide(PLACES) == 0 else "wrong")
 
 
 def _negative(adv_NT: FloatArray, signals: Signals) -> float:
@@ -113,30 +103,22 @@ def _watched(credit: Callable[..., Any], shares: list[float]) -> Callable[[Signa
     return rule
 
 
-def _now(chance_SA: FloatArray) -> dict[str, float]:
-    """Exact accuracy, chance of a call, and mean place of the first call (``PLACES`` without one)."""
-    still = np.concatenate([[1.0], np.cumprod(chance_SA[:PLACES, 0])])
-    return {"accuracy": float(chance_SA[PLACES, 0]), "calls": float(1 - still[-1]), "place": float(still[1:].sum())}
-
-
 def trained(*, seed: int, steps: int, chosen: Recipe) -> dict[str, float]:
     """Train one arm; return accuracy, place of the first call, and the share of right answers that were pushed down."""
     shares: list[float] = []
-    start = np.zeros((PLACES + 1, OPTIONS))
-    start[:PLACES] = [1.0, -0.5, -1e9, -1e9]  # two options only: think or call
     table = train_table(
         replace(chosen, credit=_watched(chosen.credit, shares)),
-        _play,
-        [Task(str(i), "?", answer="right") for i in range(4)],
-        start,
+        play,
+        tasks(4),
+        start(),
         steps=steps,
         learning_rate=2.0,
         seed=seed,
-        watch=lambda step, chance_SA: _now(chance_SA),
+        watch=lambda step, chance_SA: expected(chance_SA),
     )
     late = [row["accuracy"] for row in table.curve[len(table.curve) // 2 :]]
     return {
-        **_now(table.chance_SA),
+        **expected(table.chance_SA),
         "late_accuracy": float(np.mean(late)),
         "late_spread": float(np.std(late)),
         "pushed_down": float(np.mean(shares)),

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Call, Message, Observation, Reward, Score, Task, Trajectory, Turn
+from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.conditions import Rows, at_least, less, ratio
-from ferrule.studies.standins.calls import bell, expected, questions
+from ferrule.studies.standins.calls import Chances, bell, expected, play_group, questions
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, train_table
 
 __all__ = ["STUDY", "additive_reward", "arm"]
 
-MOST = 6
-KINDS: Mapping[str, tuple[float, ...]] = {
-    "easy": (0.95,) * (MOST + 1),
+KINDS: Chances = {
+    "easy": (0.95,) * 7,
     "hard": (0.05, 0.25, 0.90, 0.92, 0.92, 0.92, 0.92),
-    "unsolvable": (0.0,) * (MOST + 1),
+    "unsolvable": (0.0,) * 7,
 }
 """Chance of a right answer after 0 to 6 calls, for each kind of question."""
 
@@ -37,27 +34,12 @@ def additive_reward(task: Task, trajectories: Sequence[Trajectory], *, weight: f
     ]
 
 
-def _group(task: Task, chance_SA: FloatArray, rng: np.random.Generator, samples: int) -> list[Trajectory]:
-    """Play episodes of one sampled decision: how many calls to make before answering."""
-    kind = list(KINDS).index(task.id)
-    row = chance_SA[kind]
-    calls = rng.choice(MOST + 1, size=samples, p=row)
-    right = rng.random(samples) < np.asarray(KINDS[task.id])[calls]
-    episodes = []
-    for m, good in zip(calls.tolist(), right, strict=True):
-        reply = Message("assistant", calls=tuple(Call("lookup", id=f"call_{i}") for i in range(m)))
-        turn = Turn(
-            0, None, (), (kind * len(row) + m,), (math.log(row[m]),), reply, observations=(Observation("result"),) * m
-        )
-        episodes.append(Trajectory(task, (turn,), answer="right" if good else "wrong"))
-    return episodes
-
-
 def arm(*, seed: int, steps: int, reward: Reward = outcome, spread: float = 2.0) -> dict[str, float]:
     """Train one arm and return expected accuracy and calls: per kind, and over the solvable kinds together."""
     tasks, start_SA = questions(KINDS), bell(KINDS, near=4, spread=spread)
     recipe, rate = plain(reward=reward), 0.5 * len(tasks)
-    table = train_table(recipe, None, tasks, start_SA, steps=steps, learning_rate=rate, seed=seed, group=_group)
+    group = partial(play_group, chances=KINDS)
+    table = train_table(recipe, None, tasks, start_SA, steps=steps, learning_rate=rate, seed=seed, group=group)
     numbers = expected(table.chance_SA, KINDS)
     right, calls = ([numbers[f"{name}_{kind}"] for kind in ("easy", "hard")] for name in ("accuracy", "calls"))
     return {

@@ -6,83 +6,19 @@ The network is first fitted to answer in the right form in all domains, to call 
 from __future__ import annotations
 
 from functools import partial
-from itertools import product
 
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
 from ferrule.papers.tgrl import level_reward, recipe
 from ferrule.studies.conditions import at_least, less, minus, of
-from ferrule.studies.network import BARRED, imitated, layers, weight_count
-from ferrule.studies.standins.domains import (
-    ACTIONS,
-    BLIND,
-    DIGITS,
-    DOMAINS,
-    KNOWING,
-    PAIRS,
-    SEEN,
-    START,
-    STATES,
-    TEXT,
-    TURNS,
-    Interface,
-    play,
-    questions,
-    result,
-    row_of,
-)  # fmt: skip
+from ferrule.studies.standins.domains import DOMAINS, HIDDEN, TURNS, Interface, first_network, network, play, questions
 from ferrule.studies.study import Study
-from ferrule.studies.table import Player, Tie, Weights, plain, train_table
+from ferrule.studies.table import Player, Weights, plain, train_table
 
-__all__ = ["STUDY", "arm", "first_network", "network"]
+__all__ = ["STUDY", "arm"]
 
-HIDDEN = 24
 MEASURES = ("accuracy", "calls", "decisions", "ended")
-
-
-def network(interface: Interface) -> Tie:
-    """Return the network over stage, domain and the numbers or the result; tags that do not exist are out of reach."""
-    features = np.zeros((STATES, 5 + len(DOMAINS) + 3 * DIGITS))
-    barred = np.zeros((STATES, ACTIONS))
-    tags = {tag(domain) for domain in range(len(DOMAINS)) for tag in (interface.call, interface.answer)}
-    barred[:, [action for action in range(DIGITS, TEXT) if action not in tags]] = BARRED
-    for stage, domain, pair in product(range(5), range(len(DOMAINS)), range(PAIRS)):
-        a, b = divmod(pair, DIGITS)
-        marks = [b + 2 * DIGITS] if stage in (SEEN, KNOWING) else [a, DIGITS + b]
-        row = row_of(stage, domain, pair)
-        features[row, [stage, 5 + domain, *(8 + mark for mark in marks)]] = 1.0
-        barred[row, slice(DIGITS, None) if stage >= BLIND else slice(DIGITS)] = BARRED
-    return layers(features, barred, hidden=HIDDEN)
-
-
-def _wanted(interface: Interface) -> tuple[FloatArray, FloatArray]:
-    """Return what the first network imitates and how much each row counts.
-
-    It answers at once in the domain's form in 8 of 10 cases, calls in 1 of 10 and strays in 1 of 10; three in ten of
-    its digits are right. Given a result it answers as often and copies the result in 6 of 10 cases.
-    """
-    wanted, weight = np.zeros((STATES, ACTIONS)), np.zeros(STATES)
-    stages = {START: PAIRS, BLIND: PAIRS, SEEN: DIGITS, KNOWING: DIGITS}
-    for stage, d in product(stages, range(len(DOMAINS))):
-        for at in range(stages[stage]):
-            row = row_of(stage, d, at)
-            weight[row] = 1.0
-            if stage in (START, SEEN):
-                for tag, chance in zip((interface.answer(d), interface.call(d), TEXT), (0.8, 0.1, 0.1), strict=True):
-                    wanted[row, tag if tag >= 0 else interface.answer(d)] += chance
-                continue
-            truth, chance = (at, 0.6) if stage == KNOWING else (result(d, *divmod(at, DIGITS)), 0.3)
-            wanted[row, :DIGITS] = (1 - chance) / (DIGITS - 1)
-            wanted[row, truth] = chance
-    return wanted, weight
-
-
-def first_network(interface: Interface, seed: int) -> FloatArray:
-    """Fit the first network and return its weights."""
-    count = weight_count(5 + len(DOMAINS) + 3 * DIGITS, HIDDEN, ACTIONS)
-    start = np.random.default_rng([seed, 1]).normal(0.0, 0.3, count)
-    return imitated(start, network(interface), *_wanted(interface))
 
 
 def _played(chance_SA: FloatArray, interface: Interface, *, episodes: int, seed: int) -> dict[str, float]:
@@ -90,7 +26,7 @@ def _played(chance_SA: FloatArray, interface: Interface, *, episodes: int, seed:
     rng, numbers = np.random.default_rng([seed, 2]), dict[str, float]()
     for domain, name in enumerate(DOMAINS):
         tasks = questions(domain)
-        played = [play(tasks[i % PAIRS], Player(chance_SA, rng), interface=interface) for i in range(episodes)]
+        played = [play(tasks[i % len(tasks)], Player(chance_SA, rng), interface=interface) for i in range(episodes)]
         measured = [
             (answer.parts["outcome"], any(o.counted for _, o in t.calls), t.sampled_count, t.finish == "answer")
             for t in played

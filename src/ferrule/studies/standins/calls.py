@@ -6,16 +6,17 @@ calls. The policy is a table with one row per kind and one column per number of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Call, Observation, Task, Trajectory
+from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.studies.table import Player
 
-__all__ = ["Chances", "bell", "expected", "play", "questions"]
+__all__ = ["Chances", "bell", "expected", "play", "play_group", "questions"]
 
 Chances: TypeAlias = Mapping[str, Sequence[float]]
 
@@ -38,6 +39,24 @@ def play(task: Task, player: Player, *, chances: Chances) -> Trajectory:
         player.turn(calls=[(Call("look", id=f"call_{i}"), Observation("result"))])
     right = player.rng.random() < chances[task.id][calls]
     return player.trajectory(task, "right" if right else "wrong")
+
+
+def play_group(
+    task: Task, chance_SA: FloatArray, rng: np.random.Generator, samples: int, *, chances: Chances
+) -> list[Trajectory]:
+    """Play all episodes of a group at once; each makes all its calls in one turn, which gives the answer as well."""
+    kind = list(chances).index(task.id)
+    row = chance_SA[kind]
+    calls = rng.choice(len(row), size=samples, p=row)
+    right = rng.random(samples) < np.asarray(chances[task.id])[calls]
+    episodes = []
+    for m, good in zip(calls.tolist(), right, strict=True):
+        reply = Message("assistant", calls=tuple(Call("look", id=f"call_{i}") for i in range(m)))
+        turn = Turn(
+            0, None, (), (kind * len(row) + m,), (math.log(row[m]),), reply, observations=(Observation("result"),) * m
+        )
+        episodes.append(Trajectory(task, (turn,), answer="right" if good else "wrong"))
+    return episodes
 
 
 def expected(chance_SA: FloatArray, chances: Chances) -> dict[str, float]:
