@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferrule.papers import discover
-from ferrule.studies.paper import Paper
+from ferrule.papers import discover, measure, study
+from ferrule.studies.measure import stale_arms
+from ferrule.studies.paper import GRADES, Paper
 from ferrule.studies.stored import stored
 
 __all__ = ["main", "pages"]
@@ -23,15 +24,19 @@ NOTE = "<!-- Written by scripts/papers_table.py. Do not edit. -->\n\n"
 INTRO = """\
 # Papers
 
-Each row is one module of `ferrule.papers`. Its claim is a real experiment on the embedded models and worlds. The result
-follows from the data alone: *held* when the 95% interval of the effect lies on the paper's side of the threshold, *not
-held* when it lies on the other side, *undecided* else. "Not held" says that the effect was not seen at this small
-scale; it does not say that the paper is wrong.
+Each row is one module of `ferrule.papers`. Its claim is a real experiment, and the result follows from the data alone:
+*held* when the 95% interval of the effect lies on the paper's side of the threshold, *not held* when it lies on the
+other side, *undecided* otherwise. "Not held" says that the effect was not seen at this small scale; it does not say
+that the paper is wrong.
 
-Measure one again with `ferrule papers claim SLUG`, read about one with `ferrule papers show SLUG`.
+The grade says how strong the evidence is: A, a language model on held-out tasks of a world; B, learning on a stand-in
+for a model or a world; C, an illustration of the formula. A claim is *stale* when the code has changed what one of its
+arms computes since it was measured.
 
-| no. | paper | date | pieces | claim | effect [95% interval] |
-| --- | --- | --- | --- | --- | --- |
+Measure a claim with `ferrule papers claim SLUG`, read about a paper with `ferrule papers show SLUG`.
+
+| no. | paper | date | pieces | claim | grade | effect [95% interval] |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -56,32 +61,58 @@ def _spread(values: Sequence[float | None]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _row(paper: Paper, claim: Mapping[str, Any] | None) -> str:
+def _row(paper: Paper, claim: Mapping[str, Any] | None, stale: Sequence[str]) -> str:
     """Return one row of the table."""
-    result, effect = "not measured", ""
+    result, effect, grade = "not measured", "", ""
     if claim is not None:
-        result = f"[{claim['verdict']}](claims/{paper.slug}.md)"
+        result = f"[{claim['verdict']}](claims/{paper.slug}.md)" + (", stale" if stale else "")
+        grade = claim.get("grade", "")
         low, high = claim["interval"]
         effect = f"{_number(claim['effect'])} [{_number(low)}, {_number(high)}]"
     pieces = ", ".join(f"`{name}`" for name in sorted(paper.pieces))
     title = f"[{_cell(paper.title)}]({paper.url})"
-    return f"| {paper.number:02d} | {title} (`{paper.slug}`) | {paper.date} | {pieces} | {result} | {effect} |\n"
+    return (
+        f"| {paper.number:02d} | {title} (`{paper.slug}`) | {paper.date} | {pieces} | {result} | {grade} | {effect} |\n"
+    )
 
 
-def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
-    """Return the page of one measured claim."""
+def _sentence(text: str) -> str:
+    """Return a phrase as a sentence."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _opening(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str]) -> list[str]:
+    """Return the paragraphs that say what was measured, on what, and with which result."""
     low, high = claim["interval"]
-    measured = claim["measured"][:1].upper() + claim["measured"][1:]
     lines = [
         f"# {paper.title}: {claim['verdict']}\n\n",
         f"Paper {paper.number:02d}, {paper.date}, [{paper.url}]({paper.url}). {paper.summary}\n\n",
-        f"**Claim.** {claim['statement']}\n\n",
-        f"**Measured.** {measured}: {_number(claim['effect'])}, 95% interval "
-        f"[{_number(low)}, {_number(high)}]; the threshold is {_number(claim['threshold'])}.\n\n",
-        f"**What would refute it.** {claim['falsifier']}\n\n",
     ]
+    if stale:
+        arms = ", ".join(arm.replace("_", " ") for arm in stale)
+        lines.append(
+            "**Stale.** Settings or code have changed what these arms compute since they were measured: "
+            f"{_cell(arms)}.\n\n"
+        )
+    lines += [
+        f"**Claim.** {claim['statement']}\n\n",
+        f"**Measured.** {claim['measured'][:1].upper()}{claim['measured'][1:]}: {_number(claim['effect'])}, 95% "
+        f"interval [{_number(low)}, {_number(high)}]; the threshold is {_number(claim['threshold'])}.\n\n",
+    ]
+    if claim.get("grade"):
+        lines.append(f"**Evidence.** Grade {claim['grade']}: {GRADES[claim['grade']]}.\n\n")
+    if claim.get("trained"):
+        lines.append(f"**Trained.** {_sentence(claim['trained'])}\n\n")
+    lines.append(f"**What would refute it.** {claim['falsifier']}\n\n")
+    return lines
+
+
+def _page(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str], figure: bool) -> str:
+    """Return the page of one measured claim."""
+    lines = _opening(paper, claim, stale)
     if figure:
-        lines.append(f"![Measurements by arm, and the effect with its interval]({paper.slug}.png)\n\n")
+        picture = f"../../claims/{paper.slug}.png"
+        lines.append(f"![Measurements by arm, and the effect with its interval]({picture})\n\n")
     quantities = list(dict.fromkeys(name for arm in claim["arms"].values() for name in arm))
     seeds = ", ".join(map(str, claim["seeds"]))
     lines.append(
@@ -105,22 +136,27 @@ def _page(paper: Paper, claim: Mapping[str, Any], figure: bool) -> str:
     return "".join(lines)
 
 
+def _stale(paper: Paper, claim: Mapping[str, Any] | None, folder: Path) -> Sequence[str]:
+    """Return the stale arms of a claim; none for a claim whose units are not stored, where nothing can be told."""
+    if claim is None or not (folder / "units" / f"{paper.slug}.jsonl").is_file():
+        return ()
+    return stale_arms(claim, study(paper.slug), measure, folder)
+
+
 def pages(root: Path = ROOT) -> dict[Path, bytes]:
     """Return the content of every generated file by its path below ``root``."""
-    found: dict[Path, bytes] = {}
+    contents: dict[Path, bytes] = {}
     rows = []
     for paper in discover():
         claim = stored(paper.slug, root / "claims")
-        rows.append(_row(paper, claim))
-        if claim is None:
-            continue
-        picture = root / "claims" / f"{paper.slug}.png"
-        if picture.is_file():
-            found[Path("docs/claims") / picture.name] = picture.read_bytes()
-        page = NOTE + _page(paper, claim, picture.is_file())
-        found[Path("docs/claims") / f"{paper.slug}.md"] = page.encode()
-    found[Path("docs/papers.md")] = (NOTE + INTRO + "".join(rows)).encode()
-    return found
+        stale = _stale(paper, claim, root / "claims")
+        if claim is not None:
+            picture = root / "claims" / f"{paper.slug}.png"
+            page = NOTE + _page(paper, claim, stale, picture.is_file())
+            contents[Path("docs/claims") / f"{paper.slug}.md"] = page.encode()
+        rows.append(_row(paper, claim, stale))
+    contents[Path("docs/papers.md")] = (NOTE + INTRO + "".join(rows)).encode()
+    return contents
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Hook of the documentation site: reference pages from the package's own modules, and the navigation."""
+"""Hook of the documentation site: reference pages, the navigation, and the files that lie outside ``docs/``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
-__all__ = ["modules", "on_config", "on_files", "reference"]
+__all__ = ["modules", "on_config", "on_files", "on_page_markdown", "reference"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "ferrule"
@@ -78,10 +79,17 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference pages, and the root's pages that belong to the site as well."""
+    """Add the reference pages, the figures of claims, and the root's pages that belong to the site as well."""
     for folder, names in modules().items():
         files.append(File.generated(config, f"reference/{folder}.md", content=reference(folder, names)))
+    for picture in sorted((ROOT / "claims").glob("*.png")):
+        files.append(File.generated(config, f"claims/{picture.name}", abs_src_path=str(picture)))
     for source in ("CHANGELOG.md", "CONTRIBUTING.md"):
-        text = (ROOT / source).read_text(encoding="utf-8")
+        text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
         files.append(File.generated(config, source.lower(), content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links from ``docs/`` to files of the root lead to their copies in the site."""
+    return markdown.replace("](../../claims/", "](")

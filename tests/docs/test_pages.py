@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 import ferrule
+from ferrule import papers
+from ferrule.evaluate.queue import append
+from ferrule.studies.measure import jobs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("papers_table", ROOT / "scripts" / "papers_table.py")
@@ -61,9 +64,10 @@ def test_a_claim_becomes_a_page_and_a_row(tmp_path: Path) -> None:
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims/otc.json").write_text(json.dumps(CLAIM))
     (tmp_path / "claims/otc.png").write_bytes(b"picture")
-    found = papers_table.pages(tmp_path)
-    page = found[Path("docs/claims/otc.md")].decode()
-    assert found[Path("docs/claims/otc.png")] == b"picture"
+    contents = papers_table.pages(tmp_path)
+    page = contents[Path("docs/claims/otc.md")].decode()
+    assert "](../../claims/otc.png)" in page
+    assert not [path for path in contents if path.suffix == ".png"]  # the site takes them from claims/
     assert "Fall of calls: 0.5, 95% interval [0.25, 0.75]; the threshold is 0.4" in page
     assert "| arm | calls |" in page
     assert "| grpo | 3 (2 to 4) |" in page
@@ -73,10 +77,37 @@ def test_a_claim_becomes_a_page_and_a_row(tmp_path: Path) -> None:
     turned = papers_table.pages(tmp_path)[Path("docs/claims/otc.md")].decode()
     assert "| measured | base |" in turned
     assert "| c\\|d | 6,673 (1,000 to 12,346) |" in turned
-    table = found[Path("docs/papers.md")].decode()
-    assert "[undecided](claims/otc.md) | 0.5 [0.25, 0.75] |" in table
+    table = contents[Path("docs/papers.md")].decode()
+    assert "[undecided](claims/otc.md) |  | 0.5 [0.25, 0.75] |" in table
     rows = [line for line in table.splitlines() if line.startswith("| ") and line[2].isdigit()]
-    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [7] * len(rows)
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [8] * len(rows)
+
+
+def test_grade_and_what_was_trained_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims/otc.json").write_text(json.dumps({**CLAIM, "grade": "B", "trained": "a table"}))
+    contents = papers_table.pages(tmp_path)
+    page = contents[Path("docs/claims/otc.md")].decode()
+    assert "Grade B: learning on a stand-in" in page
+    assert "**Trained.** A table." in page
+    assert "[undecided](claims/otc.md) | B | 0.5 [0.25, 0.75] |" in contents[Path("docs/papers.md")].decode()
+
+
+def test_a_stale_claim_says_so(tmp_path: Path) -> None:
+    """Units measured with today's goldens keep a claim fresh; another golden of one arm makes that arm stale."""
+    folder = tmp_path / "claims"
+    (folder / "goldens").mkdir(parents=True)
+    goldens = json.loads((ROOT / "claims/goldens/otc.json").read_text())
+    (folder / "goldens/otc.json").write_text(json.dumps(goldens))
+    (folder / "otc.json").write_text(json.dumps(CLAIM))
+    for job in jobs_of(papers.study("otc"), papers.measure, folder, seeds=CLAIM["seeds"]).values():
+        append(job, {}, 0.0)
+    assert "tale" not in papers_table.pages(tmp_path)[Path("docs/claims/otc.md")].decode()
+    goldens["arms"]["otc_narrow"] = {"otc_narrow": {"calls": 1.0}}
+    (folder / "goldens/otc.json").write_text(json.dumps(goldens))
+    contents = papers_table.pages(tmp_path)
+    assert "since they were measured: otc narrow." in contents[Path("docs/claims/otc.md")].decode()
+    assert "[undecided](claims/otc.md), stale |" in contents[Path("docs/papers.md")].decode()
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

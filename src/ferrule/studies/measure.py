@@ -18,7 +18,7 @@ from ferrule.studies import golden
 from ferrule.studies.paper import Claim
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["claim_of", "jobs_of", "measure", "store"]
+__all__ = ["claim_of", "jobs_of", "measure", "stale_arms", "store"]
 
 Call = Callable[[Unit], Mapping[str, Any]]
 
@@ -65,6 +65,18 @@ def claim_of(
             return None
         rows.setdefault(unit.seed, {}).update(lines[job.address]["result"])
     return study.judge(rows, size)
+
+
+def stale_arms(claim: Mapping[str, Any], study: Study, call: Call, folder: Path) -> list[str]:
+    """Return the arms of a stored claim whose units were measured with other settings, models or goldens than today's.
+
+    ``claim`` is the claim as JSON data; an arm without stored units counts as stale.
+    """
+    if claim["size"] not in study.sizes:
+        return list(study.arms)
+    jobs = jobs_of(study, call, folder, size=claim["size"], seeds=claim["seeds"])
+    lines = results(jobs.values())
+    return list(dict.fromkeys(unit.arm for unit, job in jobs.items() if job.address not in lines))
 
 
 def measure(

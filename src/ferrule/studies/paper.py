@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Claim", "Grade", "Paper", "Verdict", "verdict"]
+__all__ = ["GRADES", "Claim", "Grade", "Paper", "Verdict", "verdict"]
 
 Verdict = Literal["held", "not held", "undecided"]
 Grade = Literal["A", "B", "C"]
-"""A: a language model on held-out tasks of a world. B: learning on a stand-in. C: an illustration of the formula."""
+GRADES: Mapping[Grade, str] = {
+    "A": "a language model on held-out tasks of a world",
+    "B": "learning on a stand-in for a model or a world",
+    "C": "an illustration of the formula",
+}
+"""How strong the evidence of each grade is."""
 
 
 @dataclass(frozen=True)
