@@ -53,6 +53,28 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
     assert without == [{k: v for k, v in cell.items() if k != "seconds"} for cell in first["cells"]]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipes", "grpo,dop"), "did you mean 'dpo'"),
+        (("--recipes", "otc+dpo"), "'otc+dpo' stacks the method 'dpo'"),
+        (
+            ("--recipes", "grpo,sft", "--world", "facts"),
+            "'sft' cannot run in this arena: world 'facts' has no reference",
+        ),
+        (
+            ("--recipes", "sft", "--model", "http://127.0.0.1:9/v1"),
+            "'sft' cannot run in this arena: this method needs a",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_when_it_is_named(arguments: tuple[str, ...], message: str, here: Path) -> None:
+    done = CliRunner().invoke(main, ("arena", *arguments))
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    assert not (here / "runs").exists()
+
+
 def test_other_settings_are_refused_where_an_arena_lies(here: Path) -> None:
     folder = here / "runs" / "arena"
     folder.mkdir(parents=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ferrule.core.recipe import Recipe
-from ferrule.evaluate.arena import tokens
+from ferrule.evaluate.arena import Arena, run, tokens
 from ferrule.evaluate.recipes import recipes_of, stack
 from ferrule.evaluate.standings import Cell, page, summarise
 from ferrule.papers import discover
@@ -74,3 +76,23 @@ def test_the_page_holds_every_row() -> None:
     }  # fmt: skip
     text = page({"about": about, "rows": rows, "versions": {"python": "3"}})
     assert "| `otc` | 62.5% | +12.5 | 1.00 | 20 | 0.0% | 62.5% | 100.0% | 3 | 1,000 | 0 |" in text
+
+
+def test_methods_stand_in_the_arena_beside_recipes(tmp_path: Path) -> None:
+    names = ("grpo", "dpo", "sft", "sft-then-rl")
+    small = Arena(
+        names, ("arithmetic",), budget=300, seeds=1, groups=4, samples=2, max_completion_length=16, levels=(1,),
+        eval_tasks=2, eval_samples=1,
+    )  # fmt: skip
+    result = run(small, recipes_of(discover()), tmp_path)
+    cells = {entry["recipe"]: entry for entry in result["cells"]}
+    assert list(cells) == ["untrained", *names]
+    for name in names:
+        assert cells[name]["sampled"] >= 300, name
+        assert cells[name]["steps"] >= 1, name
+    rows = [json.loads(line) for line in (tmp_path / "dpo/seed-0/run/metrics.jsonl").read_text().splitlines()]
+    assert sum(row["tokens/sampled"] for row in rows if row["phase"] == "data") == cells["dpo"]["sampled"]
+    rows = [json.loads(line) for line in (tmp_path / "sft/seed-0/run/metrics.jsonl").read_text().splitlines()]
+    assert sum(row["tokens/learned"] for row in rows if row["phase"] == "train") == cells["sft"]["sampled"]
+    both = [json.loads(line) for line in (tmp_path / "sft-then-rl/seed-0/run/metrics.jsonl").read_text().splitlines()]
+    assert {row["part"] for row in both if row["phase"] == "train"} == {0, 1}

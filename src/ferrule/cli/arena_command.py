@@ -36,9 +36,14 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 @click.command("arena")
-@click.option("--recipes", required=True, callback=_split, help="Comma separated; stack with +, as in tapo+aspo+otc.")
+@click.option(
+    "--recipes",
+    required=True,
+    callback=_split,
+    help="Comma separated; recipes stack with +, as in tapo+aspo+otc. Also sft, sft-then-rl, dpo, ipo, simpo, rpo.",
+)
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
-@click.option("--budget", default="400k", show_default=True, help="Generated tokens per run.")
+@click.option("--budget", default="400k", show_default=True, help="Generated tokens per run (sft: learned from).")
 @click.option("--seeds", default=3, show_default=True, help="Training seeds per recipe.")
 @click.option("--model", default="pocket", show_default=True, help="Model every run starts from.")
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")

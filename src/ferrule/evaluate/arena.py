@@ -1,7 +1,8 @@
-"""Recipes on equal footing: every one is trained and measured under the same conditions.
+"""Recipes and methods on equal footing: every one is trained and measured under the same conditions.
 
 Equal means: the same model, world, tasks and seeds, the same number of generated tokens (dropped groups and discarded
-branches included), the same evaluation by the same plain tool loop, and no setting chosen per recipe.
+branches included; of rows that nobody generated the tokens learned from), the same evaluation by the same plain tool
+loop, and no learning rate chosen per entry.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferrule.core.recipe import Recipe
+from ferrule.core.recipe import Method, Part, Recipe
 from ferrule.core.records import World
 from ferrule.evaluate.evaluate import Evaluation, evaluate
-from ferrule.evaluate.recipes import Make, stack
+from ferrule.evaluate.methods import entry
+from ferrule.evaluate.recipes import Changes, Make
 from ferrule.evaluate.run import versions
 from ferrule.evaluate.standings import Cell, cell_of, summarise
 from ferrule.policies.named import load
 from ferrule.train import checkpoint
+from ferrule.train.check import check, parts_of, recipes_of
 from ferrule.train.grpo import grpo
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
+from ferrule.train.policy import needs, refuse
 from ferrule.train.settings import Settings
 from ferrule.worlds.named import worlds
 
@@ -52,14 +56,15 @@ class Arena:
     num_generations_eval: int = 4
 
 
-def _settings(arena: Arena, recipe: Recipe, seed: int) -> Settings:
+def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
     """The settings of one run: every step plays the same number of tasks, whatever the recipe's group size."""
+    samples = [recipe.samples for part in parts_of(method) for recipe in recipes_of(part)]
     return Settings(
         max_steps=1_000_000,
         max_sampled_tokens=arena.budget,
         learning_rate=arena.learning_rate,
         per_device_train_batch_size=arena.groups,
-        gradient_accumulation_steps=recipe.samples,
+        gradient_accumulation_steps=samples[0] if samples else 1,
         warmup_steps=3,
         adam_beta2=0.95,
         seed=seed,
@@ -88,18 +93,41 @@ def _measured(arena: Arena, policy: Any, world: World, name: str) -> Evaluation:
     )
 
 
+def _entry(
+    arena: Arena, world: World, name: str, seed: int, known: Mapping[str, Make]
+) -> tuple[Method | Part, Changes]:
+    return entry(
+        name, _base(arena), world, known, tasks=arena.groups, levels=arena.levels, seed=seed, budget=arena.budget
+    )
+
+
+def _check(arena: Arena, world: World, known: Mapping[str, Make]) -> None:
+    """Refuse what cannot run when it is named, before anything is played."""
+    policy = load(arena.model)
+    for name in arena.recipes:
+        method, _ = _entry(arena, world, name, 0, known)
+        settings = _settings(arena, method, 0)
+        try:
+            check(method, settings)
+            for part in parts_of(method):
+                refuse(policy, needs(part))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name!r} cannot run in this arena: {error}") from error
+
+
 def _cell(arena: Arena, world: World, name: str, seed: int, folder: Path, known: Mapping[str, Make]) -> Cell:
     """Train one recipe with one seed, or go on where a killed run stopped, and measure it."""
     policy = load(arena.model)
     if name == UNTRAINED:
         return cell_of(name, seed, _measured(arena, policy, world, name))
-    recipe, changes = stack(_base(arena), name, known)
+    method, changes = _entry(arena, world, name, seed, known)
     resume = checkpoint.latest(folder) is not None
     if not resume and folder.exists():
         shutil.rmtree(folder)  # killed before its first checkpoint
-    summary = train(recipe, world, policy, _settings(arena, recipe, seed), folder, resume=resume)
+    summary = train(method, world, policy, _settings(arena, method, seed), folder, resume=resume)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds = sum(row.get("seconds/sample", 0.0) + row.get("seconds/update", 0.0) for row in rows)
+    seconds += sum(row["seconds"] for row in rows if row["phase"] == "data")
     return cell_of(
         name, seed, _measured(arena, policy, world, name), steps=summary["steps"], sampled=summary["sampled_tokens"],
         seconds=seconds, changes=changes,
@@ -125,15 +153,15 @@ def run(
     overwrite: bool = False,
     show: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Play every recipe with every seed and return the comparison; what is finished is not played again.
+    """Play every recipe or method with every seed and return the comparison; what is finished is not played again.
 
-    ``known`` maps names to recipes, such as those of ``recipes_of``; every name of the arena is looked up in it before
-    anything is played.
-    Everything lies under ``folder``: one run per recipe and seed, and ``arena.json``. A folder that holds an arena with
-    other settings is refused unless ``overwrite``.
+    ``known`` maps names to recipes, such as those of ``recipes_of``; the methods of ``evaluate.methods`` are known as
+    well. What cannot run is refused (``ValueError``) before anything is played. Everything lies under ``folder``: one
+    run per recipe and seed, and ``arena.json``. A folder that holds an arena with other settings is refused unless
+    ``overwrite``.
     """
-    for name in arena.recipes:
-        stack(_base(arena), name, known)
+    world = worlds(arena.worlds)
+    _check(arena, world, known)
     shared = {key: value for key, value in json.loads(json.dumps(asdict(arena))).items() if key not in _MAY_GROW}
     settings = folder / "settings.json"
     if overwrite and folder.exists():
@@ -142,7 +170,6 @@ def run(
         raise FileExistsError(f"{folder} holds an arena with other settings; choose another --name, or --overwrite it")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(settings, shared)
-    world = worlds(arena.worlds)
     cells, curves = [], {}
     for seed in range(arena.seeds):
         # Without training a seed changes nothing.

@@ -20,21 +20,22 @@ from torch import nn
 from ferrule.train.shard import is_sharded
 from ferrule.train.tensors import index_of, read_tensors, write_tensors
 
-__all__ = ["latest", "read", "restore_files", "weights", "whole_or_not", "write"]
+__all__ = ["every", "latest", "read", "restore_files", "state_of", "weights", "whole_or_not", "write"]
 
 _RANDOM = "random"
 
 
 def latest(run: Path) -> Path | None:
     """Return the newest whole checkpoint of a run folder, or None."""
-    return max(_all(run), key=_step, default=None)
+    return max(every(run), key=_step, default=None)
 
 
 def _step(folder: Path) -> int:
     return int(folder.name.split("-")[1])
 
 
-def _all(run: Path) -> list[Path]:
+def every(run: Path) -> list[Path]:
+    """Return all whole checkpoints of a run folder, in no order."""
     return [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
 
 
@@ -100,7 +101,7 @@ def write(
             kept = {"step": step, "lengths": lengths, **_computed(policy), **state}
             (part / "state.json").write_text(json.dumps(kept))
     if main:
-        for old in sorted(_all(run), key=_step)[:-keep]:
+        for old in sorted(every(run), key=_step)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     _meet(together)
     return target
@@ -128,7 +129,7 @@ def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
     when the checkpoint is of another model, or of one whose products were computed in another precision.
     """
     own = _trained(policy)
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    state = state_of(folder)
     present, precision = _computed(policy), {True: "bfloat16", False: "float32"}
     then, now = (precision[about["autocast"]] for about in (state, present))
     if then != now:
@@ -162,6 +163,12 @@ def _room(own: dict[str, nn.Parameter], sizes: dict[str, tuple[int, ...]]) -> di
             like = own[name].detach() if size == tuple(own[name].shape) else torch.zeros(size)
             room.setdefault(name, {})[key] = torch.zeros_like(like)
     return room
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Return the state of the loop that a checkpoint holds."""
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return state
 
 
 def restore_files(run: Path, state: Mapping[str, Any]) -> None:

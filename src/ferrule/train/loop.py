@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -170,7 +169,7 @@ def _last(folder: Path | None) -> tuple[Path, dict[str, Any]]:
     place = checkpoint.latest(folder) if folder is not None else None
     if place is None:
         raise FileNotFoundError(f"nothing to resume: {folder} has no checkpoint (set save_steps when starting a run)")
-    return place, json.loads((place / "state.json").read_text(encoding="utf-8"))
+    return place, checkpoint.state_of(place)
 
 
 def _part(way: _Underway, number: int, back: Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import threading
 import time
@@ -131,6 +132,8 @@ class Run:
             self.folder, self.course.steps, equipment.policy, equipment.optimiser, state,
             keep=self.settings.save_total_limit, logs=_LOGS, main=self.main,
         )  # fmt: skip
+        if self.main:
+            _forget_starts(self.folder)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what ``save`` wrote about the run, and cut the logs back to that point."""
@@ -158,6 +161,14 @@ class Run:
         """Whether the whole run has used up its tokens."""
         most = self.settings.max_sampled_tokens
         return most is not None and self.course.tokens >= most
+
+
+def _forget_starts(folder: Path) -> None:
+    """Remove the weights that parts began with which no checkpoint is in."""
+    needed = {f"part-{checkpoint.state_of(place)['course']['part']}" for place in checkpoint.every(folder)}
+    for start in (folder / "starts").glob("part-*"):
+        if start.name not in needed:
+            shutil.rmtree(start)
 
 
 def _extras(groups: tuple[Group, ...], step: int) -> list[dict[str, Any]]:

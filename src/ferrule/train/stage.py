@@ -122,11 +122,13 @@ def demonstrations(
     """Return a source of rows: the reference solutions of a world's tasks, carried out in their sessions.
 
     Each round shows ``tasks`` further tasks. A conversation is laid out by the policy's renderer, so that its ids are
-    what the model would have been fed. Raises ``ValueError`` for a world without reference solutions.
+    what the model would have been fed. Raises ``ValueError`` at once for a world without reference solutions.
     """
     if not isinstance(world, Demonstrates):
         raise ValueError(f"world {world.name!r} has no reference solutions: it lacks the method demonstrate(task)")
     knows: Demonstrates = world
+    for task in world.tasks(split, 16, seed=seed, levels=levels):
+        knows.demonstrate(task)  # a mixture may have members that cannot
 
     def shown(policy: Any, lap: int) -> list[Row]:
         stream, out = Stream(world, split, levels, seed, position=lap * tasks), []
