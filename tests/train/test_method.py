@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.toys import tiny_policy
+from tests.toys import own_world, tiny_policy
 from tests.train.pieces import LETTERS, Speller, recipe
 
 from ferrule.core.arrays import chain
@@ -17,11 +17,13 @@ from ferrule.core.recipe import Method
 from ferrule.credit.group import whiten
 from ferrule.credit.returns import gae, value_targets
 from ferrule.data.formats import Pair, Row
+from ferrule.evaluate.run import Plan, execute
 from ferrule.objectives.penalty import add
 from ferrule.objectives.supervised import value_loss
 from ferrule.objectives.surrogate import surrogate
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import seed_of
+from ferrule.train.check import steps_of
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
 from ferrule.train.stage import best_and_worst, dpo, fit, sft
@@ -175,3 +177,25 @@ def test_each_power_is_asked_for_by_what_needs_it(missing: str, method: Any, mes
         train(method, LETTERS, Lesser(), settings(per_device_train_batch_size=8), None)
     with pytest.raises(TypeError, match=message):
         train(Method((sft(DATA), method)), LETTERS, Lesser(), settings(per_device_train_batch_size=8), None)
+
+
+def test_a_run_trains_a_method_and_evaluates_with_its_first_agent(tiny: Any, tmp_path: Path) -> None:
+    world = own_world()
+    method = Method((sft(DATA, max_steps=2), recipe(agent=Speller(tokens=3), settings={"max_steps": 1})))
+    plan = Plan(
+        tmp_path / "run", tiny, world, method, settings(per_device_train_batch_size=4),
+        eval_tasks=tuple(world.tasks("test", 2)), without_tools=False,
+    )  # fmt: skip
+    result = execute(plan, quiet=True)
+    assert result["summary"]["steps"] == steps_of(method, plan.settings) == 3
+    assert {"before", "after"} <= set(result["evaluations"])
+    assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+def test_a_run_without_an_agent_cannot_be_evaluated(tiny: Any, tmp_path: Path) -> None:
+    tasks = tuple(own_world().tasks("test", 1))
+    with pytest.raises(ValueError, match=r"no agent to evaluate with; set Plan\.agent"):
+        Plan(tmp_path, tiny, own_world(), sft(DATA), settings(), eval_tasks=tasks)
+    assert (
+        Plan(tmp_path, tiny, own_world(), sft(DATA), settings(), eval_tasks=tasks, agent=Speller()).agent == Speller()
+    )

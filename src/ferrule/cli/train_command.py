@@ -150,7 +150,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
         folder=Path("runs") / chosen["name"],
         policy=policy,
         world=world,
-        recipe=recipe,
+        method=recipe,
         settings=loop,
         eval_tasks=tuple(held_out),
         eval_temperature=recipe.temperature,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.recipe import Method, Part, Recipe
-from ferrule.core.records import World
+from ferrule.core.records import Policy, World
 from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.evaluate.methods import entry
 from ferrule.evaluate.recipes import Changes, Make
@@ -78,7 +78,7 @@ def _base(arena: Arena) -> Recipe:
     return grpo(num_generations=arena.num_generations, max_completion_length=arena.max_completion_length)
 
 
-def _measured(arena: Arena, policy: Any, world: World, name: str) -> Evaluation:
+def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluation:
     """Evaluate with the plain tool loop on the held-out tasks."""
     tasks = world.tasks("test", arena.eval_tasks, seed=EVAL_SEED, levels=arena.levels)
     return evaluate(

@@ -10,37 +10,52 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from ferrule.core.recipe import Recipe
-from ferrule.core.records import Task, World
+from ferrule.core.recipe import Method, Part
+from ferrule.core.records import Agent, Policy, Task, World
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
+from ferrule.train.check import check, parts_of, recipes_of, steps_of
 from ferrule.train.logs import write_json
-from ferrule.train.loop import Settings, check, train
+from ferrule.train.loop import train
 from ferrule.train.monitor import Health
+from ferrule.train.policy import Trains
+from ferrule.train.settings import Settings
 
 __all__ = ["Plan", "execute", "table", "versions"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that one run needs. ``about`` is written to ``settings.json`` beside the training settings."""
+    """All that one run needs. ``about`` is written to ``settings.json`` beside the training settings.
+
+    ``agent`` is what evaluations play; None takes that of the method's first recipe.
+    """
 
     folder: Path
-    policy: Any
+    policy: Trains
     world: World
-    recipe: Recipe
+    method: Method | Part
     settings: Settings
     eval_tasks: tuple[Task, ...] = ()
     eval_temperature: float = 1.0
     without_tools: bool = True
     stop_on_warning: bool = False
     play: Callable[..., list[Episode]] = drive
+    agent: Agent | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse evaluations that nobody could play."""
+        agents = [recipe.agent for part in parts_of(self.method) for recipe in recipes_of(part)]
+        if self.eval_tasks and self.agent is None and not agents:
+            raise ValueError("the method has no recipe and so no agent to evaluate with; set Plan.agent")
+        if self.agent is None and agents:
+            object.__setattr__(self, "agent", agents[0])
 
 
 def versions() -> dict[str, Any]:
@@ -79,7 +94,7 @@ def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"arms": {}, "temperature": plan.eval_temperature}
     for name, tasks in arms.items():
         found = evaluate(
-            plan.recipe.agent,
+            cast(Agent, plan.agent),
             plan.policy,
             plan.world,
             tasks,
@@ -103,7 +118,7 @@ def execute(
     main = pool is None or pool.is_main_process
     # Before anything is measured, written or overwritten: a run that cannot start must leave no trace.
     processes = 1 if pool is None else pool.num_processes
-    check(plan.recipe, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
+    check(plan.method, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
     if main:
         _prepare(plan, resume, overwrite)
 
@@ -114,9 +129,9 @@ def execute(
     if plan.eval_tasks and main and "before" not in evaluations:
         evaluations["before"] = _evaluate(plan, "before", show)
         write_json(plan.folder / "evaluations.json", evaluations)
-    with Display(plan.settings.max_steps, title=plan.folder.name, console=console) as display:
+    with Display(steps_of(plan.method, plan.settings), title=plan.folder.name, console=console) as display:
         summary = train(
-            plan.recipe, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
+            plan.method, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
             pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
             play=plan.play,
         )  # fmt: skip
@@ -134,11 +149,11 @@ def execute(
 def _between(plan: Plan) -> Any:
     """Return the evaluation that runs every ``eval_steps``: with tools only."""
 
-    def measure(policy: Any, step: int) -> dict[str, float]:
+    def measure(policy: Policy, step: int) -> dict[str, float]:
         from ferrule.evaluate.evaluate import evaluate
 
         found = evaluate(
-            plan.recipe.agent, policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
+            cast(Agent, plan.agent), policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
         )  # fmt: skip
         return {"success": found.success}

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.train.policy import Copies, Trains
 from ferrule.train.sample import Batch, score_segments
 
 __all__ = ["Ahead", "corrected"]
 
 
 def corrected(
-    batch: Batch, policy: Any, *, temperature: float = 1.0, cap: float = 2.0
+    batch: Batch, policy: Trains, *, temperature: float = 1.0, cap: float = 2.0
 ) -> tuple[Batch, dict[str, float]]:
     """Return a batch of older weights made fit for the present ones, and what that took.
 
@@ -45,7 +46,7 @@ class Ahead:
     checkpoint everything starts from what the checkpoint holds.
     """
 
-    def __init__(self, sampled: Callable[[int, Any], Batch], policy: Any, fresh: Callable[[int], bool]) -> None:
+    def __init__(self, sampled: Callable[[int, Any], Batch], policy: Copies, fresh: Callable[[int], bool]) -> None:
         self._sampled, self._policy, self._fresh = sampled, policy, fresh
         self._copy = policy.frozen()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ferrule-ahead")

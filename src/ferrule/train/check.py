@@ -13,12 +13,18 @@ from ferrule.core.recipe import Method, Part, Recipe, Roles, Stage
 from ferrule.policies.heads import key_of
 from ferrule.train.settings import Settings, varied
 
-__all__ = ["check", "groups_per_step", "parts_of", "recipes_of"]
+__all__ = ["check", "groups_per_step", "parts_of", "recipes_of", "steps_of"]
 
 
 def parts_of(method: Method | Part) -> tuple[Part, ...]:
     """Return the parts of one round of a method."""
     return method.stages if isinstance(method, Method) else (method,)
+
+
+def steps_of(method: Method | Part, settings: Settings) -> int:
+    """Return the most steps that a method takes, over all its parts and rounds."""
+    rounds = method.rounds if isinstance(method, Method) else 1
+    return rounds * sum(varied(settings, part.settings).max_steps for part in parts_of(method))
 
 
 def check(method: Method | Part, settings: Settings, *, evaluating: bool = False, processes: int = 1) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ferrule.train.policy import Trains
 from ferrule.train.shard import is_sharded
 from ferrule.train.tensors import index_of, read_tensors, write_tensors
 
@@ -39,15 +40,15 @@ def every(run: Path) -> list[Path]:
     return [p for p in run.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
 
 
-def weights(policy: Any) -> dict[str, torch.Tensor]:
+def weights(policy: Trains) -> dict[str, torch.Tensor]:
     """Return the weights of the model that may change (all, or the adapters), by name."""
     return {name: p.detach() for name, p in policy.model.named_parameters() if p.requires_grad}
 
 
-def _trained(policy: Any) -> dict[str, nn.Parameter]:
+def _trained(policy: Trains) -> dict[str, nn.Parameter]:
     """Weights that may have changed (all, or the adapters), and those of the heads."""
     own = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    return own | {f"heads.{name}": p for name, p in policy.heads.named_parameters()}
+    return own | {f"heads.{name}": p for name, p in getattr(policy, "heads", nn.Module()).named_parameters()}
 
 
 @contextlib.contextmanager
@@ -72,7 +73,7 @@ def _moving(own: dict[str, nn.Parameter], optimiser: Any) -> dict[str, dict[str,
 def write(
     run: Path,
     step: int,
-    policy: Any,
+    policy: Trains,
     optimiser: Any,
     state: dict[str, Any],
     *,
@@ -107,7 +108,7 @@ def write(
     return target
 
 
-def _computed(policy: Any) -> dict[str, Any]:
+def _computed(policy: Trains) -> dict[str, Any]:
     """What the numbers of a run depend on beside its settings: who shares a sum, and half precision."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return {
@@ -122,7 +123,7 @@ def _meet(together: bool) -> None:
         torch.distributed.barrier()
 
 
-def read(folder: Path, policy: Any, optimiser: Any) -> dict[str, Any]:
+def read(folder: Path, policy: Trains, optimiser: Any) -> dict[str, Any]:
     """Put weights, optimiser, random state and the number of threads back and return the loop's state.
 
     The policy may be sharded in any way, or not at all; of a sharded one all processes call this. Raises ``ValueError``

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Score, Task, Trajectory, World
+from ferrule.rollout.drive import Policies
 from ferrule.train.sample import Group, groups_of
 
 __all__ = ["HandDown", "HandUp", "Levels", "Play", "continued", "handed_down", "two_levels"]
@@ -38,7 +39,7 @@ def two_levels(
     child: Recipe,
     tasks: Sequence[Task],
     world: World,
-    policy: Any,
+    policy: Policies,
     *,
     hand_down: HandDown,
     hand_up: HandUp,
@@ -94,7 +95,7 @@ def handed_down(hand_down: HandDown, hand_up: HandUp, *, unaided: bool = False) 
     """
 
     def play(
-        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Any, **options: Any
+        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Policies, **options: Any
     ) -> dict[str, list[Group]]:
         (above, parent), (below, child) = _two(recipes)
         levels = two_levels(parent, child, tasks, world, policy, hand_down=hand_down, hand_up=hand_up, **options)
@@ -111,7 +112,7 @@ def continued(further: Callable[[Sequence[Group]], Sequence[Task]]) -> Play:
     """
 
     def play(
-        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Any, **options: Any
+        recipes: Mapping[str, Recipe], tasks: Sequence[Task], world: World, policy: Policies, **options: Any
     ) -> dict[str, list[Group]]:
         (begin, first), (go_on, second) = _two(recipes)
         groups = groups_of(first, tasks, world, policy, **options)

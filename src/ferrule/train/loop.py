@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ferrule.core.recipe import Drawn, Method, Part, Roles, Stage
 from ferrule.core.records import World
@@ -21,7 +21,7 @@ from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
 from ferrule.train.on_policy import on_policy, on_roles
 from ferrule.train.optimiser import optimiser_of
-from ferrule.train.policy import heads_of, needs, refuse
+from ferrule.train.policy import HasHeads, Refers, Trains, heads_of, needs, refuse
 from ferrule.train.run import Run, interruptible
 from ferrule.train.settings import Settings, varied
 from ferrule.train.shard import Shards
@@ -88,7 +88,7 @@ class _Underway:
     parts: tuple[Part, ...]
     rounds: int
     world: World | None
-    policy: Any
+    policy: Trains
     run: Run
     limits: Limits | None
     play: Callable[..., list[Episode]]
@@ -103,7 +103,7 @@ class _Underway:
 def train(
     method: Method | Part,
     world: World | None,
-    policy: Any,
+    policy: Trains,
     settings: Settings,
     folder: str | Path | None,
     *,
@@ -152,7 +152,7 @@ def train(
 
 
 def _check_run(
-    parts: tuple[Part, ...], world: World | None, policy: Any, settings: Settings, folder: Path | None
+    parts: tuple[Part, ...], world: World | None, policy: Trains, settings: Settings, folder: Path | None
 ) -> None:
     """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
     for part in parts:
@@ -241,7 +241,7 @@ def _prepare(way: _Underway, part: Part, number: int, settings: Settings, back: 
     policy, count = way.policy, len(way.parts)
     for before in way.parts if number >= count else way.parts[: number + 1]:
         for head in heads_of(before):
-            policy.add_head(head)
+            cast(HasHeads, policy).add_head(head)
     if not part.reference:
         return
     folder = way.run.folder
@@ -252,4 +252,4 @@ def _prepare(way: _Underway, part: Part, number: int, settings: Settings, back: 
         elif way.run.main:
             with checkpoint.whole_or_not(place) as written:
                 write_tensors(written, weights)
-    policy.keep_reference(anew=number > 0)
+    cast(Refers, policy).keep_reference(anew=number > 0)

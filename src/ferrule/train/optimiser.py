@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
 __all__ = ["optimiser_of"]
 
 
-def optimiser_of(policy: Any, settings: Settings) -> torch.optim.AdamW:
+def optimiser_of(policy: Trains, settings: Settings) -> torch.optim.AdamW:
     """Return AdamW over the parameters that train; the loop sets the rate of every step."""
     return torch.optim.AdamW(
         policy.parameters(),

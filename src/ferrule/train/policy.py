@@ -77,7 +77,7 @@ class GivesHidden(Protocol):
 
 
 @runtime_checkable
-class Copies(Protocol):
+class Copies(Trains, Protocol):
     """A policy that copies itself, to sample with older weights while it learns."""
 
     def frozen(self) -> Any:
@@ -114,7 +114,7 @@ def needs(part: Part, *, ahead: bool = False) -> tuple[type, ...]:
 def refuse(policy: object, powers: Iterable[type]) -> None:
     """Raise ``TypeError`` when a policy lacks a power, naming the power and what is missing."""
     for power in powers:
-        members = [name for name in (*vars(power), *power.__annotations__) if not name.startswith("_")]
+        members = [name for name in (*vars(power), *vars(power).get("__annotations__", ())) if not name.startswith("_")]
         missing = sorted(name for name in members if not hasattr(policy, name))
         if missing:
             raise TypeError(

@@ -17,7 +17,7 @@ from ferrule.core.recipe import Recipe
 from ferrule.core.records import Policy, Score, Task, Trajectory, World
 from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.verify import VERIFIERS
-from ferrule.rollout.drive import Limits, drive, seed_of
+from ferrule.rollout.drive import Limits, Policies, drive, seed_of
 from ferrule.rollout.record import Episode
 
 __all__ = [
@@ -73,7 +73,7 @@ def groups_of(
     recipe: Recipe,
     tasks: Sequence[Task],
     world: World,
-    policy: Any,
+    policy: Policies,
     *,
     step: int = 0,
     play: Play = drive,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ferrule.policies.packing.packed import why_padded
+from ferrule.train.policy import Trains
 
 __all__ = ["Shards", "is_sharded", "passes_missing", "whole_norm"]
 
@@ -30,7 +31,7 @@ class Shards:
     must be made afterwards, from ``policy.parameters()``, which then are DTensors.
     """
 
-    def __init__(self, policy: Any, pool: Any) -> None:
+    def __init__(self, policy: Trains, pool: Any) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
         self.policy = policy
@@ -41,7 +42,7 @@ class Shards:
             if module is None or not any(True for _ in module.parameters()):
                 continue
             if name != "heads":
-                why_padded(module, autocast=policy.autocast)  # tried while it costs no communication
+                why_padded(module, autocast=getattr(policy, "autocast", False))  # tried while it costs no communication
             self._plain[name] = _hollow(module)
             _shard(module, mesh)
 
@@ -96,12 +97,12 @@ def _shard(module: Any, mesh: Any) -> None:
             one.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
 
 
-def is_sharded(policy: Any) -> bool:
+def is_sharded(policy: Trains) -> bool:
     """Tell whether the weights of a policy are cut over processes."""
     return any(isinstance(p, DTensor) for p in policy.model.parameters())
 
 
-def passes_missing(policy: Any, passes: int, pool: Any) -> int:
+def passes_missing(policy: Trains, passes: int, pool: Any) -> int:
     """Return how many more passes another process makes; sharded processes must all make as many."""
     if pool is None or not is_sharded(policy):
         return 0

@@ -18,6 +18,7 @@ from ferrule.objectives.supervised import nll
 from ferrule.policies.heads import REWARD, Head
 from ferrule.rollout.drive import seed_of
 from ferrule.train.loop import train
+from ferrule.train.policy import Trains
 from ferrule.train.sample import groups_of
 from ferrule.train.settings import Settings
 from ferrule.train.stream import Stream
@@ -98,7 +99,7 @@ def probe(data: Data | Sequence[Row], *, layer: int = -1, name: str = "probe", *
     return Stage(_source(data), preference.labelled(name), _PER_ITEM, settings=settings, heads=(head,))
 
 
-def fit(policy: Any, stage: Stage, settings: Settings, *, folder: Path | None = None, **options: Any) -> list[float]:
+def fit(policy: Trains, stage: Stage, settings: Settings, *, folder: Path | None = None, **options: Any) -> list[float]:
     """Train on one stage and return the loss of every step; ``options`` are those of ``train``."""
     losses: list[float] = []
     show = options.pop("show", None)
