@@ -59,10 +59,6 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
         (("--recipes", "grpo,dop"), "did you mean 'dpo'"),
         (("--recipes", "otc+dpo"), "'otc+dpo' stacks the method 'dpo'"),
         (
-            ("--recipes", "grpo,sft", "--world", "facts"),
-            "'sft' cannot run in this arena: world 'facts' has no reference",
-        ),
-        (
             ("--recipes", "sft", "--model", "http://127.0.0.1:9/v1"),
             "'sft' cannot run in this arena: this method needs a",
         ),

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.toys import Bench
 
 from ferrule.core.recipe import Recipe
 from ferrule.evaluate.arena import Arena, run, tokens
+from ferrule.evaluate.methods import entry
 from ferrule.evaluate.recipes import recipes_of, stack
 from ferrule.evaluate.standings import Cell, page, summarise
 from ferrule.papers import discover
@@ -81,8 +83,8 @@ def test_the_page_holds_every_row() -> None:
 def test_methods_stand_in_the_arena_beside_recipes(tmp_path: Path) -> None:
     names = ("grpo", "dpo", "sft", "sft-then-rl")
     small = Arena(
-        names, ("arithmetic",), budget=300, seeds=1, groups=4, samples=2, max_completion_length=16, levels=(1,),
-        eval_tasks=2, eval_samples=1,
+        names, ("arithmetic",), budget=300, seeds=1, groups=4, num_generations=2, max_completion_length=16, levels=(1,),
+        eval_tasks=2, num_generations_eval=1,
     )  # fmt: skip
     result = run(small, recipes_of(discover()), tmp_path)
     cells = {entry["recipe"]: entry for entry in result["cells"]}
@@ -96,3 +98,8 @@ def test_methods_stand_in_the_arena_beside_recipes(tmp_path: Path) -> None:
     assert sum(row["tokens/learned"] for row in rows if row["phase"] == "train") == cells["sft"]["sampled"]
     both = [json.loads(line) for line in (tmp_path / "sft-then-rl/seed-0/run/metrics.jsonl").read_text().splitlines()]
     assert {row["part"] for row in both if row["phase"] == "train"} == {0, 1}
+
+
+def test_a_method_that_the_world_cannot_serve_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match="'sft' cannot run in this arena: world 'bench' has no reference solutions"):
+        entry("sft", grpo(), Bench(), {}, tasks=2, levels=(1,), seed=0, budget=100)
