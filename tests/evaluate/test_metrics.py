@@ -14,6 +14,7 @@ from ferrule.evaluate.metrics import (
     paired_difference,
     pass_at_k,
     productivity,
+    solve_rates,
     task_mean,
     wilson,
 )
@@ -129,3 +130,8 @@ def test_productivity_and_texts() -> None:
 )
 def test_pass_at_k_by_hand(n: int, c: int, k: int, value: float) -> None:
     assert pass_at_k(n, c, k) == pytest.approx(value, abs=1e-6)
+
+
+def test_solve_rates() -> None:
+    assert solve_rates(2, 4, 6) == pytest.approx({"precision": 0.5, "rate": 1 / 3, "f1": 0.4})
+    assert solve_rates(0, 0, 0) == {"precision": 0, "rate": 0, "f1": 0}

@@ -54,29 +54,6 @@ def test_settings_that_are_none_are_refused_at_once(bad: dict[str, Any]) -> None
         matchtir.recipe(grpo(), **bad)
 
 
-def test_solve_rates() -> None:
-    assert matchtir.solve_rates(2, 4, 6) == pytest.approx({"precision": 0.5, "rate": 1 / 3, "f1": 0.4})
-    assert matchtir.solve_rates(0, 0, 0) == {"precision": 0, "rate": 0, "f1": 0}
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold", "expected"),
-    [
-        ("Oslo", "oslo!", 1.0),
-        ("the city of Oslo", "Oslo city", 2 * 2 / 6),
-        ("2 2", "2", 1.0),  # sets of words
-        ("Rome", "Oslo", 0.0),
-        ("", "", 0.0),
-        (None, "Oslo", 0.0),
-        ("Oslo", None, 0.0),
-        ("Oslo", ["Rome", "Oslo"], 1.0),
-        ("snake_case", "snake case", 1.0),
-    ],
-)
-def test_word_f1(answer: str | None, gold: Any, expected: float) -> None:
-    assert matchtir.word_f1(answer, gold) == pytest.approx(expected)
-
-
 def test_turn_scores() -> None:
     """A turn earns the mean of its calls, the answering turn the answer, a turn with neither nothing."""
     assert turns_of([PREDS[:2], PREDS[2:], []], "Oslo") == pytest.approx((0.5, 0.75, 1))

@@ -151,3 +151,21 @@ def test_every_integer_equals_itself_written_with_separators(value: int) -> None
 @given(st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**6))
 def test_every_fraction_equals_its_decimal(value: Fraction) -> None:
     assert verify("numeric", f"{float(value):.12f}" if abs(value) >= 1e-3 else str(value), str(value)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("Oslo", "oslo!", 1.0),
+        ("the city of Oslo", "Oslo city", 2 * 2 / 6),
+        ("2 2", "2", 1.0),  # sets of words
+        ("Rome", "Oslo", 0.0),
+        ("", "", 0.0),
+        (None, "Oslo", 0.0),
+        ("Oslo", None, 0.0),
+        ("Oslo", ["Rome", "Oslo"], 1.0),
+        ("snake_case", "snake case", 1.0),
+    ],
+)
+def test_words_that_are_shared(answer: str | None, gold: object, expected: float) -> None:
+    assert verify("words", answer, gold) == pytest.approx(expected)

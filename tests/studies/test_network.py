@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ferrule.studies.network import BARRED, imitated, layers, weight_count
+from ferrule.studies.network import BARRED, fitted, layers, weight_count
 from ferrule.studies.table import Weights
 
 
@@ -24,7 +24,7 @@ def test_imitation_reaches_the_wanted_chances_of_states_that_count() -> None:
     wanted = np.asarray([[0.9, 0.1], [0.0, 0.0], [0.2, 0.8]])
     tie = layers(features, np.zeros((3, 2)), hidden=4)
     start = np.random.default_rng(100).normal(0.0, 0.3, weight_count(2, 4, 2))
-    fitted = imitated(start, tie, wanted, np.asarray([1.0, 0.0, 1.0]))
-    chance_SA = Weights(fitted, tie).chance_SA
+    weights = fitted(start, tie, wanted, np.asarray([1.0, 0.0, 1.0]))
+    chance_SA = Weights(weights, tie).chance_SA
     assert chance_SA[[0, 2]] == pytest.approx(wanted[[0, 2]], abs=0.02)
     assert chance_SA[1].tolist() == chance_SA[0].tolist()

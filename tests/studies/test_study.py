@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ferrule.studies import golden
-from ferrule.studies.conditions import Rows, at_least, less, minus, of, ratio, within
+from ferrule.studies.conditions import Rows, at_least, less, minus, of, over, within
 from ferrule.studies.study import Study, Unit
 
 
@@ -79,8 +79,8 @@ def test_values_of_one_seed() -> None:
     rows: Rows = {"one": {"calls": 3.0}, "other": {"calls": 2.0}}
     assert of("one", "calls", factor=-1.0, plus=0.5)(rows) == -2.5
     assert less("calls", "one", "other")(rows) == 1.0
-    assert ratio("calls", "one", "other")(rows) == 1.5
-    assert ratio("calls", "one", "other", factor=-1.0, plus=1.0)(rows) == -0.5
+    assert over("calls", "one", "other")(rows) == 1.5
+    assert over("calls", "one", "other", factor=-1.0, plus=1.0)(rows) == -0.5
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin() -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "pass_at_k",
     "productivity",
     "ratio",
+    "solve_rates",
     "student_interval",
     "task_mean",
     "wilson",
@@ -155,6 +156,16 @@ def productivity(right: float, calls: float) -> float | None:
     Source: "OTC: Optimal Tool Calls via Reinforcement Learning", paper 06.
     """
     return ratio(right, calls)
+
+
+def solve_rates(solved: int, calls: int, golds: int) -> dict[str, float]:
+    """Return precision ``solved / calls``, rate ``solved / golds``, and ``f1 = 2 solved / (calls + golds)``.
+
+    ``solved`` of the ``golds`` reference answers came out of ``calls`` calls; a share of nothing is 0. Source:
+    MatchTIR (23), evaluation on FTRL.
+    """
+    shares = {"precision": (solved, calls), "rate": (solved, golds), "f1": (2 * solved, calls + golds)}
+    return {name: part / whole if whole else 0.0 for name, (part, whole) in shares.items()}
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:

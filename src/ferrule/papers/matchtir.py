@@ -26,7 +26,6 @@ Departures from the paper:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -40,38 +39,13 @@ from ferrule.credit.group import Singleton, group_relative
 from ferrule.credit.returns import return_to_go
 from ferrule.rewards.calls import call_rewards
 from ferrule.rewards.matching import readable
+from ferrule.rewards.verify import verify
 from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
-__all__ = ["PAPER", "dual_level", "matchtir_reward", "recipe", "solve_rates", "word_f1"]
+__all__ = ["PAPER", "dual_level", "matchtir_reward", "recipe"]
 
-
-def solve_rates(solved: int, calls: int, golds: int) -> dict[str, float]:
-    """Return precision ``solved / calls``, rate ``solved / golds``, and ``f1 = 2 solved / (calls + golds)``.
-
-    ``solved`` of the ``golds`` reference answers came out of ``calls`` calls; a share of nothing is 0. Source:
-    MatchTIR (23), evaluation on FTRL.
-    """
-    shares = {"precision": (solved, calls), "rate": (solved, golds), "f1": (2 * solved, calls + golds)}
-    return {name: part / whole if whole else 0.0 for name, (part, whole) in shares.items()}
-
-
-def _words(text: object) -> set[str]:
-    return set(re.sub(r"[\W_]+", " ", str(text).lower()).split())
-
-
-def word_f1(answer: str | None, gold: Any) -> float:
-    """Overlap of the *sets* of words, without case and punctuation: ``2 |a & b| / (|a| + |b|)``, 0 when none is shared.
-
-    A list of accepted answers counts by the best. Source: MatchTIR (23).
-    """
-    if answer is None or gold is None:
-        return 0.0
-    if isinstance(gold, (list, tuple)):
-        return max((word_f1(answer, one) for one in gold), default=0.0)
-    ours, theirs = _words(answer), _words(gold)
-    shared = len(ours & theirs)
-    return 2.0 * shared / (len(ours) + len(theirs)) if shared else 0.0
+_WORDS = partial(verify, "words")
 
 
 def matchtir_reward(
@@ -79,7 +53,7 @@ def matchtir_reward(
     trajectories: Sequence[Trajectory],
     *,
     golds: Callable[[Task], Sequence[Call]] = reference_calls,
-    answer: Callable[[str | None, Any], float] = word_f1,
+    answer: Callable[[str | None, Any], float] = _WORDS,
     **matching: Any,
 ) -> list[Score]:
     """Score every turn by the calls it made or the answer it gave; the value is the sum over turns.

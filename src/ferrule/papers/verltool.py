@@ -37,6 +37,7 @@ from functools import partial
 import numpy as np
 
 from ferrule.agents.action import ActionLoop, cut, finished, stop_reason
+from ferrule.chat.tags import tag_counts
 from ferrule.core.arrays import Signals
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
@@ -44,7 +45,7 @@ from ferrule.credit.acted import mt_grpo, mt_grpo_whitened
 from ferrule.credit.group import group_relative
 from ferrule.rewards.efficiency import call_cost
 from ferrule.rewards.format import replies_text
-from ferrule.rewards.outcome import outcome
+from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.tables import same_table, sql_reward
 from ferrule.speed.schedules import asynchronous_seconds, lock_step_seconds
 from ferrule.studies.paper import Paper
@@ -77,10 +78,6 @@ def has_answer(trajectory: Trajectory) -> bool:
     return "\\boxed" in text or "final_answer(" in text
 
 
-def _right(score: Score) -> bool:
-    return score.parts.get("outcome", score.value) > 0.5
-
-
 def torl_reward(
     task: Task,
     trajectories: Sequence[Trajectory],
@@ -96,7 +93,7 @@ def torl_reward(
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
-        right, valid = _right(score), call_cost(trajectory)
+        right, valid = is_right(score), call_cost(trajectory)
         value = 1.0 if right else -1.0
         value -= invalid_call * (valid < len(trajectory.calls)) + no_call * (valid == 0)
         value -= failed_call * any(observation.status in ("error", "timeout") for _, observation in trajectory.calls)
@@ -125,7 +122,7 @@ def search_reward(
         text = replies_text(trajectory)
         found = _ANSWER.findall(f"{task.prompt}\n{text}" if reference else text)
         right = bool(found) and exact_form(found[-1]) in wanted
-        tags = max(text.count("<answer>"), text.count("</answer>"))
+        tags = max(tag_counts(text, "answer"))
         value = (spam if tags > most_tags else 1.0) if right else 0.0
         scores.append(Score(value=value, parts={"outcome": float(right)}))
     return scores
@@ -145,7 +142,7 @@ def deep_search_reward(
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
-        accuracy = float(_right(score))
+        accuracy = float(is_right(score))
         value = accuracy + bonus * (call_cost(trajectory) > 0)
         if trajectory.answer is None and not reference:
             value = -1.0
@@ -165,7 +162,7 @@ def image_reward(
     curious = weight * max(0.0, share - callers)
     scores = []
     for count, score in zip(counts, base(task, trajectories), strict=True):
-        accuracy = float(_right(score))
+        accuracy = float(is_right(score))
         value = accuracy + curious * (count > 0) + 0.05 * min(1 - count, 0)
         scores.append(Score(value=value, parts={"outcome": accuracy}))
     return scores

@@ -6,6 +6,7 @@
 ``math-verify``  mathematically equal by the ``math-verify`` library (extra ``data``)
 ``regex``      the trimmed answer matches the pattern as a whole
 ``python``     the expression over ``answer`` (text) and ``x`` (its last number, or None) is true
+``words``      0 to 1 by the words that both share (see :func:`word_f1`)
 =============  =============================================================================================
 
 A list or tuple of golds accepts any of its members. A wrong, missing or unreadable answer scores 0.0 and never
@@ -26,7 +27,7 @@ from typing import Any
 from ferrule.core.arrays import nearest
 from ferrule.rewards.expression import compile_expression, evaluate
 
-__all__ = ["VERIFIERS", "last_number", "same_number", "verify"]
+__all__ = ["VERIFIERS", "last_number", "same_number", "verify", "word_f1"]
 
 ANSWER_LIMIT = 20_000
 """Only this many characters from the end of an answer are looked at."""
@@ -154,12 +155,27 @@ def _math_here(answer: str, gold: str) -> bool:
         return False
 
 
+def word_f1(answer: str, gold: Any) -> float:
+    """Overlap of the *sets* of words, without case and punctuation: ``2 |a & b| / (|a| + |b|)``, 0 when none is shared.
+
+    Nothing is shared with a gold of None. Source: MatchTIR (23).
+    """
+    ours, theirs = _words(answer), set() if gold is None else _words(str(gold))
+    shared = len(ours & theirs)
+    return 2.0 * shared / (len(ours) + len(theirs)) if shared else 0.0
+
+
+def _words(text: str) -> set[str]:
+    return set(re.sub(r"[\W_]+", " ", text.lower()).split())
+
+
 VERIFIERS: dict[str, Callable[[str, Any], float]] = {
     "exact": _exact,
     "numeric": _numeric,
     "math-verify": _math,
     "regex": _regex,
     "python": _python,
+    "words": word_f1,
 }
 """The verifiers by name."""
 
@@ -167,7 +183,8 @@ VERIFIERS: dict[str, Callable[[str, Any], float]] = {
 def verify(name: str, answer: str | None, gold: Any) -> float:
     """Compare ``answer`` with ``gold`` by the verifier of that name; 1.0 is right, 0.0 wrong.
 
-    A ``python`` expression that yields a number gives partial credit, clipped to 0 to 1. Raises ``ValueError`` on
+    Shared ``words`` give partial credit, and so does a ``python`` expression that yields a number (clipped to 0 to 1).
+    Raises ``ValueError`` on
     an unknown verifier (naming the nearest) and on a gold the verifier cannot use.
     """
     if name not in VERIFIERS:

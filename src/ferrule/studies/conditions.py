@@ -25,7 +25,7 @@ __all__ = [
     "less",
     "minus",
     "of",
-    "ratio",
+    "over",
     "student_interval",
     "within",
 ]
@@ -134,7 +134,7 @@ def _difference(rows: Rows, *, quantity: str, one: str, other: str) -> float:
     return float(rows[one][quantity]) - float(rows[other][quantity])
 
 
-def ratio(quantity: str, one: str, other: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
+def over(quantity: str, one: str, other: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
     """Return the value ``factor * rows[one][quantity] / rows[other][quantity] + plus``: paired within a seed.
 
     The relative fall from ``other`` to ``one`` has ``factor=-1, plus=1``.

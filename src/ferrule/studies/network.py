@@ -12,7 +12,7 @@ import torch
 from ferrule.core.arrays import FloatArray
 from ferrule.studies.table import Tie
 
-__all__ = ["BARRED", "imitated", "layers", "weight_count"]
+__all__ = ["BARRED", "fitted", "layers", "weight_count"]
 
 BARRED = -40.0
 """Added to the logit of a decision that is out of reach."""
@@ -40,7 +40,7 @@ def layers(feature_SF: FloatArray, barred_SA: FloatArray, *, hidden: int) -> Tie
     return logits
 
 
-def imitated(
+def fitted(
     start: FloatArray, tie: Tie, wanted_SA: FloatArray, weight_S: FloatArray, *, steps: int = 300, rate: float = 0.02
 ) -> FloatArray:
     """Fit weights to wanted chances of all states by cross-entropy (Adam) and return them.

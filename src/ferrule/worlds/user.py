@@ -39,7 +39,7 @@ __all__ = [
     "known",
 ]
 
-VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python")
+VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python", "words")
 """Names that a row or a world may give for the comparison of answers."""
 SPLITS = ("train", "test")
 _TEST_SHARE = 5
@@ -98,7 +98,7 @@ class UserWorld:
         Raises ``ValueError`` for a row without the field, and for one whose answer is only a pattern or a test.
         """
         verifier = task.meta.get("verifier")
-        if "calls" not in task.meta or verifier in ("regex", "python"):
+        if "calls" not in task.meta or verifier in ("regex", "python", "words"):
             lacks = f"only a {verifier} for its answer" if "calls" in task.meta else "no field 'calls'"
             raise ValueError(f"task {task.id!r} has {lacks}, so there is no reference solution")
         answer = task.answer[0] if isinstance(task.answer, list | tuple) else task.answer

@@ -13,7 +13,7 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.deepagent import recipe, success_and_action
-from ferrule.studies.conditions import Rows, at_least, less, ratio
+from ferrule.studies.conditions import Rows, at_least, less, over
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, steps_to, train_table
 
@@ -95,7 +95,7 @@ STUDY = Study(
     asks=(
         at_least(
             "steps to half success saved by ToolPO, share of the summed reward's median",
-            ratio("steps_to_half", "ToolPO", "usual", factor=-1.0, plus=1.0),
+            over("steps_to_half", "ToolPO", "usual", factor=-1.0, plus=1.0),
             0.5,
             pooled=_usual,
         ),

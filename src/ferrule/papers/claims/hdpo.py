@@ -8,7 +8,7 @@ from typing import Any
 
 from ferrule.papers.hdpo import coupled_reward, decoupled, two_channels
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import at_least, less, ratio
+from ferrule.studies.conditions import at_least, less, over
 from ferrule.studies.standins.calls import Chances, bell, expected, play, questions
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, train_table
@@ -58,7 +58,7 @@ STUDY = Study(
     asks=(
         at_least(
             "relative fall in easy calls, HDPO with weight 0.5",
-            ratio("calls_easy", "hdpo_half, mixed", "accuracy, mixed", factor=-1.0, plus=1.0),
+            over("calls_easy", "hdpo_half, mixed", "accuracy, mixed", factor=-1.0, plus=1.0),
             0.5,
         ),
         at_least(
@@ -73,7 +73,7 @@ STUDY = Study(
         ),
         at_least(
             "a quarter less the relative fall in easy calls of the weak sum",
-            ratio("calls_easy", "coupled_weak, mixed", "accuracy, mixed", plus=-0.75),
+            over("calls_easy", "coupled_weak, mixed", "accuracy, mixed", plus=-0.75),
             0.0,
         ),
     ),

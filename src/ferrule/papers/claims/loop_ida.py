@@ -11,7 +11,7 @@ import numpy as np
 from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe
 from ferrule.papers import loop_ida
-from ferrule.studies.conditions import at_least, less, ratio
+from ferrule.studies.conditions import at_least, less, over
 from ferrule.studies.standins.simulator import ACTIONS, STATES, TASKS, play, success, tasks
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, steps_to, train_table
@@ -80,7 +80,7 @@ STUDY = Study(
     asks=(
         at_least(
             "episodes to half success saved by LOOP, share",
-            ratio("episodes_to_half", "LOOP", "one step", factor=-1.0, plus=1.0),
+            over("episodes_to_half", "LOOP", "one step", factor=-1.0, plus=1.0),
             0.5,
         ),
         at_least(

@@ -11,7 +11,7 @@ from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome
-from ferrule.studies.conditions import Rows, at_least, less, ratio
+from ferrule.studies.conditions import Rows, at_least, less, over
 from ferrule.studies.standins.calls import Chances, bell, expected, play_group, questions
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, train_table
@@ -69,7 +69,7 @@ STUDY = Study(
     asks=(
         at_least(
             "relative fall in calls per solved question",
-            ratio("calls_per_solved", "otc", "grpo", factor=-1.0, plus=1.0),
+            over("calls_per_solved", "otc", "grpo", factor=-1.0, plus=1.0),
             0.40,
         ),
         at_least("accuracy, OTC minus GRPO", less("accuracy", "otc", "grpo"), -0.02),

@@ -12,7 +12,7 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task, Trajectory
 from ferrule.papers.portool import recipe
-from ferrule.studies.conditions import at_least, less, ratio
+from ferrule.studies.conditions import at_least, less, over
 from ferrule.studies.standins.decisions import Decisions
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, Table, plain, train_table
@@ -73,7 +73,7 @@ def arm(*, seed: int, steps: int, train: Callable[..., Table] = sampled) -> dict
     }
 
 
-_saved = partial(ratio, factor=-1.0, plus=1.0)
+_saved = partial(over, factor=-1.0, plus=1.0)
 
 
 STUDY = Study(

@@ -12,7 +12,7 @@ from ferrule.core.arrays import FloatArray, Signals, apply, chain
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
 from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae
-from ferrule.studies.conditions import Rows, at_least, less, minus, ratio
+from ferrule.studies.conditions import Rows, at_least, less, minus, over
 from ferrule.studies.recurrent import Recurrent, one_thread, parameters
 from ferrule.studies.standins import question
 from ferrule.studies.standins.question_learners import (
@@ -90,7 +90,7 @@ def policy_arm(rule: Callable[..., FloatArray], **settings: Any) -> Arm:
 
 PPO = chain(gae, whiten)
 FLAWED = lengthy(right, BONUS)
-_bare = ratio("length", "flawed_ppo", "supervised")
+_bare = over("length", "flawed_ppo", "supervised")
 
 STUDY = Study(
     paper="rl-survey",
@@ -117,12 +117,12 @@ STUDY = Study(
     },
     asks=(
         at_least(
-            "length ratio without KL minus with KL", minus(_bare, ratio("length", "flawed_ppo_kl", "supervised")), 0.7
+            "length ratio without KL minus with KL", minus(_bare, over("length", "flawed_ppo_kl", "supervised")), 0.7
         ),
         at_least("length ratio without KL", _bare, 2.0),
         at_least(
             "1.3 minus length ratio with KL",
-            ratio("length", "flawed_ppo_kl", "supervised", factor=-1.0, plus=1.3),
+            over("length", "flawed_ppo_kl", "supervised", factor=-1.0, plus=1.3),
             0.0,
         ),
         at_least("5 points minus spread of the on-policy methods", _spread, 0.0),

@@ -15,7 +15,7 @@ from ferrule.credit.channels import ChannelRule, effective_weights
 from ferrule.credit.group import whiten
 from ferrule.evaluate.metrics import student_interval
 from ferrule.papers.ta_mdp import WEIGHTS, composite, decomposed, identity_gap, joint
-from ferrule.studies.conditions import Rows, at_least, ratio
+from ferrule.studies.conditions import Rows, at_least, over
 from ferrule.studies.network import BARRED
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, Weights, plain, steps_to, train_table
@@ -178,12 +178,12 @@ STUDY = Study(
         at_least("1e-6 less the largest gap of the identity", _gap, 0.0),
         at_least(
             "updates for the rare component, joint over decomposed",
-            ratio("updates, accuracy", "joint", "decomposed"),
+            over("updates, accuracy", "joint", "decomposed"),
             1.0,
         ),
         at_least(
             "updates for tools beside noise, decomposed over joint",
-            ratio("updates, tools", "decomposed, noise", "joint, noise"),
+            over("updates, tools", "decomposed, noise", "joint, noise"),
             1.0,
         ),
     ),

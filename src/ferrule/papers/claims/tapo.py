@@ -13,7 +13,7 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Task, Trajectory
 from ferrule.papers.tapo import recipe, tapo_reward
-from ferrule.studies.conditions import Rows, at_least, less, of, ratio
+from ferrule.studies.conditions import Rows, at_least, less, of, over
 from ferrule.studies.standins.needs import evaluate, play, start, tasks
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, train_table
@@ -132,7 +132,7 @@ STUDY = Study(
         "tapo, no filter": partial(arm, method=lambda: unfiltered(tapo())),
     },
     asks=(
-        at_least("updates to the target, GRPO without filter over TAPO", ratio("steps to target", "grpo", "tapo"), 1.3),
+        at_least("updates to the target, GRPO without filter over TAPO", over("steps to target", "grpo", "tapo"), 1.3),
         at_least("share of groups that teach, TAPO", of("tapo", "informative groups"), 0.99),
         at_least(
             "calls, TAPO minus TAPO with observations counted",

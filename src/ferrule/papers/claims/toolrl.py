@@ -10,7 +10,7 @@ import numpy as np
 from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Reward, Task, Trajectory
 from ferrule.papers.toolrl import turn_reward
-from ferrule.studies.conditions import at_least, less, ratio
+from ferrule.studies.conditions import at_least, less, over
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, steps_to, train_table
 
@@ -83,8 +83,8 @@ STUDY = Study(
         "fine, length": partial(arm, reward=partial(turn_reward, target=lambda step: 512.0)),
     },
     asks=(
-        at_least("updates to 80 % right calls, coarse over fine", ratio("updates to 80 %", "coarse", "fine"), 2.0),
-        at_least("words of thought, paid for length over not", ratio("words", "fine, length", "fine"), 2.0),
+        at_least("updates to 80 % right calls, coarse over fine", over("updates to 80 %", "coarse", "fine"), 2.0),
+        at_least("words of thought, paid for length over not", over("words", "fine, length", "fine"), 2.0),
         at_least("right calls, fine minus paid for length", less("right", "fine", "fine, length"), -0.02),
     ),
     sizes={"small": {"steps": 400}, "tiny": {"steps": 6}},

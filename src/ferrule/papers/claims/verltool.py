@@ -19,7 +19,7 @@ from ferrule.policies.local import load
 from ferrule.policies.pocket import WEIGHTS
 from ferrule.rollout.drive import drive
 from ferrule.speed.schedules import exponential, heavy, race
-from ferrule.studies.conditions import Rows, at_least, of, ratio
+from ferrule.studies.conditions import Rows, at_least, of, over
 from ferrule.studies.recurrent import one_thread
 from ferrule.studies.study import Study
 from ferrule.train.optimiser import optimiser_of
@@ -110,7 +110,7 @@ def _notes(seeds: Sequence[Rows]) -> list[str]:
     ]
     for setting in SETTINGS:
         ratios, bounds = (
-            [ratio(f"{kind}, {setting}", "lock-step", "asynchronous")(rows) for rows in seeds]
+            [over(f"{kind}, {setting}", "lock-step", "asynchronous")(rows) for rows in seeds]
             for kind in ("seconds", "least seconds")
         )
         low, high = student_interval(ratios)
@@ -137,7 +137,7 @@ STUDY = Study(
         *(
             at_least(
                 f"lock-step over asynchronous at 3 turns, {name} (simulated schedule: model and tools only wait)",
-                ratio(f"seconds, {name}, 3 turns", "lock-step", "asynchronous"),
+                over(f"seconds, {name}, 3 turns", "lock-step", "asynchronous"),
                 1.3,
             )
             for name in LAWS

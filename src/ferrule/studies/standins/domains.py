@@ -15,7 +15,7 @@ import numpy as np
 
 from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Call, Observation, Task, Trajectory
-from ferrule.studies.network import BARRED, imitated, layers, weight_count
+from ferrule.studies.network import BARRED, fitted, layers, weight_count
 from ferrule.studies.table import Player, Tie
 
 __all__ = [
@@ -141,4 +141,4 @@ def first_network(interface: Interface, seed: int) -> FloatArray:
     """Fit the first network and return its weights."""
     count = weight_count(5 + len(DOMAINS) + 3 * DIGITS, HIDDEN, ACTIONS)
     start = np.random.default_rng([seed, 1]).normal(0.0, 0.3, count)
-    return imitated(start, network(interface), *_wanted(interface))
+    return fitted(start, network(interface), *_wanted(interface))
