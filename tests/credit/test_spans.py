@@ -8,7 +8,7 @@ from tests.contracts.checks import signals_of
 
 from ferrule.core.arrays import pack
 from ferrule.core.records import Message, Score, Span, Task, Trajectory, Turn
-from ferrule.credit.spans import inside, outside, within
+from ferrule.credit.spans import check_labels, inside, outside, within
 from ferrule.train.sample import masked
 
 TASK = Task("t", "?")
@@ -76,3 +76,11 @@ def test_masked_tokens_are_no_longer_within_a_span() -> None:
     kept = masked(signals, outside("call"))
     assert within(signals, "call").any()
     assert not within(kept, "call").any()
+
+
+def test_labels_are_several_texts() -> None:
+    check_labels(("call", "fold"))
+    with pytest.raises(ValueError, match=r"spans is the text 'call'; give several labels, such as \('call',\)"):
+        check_labels("call")
+    with pytest.raises(ValueError, match="give labels of spans"):
+        check_labels(())

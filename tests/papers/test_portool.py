@@ -170,8 +170,8 @@ def test_rewards_keep_the_promises_of_their_kind() -> None:
 
 def test_tokens_of_trees_and_samples() -> None:
     """Eight first steps and 8 * 2 candidates at each of three more depths: 56 turns; eight samples write 32."""
-    (tree,) = claim.sampled(change=claim.grown, seed=100, steps=1, first=50).curve
-    (samples,) = claim.sampled(seed=100, steps=1, first=50).curve
+    tree = claim.arm(change=claim.grown, seed=100, steps=1, first=50)
+    samples = claim.arm(seed=100, steps=1, first=50)
     assert (tree["tokens"], samples["tokens"]) == (8 * 50 + 48.0, 8 * 50 + 24.0)
 
 

@@ -133,10 +133,8 @@ def test_components_of_an_episode() -> None:
         {"format": 0, "accuracy": 0, "tools": 1},
     ]
     assert [s.value for s in scores] == pytest.approx([0.85, 1, 0, 0.3])
-    values = [s.value for s in ta_mdp.executability(TASK, group, idle=0.0, indicator=True)]
-    assert values == [0, 0, 0, 1]
     with pytest.raises(ValueError, match="did you mean 'tools'"):
-        ta_mdp.composite({"tool": ta_mdp.executability})
+        ta_mdp.composite({"tool": ta_mdp.well_formed})
 
 
 def test_pieces_keep_the_promises_of_their_kinds() -> None:

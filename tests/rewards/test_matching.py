@@ -12,6 +12,7 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Call
 from ferrule.rewards.matching import (
     assign,
+    call_key,
     call_similarity,
     equal_values,
     multiset_jaccard,
@@ -150,3 +151,10 @@ def test_transport_at_its_edges() -> None:
     assert sharp == pytest.approx(np.eye(3) / 3, abs=1e-6)
     with pytest.raises(ValueError, match="above 0"):
         transport(np.ones((1, 1)), reg=0.0)
+
+
+def test_equal_calls_have_one_key() -> None:
+    """The order of arguments and the id of a call do not matter; names and values do."""
+    assert call_key(Call("f", {"a": 1, "b": [2]})) == call_key(Call("f", {"b": [2], "a": 1}, id="x"))
+    keys = {call_key(call) for call in (Call("f"), Call("g"), Call("f", {"a": 1}), Call("f", {"a": "1"}))}
+    assert len(keys) == 4

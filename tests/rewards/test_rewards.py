@@ -12,7 +12,7 @@ from tests.contracts.checks import check_reward, example_trajectories
 from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.efficiency import call_cost, calls_per_success, overlong, productivity
-from ferrule.rewards.format import call_penalty, format_reward, well_formed_share
+from ferrule.rewards.format import call_penalty, executability, failed_calls, format_reward, well_formed_share
 from ferrule.rewards.outcome import holds, is_right, outcome
 
 TASK = Task("t", "2 + 2?", answer="4", meta={"verifier": "numeric"})
@@ -65,6 +65,26 @@ def test_format_counts_trouble_per_call() -> None:
     assert values(format_reward(TASK, [TROUBLE], penalties={"timeout": 0.3})) == pytest.approx([0.9])
     with pytest.raises(ValueError, match="did you mean 'malformed'"):
         format_reward(TASK, [RIGHT], penalties={"malformd": 1.0})
+
+
+def test_calls_that_came_out_well_and_calls_that_failed() -> None:
+    """Of three calls one ran out of time, and two never ran; a mixed episode has a share of one half."""
+    (turn,) = (turn for turn in RIGHT.turns if turn.reply.calls)
+    mixed = replace(
+        RIGHT,
+        turns=(
+            replace(
+                turn,
+                reply=replace(turn.reply, calls=(Call("f"), Call("f"))),
+                observations=(Observation("1"), Observation("no", "error")),
+            ),
+        ),
+    )
+    group = [RIGHT, TROUBLE, TALK, mixed]
+    assert values(executability(TASK, group)) == [1, 0, 1, 0.5]
+    assert values(executability(TASK, group, idle=0.0, indicator=True)) == [1, 0, 0, 0]
+    assert list(map(failed_calls, group)) == [0, 1, 0, 1]
+    check_reward(executability)
 
 
 def test_calls_are_counted_when_they_ran() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ferrule.agents.react import ToolLoop
-from ferrule.studies.standins import needs, simulator
+from ferrule.studies.standins import components, needs, picks, simulator
 from ferrule.studies.standins.decisions import Decisions
 from ferrule.studies.table import Player
 
@@ -69,3 +69,39 @@ def test_accuracy_and_calls_of_the_needs_are_those_of_episodes() -> None:
         played = [needs.play(task, Player(chance, rng)) for _ in range(3000)]
         assert np.mean([t.answer == "right" for t in played]) == pytest.approx(exact[f"accuracy {kind}"], abs=0.03)
         assert np.mean([len(t.calls) for t in played]) == pytest.approx(exact[f"calls {kind}"], abs=0.08)
+
+
+def test_a_wrong_pick_is_refused_and_loses() -> None:
+    """Six calls in turns of their own, three tokens of the answer in a last one; option 1 of the third call is wrong."""
+    sure_SA = np.zeros((picks.TOOLS + picks.ANSWERS, picks.OPTIONS))
+    sure_SA[:, 0] = 1.0
+    (task,) = picks.tasks(1)
+    with np.errstate(divide="ignore"):
+        right = picks.play(task, Player(sure_SA, np.random.default_rng(0)))
+        sure_SA[2] = [0, 1, 0, 0]
+        wrong = picks.play(task, Player(sure_SA, np.random.default_rng(0)))
+    assert (right.answer, wrong.answer) == ("right", "wrong")
+    assert [len(turn.sampled) for turn in right.turns] == [1] * 6 + [3]
+    assert [observation.status for _, observation in wrong.calls] == ["ok", "ok", "error", "ok", "ok", "ok"]
+    assert picks.success(np.full((9, 4), 0.5)) == pytest.approx(0.5**9)
+
+
+def test_the_slope_of_the_components_is_that_of_the_expected_reward() -> None:
+    """Against differences of ``sum_k w_k p_k(right)`` by every logit."""
+    weights = {"format": 0.1, "accuracy": 0.6, "tools": 0.3}
+
+    def chances(logits: np.ndarray) -> np.ndarray:
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(odds / odds.sum(1, keepdims=True))
+
+    def expected(logits: np.ndarray) -> float:
+        return float(np.asarray(list(weights.values())) @ chances(logits)[:, 0])
+
+    logits, step = components.start(), 1e-5
+    assert chances(logits)[:, 0] == pytest.approx([0.95, 1 / 24, 0.4])
+    slopes = np.zeros(logits.shape)
+    for at in np.ndindex(*logits.shape):
+        up, down = logits.copy(), logits.copy()
+        up[at], down[at] = up[at] + step, down[at] - step
+        slopes[at] = (expected(up) - expected(down)) / (2 * step)
+    assert components.slope_squared(chances(logits), weights) == pytest.approx(float((slopes**2).sum()), rel=1e-6)

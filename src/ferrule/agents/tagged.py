@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferrule.agents.flow import acted, opening
+from ferrule.chat.blocks import bare
 from ferrule.chat.tagged import Tagged
-from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, ask, plain_text
+from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, Trajectory, ask, plain_text
 
-__all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules"]
+__all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules", "transcript"]
 
 ACTIONS = ("search", "code", "answer")
 """Tags that act, in the order in which a text is cut."""
@@ -87,3 +88,17 @@ class TagLoop:
             if answer is not None:
                 return answer
         return None
+
+
+def transcript(trajectory: Trajectory) -> str:
+    """Return an episode as one tagged response; result blocks are left empty."""
+    parts = []
+    for turn in trajectory.turns:
+        text = plain_text(turn.reply)
+        if turn.reply.calls:
+            calls = [call.raw or f"<{call.name}></{call.name}>" for call in turn.reply.calls]
+            parts += [text, *calls, "<response></response>" * len(turn.observations)]
+        else:
+            last = turn is trajectory.turns[-1] and bare(text)
+            parts.append(Tagged(result="response").write(Message("assistant", text)) if last else text)
+    return "".join(parts)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ferrule.core.arrays import BoolArray, Signals, by_name
 
-__all__ = ["both", "inside", "outside", "within"]
+__all__ = ["both", "check_labels", "inside", "outside", "within"]
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse what is no sequence of labels of spans, a single text among them (``ValueError``)."""
+    if isinstance(labels, str):
+        raise ValueError(f"spans is the text {labels!r}; give several labels, such as ({labels!r},)")
+    if not labels or not all(isinstance(label, str) and label for label in labels):
+        raise ValueError(f"spans are {tuple(labels)!r}; give labels of spans, such as ('call', 'fold')")
 
 
 def within(signals: Signals, *labels: str) -> BoolArray:

@@ -23,7 +23,6 @@ Departures from the paper:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,8 +34,8 @@ from ferrule.core.arrays import FloatArray, Signals, apply
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
-from ferrule.credit.spans import within
-from ferrule.rewards.matching import readable
+from ferrule.credit.spans import check_labels, within
+from ferrule.rewards.matching import call_key, readable
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
@@ -58,17 +57,13 @@ def fold_preference(direct: float | None, folded: float | None) -> float:
     return (direct - folded) / (direct + folded) if direct + folded else 0.0
 
 
-def _key(call: Call) -> str:
-    return json.dumps([call.name, dict(call.arguments)], sort_keys=True, default=str)
-
-
 def right_call(task: Task, call: Call, observation: Observation) -> bool:
     """Judge one call: among the task's reference calls, or, where it has none, run without an error."""
     try:
-        wanted = {_key(one) for one in reference_calls(task)}
+        wanted = {call_key(one) for one in reference_calls(task)}
     except ValueError:
         return observation.status == "ok"
-    return observation.executed and readable(call) and _key(call) in wanted
+    return observation.executed and readable(call) and call_key(call) in wanted
 
 
 def action_reward(
@@ -87,7 +82,7 @@ def action_reward(
     """
     out = []
     for trajectory in trajectories:
-        keys = [_key(call) for call, observation in trajectory.calls if right(task, call, observation)]
+        keys = [call_key(call) for call, observation in trajectory.calls if right(task, call, observation)]
         count = len(keys) if repeats else len(set(keys))
         preferred = (preference(trajectory) if preference else None) or 0.0
         out.append(Score(calls * count + folds * preferred))
@@ -104,13 +99,6 @@ def success_and_action(
     ]
 
 
-def _check_spans(spans: Sequence[str]) -> None:
-    if isinstance(spans, str):
-        raise ValueError(f"spans is the text {spans!r}; give several labels, such as ({spans!r},)")
-    if not spans or not all(isinstance(label, str) and label for label in spans):
-        raise ValueError(f"spans are {tuple(spans)!r}; give labels of spans, such as ('call', 'fold')")
-
-
 def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> FloatArray:
     """Give every token the success advantage, and those inside ``spans`` of these labels the action advantage on top.
 
@@ -118,7 +106,7 @@ def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> Floa
     reward channels ``success`` and ``action``. Raises ``ValueError`` where one is absent, and on invalid spans.
     Source: "DeepAgent" (36), ToolPO.
     """
-    _check_spans(spans)
+    check_labels(spans)
 
     def centred(name: str) -> FloatArray:
         if name not in signals.channels:
@@ -135,7 +123,7 @@ def recipe(
     from ferrule.objectives.reduce import token_mean
     from ferrule.objectives.surrogate import surrogate
 
-    _check_spans(spans)
+    check_labels(spans)
     return vary(
         base,
         reward=partial(success_and_action, base=base.reward, action=action),

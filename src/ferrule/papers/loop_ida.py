@@ -38,11 +38,12 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
+from ferrule.rewards.format import failed_calls
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "dense_return", "failed_calls", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
+__all__ = ["PAPER", "dense_return", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
 
 
 def tests_passed(trajectory: Trajectory) -> float | None:
@@ -51,11 +52,6 @@ def tests_passed(trajectory: Trajectory) -> float | None:
     if share is not None and not math.isfinite(share):
         raise ValueError(f"the world reports {share} as its share of passed tests; it must be finite")
     return None if share is None else float(share)
-
-
-def failed_calls(trajectory: Trajectory) -> int:
-    """Count calls that ran and failed, or ran out of time."""
-    return sum(observation.status in ("error", "timeout") for _, observation in trajectory.calls)
 
 
 def idle_turns(trajectory: Trajectory) -> int:

@@ -37,12 +37,12 @@ from ferrule.credit.channels import ChannelRule, effective_weights, normalise_th
 from ferrule.credit.group import Spread, group_relative
 from ferrule.evaluate.bounds import pac_bayes, transfer_bound
 from ferrule.rewards.combine import weighted
-from ferrule.rewards.format import format_reward
+from ferrule.rewards.format import executability, format_reward
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER", "WEIGHTS", "composite", "composite_reward", "decomposed", "executability", "identity_gap", "joint",
+    "PAPER", "WEIGHTS", "composite", "composite_reward", "decomposed", "identity_gap", "joint",
     "recipe", "well_formed",
 ]  # fmt: skip
 
@@ -53,18 +53,6 @@ WEIGHTS: Mapping[str, float] = MappingProxyType({"format": 0.1, "accuracy": 0.6,
 def well_formed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     """Score 1 for an episode with an answer whose calls could all be read and name tools on offer, else 0."""
     return [Score(float(score.value == 1.0)) for score in format_reward(task, trajectories)]
-
-
-def executability(
-    task: Task, trajectories: Sequence[Trajectory], *, idle: float = 1.0, indicator: bool = False
-) -> list[Score]:
-    """Share of an episode's calls that came out ``ok``, ``idle`` without calls; ``indicator`` asks for all of them."""
-    scores = []
-    for trajectory in trajectories:
-        fine = [observation.status == "ok" for _, observation in trajectory.calls]
-        share = sum(fine) / len(fine) if fine else idle
-        scores.append(Score(float(all(fine)) if indicator and fine else share))
-    return scores
 
 
 def composite(members: Mapping[str, Reward], weights: Mapping[str, float] = WEIGHTS) -> Reward:

@@ -34,12 +34,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ferrule.agents.tagged import TagLoop
+from ferrule.agents.tagged import TagLoop, transcript
 from ferrule.chat.blocks import TAGS, answer_block, bare, text_gate
-from ferrule.chat.tagged import Tagged
 from ferrule.core.arrays import chain
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Message, Reward, Score, Task, Trajectory, plain_text
+from ferrule.core.records import Reward, Score, Task, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.credit.shape import thinned
@@ -49,7 +48,7 @@ from ferrule.rewards.outcome import outcome
 from ferrule.rewards.soft import soft_score
 from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "formed", "recipe", "tapo_reward", "transcript"]
+__all__ = ["PAPER", "formed", "recipe", "tapo_reward"]
 
 
 def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
@@ -64,20 +63,6 @@ def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
     *before, last = [None if turn.reply.calls else plain_text(turn.reply) for turn in trajectory.turns] or [""]
     known = all(text is None or text_gate(text + "<answer></answer>") for text in before)
     return known and (last is None or bare(last) or text_gate(last))
-
-
-def transcript(trajectory: Trajectory) -> str:
-    """Return an episode as one tagged response; result blocks are left empty."""
-    parts = []
-    for turn in trajectory.turns:
-        text = plain_text(turn.reply)
-        if turn.reply.calls:
-            calls = [call.raw or f"<{call.name}></{call.name}>" for call in turn.reply.calls]
-            parts += [text, *calls, "<response></response>" * len(turn.observations)]
-        else:
-            last = turn is trajectory.turns[-1] and bare(text)
-            parts.append(Tagged(result="response").write(Message("assistant", text)) if last else text)
-    return "".join(parts)
 
 
 def tapo_reward(

@@ -44,7 +44,7 @@ from ferrule.core.records import Reward, Score, Task, Trajectory
 from ferrule.credit.acted import mt_grpo, mt_grpo_whitened
 from ferrule.credit.group import group_relative
 from ferrule.rewards.efficiency import call_cost
-from ferrule.rewards.format import replies_text
+from ferrule.rewards.format import failed_calls, replies_text
 from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.tables import same_table, sql_reward
 from ferrule.speed.schedules import asynchronous_seconds, lock_step_seconds
@@ -96,7 +96,7 @@ def torl_reward(
         right, valid = is_right(score), call_cost(trajectory)
         value = 1.0 if right else -1.0
         value -= invalid_call * (valid < len(trajectory.calls)) + no_call * (valid == 0)
-        value -= failed_call * any(observation.status in ("error", "timeout") for _, observation in trajectory.calls)
+        value -= failed_call * (failed_calls(trajectory) > 0)
         scores.append(Score(value=value, parts={"outcome": float(right)}))
     return scores
 

@@ -9,7 +9,10 @@ from typing import get_args
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Score, Status, Task, Trajectory, plain_text
 
-__all__ = ["PENALTIES", "all_text", "call_penalty", "format_reward", "replies_text", "well_formed_share"]
+__all__ = [
+    "PENALTIES", "all_text", "call_penalty", "executability", "failed_calls", "format_reward", "replies_text",
+    "well_formed_share",
+]  # fmt: skip
 
 PENALTIES: Mapping[str, float] = MappingProxyType({"malformed": 1.0, "unknown_tool": 1.0})
 """Penalty of one call by its status; statuses that are not named cost nothing."""
@@ -30,6 +33,26 @@ def well_formed_share(trajectory: Trajectory) -> float:
     calls = trajectory.calls
     bad = sum(observation.status in ("malformed", "unknown_tool") for _, observation in calls)
     return 1.0 - bad / len(calls) if calls else 1.0
+
+
+def failed_calls(trajectory: Trajectory) -> int:
+    """Count calls that ran and failed, or ran out of time."""
+    return sum(observation.status in ("error", "timeout") for _, observation in trajectory.calls)
+
+
+def executability(
+    task: Task, trajectories: Sequence[Trajectory], *, idle: float = 1.0, indicator: bool = False
+) -> list[Score]:
+    """Share of an episode's calls that came out ``ok``, ``idle`` without calls; ``indicator`` asks for all of them.
+
+    Source: "Rethinking Reinforcement Fine-Tuning in LVLM" (41).
+    """
+    scores = []
+    for trajectory in trajectories:
+        fine = [observation.status == "ok" for _, observation in trajectory.calls]
+        share = sum(fine) / len(fine) if fine else idle
+        scores.append(Score(float(all(fine)) if indicator and fine else share))
+    return scores
 
 
 def call_penalty(trajectory: Trajectory, penalties: Mapping[str, float] = PENALTIES) -> float:

@@ -7,6 +7,7 @@ Reasoning via Bipartite Matching" (23).
 from __future__ import annotations
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -17,17 +18,9 @@ from ferrule.core.arrays import FloatArray, nearest
 from ferrule.core.records import Call
 
 __all__ = [
-    "Assignment",
-    "Similarity",
-    "assign",
-    "call_similarity",
-    "equal_values",
-    "multiset_jaccard",
-    "readable",
-    "same_name",
-    "similarities",
-    "transport",
-]
+    "Assignment", "Similarity", "assign", "call_key", "call_similarity", "equal_values", "multiset_jaccard",
+    "readable", "same_name", "similarities", "transport",
+]  # fmt: skip
 
 Assignment = Literal["greedy", "exact", "in_order"]
 Similarity: TypeAlias = Callable[[Call, Call], float]
@@ -65,6 +58,11 @@ def _same(one: object, other: object, strict: bool) -> bool:
 def readable(call: Call) -> bool:
     """Say whether a call could be read and its arguments are an object, so that it can be compared with another."""
     return not call.problem and isinstance(call.arguments, Mapping)
+
+
+def call_key(call: Call) -> str:
+    """Return a text that two calls share exactly when they name the same tool and bring equal arguments."""
+    return json.dumps([call.name, dict(call.arguments)], sort_keys=True, default=str)
 
 
 def same_name(made: Call, gold: Call, *, fold_case: bool = False) -> bool:

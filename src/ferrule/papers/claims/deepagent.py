@@ -10,29 +10,19 @@ import numpy as np
 
 from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Call, Observation, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.deepagent import recipe, success_and_action
 from ferrule.studies.conditions import Rows, at_least, less, over
+from ferrule.studies.standins.picks import ANSWERS, OPTIONS, TOOLS, play, start, success, tasks
 from ferrule.studies.study import Study
-from ferrule.studies.table import Player, plain, steps_to, train_table
+from ferrule.studies.table import plain, steps_to, train_table
 
-__all__ = ["STUDY", "arm", "play", "summed", "summed_recipe"]
+__all__ = ["STUDY", "arm", "summed"]
 
-TOOLS, ANSWERS, OPTIONS, PROMPTS = 6, 3, 4, 2
-LEARNING_RATE = 3.0 * (TOOLS + ANSWERS)
+PROMPTS = 2
+RATE = 3.0 * (TOOLS + ANSWERS)
 """3 per decision: the loss is a mean over the nine tokens of an episode."""
-
-
-def play(task: Task, player: Player) -> Trajectory:
-    """Make six calls and three answer tokens; option 0 is right everywhere, and a wrong call is refused by its tool."""
-    picks = []
-    for state in range(TOOLS):
-        picks.append(player.decide(state, "call"))
-        call = Call("choose", {"place": state, "option": picks[-1]})
-        player.turn("", [(call, Observation("done", "ok" if picks[-1] == 0 else "error"))])
-    picks += [player.decide(TOOLS + i) for i in range(ANSWERS)]
-    return player.trajectory(task, "right" if not any(picks) else "wrong")
 
 
 def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
@@ -41,26 +31,14 @@ def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     return [replace(score, value=score.parts["success"] + score.parts["action"]) for score in scores]
 
 
-def summed_recipe(base: Recipe) -> Recipe:
-    """Return the control's recipe: ``base`` with the summed reward."""
-    return vary(base, reward=summed)
-
-
-def arm(
-    *, seed: int, steps: int, samples: int = 8, change: Callable[[Recipe], Recipe] | None = None
-) -> dict[str, float]:
+def arm(*, seed: int, steps: int, samples: int = 8, change: Callable[[Recipe], Recipe] = vary) -> dict[str, float]:
     """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never)."""
-    base = plain(credit=group_relative)
-    chosen = vary(base if change is None else change(base), samples=samples)
-    tasks = [Task(f"prompt {i}", "choose", answer="right") for i in range(PROMPTS)]
+    chosen = vary(change(plain(credit=group_relative)), samples=samples)
 
-    def success(step: int, chance_SA: FloatArray) -> dict[str, float]:
-        return {"success": float(np.prod(chance_SA[:, 0]))}
+    def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
+        return {"success": success(chance_SA)}
 
-    start_SA = np.zeros((TOOLS + ANSWERS, OPTIONS))
-    table = train_table(
-        chosen, play, tasks, start_SA, steps=steps, learning_rate=LEARNING_RATE, seed=seed, watch=success
-    )
+    table = train_table(chosen, play, tasks(PROMPTS), start(), steps=steps, learning_rate=RATE, seed=seed, watch=watch)
     curve = [row["success"] for row in table.curve]
     return {"success": curve[-1], "steps_to_half": steps_to(curve, 0.5, steps)}
 
@@ -86,10 +64,10 @@ STUDY = Study(
     trained="a table of 9 decisions with 4 options each",
     arms={
         "success only": arm,
-        "summed": partial(arm, change=summed_recipe),
+        "summed": partial(arm, change=partial(vary, reward=summed)),
         "ToolPO": partial(arm, change=recipe),
         # How much of the gap is noise that larger groups average away.
-        "summed, 16 samples": partial(arm, change=summed_recipe, samples=16),
+        "summed, 16 samples": partial(arm, change=partial(vary, reward=summed), samples=16),
         "ToolPO, 16 samples": partial(arm, change=recipe, samples=16),
     },
     asks=(
@@ -105,6 +83,6 @@ STUDY = Study(
     seeds=tuple(range(10)),
     notes=_notes,
     setup={
-        "decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS, "learning_rate": LEARNING_RATE,
+        "decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS, "learning_rate": RATE,
     },
 )  # fmt: skip

@@ -18,12 +18,8 @@ from ferrule.studies.table import plain, steps_to, train_table
 
 __all__ = ["STUDY", "arm"]
 
-LEARNING_RATE = 60.0
-HIGH = 8.0
-"""Factor of the high learning rate."""
-EVERY = 2
-"""Updates between two measurements of success."""
-
+RATE, HIGH, EVERY = 60.0, 8.0, 2
+"""The usual learning rate, the factor of the high one, and updates between two measurements of success."""
 # Eight tasks of six rollouts in parts of 24; the paper's parts hold 32 of 240.
 _loop = partial(loop_ida.recipe, minibatches=2)
 _loop_no_clip = partial(_loop, clip=math.inf)
@@ -51,8 +47,7 @@ def arm(
         return {}
 
     recipe, start_SA = change(plain()), np.zeros((STATES, ACTIONS))
-    rate = LEARNING_RATE * factor
-    train_table(recipe, play, tasks(), start_SA, steps=steps, learning_rate=rate, seed=seed, watch=watch)
+    train_table(recipe, play, tasks(), start_SA, steps=steps, learning_rate=RATE * factor, seed=seed, watch=watch)
     best = np.maximum.accumulate(curve)
     return {
         "success": curve[-1],
@@ -90,5 +85,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"steps": 100, "steps_high": 60}, "tiny": {"steps": 48, "steps_high": 12}},
-    setup={"tasks": TASKS, "rollouts_per_task": 6, "learning_rate": LEARNING_RATE, "high_rate_factor": HIGH},
+    setup={"tasks": TASKS, "rollouts_per_task": 6, "learning_rate": RATE, "high_rate_factor": HIGH},
 )

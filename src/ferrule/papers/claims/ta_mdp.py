@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,53 +10,27 @@ import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply, chain
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Task
 from ferrule.credit.channels import ChannelRule, effective_weights
 from ferrule.credit.group import whiten
 from ferrule.evaluate.metrics import student_interval
 from ferrule.papers.ta_mdp import WEIGHTS, composite, decomposed, identity_gap, joint
 from ferrule.studies.conditions import Rows, at_least, over
-from ferrule.studies.network import BARRED
+from ferrule.studies.standins.components import START, play, reader, slope_squared, start
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, Weights, plain, steps_to, train_table
 from ferrule.train.sample import Group, credit, scored
 
-__all__ = ["STUDY", "arm", "gradient_variance", "play", "rate_slope", "start", "variances"]
+__all__ = ["STUDY", "arm", "gradient_variance", "rate_slope", "variances"]
 
-START: Mapping[str, tuple[int, float]] = {"format": (2, 0.95), "accuracy": (24, 1 / 24), "tools": (4, 0.4)}
-"""For each component the number of choices and the chance of the right one at the start."""
 GROUPS, SAMPLES, RATE = 4, 8, 0.5
 TASKS = [Task(f"t{i}", "?") for i in range(GROUPS)]
-
-
-def start() -> FloatArray:
-    """Logits of the start; choice 0 is right, all others share the rest evenly."""
-    logits = np.full((len(START), max(size for size, _ in START.values())), BARRED)
-    for state, (size, chance) in enumerate(START.values()):
-        logits[state, :size] = np.log((1 - chance) / (size - 1))
-        logits[state, 0] = np.log(chance)
-    return logits
-
-
-def play(task: Task, player: Player, *, noise: bool = False) -> Trajectory:
-    """Decide on every component; with ``noise`` accuracy is luck, whatever was decided."""
-    right = {name: float(player.decide(state) == 0) for state, name in enumerate(START)}
-    if noise:
-        right["accuracy"] = float(player.rng.random() < START["accuracy"][1])
-    return player.trajectory(task, "done", final=right)
-
-
-def _reader(name: str) -> Reward:
-    def read(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
-        return [Score(trajectory.final[name]) for trajectory in trajectories]
-
-    return read
 
 
 def _recipe(rule: Any, names: Sequence[str] = tuple(WEIGHTS)) -> Recipe:
     from ferrule.objectives.reduce import sequence_mean
 
-    reward = composite({name: _reader(name) for name in names})
+    reward = composite({name: reader(name) for name in names})
     return plain(reward=reward, credit=rule, reduce=partial(sequence_mean, tokens="sum"), samples=SAMPLES)
 
 
@@ -79,14 +53,6 @@ def variances(*, seed: int, steps: int, draws: int) -> dict[str, float]:
     names = ("accuracy", "tools", "format")
     sizes = [(count, samples) for count in (1, 2, 3) for samples in (4, 8, 16)]
     return {f"K={k}, G={size}": gradient_variance(names[:k], size, seed=seed, draws=draws) for k, size in sizes}
-
-
-def _slope_squared(chance_SA: FloatArray) -> float:
-    """Squared norm of the exact gradient of the expected composite reward: ``sum_k w_k p_k (onehot - p)``."""
-    right = np.zeros(chance_SA.shape)
-    right[:, 0] = 1.0
-    weights = np.asarray([WEIGHTS[name] for name in START])
-    return float(((weights[:, None] * chance_SA[:, :1] * (right - chance_SA)) ** 2).sum())
 
 
 def rate_slope(squared: Sequence[float], first: int = 20) -> float:
@@ -114,7 +80,7 @@ def arm(
         return apply(rule, signals)
 
     def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
-        return {"squared": _slope_squared(chance_SA), "accuracy": chance_SA[1, 0], "tools": chance_SA[2, 0]}
+        return {"squared": slope_squared(chance_SA, WEIGHTS), "accuracy": chance_SA[1, 0], "tools": chance_SA[2, 0]}
 
     rule = chain(form(eps=0.0), partial(whiten, shift=False)) if level else form(eps=0.0)
     episode = partial(play, noise=noise)
