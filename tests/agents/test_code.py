@@ -8,9 +8,9 @@ import json
 from ferrule.agents.code import STATEMENTS, CodeAct, outcome_text
 from ferrule.chat.fence import Fence
 from ferrule.core.records import Ask, Message, Observation, Trajectory, plain_text
-from ferrule.papers.interpreter_persistence.language import Restricted
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
+from ferrule.sandbox.restricted import Restricted
 from ferrule.worlds.knapsack import Knapsack
 
 

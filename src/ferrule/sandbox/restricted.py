@@ -1,4 +1,4 @@
-"""A small language of actions: a subset of Python, evaluated node by node in this process.
+"""A subset of Python for code as actions, evaluated node by node in this process.
 
 Programs of the subset mean what they mean in Python. There are no attributes but a few methods, no classes, no
 comprehensions and no imports but ``json``; steps, sizes and output are bounded, so any text is safe to run.

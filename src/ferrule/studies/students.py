@@ -1,4 +1,4 @@
-"""The students: small Llama-shaped models that learn from one regime's traces and nothing else."""
+"""Students: small Llama-shaped models that know nothing but the traces they learn from."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def student(texts: Sequence[str], *, seed: int = 0) -> Any:
 def shuffled(conversations: Sequence[Sequence[Message]], systems: Sequence[Message], seed: int) -> list[list[Message]]:
     """Put one of ``systems``, drawn per conversation, in the place of each first message.
 
-    What the system message says is then read in training, and says nothing about the regime.
+    What the system message says is then read in training, and says nothing about what follows it.
     """
     rng = random.Random(seed)
     return [[rng.choice(systems), *messages[1:]] for messages in conversations]
