@@ -71,6 +71,14 @@ def test_accuracy_and_calls_of_the_needs_are_those_of_episodes() -> None:
         assert np.mean([len(t.calls) for t in played]) == pytest.approx(exact[f"calls {kind}"], abs=0.08)
 
 
+def test_expected_success_and_length_of_decisions() -> None:
+    """Chances .6 and .9 of the right option: .54 in two turns; where half of all draws wait, twice as many turns."""
+    chance_SA = np.array([[0.6, 0.4], [0.9, 0.1]])
+    assert Decisions(2).expected(chance_SA) == pytest.approx({"success": 0.54, "length": 2.0, "tokens": 0.0})
+    waits_SA = np.array([[0.3, 0.2, 0.5], [0.45, 0.05, 0.5]])
+    assert Decisions(2, idle=2).expected(waits_SA) == pytest.approx({"success": 0.54, "length": 4.0, "tokens": 0.0})
+
+
 def test_a_wrong_pick_is_refused_and_loses() -> None:
     """Six calls in turns of their own, three tokens of the answer in a last one; option 1 of the third call is wrong."""
     sure_SA = np.zeros((picks.TOOLS + picks.ANSWERS, picks.OPTIONS))

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.arrays import FloatArray
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Task, Trajectory
 from ferrule.papers.portool import recipe
@@ -39,21 +38,19 @@ def arm(
         paths = world.play(task, player, agent=chosen.agent)
         return paths if chosen.samples == 1 else paths[0]
 
-    def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
-        idle = chance_SA[:, -1] if waits else np.zeros(world.steps)
-        success, length = np.prod(chance_SA[:, 0] / (1 - idle)), np.sum(1 / (1 - idle))
-        return {"success": float(success), "length": float(length), "tokens": float(world.spent)}
-
-    tasks = world.tasks("train", 1)
-    curve = train_table(chosen, play, tasks, start_SA, steps=steps, learning_rate=RATE, seed=seed, watch=watch).curve
+    table = train_table(
+        chosen, play, world.tasks("train", 1), start_SA, steps=steps, learning_rate=RATE, seed=seed,
+        watch=lambda step, chance_SA: world.expected(chance_SA),
+    )  # fmt: skip
+    curve, last = table.curve, table.curve[-1]
     success = [row["success"] for row in curve]
     return {
         "success": success[-1],
         "success_halfway": success[len(success) // 2],
         "mean_success": float(np.mean(success)),
-        "length": curve[-1]["length"],
-        "tokens": curve[-1]["tokens"],
-        "tokens_to_half": next((row["tokens"] for row in curve if row["success"] >= 0.5), curve[-1]["tokens"]),
+        "length": last["length"],
+        "tokens": last["tokens"],
+        "tokens_to_half": next((row["tokens"] for row in curve if row["success"] >= 0.5), last["tokens"]),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Agent, Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory
 from ferrule.rollout.run import Run
 from ferrule.studies.table import Player
@@ -84,6 +85,12 @@ class Decisions:
         turns = {turn.id: turn for path in episode.trajectories for turn in path.turns}
         self.spent += sum(1 if turn.parent is not None else self.first for turn in turns.values())
         return [path for path in episode.trajectories if path.finish != "discarded"]
+
+    def expected(self, chance_SA: FloatArray) -> dict[str, float]:
+        """Return exact ``success`` and ``length`` (turns) of a table under agents that never stop, and tokens spent."""
+        idle = chance_SA[:, self.idle] if self.idle >= 0 else np.zeros(self.steps)
+        success, length = np.prod(chance_SA[:, 0] / (1 - idle)), np.sum(1 / (1 - idle))
+        return {"success": float(success), "length": float(length), "tokens": float(self.spent)}
 
     def _reply(self, request: Ask, player: Player) -> Reply:
         """Draw an option in the state that the observations tell; its token is written as a row of the table."""
