@@ -46,8 +46,8 @@ def main() -> None:
     record = {"model": "SmolLM2-135M-Instruct", "levels": levels, "options": chosen, "versions": versions()}
 
     def measure(phase: str) -> None:
-        found = evaluate(recipe.agent, policy, world, held_out, seed=options.seed + 1, temperature=1.0)
-        record[phase] = found.as_dict()
+        evaluation = evaluate(recipe.agent, policy, world, held_out, seed=options.seed + 1, temperature=1.0)
+        record[phase] = evaluation.as_dict()
         record[phase]["minutes"] = round((time.perf_counter() - began) / 60, 1)
         write_json(options.output / "smollm2-arithmetic.json", record)
         print(
