@@ -8,7 +8,6 @@ import pytest
 from ferrule.evaluate.metrics import student_interval
 from ferrule.online.problem import Arms, Chain, Learner, Problem, play
 from ferrule.online.tabular import UCB, Greedy, QLearner, SoftmaxLearner, Thompson, softmax
-from ferrule.studies.old import at_least, conclude, describe
 
 ARMS = Arms(np.array([[0.1, 0.9, 0.2], [0.8, 0.1, 0.3]]))
 
@@ -71,12 +70,3 @@ def test_student_interval() -> None:
     assert student_interval([1, 2, 3]) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
     with pytest.raises(ValueError, match="at least 2"):
         student_interval([1])
-
-
-def test_conditions_follow_from_the_data() -> None:
-    high, low, wide = (at_least("x", values, 0.0) for values in ([1, 1.1, 0.9], [-1, -1.1, -0.9], [-1, 0, 1]))
-    assert (high.verdict, low.verdict, wide.verdict) == ("held", "not held", "undecided")
-    assert conclude([high, high]) == "held"
-    assert conclude([high, wide]) == "undecided"
-    assert conclude([high, wide, low]) == "not held"
-    assert "held" in describe(high)

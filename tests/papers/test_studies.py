@@ -11,11 +11,7 @@ from ferrule import papers
 from ferrule.studies import golden
 
 GOLDENS = Path(__file__).parents[2] / "claims" / "goldens"
-SLUGS = [
-    slug
-    for slug in papers.slugs()
-    if (Path(papers.__file__).parent / "claims" / f"{slug.replace('-', '_')}.py").is_file()
-]
+SLUGS = papers.slugs()
 ARMS = [(slug, arm) for slug in SLUGS for arm in papers.study(slug).arms]
 
 

@@ -1,40 +1,43 @@
-"""A claim made from its conditions: every one decides, one of them is its effect."""
+"""Conditions: what their intervals decide, how verdicts are joined, and what is told of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from ferrule.studies.old import at_least, judged, over_seeds, scale_of
+from ferrule.studies.conditions import Measured, at_least, conclude, describe, of, within
 
 
-def test_all_conditions_decide_and_one_is_the_effect() -> None:
-    """1, 2, 3: mean 2, half width 4.303 / sqrt(3) = 2.48, so at least 0 is undecided and at least 5 is not held."""
-    sure, open_, missed = (
-        at_least(name, [1.0, 2.0, 3.0], least) for name, least in (("a", -1.0), ("b", 0.0), ("c", 5.0))
-    )
-    rest = {"paper": "p", "statement": "s", "arms": {}, "falsifier": "f", "seeds": (0, 1, 2)}
-    assert judged([sure], **rest).verdict == "held"
-    assert judged([sure, open_], **rest).verdict == "undecided"
-    claim = judged([sure, open_, missed], first=2, setup={"steps": 4}, **rest)
-    assert (claim.verdict, claim.measured, claim.threshold, claim.effect) == ("not held", "c", 5.0, 2.0)
-    assert claim.setup["steps"] == 4
-    assert [row["name"] for row in claim.setup["conditions"]] == ["a", "b", "c"]
-    assert [note.split(":")[0] for note in claim.notes] == ["a", "b", "c"]
+def measured(name: str, values: Sequence[float], threshold: float, *, decides: bool = True) -> Measured:
+    condition = at_least(name, of("arm", "x"), threshold, decides=decides)
+    return condition.measure([{"arm": {"x": value}} for value in values])
+
+
+def test_the_interval_decides() -> None:
+    """1, 2, 3: mean 2, half width 4.303 / sqrt(3) = 2.484, so at least 0 is undecided and at least 5 is not held."""
+    sure, unsure, missed = (measured("a", [1.0, 2.0, 3.0], least) for least in (-1.0, 0.0, 5.0))
+    assert [one.verdict for one in (sure, unsure, missed)] == ["held", "undecided", "not held"]
+    assert unsure.interval == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+
+
+def test_one_condition_that_is_not_held_refutes_the_claim() -> None:
+    high, low, wide = (measured("x", values, 0.0) for values in ([1, 1.1, 0.9], [-1, -1.1, -0.9], [-1, 0, 1]))
+    assert conclude([high, high]) == "held"
+    assert conclude([high, wide]) == "undecided"
+    assert conclude([high, wide, low]) == "not held"
 
 
 def test_conditions_beside_are_told_and_decide_nothing() -> None:
-    held, missed = at_least("a", [1.0, 1.0, 1.0], 0.0), at_least("b", [1.0, 1.0, 1.0], 2.0)
-    rest = {"paper": "p", "statement": "s", "arms": {}, "falsifier": "f", "seeds": (0, 1, 2)}
-    claim = judged([held], beside=[missed], notes=["last"], **rest)
-    assert claim.verdict == "held"
-    assert [note.partition(": ")[0] for note in claim.notes] == ["a", "Beside the verdict", "last"]
-    assert [row["verdict"] for row in claim.setup["conditions"]] == ["held", "not held"]
+    held, beside = measured("a", [1.0] * 3, 0.0), measured("b", [1.0] * 3, 2.0, decides=False)
+    assert (beside.verdict, conclude([held, beside])) == ("not held", "held")
+    assert describe(held) == "a: 1.000 [1.000, 1.000], threshold 0.000: held"
+    assert describe(beside) == "Beside the verdict: b: 1.000 [1.000, 1.000], threshold 2.000: not held"
 
 
-def test_rows_become_lists_and_unknown_scales_are_refused() -> None:
-    assert over_seeds({"one": [{"x": 1.0}, {"x": 2.0}], "two": [{"x": 3.0}]}) == {
-        "one": {"x": [1.0, 2.0]}, "two": {"x": [3.0]},
-    }  # fmt: skip
-    assert scale_of({"small": 5, "tiny": 1}, "tiny") == 1
-    with pytest.raises(ValueError, match="scale is 'large'; known: small, tiny"):
-        scale_of({"tiny": 1, "small": 5}, "large")
+def test_alike_means_an_interval_within_the_margin() -> None:
+    """Mean 0, half width 2.484: within 3 but not within 2; an interval beyond the margin on one side is not alike."""
+    rows = [{"arm": {"x": value}} for value in (-1.0, 0.0, 1.0)]
+    assert within("x", of("arm", "x"), 3.0).measure(rows).verdict == "held"
+    assert within("x", of("arm", "x"), 2.0).measure(rows).verdict == "undecided"
+    assert within("x", of("arm", "x", plus=10.0), 3.0).measure(rows).verdict == "not held"

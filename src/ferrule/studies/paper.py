@@ -73,4 +73,3 @@ class Paper:
     url: str
     pieces: Mapping[str, Callable[..., Any]]
     summary: str = ""
-    claim: Callable[..., Claim] | None = None
