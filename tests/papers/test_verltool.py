@@ -186,5 +186,12 @@ def test_the_mask_keeps_observations_out_of_the_gradient() -> None:
     assert off["rise"] > on["rise"]
 
 
+def test_schedules_are_compared_as_lock_step_over_asynchronous() -> None:
+    """Twice the time in lock-step is a ratio of 2 under both laws of tool times."""
+    seconds = dict.fromkeys(claim.STUDY.machine, 1.0)
+    rows = {"lock-step": dict.fromkeys(seconds, 2.0), "asynchronous": seconds}
+    assert [condition.values([rows]) for condition in claim.STUDY.asks[:2]] == [(2.0,), (2.0,)]
+
+
 def test_paper_is_found() -> None:
     assert find("verltool") is verltool.PAPER

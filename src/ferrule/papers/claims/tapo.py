@@ -14,30 +14,17 @@ from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Task, Trajectory
 from ferrule.papers.tapo import recipe, tapo_reward
 from ferrule.studies.conditions import Rows, at_least, less, of, over
-from ferrule.studies.standins.needs import evaluate, play, start, tasks
+from ferrule.studies.standins.needs import OBSERVED, WORDS, all_words, evaluate, play, start, tasks, written_words
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, plain, train_table
 
-__all__ = ["STUDY", "all_words", "arm", "baseline", "tapo", "unfiltered", "written_words"]
+__all__ = ["STUDY", "arm", "baseline", "filtered", "tapo", "unfiltered"]
 
-WORDS = {"answer": 10, "search": 10, "code": 10, "muse": 40}
-"""Tokens that the model writes for an action."""
-OBSERVED = 60
-"""Tokens of an observation: half of the buffer, where the paper allows up to twice the buffer."""
 LENGTH: dict[str, Any] = {"longest": 160, "buffer": 120}
+"""An observation takes half of the buffer; the paper allows up to twice the buffer."""
 TARGET = 0.75
 """Accuracy whose first sight is timed."""
 GROUPS, RATE = 6, 2.0
-
-
-def written_words(trajectory: Trajectory) -> float:
-    """Count what the model wrote: the tokens of its actions."""
-    return float(sum(WORDS[str(turn.reply.content)] for turn in trajectory.turns))
-
-
-def all_words(trajectory: Trajectory) -> float:
-    """Count observations as well."""
-    return written_words(trajectory) + OBSERVED * len(trajectory.calls)
 
 
 def baseline() -> Recipe:
@@ -142,5 +129,5 @@ STUDY = Study(
         at_least("accuracy on lookup and both, TAPO minus TAPO with observations counted", _facts, 0.02),
     ),
     sizes={"small": {"steps": 100}, "tiny": {"steps": 24}},
-    setup={"groups": GROUPS, "target": TARGET, "observed": OBSERVED, "words": WORDS, **LENGTH},
+    setup={"groups": GROUPS, "target": TARGET, "observed": OBSERVED, "words": dict(WORDS), **LENGTH},
 )

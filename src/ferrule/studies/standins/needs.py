@@ -14,7 +14,9 @@ from ferrule.core.arrays import FloatArray
 from ferrule.core.records import Call, Observation, Task, Trajectory
 from ferrule.studies.table import Player
 
-__all__ = ["ACTIONS", "NEEDS", "evaluate", "play", "start", "tasks"]
+__all__ = [
+    "ACTIONS", "NEEDS", "OBSERVED", "WORDS", "all_words", "evaluate", "play", "start", "tasks", "written_words",
+]  # fmt: skip
 
 NEEDS: Mapping[str, tuple[str, ...]] = {"lookup": ("search",), "sums": ("code",), "both": ("search", "code")}
 """Calls that a kind of question needs, in order."""
@@ -23,6 +25,10 @@ STAGES = 3
 ROUNDS = 4
 KNOWN, GUESSED = 0.95, 0.05
 """Chance of a right answer with and without all that is needed."""
+WORDS: Mapping[str, int] = {"answer": 10, "search": 10, "code": 10, "muse": 40}
+"""Tokens that the model writes for an action."""
+OBSERVED = 60
+"""Tokens of an observation."""
 
 
 def tasks(count: int) -> list[Task]:
@@ -78,3 +84,13 @@ def evaluate(chance_SA: FloatArray) -> dict[str, float]:
     for name in ("accuracy", "calls"):
         out[name] = float(np.mean([out[f"{name} {kind}"] for kind in NEEDS]))
     return out
+
+
+def written_words(trajectory: Trajectory) -> float:
+    """Count what the model wrote: the tokens of its actions."""
+    return float(sum(WORDS[str(turn.reply.content)] for turn in trajectory.turns))
+
+
+def all_words(trajectory: Trajectory) -> float:
+    """Count observations as well."""
+    return written_words(trajectory) + OBSERVED * len(trajectory.calls)
