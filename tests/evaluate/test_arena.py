@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.evaluate.arena_cells import SMALL, cells, play
 from tests.toys import Bench
 
 from ferrule.core.recipe import Recipe
-from ferrule.evaluate.arena import Arena, run, tokens
+from ferrule.evaluate.arena import tokens
 from ferrule.evaluate.methods import entry
+from ferrule.evaluate.queue import Job, results
 from ferrule.evaluate.recipes import recipes_of, stack
 from ferrule.evaluate.standings import Cell, page, summarise
 from ferrule.papers import discover
@@ -80,24 +88,131 @@ def test_the_page_holds_every_row() -> None:
     assert "| `otc` | 62.5% | +12.5 | 1.00 | 20 | 0.0% | 62.5% | 100.0% | 3 | 1,000 | 0 |" in text
 
 
-def test_methods_stand_in_the_arena_beside_recipes(tmp_path: Path) -> None:
-    names = ("grpo", "dpo", "sft", "sft-then-rl")
-    small = Arena(
-        names, ("arithmetic",), budget=300, seeds=1, groups=4, num_generations=2, max_completion_length=16, levels=(1,),
-        eval_tasks=2, num_generations_eval=1,
-    )  # fmt: skip
-    result = run(small, recipes_of(discover()), tmp_path)
-    cells = {entry["recipe"]: entry for entry in result["cells"]}
-    assert list(cells) == ["untrained", *names]
-    for name in names:
-        assert cells[name]["sampled"] >= 300, name
-        assert cells[name]["steps"] >= 1, name
-    rows = [json.loads(line) for line in (tmp_path / "dpo/seed-0/run/metrics.jsonl").read_text().splitlines()]
-    assert sum(row["tokens/sampled"] for row in rows if row["phase"] == "data") == cells["dpo"]["sampled"]
-    rows = [json.loads(line) for line in (tmp_path / "sft/seed-0/run/metrics.jsonl").read_text().splitlines()]
-    assert sum(row["tokens/learned"] for row in rows if row["phase"] == "train") == cells["sft"]["sampled"]
-    both = [json.loads(line) for line in (tmp_path / "sft-then-rl/seed-0/run/metrics.jsonl").read_text().splitlines()]
-    assert {row["part"] for row in both if row["phase"] == "train"} == {0, 1}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Two recipes of the small arena, played by one worker from beginning to end: its folder and its result."""
+    folder = tmp_path_factory.mktemp("arena")
+    return folder, play(folder, recipes=("grpo", "sft"))
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name / "seed-0/metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], str]:
+    """An arena of one recipe that was killed after the checkpoint of step 20: its folder, steps and record."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.evaluate.arena_cells", str(folder), "grpo"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    while not (folder / "grpo/seed-0/checkpoint-20").is_dir():
+        assert process.poll() is None, "ended before its first checkpoint"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return folder, rows_of(folder, "grpo")[:20], (folder / "units.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def resumed(killed: tuple[Path, list[dict[str, Any]], str]) -> tuple[dict[str, Any], list[str]]:
+    """The killed arena after it went on with two workers and all methods: its result and what was shown."""
+    shown: list[str] = []
+    return play(killed[0], workers=2, show=shown.append), shown
+
+
+def test_killed_in_a_cell_it_goes_on_with_two_workers_to_equal_records(
+    undisturbed: tuple[Path, dict[str, Any]],
+    killed: tuple[Path, list[dict[str, Any]], str],
+    resumed: tuple[dict[str, Any], list[str]],
+) -> None:
+    folder, steps, units = killed
+    assert [json.loads(line)["recipe"] for line in units.splitlines()] == ["untrained"]
+    plain, again = cells(undisturbed[1]), cells(resumed[0])
+    assert {place: again[place] for place in plain} == plain
+    for curve in ("grpo/0", "sft/0"):
+        assert resumed[0]["curves"][curve] == undisturbed[1]["curves"][curve]
+    # The steps up to the checkpoint were not taken again: even their seconds are those of the killed run.
+    assert rows_of(folder, "grpo")[:20] == steps
+    after = (folder / "units.jsonl").read_text()
+    assert after.startswith(units)
+    assert len(after.splitlines()) == 1 + len(SMALL.recipes)
+
+
+def test_methods_stand_in_the_arena_beside_recipes(
+    killed: tuple[Path, list[dict[str, Any]], str], resumed: tuple[dict[str, Any], list[str]]
+) -> None:
+    folder, result = killed[0], resumed[0]
+    measured = {name: cell for (name, _), cell in cells(result).items()}
+    assert list(measured) == ["untrained", *SMALL.recipes]
+    for name in SMALL.recipes:
+        assert measured[name]["sampled"] >= SMALL.budget, name
+        assert any(line.startswith(f"{name}, seed 0: success ") for line in resumed[1]), name
+    assert resumed[1][-1].startswith("5 done, 0 left")
+    rows = rows_of(folder, "dpo")
+    assert sum(row["tokens/sampled"] for row in rows if row["phase"] == "data") == measured["dpo"]["sampled"]
+    rows = rows_of(folder, "sft")
+    assert sum(row["tokens/learned"] for row in rows if row["phase"] == "train") == measured["sft"]["sampled"]
+    rows = [row for row in rows_of(folder, "sft+otc") if row["phase"] == "train"]
+    learned = [row["tokens/learned"] for row in rows if row["part"] == 0]
+    assert sum(learned) >= SMALL.budget / 4 > sum(learned[:-1])
+    assert {row["part"] for row in rows} == {0, 1}
+    assert measured["sft+otc"]["changes"]["reward"] == ["otc"]
+    assert result["curves"]["grpo/0"][-1][0] == measured["grpo"]["sampled"]
+
+
+def test_an_arena_that_grows_measures_only_what_is_missing(
+    undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, first = undisturbed
+    before = (folder / "units.jsonl").read_text()
+    fewer = play(folder, recipes=("sft",))
+    assert cells(fewer) == {place: cell for place, cell in cells(first).items() if place[0] != "grpo"}
+    assert (folder / "units.jsonl").read_text() == before
+    missing: list[tuple[str, int]] = []
+
+    class Seen(Exception):
+        """Raised in place of the work."""
+
+    def look(jobs: list[Job], *_: Any, **__: Any) -> None:
+        missing.extend((job.about["recipe"], job.about["seed"]) for job in jobs if job.address not in results(jobs))
+        raise Seen
+
+    monkeypatch.setattr("ferrule.evaluate.arena.work", look)
+    with pytest.raises(Seen):
+        play(folder, recipes=("sft", "otc", "grpo"), seeds=2)
+    assert missing == [("otc", 0), ("sft", 1), ("otc", 1), ("grpo", 1)]
+
+
+def test_other_settings_or_weights_are_refused_where_an_arena_lies(
+    undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = undisturbed
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        play(folder, recipes=("grpo",), budget=SMALL.budget + 1)
+    monkeypatch.setattr("ferrule.evaluate.arena.weights_digest", lambda name: "other weights")
+    with pytest.raises(FileExistsError, match="another model"):
+        play(folder, recipes=("grpo",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"recipes": ("grpo", "dop")}, "did you mean 'dpo'"),
+        ({"recipes": ("otc+dpo",)}, "'otc\\+dpo' .* 'dpo' cannot be stacked"),
+        ({"recipes": ("sft+dpo",)}, "'sft\\+dpo' .* 'dpo' cannot be stacked"),
+        ({"recipes": ("otc+sft",)}, "'otc\\+sft' .* 'sft' must stand first"),
+        ({"recipes": ("grpo",), "model": "http://127.0.0.1:9/v1"}, "'grpo' cannot run .* a policy that can train"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_played(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        play(tmp_path / "arena", **changes)
+    assert not (tmp_path / "arena").exists()
 
 
 def test_a_method_that_the_world_cannot_serve_is_refused_with_the_reason() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded
+from ferrule.cli.options import emit, guarded, workers
 
 __all__ = ["command"]
 
@@ -40,7 +40,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     "--recipes",
     required=True,
     callback=_split,
-    help="Comma separated; recipes stack with +, as in tapo+aspo+otc. Also sft, sft-then-rl, dpo, ipo, simpo, rpo.",
+    help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo.",
 )
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
 @click.option("--budget", default="400k", show_default=True, help="Generated tokens per run (sft: learned from).")
@@ -50,22 +50,23 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--num-generations-eval", default=4, show_default=True, help="Samples per held-out task.")
 @click.option("--learning-rate", default=3e-4, show_default=True, help="The same for all recipes.")
 @click.option("--name", default="arena", show_default=True, help="The arena lies in runs/NAME.")
+@workers
 @click.option("--overwrite", is_flag=True, help="Throw away what runs/NAME holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(
     recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, eval_tasks: int,
-    num_generations_eval: int, learning_rate: float, name: str, overwrite: bool, as_json: bool,
+    num_generations_eval: int, learning_rate: float, name: str, jobs: int, ray: str | None,
+    overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
 
     The first recipe is the one that others are compared with. The result lies in runs/NAME: arena.json, arena.md and
     arena.png.
     """
-    from ferrule.evaluate.arena import Arena, run, tokens
-    from ferrule.evaluate.recipes import recipes_of
+    from ferrule.evaluate.arena import Arena, play_arena, tokens
     from ferrule.evaluate.standings import page
-    from ferrule.papers import discover
+    from ferrule.papers import recipes as known
 
     if seeds < 1 or not recipes:
         raise click.UsageError("an arena needs at least one recipe and one seed")
@@ -74,8 +75,9 @@ def command(
         num_generations_eval=num_generations_eval,
     )  # fmt: skip
     folder = Path("runs") / name
-    known = recipes_of(discover())
-    result = run(arena, known, folder, overwrite=overwrite, show=lambda text: click.echo(text, err=True))
+    result = play_arena(
+        arena, known, folder, overwrite=overwrite, workers=jobs, ray=ray, show=lambda text: click.echo(text, err=True)
+    )
     (folder / "arena.md").write_text(page(result), encoding="utf-8")
     try:
         from ferrule.view.arena import arena_figure

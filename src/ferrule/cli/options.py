@@ -22,6 +22,7 @@ __all__ = [
     "load_policy",
     "make_world",
     "open_cassette",
+    "workers",
 ]
 
 Command = Callable[..., Any]
@@ -84,6 +85,27 @@ def _several(value_type: Any) -> Callable[[Any, Any, str | None], tuple[Any, ...
             raise click.BadParameter(f"{value!r} is not a comma-separated list of {value_type.__name__}") from None
 
     return convert
+
+
+def workers(command: Command) -> Command:
+    """Add ``--jobs`` (``jobs``) and ``--on`` (``ray``: an address, or None) to a command that works through a queue."""
+    command = click.option(
+        "--on", "ray", default=None, metavar="ray[:ADDRESS]", callback=_ray_address,
+        help="Let the workers of a Ray cluster do the work.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Worker processes of one thread each."
+    )(command)
+
+
+def _ray_address(ctx: Any, param: Any, on: str | None) -> str | None:
+    """Read ``ray`` (``RAY_ADDRESS``, else this machine) or ``ray:ADDRESS``."""
+    if on is None:
+        return None
+    kind, _, address = on.partition(":")
+    if kind != "ray":
+        raise click.UsageError(f"--on is {on!r}; known: ray, ray:ADDRESS")
+    return address or "local"
 
 
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded
+from ferrule.cli.options import emit, guarded, workers
 from ferrule.papers import discover, find
 from ferrule.studies.paper import Paper
 from ferrule.studies.stored import stored
@@ -98,10 +98,7 @@ def show(slug: str, as_json: bool) -> None:
     "--size", default="small", show_default=True, help="small (what is stored), tiny, or what a study offers."
 )
 @click.option("--seeds", default=None, help="Seeds instead of the study's own, for example 0-4 or 100,101,102.")
-@click.option(
-    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Worker processes of one thread each."
-)
-@click.option("--on", "ray", default=None, metavar="ray[:ADDRESS]", help="Let the workers of a Ray cluster measure.")
+@workers
 @click.option(
     "--folder", default="claims", show_default=True, type=click.Path(path_type=Path), help="Where claims lie."
 )
@@ -121,7 +118,7 @@ def claim(
         raise click.UsageError("name papers, or give --all")
     studies = [study(_find(slug).slug) for slug in (all_slugs() if everything else slugs)]
     claims = measure(
-        studies, call, folder, size=size, seeds=_seeds(seeds), workers=jobs, ray=_address(ray),
+        studies, call, folder, size=size, seeds=_seeds(seeds), workers=jobs, ray=ray,
         show=lambda line: click.echo(line, err=True),
     )  # fmt: skip
 
@@ -147,13 +144,3 @@ def _seeds(text: str | None) -> list[int] | None:
     except ValueError:
         raise click.UsageError(f"--seeds is {text!r}; write 0-4 or 100,101,102") from None
     return numbers
-
-
-def _address(on: str | None) -> str | None:
-    """Read ``ray`` (``RAY_ADDRESS``, else this machine) or ``ray:ADDRESS``."""
-    if on is None:
-        return None
-    kind, _, address = on.partition(":")
-    if kind != "ray":
-        raise click.UsageError(f"--on is {on!r}; known: ray, ray:ADDRESS")
-    return address or "local"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from ferrule.core.recipe import Method, Part, Recipe
 from ferrule.core.records import Policy, World
 from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.evaluate.methods import entry
+from ferrule.evaluate.queue import Job, Show, address_of, results, work
 from ferrule.evaluate.recipes import Changes, Make
 from ferrule.evaluate.run import versions
-from ferrule.evaluate.standings import Cell, cell_of, summarise
-from ferrule.policies.named import load
+from ferrule.evaluate.standings import cell_from, cell_of, summarise
+from ferrule.policies.named import load, weights_digest
 from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of, recipes_of
 from ferrule.train.grpo import grpo
@@ -31,8 +32,10 @@ from ferrule.train.policy import needs, refuse
 from ferrule.train.settings import Settings
 from ferrule.worlds.named import worlds
 
-__all__ = ["Arena", "run", "tokens"]
+__all__ = ["Arena", "Known", "play_arena", "play_cell", "tokens"]
 
+Known = Callable[[], Mapping[str, Make]]
+"""Returns recipes by name; importable by its own name, so that worker processes find it."""
 UNTRAINED = "untrained"
 EVAL_SEED = 1234
 """Seed of the held-out tasks and of their sampling, for every recipe and training seed."""
@@ -115,12 +118,16 @@ def _check(arena: Arena, world: World, known: Mapping[str, Make]) -> None:
             raise ValueError(f"{name!r} cannot run in this arena: {error}") from error
 
 
-def _cell(arena: Arena, world: World, name: str, seed: int, folder: Path, known: Mapping[str, Make]) -> Cell:
-    """Train one recipe with one seed, or go on where a killed run stopped, and measure it."""
-    policy = load(arena.model)
+def play_cell(arena: Arena, name: str, seed: int, folder: Path, known: Known) -> dict[str, Any]:
+    """Train one recipe or method with one seed, and measure it; a run that was killed goes on from its checkpoint.
+
+    ``folder`` holds the run. Return JSON data: ``cell`` (a ``Cell``), and ``curve``, the success on the training tasks
+    against generated tokens.
+    """
+    world, policy = worlds(arena.worlds), load(arena.model)
     if name == UNTRAINED:
-        return cell_of(name, seed, _measured(arena, policy, world, name))
-    method, changes = _entry(arena, world, name, seed, known)
+        return {"cell": asdict(cell_of(name, seed, _measured(arena, policy, world, name))), "curve": []}
+    method, changes = _entry(arena, world, name, seed, known())
     resume = checkpoint.latest(folder) is not None
     if not resume and folder.exists():
         shutil.rmtree(folder)  # killed before its first checkpoint
@@ -128,75 +135,105 @@ def _cell(arena: Arena, world: World, name: str, seed: int, folder: Path, known:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds = sum(row.get("seconds/sample", 0.0) + row.get("seconds/update", 0.0) for row in rows)
     seconds += sum(row["seconds"] for row in rows if row["phase"] == "data")
-    return cell_of(
+    cell = cell_of(
         name, seed, _measured(arena, policy, world, name), steps=summary["steps"], sampled=summary["sampled_tokens"],
         seconds=seconds, changes=changes,
     )  # fmt: skip
+    return {"cell": asdict(cell), "curve": _curve(rows)}
 
 
-def _curve(folder: Path) -> list[tuple[int, float]]:
+def _curve(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """Success on the training tasks against generated tokens."""
-    total, out = 0.0, []
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    total, points = 0.0, []
+    for row in rows:
         total += row.get("tokens/sampled", 0.0)
         if "success" in row and row.get("phase") == "train":
-            out.append((int(total), float(row["success"])))
-    return out
+            points.append((int(total), float(row["success"])))
+    return points
 
 
-def run(
+def _jobs(arena: Arena, folder: Path, known: Known) -> list[Job]:
+    """Return one job per cell; all append to one record."""
+    conditions, place, jobs = _conditions(arena), folder.resolve(), []
+    for seed in range(arena.seeds):
+        # Without training a seed changes nothing.
+        for name in dict.fromkeys((UNTRAINED, *arena.recipes) if seed == 0 else arena.recipes):
+            address = address_of(conditions=conditions, recipe=name, seed=seed)
+            arguments = (arena, name, seed, place / name / f"seed-{seed}", known)
+            about = {"recipe": name, "seed": seed}
+            jobs.append(Job(address, place / "units.jsonl", play_cell, arguments, f"{name}, seed {seed}", about))
+    return jobs
+
+
+def play_arena(
     arena: Arena,
-    known: Mapping[str, Make],
+    known: Known,
     folder: Path,
     *,
     overwrite: bool = False,
-    show: Callable[[str], None] = lambda text: None,
+    workers: int = 1,
+    ray: str | None = None,
+    show: Show | None = None,
 ) -> dict[str, Any]:
     """Play every recipe or method with every seed and return the comparison; what is finished is not played again.
 
-    ``known`` maps names to recipes, such as those of ``recipes_of``; the methods of ``evaluate.methods`` are known as
-    well. What cannot run is refused (``ValueError``) before anything is played. Everything lies under ``folder``: one
-    run per recipe and seed, and ``arena.json``. A folder that holds an arena with other settings is refused unless
-    ``overwrite``.
+    ``known()`` returns recipes by name, such as those of ``recipes_of``; the methods of ``evaluate.methods`` are known
+    as well. What cannot run is refused (``ValueError``) before anything is played. ``workers`` and ``ray`` are those of
+    ``queue.work``: results do not depend on them, since every worker computes with one thread.
+
+    Everything lies under ``folder``: one run per recipe and seed, ``units.jsonl`` with a line per finished cell, and
+    ``arena.json``. Workers on other machines need to see the same folder. One that holds an arena under other
+    conditions is refused unless ``overwrite``; further recipes and seeds are added to what it holds.
     """
-    world = worlds(arena.worlds)
-    _check(arena, world, known)
-    shared = {key: value for key, value in json.loads(json.dumps(asdict(arena))).items() if key not in _MAY_GROW}
+    _check(arena, worlds(arena.worlds), known())
+    conditions = _conditions(arena)
     settings = folder / "settings.json"
     if overwrite and folder.exists():
         shutil.rmtree(folder)
-    if settings.exists() and json.loads(settings.read_text(encoding="utf-8")) != shared:
-        raise FileExistsError(f"{folder} holds an arena with other settings; choose another --name, or --overwrite it")
+    if settings.exists() and json.loads(settings.read_text(encoding="utf-8")) != conditions:
+        raise FileExistsError(
+            f"{folder} holds an arena with other settings or another model; choose another --name, or --overwrite it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(settings, shared)
-    cells, curves = [], {}
-    for seed in range(arena.seeds):
-        # Without training a seed changes nothing.
-        for name in (UNTRAINED, *arena.recipes) if seed == 0 else arena.recipes:
-            place = folder / name / f"seed-{seed}"
-            done = place / "cell.json"
-            if not done.exists():
-                write_json(done, asdict(_cell(arena, world, name, seed, place / "run", known)))
-                cell = json.loads(done.read_text(encoding="utf-8"))
-                show(f"{name}, seed {seed}: success {cell['success']:.1%}, {cell['sampled']:,} tokens")
-            data = json.loads(done.read_text(encoding="utf-8"))
-            cells.append(Cell(**{**data, "task_scores": tuple(data["task_scores"])}))
-            if name != UNTRAINED:
-                curves[f"{name}/{seed}"] = _curve(place / "run")
+    write_json(settings, conditions)
+    jobs = _jobs(arena, folder, known)
+    units = work(jobs, folder / "queue", workers=workers, ray=ray, show=_telling(jobs, show))
+    cells = [cell_from(units[job.address]["cell"]) for job in jobs]
+    curves = {f"{job.about['recipe']}/{job.about['seed']}": units[job.address]["curve"] for job in jobs}
     result = {
         "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.recipes[0],
                   "command": _command(arena)},
         "rows": summarise(cells, against=arena.recipes[0]),
         "cells": [asdict(cell) for cell in cells],
-        "curves": curves,
+        "curves": {name: curve for name, curve in curves.items() if not name.startswith(f"{UNTRAINED}/")},
         "versions": versions(),
     }  # fmt: skip
     write_json(folder / "arena.json", result)
     return result
 
 
-_MAY_GROW = ("recipes", "seeds")
+def _telling(jobs: Sequence[Job], show: Show | None) -> Show | None:
+    """Return ``show`` that also tells what the cells reached that were finished since it was called last."""
+    if show is None:
+        return None
+    told = set(results(jobs))
+
+    def tell(line: str) -> None:
+        for address, unit in results(jobs).items():
+            if address not in told:
+                told.add(address)
+                cell = unit["result"]["cell"]
+                name = f"{cell['recipe']}, seed {cell['seed']}"
+                show(f"{name}: success {cell['success']:.1%}, {cell['sampled']:,} tokens")
+        show(line)
+
+    return tell
+
+
+def _conditions(arena: Arena) -> dict[str, Any]:
+    """All that a cell depends on beside its recipe and seed, as JSON data."""
+    settings = {key: value for key, value in asdict(arena).items() if key not in ("recipes", "seeds")}
+    return json.loads(json.dumps({**settings, "weights": weights_digest(arena.model)}))  # type: ignore[no-any-return]
 
 
 def _command(arena: Arena) -> str:

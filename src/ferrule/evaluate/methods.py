@@ -38,11 +38,6 @@ def _sft(base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed:
     return _shown(world, tasks, levels, seed)
 
 
-def _sft_then_rl(base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed: int, budget: int) -> Method:
-    """Learn from reference solutions for a quarter of the budget, then from own episodes."""
-    return Method((_shown(world, tasks, levels, seed, max_sampled_tokens=max(budget // 4, 1)), base))
-
-
 def _preferred(
     make: Any, base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed: int, budget: int
 ) -> Method:
@@ -57,7 +52,6 @@ def _preferred(
 
 METHODS: Mapping[str, MakeMethod] = {
     "sft": _sft,
-    "sft-then-rl": _sft_then_rl,
     **{make.__name__: partial(_preferred, make) for make in (dpo, ipo, simpo, rpo)},
 }
 """Methods by name. ``kto`` is missing: it needs labelled rows, which no world has."""
@@ -69,20 +63,26 @@ def entry(
 ) -> tuple[Method | Part, Changes]:  # fmt: skip
     """Return what a name of an arena stands for, and which recipe of a stack set which field.
 
-    Raises ``ValueError`` on an unknown name, a method in a stack, and a world that cannot serve a method.
+    A name is that of a method, a stack of recipes ``a+b``, or ``sft+a+b``: supervised fine-tuning for a quarter of the
+    budget, then the stack. Raises ``ValueError`` on an unknown name, another method in a stack, and a world that cannot
+    serve a method.
     """
     members = name.split("+")
     for member in members:
         if member not in known and member not in METHODS:
             raise ValueError(f"no recipe or method {member!r}; {nearest(member, [*known, *METHODS])}")
-    whole = [member for member in members if member in METHODS]
-    if not whole:
-        return stack(base, name, known)
-    if len(members) > 1:
-        raise ValueError(
-            f"{name!r} stacks the method {whole[0]!r}; only recipes, which change one another, can be stacked"
-        )
     try:
-        return METHODS[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
+        if name in METHODS:
+            return METHODS[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
+        first, *rest = members
+        recipes = rest if first == "sft" else members
+        for member in recipes:
+            if member in METHODS:
+                told = "must stand first" if member == "sft" else "cannot be stacked"
+                raise ValueError(f"{member!r} {told}; a stack holds recipes, with 'sft' before them or without")
+        recipe, changes = stack(base, "+".join(recipes), known)
+        if recipes is members:
+            return recipe, changes
+        return Method((_shown(world, tasks, levels, seed, max_sampled_tokens=max(budget // 4, 1)), recipe)), changes
     except ValueError as error:
         raise ValueError(f"{name!r} cannot run in this arena: {error}") from error

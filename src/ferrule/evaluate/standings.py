@@ -10,7 +10,7 @@ from typing import Any
 from ferrule.evaluate.evaluate import Evaluation
 from ferrule.evaluate.metrics import student_interval
 
-__all__ = ["Cell", "cell_of", "page", "summarise"]
+__all__ = ["Cell", "cell_from", "cell_of", "page", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ def cell_of(recipe: str, seed: int, evaluation: Evaluation, **training: Any) -> 
         data.get("pass_at", {"1": evaluation.success}),
         **training,
     )
+
+
+def cell_from(data: Mapping[str, Any]) -> Cell:
+    """Return the cell that was stored as JSON data (``dataclasses.asdict``)."""
+    return Cell(**{**data, "task_scores": tuple(data["task_scores"])})
 
 
 _MEASURED = ("success", "calls", "tokens", "malformed", "steps", "sampled", "seconds")

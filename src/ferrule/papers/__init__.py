@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.evaluate.recipes import Make, recipes_of
 from ferrule.studies.paper import Paper
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["discover", "find", "measure", "slugs", "study"]
+__all__ = ["discover", "find", "measure", "recipes", "slugs", "study"]
 
 
 def slugs() -> list[str]:
@@ -37,6 +39,11 @@ def find(slug: str) -> Paper:
 def discover() -> list[Paper]:
     """Import every paper module and return their papers by number (tests, docs and listings only)."""
     return sorted(map(find, slugs()), key=lambda paper: paper.number)
+
+
+def recipes() -> Mapping[str, Make]:
+    """Return the recipes of all papers by name, as an arena knows them."""
+    return recipes_of(discover())
 
 
 def study(slug: str) -> Study:

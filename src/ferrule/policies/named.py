@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,7 +13,7 @@ from ferrule.policies.models import Progress, folder_of, resolve
 if TYPE_CHECKING:
     from ferrule.policies.local import Local
 
-__all__ = ["load"]
+__all__ = ["load", "weights_digest"]
 
 
 @overload
@@ -41,3 +43,17 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
     from ferrule.policies.local import load as local
 
     return local(folder_of(str(name), progress=progress), **options)
+
+
+@cache
+def weights_digest(name: str) -> str:
+    """Return what tells apart the weights that a name stands for: a digest for the pocket model, else the name.
+
+    The pocket model is shipped with the package and changes with it; other names are taken to keep their weights.
+    """
+    from ferrule.policies import pocket
+
+    if name != "pocket":
+        return name
+    files = sorted(path for path in pocket.WEIGHTS.rglob("*") if path.is_file())
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()

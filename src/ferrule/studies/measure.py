@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ferrule.evaluate.queue import Job, Show, address_of, results, work
+from ferrule.policies.named import weights_digest
 from ferrule.studies import golden
 from ferrule.studies.paper import Claim
 from ferrule.studies.study import Study, Unit
@@ -23,24 +23,12 @@ __all__ = ["claim_of", "jobs_of", "measure", "stale_arms", "store"]
 Call = Callable[[Unit], Mapping[str, Any]]
 
 
-@cache
-def _model_digest(name: str) -> str:
-    """Return a digest of the weights of a shipped model."""
-    import hashlib
-
-    from ferrule.policies import pocket
-
-    weights = {"pocket": pocket.WEIGHTS}[name]
-    files = sorted(path for path in Path(weights).rglob("*") if path.is_file())
-    return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()
-
-
 def jobs_of(
     study: Study, call: Call, folder: Path, *, size: str = "small", seeds: Sequence[int] | None = None
 ) -> dict[Unit, Job]:
     """Return one job per unit of a study; ``call(unit)`` measures it and must be importable by its name."""
     goldens = golden.read(folder / "goldens", study.paper)["arms"]
-    models = {name: _model_digest(name) for name in study.models}
+    models = {name: weights_digest(name) for name in study.models}
     settings = dict(study.settings(size))
     jobs = {}
     for unit in study.units(size, seeds):
