@@ -153,12 +153,12 @@ def _length(turns: Sequence[Turn]) -> int:
 def stop_reason(trajectory: Trajectory, loop: ActionLoop) -> Reason:
     """Say from the record why ``loop`` ended an episode. Source: "VerlTool" (24).
 
-    An episode without turns could not begin: ``max_model_len_exceeded``.
+    An episode without turns had no room to begin: ``max_model_len_exceeded``.
     """
     if not trajectory.turns:
         return "max_model_len_exceeded"
     last = trajectory.turns[-1]
-    if any(seen.terminal for seen in last.observations):
+    if any(observation.terminal for observation in last.observations):
         return "tool_signaled_done"
     if loop.wants(last.reply, last.finish):
         return "max_turns_reached" if len(trajectory.turns) > loop.turns else "max_model_len_exceeded"
@@ -168,5 +168,5 @@ def stop_reason(trajectory: Trajectory, loop: ActionLoop) -> Reason:
 
 
 def finished(reason: Reason) -> bool:
-    """Say whether an episode came to its own end: the model finished, or a tool said that it is done."""
+    """Return whether an episode ended by itself: the model finished, or a tool ended it."""
     return reason in ("model_chose_to_finish", "tool_signaled_done")

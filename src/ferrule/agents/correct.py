@@ -1,4 +1,4 @@
-"""The tool loop that goes back into its thought when a call fails.
+"""A tool loop that rewrites the end of its thought when a call fails.
 
 Source: "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39).
 """
@@ -49,7 +49,7 @@ class SelfCorrect:
     """The tool loop that, when a call fails, takes back the code and the end of the thought and writes them again.
 
     At most ``rounds`` replies with calls are kept, and one more may answer. An attempt fails when one of its calls does
-    not pass; it is made again up to ``most`` times from the thought less its last ``suffix`` pieces, then the failure
+    not pass; it is repeated up to ``most`` times from the thought less its last ``suffix`` pieces, then the failure
     is kept and shown. Every attempt acts in a branch of the session, and only the branch of the kept one is gone on
     with. The record holds the attempts that were given up as discarded branches. ``system``, ``max_tokens`` and
     ``stop`` are as in ``ToolLoop``.

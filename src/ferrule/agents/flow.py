@@ -1,6 +1,6 @@
-"""What agents have in common: how they open, what counts as an answer, acting on a reply, and going side by side.
+"""What agents have in common: how they open, what counts as an answer, acting on a reply, and running side by side.
 
-``ask`` and ``use`` of ``ferrule.core.records`` are the two steps of a flow; these functions are made of them.
+``ask`` and ``use`` of ``ferrule.core.records`` are the two steps of a flow; these functions are built from them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def acted(
 def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:
     """Run the bodies of agents side by side and return what they return, in order.
 
-    Each may ask and use, in a branch of its own (``Use.session``). In every round all that the unfinished flows wait
+    Each may ask and use, in its own branch (``Use.session``). In every round all that the unfinished flows wait
     for is carried out at once: asks share a batch, calls run at the same time. An exception in one closes the others
     and is raised. Flows may be ``together`` themselves.
     """
@@ -104,8 +104,10 @@ def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:
             advance(number, None)
         while waiting:
             wanted = dict(waiting)
-            requests = [part for one in wanted.values() for part in (one if isinstance(one, tuple) else (one,))]
-            back = iter((yield tuple(requests)))
-            for number, one in wanted.items():
-                advance(number, tuple(next(back) for _ in one) if isinstance(one, tuple) else next(back))
+            requests = [
+                part for request in wanted.values() for part in (request if isinstance(request, tuple) else (request,))
+            ]
+            answers = iter((yield tuple(requests)))
+            for number, request in wanted.items():
+                advance(number, tuple(next(answers) for _ in request) if isinstance(request, tuple) else next(answers))
     return tuple(returned[number] for number in range(len(flows)))

@@ -125,7 +125,7 @@ class ToolGate:
     ``contracts`` are by tool name; None takes those of a ``Gated`` session, else makes them from the schemas. The first
     state is that of a ``Gated`` session, else the entities in ``task.meta["entities"]``. At most ``steps`` replies are
     asked for; a call phase tries the ``width`` best tools of ``retrieve``. Shown results are cut at ``cut`` characters.
-    ``missing`` says what happens to required arguments that are no facts. ``ban="phase"`` lets a tool that failed be
+    ``missing`` says what happens when no fact gives a required argument. ``ban="phase"`` lets a tool that failed be
     tried again in a later phase where its effects allow a repetition, ``"run"`` never. ``lenient`` starts from a state
     that checks no types. Answers None when the steps run out.
     """

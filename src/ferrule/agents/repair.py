@@ -1,4 +1,4 @@
-"""Calls that failed: which did, where an episode is taken up again before one, and which candidate failed least.
+"""Failed calls: which failed, where to resume an episode before one, and which candidate failed least.
 
 Source: "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39).
 """
@@ -31,7 +31,7 @@ def shortened(text: str, suffix: int, pieces: Pieces = words) -> str:
 
 
 def passed(observation: Observation, *, silent: bool = False) -> bool:
-    """Say whether a call ran without trouble and had something to show (``silent``: or not).
+    """Return whether a call ran without an error and had output (``silent``: output is not needed).
 
     Of an interpreter that tells its streams apart, what it printed and its last value count, and warnings do not.
     """
@@ -44,7 +44,7 @@ def passed(observation: Observation, *, silent: bool = False) -> bool:
 def pass_rate(trajectory: Trajectory, *, silent: bool = False, reference: bool = False) -> float:
     """Share of an episode's calls that passed, 0 without calls.
 
-    ``reference`` returns 1 when all passed, or none was made, and else 0.
+    ``reference`` returns 1 when all passed or there were none, and 0 otherwise.
     """
     passes = [passed(observation, silent=silent) for _, observation in trajectory.calls]
     if reference:
@@ -90,7 +90,7 @@ def repair(
     trajectory: Trajectory, *, label: str, world_seed: int | None = None, suffix: int = 100, pieces: Pieces = words,
     at: Literal["executed", "failed"] = "executed", silent: bool = False,
 ) -> Task | None:  # fmt: skip
-    """Return the task of making the last executed call of an episode over again, None when nothing failed.
+    """Return the task of writing the last executed call of an episode again, None when nothing failed.
 
     Its episodes start in the world as it stood before that turn, with the turn's thought less ``suffix`` pieces
     (100; 500 for long thoughts) as the beginning of the reply. ``at="failed"`` goes back to the last call that failed.

@@ -1,4 +1,4 @@
-"""Going on from the middle of a recorded episode: its messages again, its calls made again, a reply begun again."""
+"""Continuing from the middle of a recorded episode: its messages, its calls run again, and the beginning of a reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Prefix", "Resume", "prefix_of", "resumed"]
 
 @dataclass(frozen=True)
 class Prefix:
-    """Where to go on: the messages so far, the calls that brought the world there, and how the next reply begins.
+    """Where to continue: the messages so far, the calls that brought the world there, and how the next reply begins.
 
     ``prefill`` is a text that the reply begins with. ``begun`` are ids that it begins with, as they were sampled, and
     ``given`` all ids the model was fed before those: the first ``known`` of them up to the turn before, which the first
@@ -35,7 +35,7 @@ def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int 
 
     With ``cut`` it ends inside that reply, after as many of the ids that were sampled: the model goes on from exactly
     the ids of the record. ``prefill`` is then the text that the recorded reply began with, if any. An episode that was
-    itself gone on with keeps the calls and the ids of its own prefix. Raises ``ValueError`` for a turn or a cut that
+    itself a continuation keeps the calls and the ids of its prefix. Raises ``ValueError`` for a turn or a cut that
     does not exist, and for a cut where the record has no ids.
     """
     if not 0 <= turn < len(trajectory.turns):
@@ -60,15 +60,15 @@ def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int 
         given = here.given[: len(here.given) - len(before.begun)]
         begun = (*before.begun, *here.sampled[:cut])
         return replace(before, begun=begun, given=given, prefill=prefill or before.prefill)
-    known = tuple(i for one in path[:-1] for i in (*one.given, *one.sampled))
-    fresh = sum(len(one.messages) + 1 for one in path[:-1])
+    known = tuple(i for turn in path[:-1] for i in (*turn.given, *turn.sampled))
+    fresh = sum(len(turn.messages) + 1 for turn in path[:-1])
     given = (*known, *here.given)
     return Prefix(messages, tuple(calls), prefill, here.sampled[:cut], given, len(known), fresh)
 
 
 def _path(trajectory: Trajectory, turn: int) -> list[Turn]:
     """Return the turns whose contexts a turn extends, the first of its segment first and itself last."""
-    places = {one.id: one for one in trajectory.turns}
+    places = {turn.id: turn for turn in trajectory.turns}
     path = [trajectory.turns[turn]]
     while path[0].parent is not None:
         path.insert(0, places[path[0].parent])
@@ -78,18 +78,18 @@ def _path(trajectory: Trajectory, turn: int) -> list[Turn]:
 def _context(trajectory: Trajectory, turn: int) -> tuple[Message, ...]:
     """Return the messages that the reply of a turn answers: along the turns whose contexts it extends."""
     *before, here = _path(trajectory, turn)
-    return (*(message for one in before for message in (*one.messages, one.reply)), *here.messages)
+    return (*(message for turn in before for message in (*turn.messages, turn.reply)), *here.messages)
 
 
 def _prefix(task: Task) -> Prefix:
-    found = task.meta.get("prefix", Prefix(tuple(opening(task))))
-    if isinstance(found, Prefix):
-        return found
-    return Prefix(**found)  # a task that was read from a file holds its fields
+    prefix = task.meta.get("prefix", Prefix(tuple(opening(task))))
+    if isinstance(prefix, Prefix):
+        return prefix
+    return Prefix(**prefix)  # a task that was read from a file holds its fields
 
 
 def resumed(task: Task, prefix: Prefix, *, label: str, world_seed: int | None = None) -> Task:
-    """Return ``task`` as one that ``Resume`` goes on with.
+    """Return ``task`` as one that ``Resume`` continues.
 
     ``label`` sets its episodes apart from others of the task (it keeps the id, by which worlds know it), ``world_seed``
     is the seed of the episode it is taken from.
@@ -104,7 +104,7 @@ def resumed(task: Task, prefix: Prefix, *, label: str, world_seed: int | None = 
 class Resume:
     """Go on from ``task.meta["prefix"]`` for at most ``rounds`` replies; without a prefix, start at the prompt.
 
-    The calls of the prefix are made again before the first reply, outside the record, so that world, budgets and
+    The calls of the prefix are run again before the first reply, outside the record, so that world, budgets and
     interpreters stand where they stood. What stands in the prefix is never trained on, sampled ids that the reply was
     begun with included. Such ids need a policy that goes on from ids. An episode that ends with calls
     (one think, act, observe loop) has no answer; ``answer`` reads one from a reply without calls (None: its text).

@@ -38,8 +38,8 @@ def cut(text: str, *, actions: Sequence[str] = ACTIONS) -> str:
 
 def action(text: str, *, actions: Sequence[str] = ACTIONS) -> tuple[str, str] | None:
     """Return the first closed action of a text and what it holds, trimmed; None without one."""
-    found = re.search(rf"<({'|'.join(map(re.escape, actions))})>(.*?)</\1>", text, re.DOTALL)
-    return (found[1], found[2].strip()) if found else None
+    match = re.search(rf"<({'|'.join(map(re.escape, actions))})>(.*?)</\1>", text, re.DOTALL)
+    return (match[1], match[2].strip()) if match else None
 
 
 def rules(*, search: bool = True, code: bool = True) -> str:

@@ -17,7 +17,7 @@ Select: TypeAlias = Literal["random", "round_robin"]
 
 @dataclass
 class _Path:
-    """One branch on its way: its messages, its own branch of the world, and its last reply."""
+    """An unfinished branch: its messages, its branch of the world, and its last reply."""
 
     messages: list[Message]
     session: Session
@@ -116,9 +116,9 @@ class TreeLoop:
             for path, replies in zip(paths, answers, strict=True)
         ]
         if self.select == "round_robin":
-            candidates = [own[i] for i in range(self.branch) for own in drawn]
+            candidates = [of_path[i] for i in range(self.branch) for of_path in drawn]
             return candidates[: len(paths)]
-        candidates = [candidate for own in drawn for candidate in own]
+        candidates = [candidate for of_path in drawn for candidate in of_path]
         # The replies seed the draw, so that the same replies make the same tree under every driver.
         rng = random.Random("\x1f".join([place, *map(_written, candidates)]))
         return [candidates[i] for i in sorted(rng.sample(range(len(candidates)), len(paths)))]

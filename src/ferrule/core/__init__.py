@@ -1,1 +1,1 @@
-"""The records, arrays, recipes and papers that every other folder speaks (standard library and numpy only)."""
+"""The records, arrays and recipes that every other folder uses (standard library and numpy only)."""

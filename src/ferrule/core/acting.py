@@ -32,15 +32,15 @@ def act(session: Session, call: Call, place: Place | None = None) -> Observation
     """Run one call in a session, by its ``act_at`` where it has one and the place is known. Never raises.
 
     A session around another passes its own calls on through this, so that the place reaches the innermost. What a
-    session raises, and an answer that is no ``Observation``, is an observation of status ``error``.
+    session raises, and an answer other than an ``Observation``, becomes an observation of status ``error``.
     """
     began = time.perf_counter()
     try:
-        seen: object = (
+        observation: object = (
             session.act_at(call, place) if place is not None and isinstance(session, Placed) else session.act(call)
         )
     except (Exception, SystemExit) as error:
         return Observation(f"{type(error).__name__}: {error}", "error", seconds=time.perf_counter() - began)
-    if isinstance(seen, Observation):
-        return seen
-    return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
+    if isinstance(observation, Observation):
+        return observation
+    return Observation(f"the session answered with {type(observation).__name__}, not Observation", "error")

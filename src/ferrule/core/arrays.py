@@ -140,10 +140,10 @@ def part_of(parts_CN: FloatArray, channels: Sequence[str], name: str) -> FloatAr
 
 def spread_turns(value_NK: FloatArray, turn_NT: IntArray) -> FloatArray:
     """Give every model token the value of its turn: ``out[n, t] = value[n, turn[n, t]]``, 0 elsewhere."""
-    out = np.zeros(turn_NT.shape, dtype=np.float64)
+    spread_NT = np.zeros(turn_NT.shape, dtype=np.float64)
     rows, columns = np.nonzero(turn_NT >= 0)
-    out[rows, columns] = value_NK[rows, turn_NT[rows, columns]]
-    return out
+    spread_NT[rows, columns] = value_NK[rows, turn_NT[rows, columns]]
+    return spread_NT
 
 
 def _row(trajectory: Trajectory) -> tuple[list[int], list[int], list[float], list[int]]:
@@ -166,13 +166,13 @@ def _row(trajectory: Trajectory) -> tuple[list[int], list[int], list[float], lis
 
 def _marked(trajectory: Trajectory, labels: Sequence[str]) -> list[int]:
     """Return the index of the label of every token, -1 outside spans; where spans overlap the later one holds."""
-    out: list[int] = []
+    marks: list[int] = []
     for turn in trajectory.turns:
-        start = len(out) + len(turn.given)
-        out += [-1] * (len(turn.given) + len(turn.sampled))
+        start = len(marks) + len(turn.given)
+        marks += [-1] * (len(turn.given) + len(turn.sampled))
         for span in turn.spans:
-            out[start + span.start : start + span.stop] = [labels.index(span.label)] * (span.stop - span.start)
-    return out
+            marks[start + span.start : start + span.stop] = [labels.index(span.label)] * (span.stop - span.start)
+    return marks
 
 
 def first_call(trajectory: Trajectory) -> int:
@@ -202,10 +202,10 @@ def _groups(scores: Sequence[Score], groups: Sequence[int]) -> list[int]:
 
 def _padded(rows: Sequence[Sequence[float]], fill: float, dtype: Any) -> Any:
     width = max((len(row) for row in rows), default=0)
-    out = np.full((len(rows), width), fill, dtype=dtype)
+    padded = np.full((len(rows), width), fill, dtype=dtype)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = row
-    return out
+        padded[i, : len(row)] = row
+    return padded
 
 
 def pack(

@@ -12,7 +12,7 @@ Keep = Literal["head", "tail", "middle"]
 
 
 def clip(text: str, limit: int | None, keep: Keep = "head") -> str:
-    """Cut ``text`` to ``limit`` characters of its own; a marker line says how many characters were left out.
+    """Cut ``text`` to ``limit`` characters; a marker line says how many characters were left out.
 
     ``keep="head"`` keeps the start, ``"tail"`` the end, ``"middle"`` the start and the end (the hole is in the
     middle). The marker comes on top of ``limit``. ``None`` keeps everything; a negative limit is refused.

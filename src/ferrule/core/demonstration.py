@@ -1,4 +1,4 @@
-"""Reference solutions: how a task is solved, said by the world that the task comes from."""
+"""Reference solutions: how a task is solved, as given by the world that the task comes from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Demonstrates", "Demonstration"]
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One way to solve a task: rounds of calls, where the calls of a round are made together, and then the answer.
+    """One way to solve a task: rounds of calls, the calls of a round run together, and then the answer.
 
     ``answer`` is None where a call gives the answer or the task asks for none.
     """
@@ -35,5 +35,5 @@ class Demonstrates(Protocol):
     """
 
     def demonstrate(self, task: Task) -> Demonstration:
-        """Return a reference solution; raises ``ValueError`` for a task that the world has none for."""
+        """Return a reference solution; raises ``ValueError`` for a task without one."""
         ...

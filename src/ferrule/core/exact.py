@@ -2,7 +2,7 @@
 
 JSON data stands as it is, and so does whatever a record's fields declare: a ``tuple[int, ...]`` is a list, a record
 an object of its fields, those at their defaults left out. What JSON cannot tell apart where nothing is declared
-(tuples, bytes, sets, keys that are no text, infinities, records) is an object whose key ``"!"`` names the kind. A
+(tuples, bytes, sets, keys other than text, infinities, records) is an object whose key ``"!"`` names the kind. A
 value of any other type is kept as JSON data where it has such a form, else as its ``repr``.
 
 ``write`` and ``read`` take a record whose type both sides know, ``encode`` and ``decode`` any value; ``plain`` is for
@@ -64,7 +64,7 @@ _BITS = 10_000  # JSON readers refuse numbers of more than 4,300 digits
 def encode(value: Any) -> Any:
     """Return ``value`` as JSON data from which ``decode`` makes an equal value of the same types.
 
-    Circles, and what lies more than 100 levels deep, are cut to ``"..."``; the function of a tool is left out.
+    Circles, and what is nested more than 100 levels deep, are cut to ``"..."``; the function of a tool is left out.
     """
     return _encode(value, ())
 
@@ -199,7 +199,7 @@ class _Member(NamedTuple):
 
 @cache
 def _members(hint: Any) -> tuple[_Member, ...]:
-    """The members of a union, or the one type that is none."""
+    """The members of a union, or the one type that is not a union."""
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(member for inner in get_args(hint) for member in _members(inner))
     if get_origin(hint) is tuple:
@@ -265,7 +265,7 @@ def _fits(data: Any, member: _Member) -> bool:
 
 
 def decode(data: Any) -> Any:
-    """Return the value that ``encode`` wrote; raises ``ValueError`` on a kind it does not know."""
+    """Return the value that ``encode`` wrote; raises ``ValueError`` on an unknown kind."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if not isinstance(data, dict):
@@ -304,9 +304,9 @@ def _tagged(kind: Any, data: Mapping[str, Any]) -> Any:
 
 
 def read(kind: type[T], data: Any) -> T:
-    """Return the record of type ``kind`` that ``write`` wrote; fields that it does not know are passed over.
+    """Return the record of type ``kind`` that ``write`` wrote; unknown fields are ignored.
 
-    Raises ``ValueError`` for data that is no such record, naming the field.
+    Raises ``ValueError`` for data that does not fit the record, naming the field.
     """
     if not isinstance(data, dict):
         raise ValueError(f"a record {kind.__name__} is an object, not {type(data).__name__}")

@@ -1,4 +1,4 @@
-"""A bounded evaluator of small expressions in Python's syntax: what may stand in them is data, and nothing hangs it.
+"""A bounded evaluator of small expressions in Python's syntax: the grammar is data, and evaluation always ends.
 
 An expression is read as a syntax tree and never run as code. A ``Grammar`` lists the parts that may stand in it and
 what its operators and functions mean; a ``Budget`` bounds the length of the text, the nodes evaluated, the size of
@@ -63,7 +63,7 @@ class Grammar:
     ``kind`` names them in messages and ``allowed`` says what may stand in them. ``nodes`` are the node types beside
     operators, calls and attributes; ``operators`` maps types of operators to their functions, ``functions`` and
     ``methods`` (of text) are what may be called, ``constants`` the types of literals, ``names`` the known names (None:
-    any). ``forms`` give node types a meaning of their own.
+    any). ``forms`` give node types a special meaning.
     """
 
     kind: str
@@ -79,7 +79,7 @@ class Grammar:
 
 
 class NotAllowed(ValueError):
-    """An expression holds a part that its grammar does not know; ``node`` is that part."""
+    """An expression holds a part that its grammar does not allow; ``node`` is that part."""
 
     def __init__(self, text: str, node: ast.AST) -> None:
         super().__init__(text)
@@ -89,7 +89,7 @@ class NotAllowed(ValueError):
 def parse(text: str, grammar: Grammar) -> ast.expr:
     """Read an expression and check every part of it.
 
-    Raises ``ValueError`` for what is no expression, and ``NotAllowed`` for a part that may not stand in it.
+    Raises ``ValueError`` for an invalid expression, and ``NotAllowed`` for a part that the grammar does not allow.
     """
     try:
         return check(read(text, grammar), grammar)
@@ -100,9 +100,9 @@ def parse(text: str, grammar: Grammar) -> ast.expr:
 
 
 def read(text: str, grammar: Grammar) -> ast.expr:
-    """Return the syntax tree of a text, nothing of it checked.
+    """Return the syntax tree of a text without checking it.
 
-    Raises ``SyntaxError`` for what is no expression, and ``ValueError`` for one that is too long or too deep.
+    Raises ``SyntaxError`` for an invalid expression, and ``ValueError`` for one that is too long or too deep.
     """
     most = grammar.budget.characters
     if len(text) > most:
@@ -204,8 +204,8 @@ class Evaluation:
                 return names[name]
             case ast.BoolOp(op=op, values=parts):
                 return self._logic(isinstance(op, ast.And), parts, names)
-            case ast.IfExp(test=test, body=body, orelse=other):
-                return self.value(body if self.value(test, names) else other, names)
+            case ast.IfExp(test=test, body=body, orelse=otherwise):
+                return self.value(body if self.value(test, names) else otherwise, names)
             case ast.UnaryOp(op=unary, operand=operand):
                 return self._made(self.grammar.operators[type(unary)](self.value(operand, names)))
             case ast.BinOp(left=left, op=binary, right=right):
@@ -252,7 +252,7 @@ class Evaluation:
             raise OverflowError(f"the {self.grammar.kind} takes too much work")
 
     def _made(self, value: Any) -> Any:
-        """Return a new value if it is no larger than allowed."""
+        """Return a new value if it is not larger than allowed."""
         if isinstance(value, int):
             self._allow_bits(value.bit_length())
         elif not isinstance(value, float):
@@ -260,13 +260,13 @@ class Evaluation:
         return value
 
     def _allow(self, size: Callable[[int], int]) -> int:
-        """Return a size, told once it is past the bound it is given, if it is within the budget."""
-        told = size(self._size)
-        if told > self._size and self._extend():
-            told = size(self._size)
-        if told > self._size:
+        """Return a size if it is within the budget; counting stops once it is past the bound that ``size`` is given."""
+        counted = size(self._size)
+        if counted > self._size and self._extend():
+            counted = size(self._size)
+        if counted > self._size:
             raise OverflowError(f"a value of the {self.grammar.kind} is too large")
-        return told
+        return counted
 
     def _allow_bits(self, bits: int) -> None:
         if bits > self.grammar.budget.bits:
@@ -316,13 +316,13 @@ class Evaluation:
     def _comprehension(self, element: ast.expr, loops: list[ast.comprehension], names: Mapping[str, Any]) -> list[Any]:
         if not loops:
             return [self.value(element, names)]
-        loop, out = loops[0], []
+        loop, values = loops[0], []
         assert isinstance(loop.target, ast.Name)
         for item in self.value(loop.iter, names):
             inner = {**names, loop.target.id: item}
             if all(self.value(test, inner) for test in loop.ifs):
-                out += self._comprehension(element, loops[1:], inner)
-        return out
+                values += self._comprehension(element, loops[1:], inner)
+        return values
 
 
 def _repeated(value: Any, times: int, most: int) -> int:

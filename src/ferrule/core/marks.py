@@ -1,4 +1,4 @@
-"""Contract marks: how a piece says in its own file which contract it does not promise."""
+"""Contract marks: how a piece states, where it is defined, which contract it does not keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def exempt(*promises: Promise) -> Callable[[F], F]:
-    """Mark a credit rule, reward or function over log-probs as not keeping a promise that is checked by default.
+    """Mark a credit rule, reward or function over log-probs as exempt from a contract that is checked by default.
 
     ``centred``: equal rewards give zero advantage. ``independent``: a group's result does not depend on other groups.
     ``blind``: the score does not depend on the prompt or on the text of observations. ``loss``: the result is a loss

@@ -35,7 +35,7 @@ def lacking(policy: Any, ask: Ask) -> str:
     if not missing:
         return ""
     name = str(getattr(policy, "name", "") or type(policy).__name__)
-    has = f"it can {'; '.join(POWERS[one] for one in sorted(powers))}" if powers else "it can only write replies"
+    has = f"it can {'; '.join(POWERS[power] for power in sorted(powers))}" if powers else "it can only write replies"
     return f"the policy {name!r} cannot {'; '.join(missing)}; {has}"
 
 

@@ -1,4 +1,4 @@
-"""Training methods are values: recipes learn from own episodes, stages from rows; a method is a sequence of both."""
+"""Training methods are values: recipes learn from episodes, stages from rows; a method is a sequence of both."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Roles:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse less than two roles, and settings of a role of its own."""
+        """Refuse fewer than two roles, and settings of a single role."""
         if len(self.recipes) < 2:
             raise ValueError(f"Roles.recipes names {len(self.recipes)} roles; the least is 2")
         for name, recipe in self.recipes.items():

@@ -78,7 +78,7 @@ class Artifact:
 
     @property
     def image(self) -> Image | None:
-        """The file as an image part of a message, when it is one."""
+        """The file as an image part of a message; None when it is not an image."""
         return Image(self.source, self.media) if self.source and self.media.startswith("image/") else None
 
 
@@ -101,12 +101,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a tool call came to: text for the model, a status, and data that the model does not see.
+    """The result of a tool call: text for the model, a status, and data that the model does not see.
 
-    ``status`` is ``ok``, ``error`` (the tool failed), ``timeout``, ``refused`` (a budget or rule said no),
+    ``status`` is ``ok``, ``error`` (the tool failed), ``timeout``, ``refused`` (by a budget or a rule),
     ``unknown_tool`` or ``malformed``. Tool trouble is data, never an exception. ``seconds`` (wall time) and
     ``peak_mb`` (the most memory that the tool's process has held, MiB; 0 where unknown) measure the machine and are
-    left out of comparisons. ``repairs`` names the argument coercions that were made.
+    left out of comparisons. ``repairs`` names the coercions of arguments that were applied.
     """
 
     text: str
@@ -125,7 +125,7 @@ class Observation:
 
     @property
     def counted(self) -> bool:
-        """True for a use of a tool: one that ran and did not end the episode (giving the answer is no tool use)."""
+        """True for a use of a tool: one that ran and did not end the episode (giving the answer does not count)."""
         return self.executed and not self.terminal
 
 
@@ -245,7 +245,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A root-to-leaf path of turns with the answer it came to; branches of a tree share ``Turn`` objects.
+    """A root-to-leaf path of turns with its answer; branches of a tree share ``Turn`` objects.
 
     A turn whose ``parent`` is not the turn before it starts a new segment (its context was rewritten). ``final``
     is what the session reports about the world's state at the end.

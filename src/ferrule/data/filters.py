@@ -1,4 +1,4 @@
-"""Which traces are worth learning from: what they gain, and how their text looks.
+"""Which traces are worth learning from: what the tool adds, and how their text looks.
 
 Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
 01) for ``refused``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for
@@ -21,7 +21,7 @@ _PYTHON = re.compile(r"```[ \t]*(?:python|py)[ \t]*\r?\n(.*?)```", re.DOTALL | r
 class Trace:
     """One teacher trace: pass rates of its problem with and without the tool, and what the trace itself looks like.
 
-    ``length`` in tokens; ``calls`` that were executed; ``unresolved`` calls that could not be and were left at that.
+    ``length`` in tokens; ``calls`` that were executed; ``unresolved`` calls that could not be executed.
     """
 
     p_tool: float
@@ -38,10 +38,10 @@ def tool_advantage(p_tool: float, p_text: float) -> float:
 
 
 def refused(trace: Trace, *, least_gain: float = 0.0, longest: int = 32_000) -> str:
-    """Say why a trace is not learned from, "" when it is.
+    """Return why a trace is left out of training, "" when it is kept.
 
     Asked in this order: is its problem ever solved with the tool, and does the tool add more than ``least_gain``; is
-    the answer right, was a call executed, is no call left unresolved, is it at most ``longest`` tokens long?
+    the answer right, was a call executed, was every call resolved, is it at most ``longest`` tokens long?
     """
     checks = {
         "no gain": trace.p_tool > 0 and tool_advantage(trace.p_tool, trace.p_text) > least_gain,
@@ -68,7 +68,7 @@ def substantial_code(text: str, *, share: float = 0.4, lines: int = 5) -> bool:
 
 
 def paired_dollars(text: str) -> bool:
-    r"""Say whether dollar signs outside code are paired; ``\$`` is a sign of its own."""
+    r"""Say whether dollar signs outside code are paired; ``\$`` does not count."""
     bare = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     return len(re.findall(r"(?<!\\)\$", bare)) % 2 == 0
 

@@ -112,7 +112,7 @@ _FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
 def from_messages(rows: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
     """Read the Hugging Face ``messages`` column (OpenAI tool-call form); unknown fields and roles are refused."""
-    out = []
+    messages = []
     for place, row in enumerate(rows):
         for key in row:
             if key not in _FIELDS:
@@ -124,8 +124,8 @@ def from_messages(rows: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
         for number, entry in enumerate(row.get("tool_calls") or ()):
             calls.append(_call(entry, number, f"message {place}, call {number}"))
         content = _content(row.get("content"), f"message {place}")
-        out.append(Message(role, content, tuple(calls), row.get("name") or "", row.get("tool_call_id") or ""))
-    return tuple(out)
+        messages.append(Message(role, content, tuple(calls), row.get("name") or "", row.get("tool_call_id") or ""))
+    return tuple(messages)
 
 
 def _call(entry: Mapping[str, Any], number: int, where: str) -> Call:

@@ -1,4 +1,4 @@
-"""How traces are put together: a share of text-only ones beside those with tools, one trace per question.
+"""How traces are combined: a share of text-only ones beside those with tools, one trace per question.
 
 Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
 01) for ``mixed``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for

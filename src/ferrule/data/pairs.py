@@ -1,4 +1,4 @@
-"""What is learned offline from scored candidates: those that are good enough, or pairs of a better and a worse one."""
+"""What offline training takes from scored candidates: the good ones, or pairs of a better and a worse one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["accepted", "preference_pairs", "verifier_pairs"]
 
 
 def accepted(rewards: Sequence[float], base: float) -> list[int]:
-    """Places of the candidates whose reward is above ``base``: rejection fine-tuning learns these."""
+    """Places of the candidates whose reward is above ``base``: rejection fine-tuning trains on these."""
     return [i for i, reward in enumerate(rewards) if reward > base]
 
 

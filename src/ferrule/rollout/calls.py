@@ -1,4 +1,4 @@
-"""Tool calls on their way: started at once, taken when they are back, and waited for only while that is short."""
+"""Running tool calls: started at once, collected when they are done, and waited for only briefly."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Calls:
 
     A group of calls is known by the number of its episode and its slot there.
 
-    Calls that were just made are waited for up to ``patience`` seconds, so that with quick tools the episodes go on in
-    the same order every time; a tool that once took longer is not waited for again.
+    Calls that were just started are waited for up to ``patience`` seconds, so that with quick tools the episodes go on
+    in the same order every time; a tool that once took longer is not waited for again.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, patience: float) -> None:
@@ -57,22 +57,22 @@ class Calls:
         self._out[at] = _Out(frozenset(tools), futures, until)
 
     def ready(self) -> list[tuple[At, list[Observation]]]:
-        """Return what is back, in order; calls that may still be quick are waited for."""
-        for out in self._out.values():
-            left = out.until - time.monotonic()
-            if not out.back and left > 0:
-                wait(out.futures, timeout=left)
-                if not out.back:
-                    self._slow |= out.tools
+        """Return the observations that are ready, in order; calls that may still be quick are waited for."""
+        for flight in self._out.values():
+            left = flight.until - time.monotonic()
+            if not flight.back and left > 0:
+                wait(flight.futures, timeout=left)
+                if not flight.back:
+                    self._slow |= flight.tools
         return self._take()
 
     def next(self) -> list[tuple[At, list[Observation]]]:
-        """Wait until some calls that belong together are all back, and return what is back."""
-        while self._out and not any(out.back for out in self._out.values()):
-            pending = [future for out in self._out.values() for future in out.futures if not future.done()]
+        """Wait until all calls of some group are done, and return the observations that are ready."""
+        while self._out and not any(flight.back for flight in self._out.values()):
+            pending = [future for flight in self._out.values() for future in flight.futures if not future.done()]
             wait(pending, return_when=FIRST_COMPLETED)
         return self._take()
 
     def _take(self) -> list[tuple[At, list[Observation]]]:
-        back = sorted(at for at, out in self._out.items() if out.back)
-        return [(at, [future.result() for future in self._out.pop(at).futures]) for at in back]
+        done = sorted(at for at, flight in self._out.items() if flight.back)
+        return [(at, [future.result() for future in self._out.pop(at).futures]) for at in done]

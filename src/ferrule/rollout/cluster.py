@@ -181,7 +181,7 @@ class RayWorkers:
 
         start = asyncio.ensure_future(begin())
         self._starts.add(start)
-        start.add_done_callback(lambda one: one.cancelled() or one.exception())  # seen, whoever looks
+        start.add_done_callback(lambda future: future.cancelled() or future.exception())  # seen, whoever looks
         start.add_done_callback(self._starts.discard)
 
     def lose(self, worker: Any, *, restart: bool = True) -> None:
@@ -260,8 +260,8 @@ class _Rollout:
         try:
             await asyncio.gather(*running)
         finally:  # after an error the other episodes end as well
-            for one in running:
-                one.cancel()
+            for future in running:
+                future.cancel()
             await asyncio.gather(*running, return_exceptions=True)
         for index in sorted(suspects):
             if not await self._try(index, Gather(1), 1):

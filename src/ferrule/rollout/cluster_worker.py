@@ -42,7 +42,7 @@ class Job:
 def sendable(policies: Policies, dumps: Callable[[Any], bytes]) -> Policies:
     """Return the policies as workers see them: those that answer single asks and can be sent along, and stand-ins."""
 
-    def seen(policy: Policy) -> Policy:
+    def as_sent(policy: Policy) -> Policy:
         if not hasattr(policy, "agenerate"):
             return Elsewhere()
         try:
@@ -52,8 +52,8 @@ def sendable(policies: Policies, dumps: Callable[[Any], bytes]) -> Policies:
         return policy
 
     if isinstance(policies, Mapping):
-        return {role: seen(policy) for role, policy in policies.items()}
-    return seen(policies)
+        return {role: as_sent(policy) for role, policy in policies.items()}
+    return as_sent(policies)
 
 
 def _not_here(**_: Any) -> Any:
@@ -71,12 +71,12 @@ class _Line:
     async def hand_out(self, batch: Sequence[Waiting]) -> None:
         """Hand asks out, without the functions of their tools."""
         self.waiting = batch
-        self.out.put_nowait(tuple(_without_functions(one.request) for one in batch))
+        self.out.put_nowait(tuple(_without_functions(waiting.request) for waiting in batch))
 
     def hand_in(self, replies: Sequence[list[Reply]]) -> None:
         """Give the asks that wait their replies."""
-        for one, own in zip(self.waiting, replies, strict=True):
-            one.replies.set_result(own)
+        for waiting, answers in zip(self.waiting, replies, strict=True):
+            waiting.replies.set_result(answers)
 
 
 def _without_functions(request: Ask) -> Ask:
@@ -92,7 +92,7 @@ class RayWorker:
         self._lines: dict[int, _Line] = {}
 
     async def take(self, job: Job) -> None:
-        """Take a job; what is left of the one before is given up."""
+        """Take a job; unfinished episodes of the previous one are dropped."""
         await self.drop()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
@@ -110,15 +110,15 @@ class RayWorker:
         return await self._next(index)
 
     async def drop(self) -> None:
-        """Give all episodes up and close their sessions."""
+        """Drop all episodes and close their sessions."""
         lines, self._lines = list(self._lines.values()), {}
         playing = [line.playing for line in lines if line.playing is not None]
-        for one in playing:
-            one.cancel()
+        for future in playing:
+            future.cancel()
         await asyncio.gather(*playing, return_exceptions=True)
 
     async def close(self) -> None:
-        """Give all up before the process ends."""
+        """Drop all episodes before the process ends."""
         await self.drop()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
@@ -138,7 +138,7 @@ class RayWorker:
         return _packed(step)
 
     async def _play(self, index: int, task: Task, sample: int, line: _Line) -> None:
-        """Play one episode; what comes of it goes out on its line."""
+        """Play one episode; its asks, and then its record, go out on its line."""
         job, pool = self._job, self._pool
         assert job is not None
         assert pool is not None

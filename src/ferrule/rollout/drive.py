@@ -72,7 +72,7 @@ def _own_stream(policy: Any) -> bool:
 
 
 class _Asks:
-    """Asks on their way: policies that stream take them as they come, others get whole batches.
+    """Asks without an answer yet: policies that stream take them as they come, others get whole batches.
 
     Streams know an ask by the number ``slot * episodes + episode``.
     """
@@ -130,7 +130,7 @@ class _Asks:
         return answered
 
     def close(self) -> None:
-        """Give up what is on its way."""
+        """Give up the asks that are still open."""
         for stream in self._streams.values():
             stream.close()
 
@@ -201,17 +201,17 @@ def _act(live: Mapping[int, Run], moved: set[int], calls: Calls, limit: int) -> 
             for slot, request in live[i].pending.items():
                 if isinstance(request, Use) and (i, slot) not in calls:
                     calls.start((i, slot), [call.name for call in request.calls], live[i].acts(slot))
-        back = calls.ready()
-        if not back:
+        results = calls.ready()
+        if not results:
             return
-        wanting = _hand_over(live, back, limit)
+        wanting = _hand_over(live, results, limit)
         moved |= wanting
 
 
-def _hand_over(live: Mapping[int, Run], back: Sequence[tuple[At, Sequence[Observation]]], limit: int) -> set[int]:
-    for (i, slot), observations in back:
+def _hand_over(live: Mapping[int, Run], results: Sequence[tuple[At, Sequence[Observation]]], limit: int) -> set[int]:
+    for (i, slot), observations in results:
         live[i].take(slot, observations, limit)
-    return {i for (i, _), _ in back}
+    return {i for (i, _), _ in results}
 
 
 T = TypeVar("T")
@@ -228,19 +228,19 @@ class Waiting:
 
 async def _by_policy(batch: Sequence[Waiting]) -> None:
     """Answer a batch, each policy's asks together; what a policy raises goes to those who asked it."""
-    for policy in {id(one.policy): one.policy for one in batch}.values():
-        own = [one for one in batch if one.policy is policy]
+    for policy in {id(waiting.policy): waiting.policy for waiting in batch}.values():
+        asking = [waiting for waiting in batch if waiting.policy is policy]
         try:
-            require(policy, (one.request for one in own))
-            answers = await asyncio.to_thread(policy.generate, [one.request for one in own])
+            require(policy, (waiting.request for waiting in asking))
+            answers = await asyncio.to_thread(policy.generate, [waiting.request for waiting in asking])
         except Exception as error:
-            for one in own:
-                if not one.replies.done():
-                    one.replies.set_exception(error)
+            for waiting in asking:
+                if not waiting.replies.done():
+                    waiting.replies.set_exception(error)
             continue
-        for one, replies in zip(own, answers, strict=True):
-            if not one.replies.done():
-                one.replies.set_result(replies)
+        for waiting, replies in zip(asking, answers, strict=True):
+            if not waiting.replies.done():
+                waiting.replies.set_result(replies)
 
 
 class Gather:
@@ -258,11 +258,11 @@ class Gather:
 
     async def ask(self, at: At, policy: Policy, request: Ask) -> list[Reply]:
         """Wait for the batch that answers this ask."""
-        one = Waiting(policy, request, asyncio.get_running_loop().create_future())
-        self._waiting[at] = one
+        waiting = Waiting(policy, request, asyncio.get_running_loop().create_future())
+        self._waiting[at] = waiting
         self.busy -= 1
         await self.flush()
-        return await one.replies
+        return await waiting.replies
 
     async def flush(self) -> None:
         """Send the collected asks off when nobody else could still join them."""
@@ -293,8 +293,8 @@ class Gather:
         try:
             return list(await asyncio.gather(*running))
         finally:  # after an error the other parts end as well
-            for one in running:
-                one.cancel()
+            for future in running:
+                future.cancel()
 
 
 async def adrive(
@@ -347,8 +347,8 @@ async def adrive(
         try:
             await asyncio.gather(*running)
         finally:  # after an error the other episodes end as well, and their sessions are closed
-            for one in running:
-                one.cancel()
+            for future in running:
+                future.cancel()
             await asyncio.gather(*running, return_exceptions=True)
     return [finished[i] for i in range(len(todo))]
 
@@ -368,13 +368,13 @@ async def carry_out(
     """Carry out what one episode waits for, all of it at the same time."""
     loop = asyncio.get_running_loop()
 
-    async def one(slot: int, request: Ask | Use) -> Sequence[Any]:
+    async def results_of(slot: int, request: Ask | Use) -> Sequence[Any]:
         if isinstance(request, Ask):
             return await replies_to(request, (index, slot), policies, gather)
         return await asyncio.gather(*(loop.run_in_executor(pool, call) for call in run.acts(slot)))
 
     slots = list(run.pending)
     for slot, results in zip(
-        slots, await gather.side_by_side([one(*pair) for pair in run.pending.items()]), strict=True
+        slots, await gather.side_by_side([results_of(*pair) for pair in run.pending.items()]), strict=True
     ):
         run.take(slot, results, limits.turns)

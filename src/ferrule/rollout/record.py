@@ -20,7 +20,7 @@ __all__ = ["Asked", "Episode", "Recorder", "append", "dump", "load", "parse", "s
 
 @dataclass(frozen=True)
 class Episode:
-    """All that one run of an agent on a task left behind; ``trajectories[0]`` holds the agent's answer."""
+    """The record of one run of an agent on a task; ``trajectories[0]`` holds the agent's answer."""
 
     task: Task
     sample: int
@@ -139,15 +139,17 @@ class Recorder:
         is answered as ``refused``.
         """
         for call, observation in call_observations:
-            calls = [(i, k, own) for i, turn in enumerate(self.turns) for k, own in enumerate(turn.reply.calls)]
-            places = [(i, k) for i, k, own in calls if own is call]
+            calls = [
+                (i, k, made_call) for i, turn in enumerate(self.turns) for k, made_call in enumerate(turn.reply.calls)
+            ]
+            places = [(i, k) for i, k, made_call in calls if made_call is call]
             places = [(i, k) for i, k in places if k not in self._seen[i]] or places
             if not places:
                 continue
             place = min(places, key=lambda at: (-at[0], at[1]))
-            seen = self._seen[place[0]]
-            seen[place[1]] = observation
-            filled = tuple(seen.get(k, _PASSED_OVER) for k in range(max(seen) + 1))
+            answered = self._seen[place[0]]
+            answered[place[1]] = observation
+            filled = tuple(answered.get(k, _PASSED_OVER) for k in range(max(answered) + 1))
             self.turns[place[0]] = replace(self.turns[place[0]], observations=filled)
 
     def paths(
@@ -160,10 +162,10 @@ class Recorder:
         """
         if leaves and not problem:
             return self._branches(leaves)
-        out = []
+        paths = []
         for place, leaf in enumerate(self._ends(self._before)):
             first = place == 0
-            out.append(
+            paths.append(
                 self._path(
                     leaf,
                     self._before,
@@ -173,21 +175,21 @@ class Recorder:
                     problem=problem if first else "",
                 )
             )
-        if not out:
-            out.append(Trajectory(self.task, (), answer, finish, final=dict(final), problem=problem))
-        return tuple(out)
+        if not paths:
+            paths.append(Trajectory(self.task, (), answer, finish, final=dict(final), problem=problem))
+        return tuple(paths)
 
     def _branches(self, leaves: Sequence[Leaf]) -> tuple[Trajectory, ...]:
         places = {id(turn.reply): i for i, turn in enumerate(self.turns)}
-        out = [
+        branches = [
             self._path(
                 places[id(leaf.reply)], self._branch, answer=leaf.answer, finish=leaf.finish, final=dict(leaf.final)
             )
             for leaf in leaves
         ]
-        kept = {turn.id for trajectory in out for turn in trajectory.turns}
+        kept = {turn.id for trajectory in branches for turn in trajectory.turns}
         ends = self._ends(self._branch)
-        return (*out, *(self._path(i, self._branch, finish="discarded") for i in ends if i not in kept))
+        return (*branches, *(self._path(i, self._branch, finish="discarded") for i in ends if i not in kept))
 
     def _ends(self, befores: Sequence[int | None]) -> list[int]:
         """Return the turns that nothing follows, the latest first."""

@@ -1,4 +1,4 @@
-"""One episode on its way: what its agent waits for, and what becomes of what comes back."""
+"""One running episode: what its agent waits for, and how results are recorded and handed over."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Limits:
 
     ``turns`` counts along the longest path of an episode that branches, which may ask 16 times as often in all; it
     bounds the rounds of tool calls that follow each other without a model turn as well. ``patience`` is how
-    long (seconds) generation waits for calls that were just made: tools quicker than that keep a run reproducible to
+    long (seconds) generation waits for calls that were just started: tools quicker than that keep a run reproducible to
     the last bit, slower ones overlap with generation.
     """
 
@@ -125,7 +125,7 @@ class Run:
             placed.append(self._placed(request))
         self.used = self.used + 1 if self.asked == asked else 0
         self._round, self._results = placed, [()] * len(placed)
-        self.pending = {slot: one.request for slot, one in enumerate(placed)}
+        self.pending = {slot: entry.request for slot, entry in enumerate(placed)}
 
     def _placed(self, request: Ask | Use) -> Asked | _Used:
         """Give an ask its seed and its context, or calls their places; both count on in the order of the requests."""
@@ -145,7 +145,7 @@ class Run:
             return
         known = {id(turn.reply) for turn in self.recorder.turns}
         if not value.leaves or any(id(leaf.reply) not in known for leaf in value.leaves):
-            self._fail("agent returned leaves whose reply is none that it was given; pass Reply.message itself")
+            self._fail("agent returned leaves with an unknown reply; pass Reply.message itself")
             return
         self.leaves = value.leaves
         self.answer, self.finish = value.leaves[0].answer, value.leaves[0].finish
@@ -173,12 +173,12 @@ class Run:
     def _record(self, limit: int) -> None:
         """Record the results of a round in the order of its requests and hand them to the agent."""
         results = self._results
-        for placed, back in zip(self._round, results, strict=True):
+        for placed, result in zip(self._round, results, strict=True):
             if isinstance(placed, Asked):
-                for reply in back if placed.request.max_tokens != 0 else ():  # where nothing is written is no turn
+                for reply in result if placed.request.max_tokens != 0 else ():  # without new tokens there is no turn
                     self.recorder.add(placed, reply)
             else:
-                self.recorder.observe(zip(placed.request.calls, back, strict=True))
+                self.recorder.observe(zip(placed.request.calls, result, strict=True))
         if self.recorder.drifted:
             self._fail("token ids were not append-only", "drift")
         elif self.recorder.depth > limit or self.asked > _ASKS_PER_TURN * limit:
@@ -189,14 +189,14 @@ class Run:
             self.advance(results[0] if self._alone else tuple(results))
 
     def acts(self, slot: int) -> list[Callable[[], Observation]]:
-        """Return one function for each call of a slot, which runs it; whatever goes wrong is an observation."""
+        """Return one function for each call of a slot, which runs it; every failure is an observation."""
         used = self._round[slot]
         assert isinstance(used, _Used)
         session = self.session if used.request.session is None else used.request.session
         return [partial(act, session, *pair) for pair in zip(used.request.calls, used.places, strict=True)]
 
     def give_up(self) -> None:
-        """End the agent, which closes the branches it opened, and the session, whatever either says to it."""
+        """End the agent, which closes the branches it opened, and the session; what either raises is ignored."""
         for part in (self._flow, self.session):
             with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
                 part.close()
