@@ -77,11 +77,14 @@ def test_renamed_tools_still_run_async_and_isolated(isolated: bool) -> None:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ({"ad": ToolText("x")}, "a tool 'ad' that is not there; did you mean 'add'"),
-        ({"add": ToolText(parameters={"lft": ParameterText("x")})}, "a parameter 'lft' of 'add'; did you mean 'left'"),
+        ({"ad": ToolText("x")}, "an unknown tool 'ad'; did you mean 'add'"),
+        (
+            {"add": ToolText(parameters={"lft": ParameterText("x")})},
+            "an unknown parameter 'lft' of 'add'; did you mean 'left'",
+        ),
         ({"add": ToolText("other")}, "two tools the name 'other'"),
         ({"add": ToolText(parameters={"left": ParameterText("right")})}, "two parameters of 'add' the name 'right'"),
-        ({"add": ToolText("two words")}, "no usable name"),
+        ({"add": ToolText("two words")}, "not a valid name"),
     ],
 )
 def test_what_does_not_fit_is_refused(texts: dict[str, ToolText], said: str) -> None:
@@ -136,8 +139,8 @@ def tampered(change: Any) -> str:
         ('{"versions": []}', "no versions"),
         ('{"versions": [{"id": "x"}]}', "no overlay: KeyError"),
         (tampered(lambda v: v["texts"]["add"].update(name="minus")), "it was changed"),
-        (tampered(lambda v: v["texts"]["add"].update(run="os.system")), "there is no 'run' to overlay"),
-        (tampered(lambda v: v["texts"]["add"]["parameters"]["left"].update(type="string")), "there is no 'type'"),
+        (tampered(lambda v: v["texts"]["add"].update(run="os.system")), "unknown key 'run'"),
+        (tampered(lambda v: v["texts"]["add"]["parameters"]["left"].update(type="string")), "unknown key 'type'"),
         (tampered(lambda v: v["texts"]["add"].update(name=3)), "name cannot be 3"),
         (tampered(lambda v: v["texts"]["add"].update(examples=[3])), "examples cannot be"),
         (tampered(lambda v: v["texts"].update(add=3)), "an object was expected"),

@@ -1,4 +1,4 @@
-"""The final answer inside an assistant text, whatever form it was written in."""
+"""The final answer inside an assistant text, in any of the forms that models use."""
 
 from __future__ import annotations
 

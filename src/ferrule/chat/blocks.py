@@ -1,4 +1,4 @@
-"""Texts made of tagged blocks ``<tag>...</tag>``: whether they are, and which answer they give.
+"""Texts made of tagged blocks ``<tag>...</tag>``: checking their form and reading their answer.
 
 Source: "TAPO: Tool-Augmented Policy Optimization" (02).
 """

@@ -1,4 +1,4 @@
-"""The load-time check of a chat template: whether prompts can be appended to, turn by turn, and what it leaves out."""
+"""The load-time check of a chat template: whether prompts can be extended turn by turn, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_template(
 
 
 def _call(codec: Codec, i: int) -> tuple[Call, ...]:
-    """Return a call that the codec can write, or none."""
+    """Return a tuple of one call that the codec can write, or an empty one."""
     for call in (Call("search", {"query": f"probe {i}"}), Call("python", {"code": f"print({i})"})):
         try:
             codec.write(Message("assistant", "", (call,)))
@@ -113,8 +113,8 @@ def _roles(renderer: Template, conversations: dict[str, list[Message]]) -> None:
     shown = codec.show(Message("tool", "probe result"))
     if text.count("probe result") != 1 or shown.strip() not in text:
         what = "drops" if "probe result" not in text else "changes"
-        other = "pass tool_role='user', or " if role == "tool" else ""
-        raise TemplateRefused(f"the chat template {what} messages of role {role!r}; {other}{_REMEDY}")
+        remedy = "pass tool_role='user', or " if role == "tool" else ""
+        raise TemplateRefused(f"the chat template {what} messages of role {role!r}; {remedy}{_REMEDY}")
     head = shown.strip().split("probe result")[0].strip()
     if not codec.inline and head and text.count(head) > codec.describe(()).count(head) + 1:
         raise TemplateRefused(f"the chat template itself wraps results in {head!r}; pass tool_role='user'")
@@ -125,7 +125,7 @@ def _roles(renderer: Template, conversations: dict[str, list[Message]]) -> None:
 
 
 def _prompt(renderer: Template) -> str:
-    """Return the generation prompt; it must be what stands before a reply in a finished turn."""
+    """Return the generation prompt; it must be the text before a reply in a finished turn."""
     user = [{"role": "user", "content": "probe question"}]
     bare, open_ = _raw(renderer, user), _raw(renderer, user, prompt=True)
     if not open_.startswith(bare) or open_ == bare:

@@ -1,4 +1,4 @@
-"""What a codec is, and how one is had by name.
+"""What a codec is, and how to get one by name.
 
 A codec is a frozen dataclass that writes calls as text and reads them back. A module of this package that sets
 ``CODEC`` to its class is found by its module name; there is no list to keep.
@@ -69,11 +69,11 @@ class Codec(Protocol):
 def codec_names() -> list[str]:
     """Return the names of all codecs, found by walking the package."""
     package = importlib.import_module("ferrule.chat")
-    found = []
+    names = []
     for entry in pkgutil.iter_modules(package.__path__):
         if hasattr(importlib.import_module(f"ferrule.chat.{entry.name}"), "CODEC"):
-            found.append(entry.name)
-    return sorted(found)
+            names.append(entry.name)
+    return sorted(names)
 
 
 def codec_type(name: str) -> type[Any]:

@@ -91,16 +91,16 @@ class Fence:
     def _scan(self, text: str) -> list[Found]:
         block = thinking(text, text.find("```"))
         at = max(block[1], 0) if block is not None else 0
-        found: list[Found] = []
+        matches: list[Found] = []
         while (opening := _TICKS.search(text, at)) is not None:
             tag = opening[2].strip()
             code, at, repairs = _body(text, opening)
             if not self._mine(tag):
                 continue
             start = opening.start()
-            if len(found) == MAX_CALLS - 1:
+            if len(matches) == MAX_CALLS - 1:
                 problem = f"more than {MAX_CALLS} calls in one message"
-                found.append((start, len(text), Call("", raw=text[start:], problem=problem)))
+                matches.append((start, len(text), Call("", raw=text[start:], problem=problem)))
                 break
             call = Call(self.tool, {self.argument: code}, raw=text[start:at], repairs=tuple(repairs))
             if tag != self.tag:
@@ -109,8 +109,8 @@ class Fence:
                 call = note(call, "unclosed thinking")
             if start and text[start - 1] != "\n":
                 call = note(call, "fence in line")
-            found.append((start, at, call))
-        return found
+            matches.append((start, at, call))
+        return matches
 
     def _mine(self, tag: str) -> bool:
         lowered = tag.lower()

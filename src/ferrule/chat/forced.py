@@ -1,4 +1,4 @@
-"""Calls that must be made: how a codec begins a call of one tool."""
+"""Forced calls: how a codec begins a call of one tool."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def call_beginning(codec: Codec, tool: Tool, split: Split = list) -> str:
     cannot write calls of the tool, or begins calls of other tools alike.
     """
     texts = [text for call in _calls(tool) if (text := _written(codec, call)) is not None]
-    other = _written(codec, Call(f"{tool.name}_", {}))
+    longer_name = _written(codec, Call(f"{tool.name}_", {}))
     for cut in (split, list):
         beginning = _shared(texts, cut) if len(texts) > 1 else ""
-        if beginning and not (other is not None and other.startswith(beginning)):
+        if beginning and not (longer_name is not None and longer_name.startswith(beginning)):
             return beginning
     raise ValueError(f"the codec {codec.name!r} has no text that begins calls of {tool.name!r} alone")
 
@@ -75,7 +75,7 @@ def tool_named(ask: Ask) -> Tool:
 
 
 def forced(ask: Ask, codec: Codec, split: Split = list) -> Ask:
-    """Return an ask whose call that must be made is a text the reply begins with: ``call_beginning`` as ``prefill``."""
+    """Return an ask whose forced call is a text the reply begins with: ``call_beginning`` as ``prefill``."""
     if not ask.must_call:
         return ask
     if ask.begun:

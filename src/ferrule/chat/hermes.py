@@ -97,22 +97,22 @@ class Hermes:
 def _scan(text: str) -> list[Found]:
     block = thinking(text, text.find(_OPEN))
     begin = max(block[1], 0) if block is not None else 0
-    found: list[Found] = []
+    matches: list[Found] = []
     at = text.find(_OPEN, begin)
     if at < 0:
         return _unopened(text, begin)
     while at >= 0:
-        if len(found) == MAX_CALLS - 1 and text.find(_OPEN, at + 1) >= 0:
-            found.append(
+        if len(matches) == MAX_CALLS - 1 and text.find(_OPEN, at + 1) >= 0:
+            matches.append(
                 (at, len(text), Call("", raw=text[at:], problem=f"more than {MAX_CALLS} calls in one message"))
             )
             break
         stop, call = _one(text, at)
         if block is not None and block[1] < 0:
             call = note(call, "unclosed thinking")
-        found.append((at, stop, call))
+        matches.append((at, stop, call))
         at = text.find(_OPEN, stop)
-    return found
+    return matches
 
 
 def _one(text: str, at: int) -> tuple[int, Call]:
@@ -146,8 +146,8 @@ def _unopened(text: str, begin: int) -> list[Found]:
 
 
 def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
 CODEC = Hermes

@@ -76,19 +76,19 @@ def to_text(messages: Sequence[Message]) -> str:
 
     The last paragraph of a final assistant message is the answer block when it holds a boxed value.
     """
-    out = ""
+    joined = ""
     for message in messages:
         content = plain_text(message)
         if message.role == "tool":
-            out += f"<interpreter>\n{content}\n</interpreter>\n\n"
+            joined += f"<interpreter>\n{content}\n</interpreter>\n\n"
         elif message.calls:
-            out += content + ("\n" if content else "")
-            out += f"<code>\n```python\n{message.calls[0].arguments['code']}\n```\n</code>\n"
+            joined += content + ("\n" if content else "")
+            joined += f"<code>\n```python\n{message.calls[0].arguments['code']}\n```\n</code>\n"
         else:
             before, _, last = content.rpartition("\n\n")
             answer = f"<answer>\n{last}\n</answer>"
-            out += (f"{before}\n{answer}" if before else answer) if "\\boxed{" in last else content
-    return out
+            joined += (f"{before}\n{answer}" if before else answer) if "\\boxed{" in last else content
+    return joined
 
 
 def loss_mask(text: str) -> list[bool]:

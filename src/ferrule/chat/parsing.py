@@ -91,10 +91,10 @@ class _NotJson(ValueError):
 
 def _decoder(repairs: list[str]) -> json.JSONDecoder:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items) and "duplicate key" not in repairs:
+        entries = dict(items)
+        if len(entries) < len(items) and "duplicate key" not in repairs:
             repairs.append("duplicate key")
-        return found
+        return entries
 
     def constant(name: str) -> Any:
         raise _NotJson(f"{name} is not a JSON number")
@@ -165,16 +165,16 @@ def _arguments(value: Mapping[str, Any], repairs: list[str]) -> tuple[Any, str]:
         return {}, ""
     if key != "arguments":
         repairs.append(key)
-    found = value[key]
-    if isinstance(found, str):
-        inner = parse_json(found)
+    arguments = value[key]
+    if isinstance(arguments, str):
+        inner = parse_json(arguments)
         if not isinstance(inner.value, dict):
-            return {}, f"{key} must be a JSON object, not the text {found[:40]!r}"
+            return {}, f"{key} must be a JSON object, not the text {arguments[:40]!r}"
         repairs += ["arguments as text", *inner.repairs]
         return inner.value, ""
-    if not isinstance(found, dict):
-        return {}, f"{key} must be a JSON object, not {type(found).__name__}"
-    return found, ""
+    if not isinstance(arguments, dict):
+        return {}, f"{key} must be a JSON object, not {type(arguments).__name__}"
+    return arguments, ""
 
 
 def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
@@ -216,15 +216,15 @@ def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
 
 def numbered(calls: Sequence[Call]) -> tuple[Call, ...]:
     """Give calls without an id ``call_0``, ``call_1``, ... by position; a repeated id is replaced as well."""
-    seen: set[str] = set()
-    out: list[Call] = []
+    identities: set[str] = set()
+    renamed: list[Call] = []
     for i, call in enumerate(calls):
-        repeated = call.id in seen
+        repeated = call.id in identities
         identity = f"call_{i}" if not call.id or repeated else call.id
-        seen.add(identity)
+        identities.add(identity)
         notes = (*call.repairs, "repeated id") if call.id and repeated else call.repairs
-        out.append(replace(call, id=identity, repairs=notes))
-    return tuple(out)
+        renamed.append(replace(call, id=identity, repairs=notes))
+    return tuple(renamed)
 
 
 def defuse(text: str, *markers: str) -> str:

@@ -24,8 +24,8 @@ class RawJson:
     """Messages as JSON only.
 
     ``{"name": ..., "arguments": {...}}`` is one call and a list of them several; ``thought`` beside ``name`` (or
-    beside ``calls``, a list) is the content. ``{"answer": "text"}`` is a message without calls. Text that is no JSON
-    is plain content; a JSON object that is neither call nor answer is a malformed call.
+    beside ``calls``, a list) is the content. ``{"answer": "text"}`` is a message without calls. Other text is
+    plain content; a JSON object that is neither call nor answer is a malformed call.
     """
 
     style: Style = "json"

@@ -68,15 +68,15 @@ class React:
 
     def read(self, text: str) -> Message:
         """Return the thought and its calls, or the answer."""
-        found = self._scan(text)
-        if not found:
+        matches = self._scan(text)
+        if not matches:
             rest = text.removeprefix(_ANSWER)
             labels = sum(m["word"].lower() == "final answer" for m in _LABEL.finditer(text))
             return Message("assistant", rest if labels == 1 else text)
         body = text.rstrip().removesuffix(_SEEN)
-        if len(body) < found[-1][1]:
+        if len(body) < matches[-1][1]:
             body = text
-        message = assemble(body, found)
+        message = assemble(body, matches)
         content = plain_text(message)
         if content.startswith(_THOUGHT.strip()):
             content = content.removeprefix(_THOUGHT.strip()).removeprefix(" ")
@@ -89,25 +89,25 @@ class React:
 
     def spans(self, text: str) -> tuple[Labelled, ...]:
         """Label think block, calls, and the text after the last ``Final Answer:``."""
-        found = self._scan(text)
+        matches = self._scan(text)
         marks = [m for m in _LABEL.finditer(text) if m["word"].lower() == "final answer"]
-        if found or not marks:
-            return label(text, found)
-        return label(text, found, (marks[-1].end(), len(text.rstrip())) if text[marks[-1].end() :].strip() else None)
+        if matches or not marks:
+            return label(text, matches)
+        return label(text, matches, (marks[-1].end(), len(text.rstrip())) if text[marks[-1].end() :].strip() else None)
 
     def _scan(self, text: str) -> list[Found]:
         block = thinking(text, text.find("Action:"))
         begin = max(block[1], 0) if block is not None else 0
         marks = [m for m in _LABEL.finditer(text, begin) if m["word"].lower() != "thought"]
-        found: list[Found] = []
+        matches: list[Found] = []
         at = begin
         for i, mark in enumerate(marks):
             word = mark["word"].lower()
             if mark.start() < at or not word.startswith("action"):
                 continue
-            if len(found) == MAX_CALLS - 1:
+            if len(matches) == MAX_CALLS - 1:
                 problem = f"more than {MAX_CALLS} calls in one message"
-                found.append((mark.start(), len(text), Call("", raw=text[mark.start() :], problem=problem)))
+                matches.append((mark.start(), len(text), Call("", raw=text[mark.start() :], problem=problem)))
                 break
             given = next((m for m in marks[i + 1 : i + 2] if m["word"].lower() == "action input"), None)
             at, call = self._one(text, mark, given)
@@ -115,8 +115,8 @@ class React:
                 call = note(call, "unclosed thinking")
             if any(m["word"].lower() == "final answer" for m in marks[:1]):
                 call = note(call, "answer beside call")
-            found.append((mark.start(), at, call))
-        return found
+            matches.append((mark.start(), at, call))
+        return matches
 
     def _one(self, text: str, mark: re.Match[str], given: re.Match[str] | None) -> tuple[int, Call]:
         """Read one action; return the index after it and the call."""

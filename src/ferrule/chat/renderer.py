@@ -48,7 +48,7 @@ class Renderer(Protocol):
 
 
 def with_tools(messages: Sequence[Message], codec: Codec, tools: Sequence[Tool], default: str = "") -> list[Message]:
-    """Put the tool description at the end of the system message, which is made when absent and there is text for it."""
+    """Put the tool description at the end of the system message, which is added when it is missing and needed."""
     text = codec.describe(tools)
     given = list(messages)
     system = given.pop(0) if given and given[0].role == "system" else Message("system", default)
@@ -207,12 +207,12 @@ class Template:
     def _markers(self) -> tuple[str, ...]:
         """Special tokens of the tokenizer, but for those that the codec itself writes."""
         special = getattr(self.tokenizer, "all_special_tokens", None) or ()
-        own = _own(self.codec)
-        return tuple(str(token) for token in special if str(token) not in own)
+        codec_text = _own(self.codec)
+        return tuple(str(token) for token in special if str(token) not in codec_text)
 
     def _dicts(self, messages: Sequence[Message]) -> tuple[list[dict[str, str]], str]:
         """Return messages for the template, and the text of an assistant turn that stays open (inline results)."""
-        out: list[dict[str, str]] = []
+        dicts: list[dict[str, str]] = []
         pending = ""
         markers = self._markers
         i = 0
@@ -224,19 +224,19 @@ class Template:
                 if self.codec.inline:
                     pending += "".join(shown)
                 else:
-                    out.append({"role": self.tool_role, "content": "\n".join(shown)})
+                    dicts.append({"role": self.tool_role, "content": "\n".join(shown)})
             elif message.role == "assistant":
                 pending += defuse(self.codec.write(message), *markers)
                 if not (self.codec.inline and stop < len(messages) and messages[stop].role == "tool"):
-                    out.append({"role": "assistant", "content": pending})
+                    dicts.append({"role": "assistant", "content": pending})
                     pending = ""
             else:
                 if pending:
-                    out.append({"role": "assistant", "content": pending})
+                    dicts.append({"role": "assistant", "content": pending})
                     pending = ""
-                out.append({"role": message.role, "content": _text(message, self.image, *markers)})
+                dicts.append({"role": message.role, "content": _text(message, self.image, *markers)})
             i = stop
-        return out, pending
+        return dicts, pending
 
     @cached_property
     def end(self) -> str:

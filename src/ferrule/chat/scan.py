@@ -39,18 +39,18 @@ def thinking(text: str, first: int = -1) -> tuple[int, int] | None:
     return None
 
 
-def assemble(text: str, found: Sequence[Found], joint: str = "\n") -> Message:
+def assemble(text: str, matches: Sequence[Found], joint: str = "\n") -> Message:
     """Build the assistant message: content is the text before the first call less one ``joint``.
 
     Text after a call is moved behind the content and noted as the repair ``text after call``.
     """
-    if not found:
+    if not matches:
         return Message("assistant", text)
-    content = text[: found[0][0]].removesuffix(joint)
+    content = text[: matches[0][0]].removesuffix(joint)
     calls: list[Call] = []
     tails: list[str] = []
-    for i, (_, stop, call) in enumerate(found):
-        following = found[i + 1][0] if i + 1 < len(found) else len(text)
+    for i, (_, stop, call) in enumerate(matches):
+        following = matches[i + 1][0] if i + 1 < len(matches) else len(text)
         tail = text[stop:following].strip()
         if tail:
             tails.append(tail)
@@ -66,17 +66,17 @@ def join(content: str, calls: Sequence[str], joint: str = "\n") -> str:
     return joint.join([content, *calls] if content else calls)
 
 
-def label(text: str, found: Sequence[Found], answer: tuple[int, int] | None = None) -> tuple[Labelled, ...]:
+def label(text: str, matches: Sequence[Found], answer: tuple[int, int] | None = None) -> tuple[Labelled, ...]:
     """Label the think block, the calls, and the answer (without calls: all text after the think block)."""
     ranges: list[Labelled] = []
-    block = thinking(text, found[0][0] if found else -1)
+    block = thinking(text, matches[0][0] if matches else -1)
     begin = 0
     if block is not None:
         begin = block[1] if block[1] >= 0 else len(text)
         ranges.append(("think", block[0], begin))
-    ranges += [("call", start, stop) for start, stop, _ in found]
+    ranges += [("call", start, stop) for start, stop, _ in matches]
     if answer is not None:
         ranges.append(("answer", *answer))
-    elif not found and text[begin:].strip():
+    elif not matches and text[begin:].strip():
         ranges.append(("answer", begin + len(text[begin:]) - len(text[begin:].lstrip()), len(text.rstrip())))
     return tuple(sorted(ranges, key=lambda item: item[1:]))

@@ -90,13 +90,13 @@ class Tagged:
 
     def read(self, text: str) -> Message:
         """Return content and calls; a known tag that is never closed is repaired."""
-        found = self._scan(text)
+        matches = self._scan(text)
         opening, close = f"<{self.answer}>", f"</{self.answer}>"
-        if not found and self.answer and text.startswith(opening) and text.endswith(close):
+        if not matches and self.answer and text.startswith(opening) and text.endswith(close):
             inner = text[len(opening) : len(text) - len(close)]
             if opening not in inner and close not in inner and len(text) >= len(opening) + len(close):
                 return Message("assistant", inner)
-        return assemble(text, found)
+        return assemble(text, matches)
 
     def show(self, message: Message) -> str:
         """Return the result in its tags."""
@@ -106,14 +106,14 @@ class Tagged:
 
     def spans(self, text: str) -> tuple[Labelled, ...]:
         """Label think block, calls, and the body of the last answer tag."""
-        found = self._scan(text)
+        matches = self._scan(text)
         opening, close = f"<{self.answer}>", f"</{self.answer}>"
         start = text.rfind(opening) if self.answer else -1
         if start < 0:
-            return label(text, found)
+            return label(text, matches)
         begin = start + len(opening)
         stop = text.find(close, begin)
-        return label(text, found, (begin, stop if stop >= 0 else len(text)))
+        return label(text, matches, (begin, stop if stop >= 0 else len(text)))
 
     def _block(self, call: Call) -> str:
         if call.problem and call.raw:
@@ -170,7 +170,7 @@ class Tagged:
         for tag in tags:
             if tag[1]:
                 closers.setdefault(tag[2], []).append(tag.start())
-        found: list[Found] = []
+        matches: list[Found] = []
         for tag in tags:
             name = tag[2]
             if tag[1] or tag.start() < at or (self.known_only and name not in known):
@@ -183,9 +183,9 @@ class Tagged:
                 continue
             if close < 0 and name not in known:
                 continue
-            if len(found) == MAX_CALLS - 1:
+            if len(matches) == MAX_CALLS - 1:
                 problem = f"more than {MAX_CALLS} calls in one message"
-                found.append((tag.start(), len(text), Call("", raw=text[tag.start() :], problem=problem)))
+                matches.append((tag.start(), len(text), Call("", raw=text[tag.start() :], problem=problem)))
                 break
             at = close + len(name) + 3 if close >= 0 else len(text)
             body = text[tag.end() : close if close >= 0 else len(text)]
@@ -195,8 +195,8 @@ class Tagged:
                 call = note(call, "no closing tag")
             if block is not None and block[1] < 0:
                 call = note(call, "unclosed thinking")
-            found.append((tag.start(), at, call))
-        return found
+            matches.append((tag.start(), at, call))
+        return matches
 
 
 def _main(parameters: Mapping[str, Any]) -> str:

@@ -36,8 +36,8 @@ def element(text: str, tag: str) -> str | None:
 def calls_in(text: str, *, bare: bool = False) -> list[Call] | None:
     """Return the calls in the first ``<tool_call>`` element, one JSON object a line.
 
-    None without such an element, and when a line is no object with ``name`` and ``parameters`` (or ``arguments``). With
-    ``bare`` a call may have no parameters at all.
+    None without such an element, and when a line is not an object with ``name`` and ``parameters`` (or ``arguments``).
+    With ``bare`` a call may have no parameters at all.
     """
     block = element(text, "tool_call")
     if block is None:

@@ -1,7 +1,7 @@
-"""Contracts of tools over a typed symbolic state: what must hold before a call, and before its result is believed.
+"""Contracts of tools over a typed symbolic state: what must hold before a call, and before its result is accepted.
 
 A ``State`` holds trusted facts. A ``Contract`` says on which states and arguments a tool may run (``gate``), which
-results are believed, and which facts they change (``verify``). Nothing here does any input or output.
+results are accepted, and which facts they change (``verify``). Nothing here does any input or output.
 
 Source: ToolGate: Contract-Grounded and Verified Tool Execution for LLMs (paper 62).
 """
@@ -57,7 +57,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Rejected(ValueError):
-    """A change that the state does not take; ``reason`` is the code."""
+    """A change that the state rejects; ``reason`` is the code."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
@@ -90,7 +90,7 @@ class State:
     lenient: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Keep a copy of its own and check it."""
+        """Copy the facts and check them."""
         object.__setattr__(self, "facts", MappingProxyType(copy.deepcopy(dict(self.facts))))
         if self.lenient:
             return
@@ -165,7 +165,7 @@ class Contract:
     and ``ensure`` a further postcondition of any of ``old``, ``new``, ``result`` and ``arguments``; states are given as
     plain values by name, and an exception means no. ``output`` is a JSON schema of the result, ``types`` the types of
     new facts, ``domains`` the names of domain types that conditions use. Raises ``ValueError`` for a condition, rule
-    or parameter that is not known. ``reference`` reads conditions as the published code does: unknown ones
+    or parameter that is unknown. ``reference`` reads conditions as the published code does: unknown ones
     hold, types are not checked, functions get ``Fact`` objects, and states should be lenient.
     """
 
@@ -183,7 +183,7 @@ class Contract:
     _rules: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Read all texts, so that a contract that cannot be checked is never made."""
+        """Read all texts, so that an invalid contract is refused when it is created."""
         for part in ("pre", "post"):
             if isinstance(getattr(self, part), str):
                 raise ValueError(f"Contract.{part} is one text; write a tuple of conditions")
@@ -195,9 +195,9 @@ class Contract:
             for name in inspect.signature(function).parameters if function else ():
                 if name not in known:
                     raise ValueError(f"Contract.{part} asks for {name!r}; {nearest(name, known)}")
-        one = read_leniently if self.reference else lambda text: read(text, self.domains)
+        read_text = read_leniently if self.reference else lambda text: read(text, self.domains)
         for part in ("pre", "post"):
-            object.__setattr__(self, f"_{part}", tuple(one(text) for text in getattr(self, part)))
+            object.__setattr__(self, f"_{part}", tuple(read_text(text) for text in getattr(self, part)))
         for condition in self._pre:
             if condition.roots & {"result", "new", "old"}:
                 raise ValueError(f"precondition {condition.text!r} reads what is not there before the call")
@@ -209,7 +209,7 @@ class Contract:
         if steps[0] not in ("result", "args") or "" in steps:
             if self.reference:
                 return ()
-            raise ValueError(f"update rule {name!r}: {path!r} is no path; write result, result.key.0 or args.key")
+            raise ValueError(f"update rule {name!r}: {path!r} is not a path; write result, result.key.0 or args.key")
         return steps
 
     @property
@@ -227,15 +227,15 @@ class Contract:
         if callable(self.updates):
             values = (old or State()).values()
             return dict(by_name(self.updates, {"old": values, "result": result, "arguments": dict(arguments)}))
-        found = {}
+        changes = {}
         for name, steps in self._rules:
             try:
                 value = walk({"result": result, "args": arguments}, steps) if steps else None
             except LookupError:
                 continue
             if value is not None:
-                found[name] = value
-        return found
+                changes[name] = value
+        return changes
 
     def seen(self, state: State) -> dict[str, Any]:
         """Return the state as the custom functions see it."""
@@ -244,9 +244,9 @@ class Contract:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a call may run or a result is believed; ``text`` says what failed without quoting the result.
+    """Whether a call may run or a result is accepted; ``text`` says what failed without quoting the result.
 
-    ``detail`` is for logs and may quote it. ``updates`` are the changes of a believed result and ``state`` is the
+    ``detail`` is for logs and may quote it. ``updates`` are the changes of an accepted result and ``state`` is the
     state after it.
     """
 
@@ -298,9 +298,9 @@ def verify(
         result = copy.deepcopy(result)  # whoever holds the original can no longer change what was verified
     except Exception as error:
         return Verdict("schema_failed", "it is not plain data", f"{type(error).__name__}: {error}", state=state)
-    said = problem(result, contract.output, contract.output) if contract.output is not None else ""
-    if said:
-        return Verdict("schema_failed", "it does not fit the tool's output schema", f"it {said}", state=state)
+    misfit = problem(result, contract.output, contract.output) if contract.output is not None else ""
+    if misfit:
+        return Verdict("schema_failed", "it does not fit the tool's output schema", f"it {misfit}", state=state)
     before = state.values()
     scope = {"facts": before, "old": before, "args": arguments, "result": result, "domains": state.domains}
     checked = [c for c in contract._post if not (level == "schema" and c.semantic)]
@@ -339,11 +339,11 @@ def _custom(function: Callable[..., Any], given: Mapping[str, Any], state: State
 
 
 def from_schema(tool: Tool, *, reference: bool = False) -> Contract:
-    """Return the contract that a tool's schemas amount to.
+    """Return the contract that follows from a tool's schemas.
 
     Every required parameter must exist as a fact of its name; every property of ``Tool.output`` must be a key of the
     result and becomes a fact of its name; the result must fit the output schema (not with ``reference``). A tool
-    without an output schema gets a contract that believes every result and commits nothing.
+    without an output schema gets a contract that accepts every result and commits nothing.
     """
     root = tool.output or {}
     inner = resolve(root, root)

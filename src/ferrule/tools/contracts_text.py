@@ -45,7 +45,7 @@ class _Undefined(Exception):
 
 
 class _Unreadable(ValueError):
-    """Why a text is no condition."""
+    """Why a text is not a condition."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _refused(text: str, why: str) -> ValueError:
 
 
 def read_leniently(text: str) -> Condition:
-    """Read one condition the way the published code does: what it does not know holds, and types are not checked."""
+    """Read one condition the way the published code does: unknown conditions hold, and types are not checked."""
     words = text.replace(" ", "")
     if words.startswith("has_field(") and words.endswith(")"):
         key = words[10:-1].strip("\"'")
@@ -140,7 +140,7 @@ class _Checker:
         elif isinstance(node, ast.Call):
             self._predicate(node)
         else:
-            raise _Unreadable(f"{ast.unparse(node)!r} is no condition")
+            raise _Unreadable(f"{ast.unparse(node)!r} is not a condition")
 
     def _predicate(self, node: ast.Call) -> None:
         name = _called(node)
@@ -178,7 +178,7 @@ class _Checker:
         if kind not in TYPES and kind not in self.domains:
             known = sorted({*TYPES.values(), *self.domains})
             named = ast.unparse(node.comparators[0])
-            raise _Unreadable(f"there is no type {named!r}, {nearest(str(kind), known)}")
+            raise _Unreadable(f"unknown type {named!r}, {nearest(str(kind), known)}")
         self.failures.append("wrong_type")
         self._path(node.left.args[0])
 
@@ -242,7 +242,7 @@ def _path(node: ast.expr) -> tuple[str, tuple[str | int, ...]]:
             steps.append(key)
             at = at.value
         else:
-            raise _Unreadable(f"{ast.unparse(node)!r} is no path")
+            raise _Unreadable(f"{ast.unparse(node)!r} is not a path")
     rest = tuple(reversed(steps))
     return (at.id, rest) if at.id in _ROOTS else ("facts", (at.id, *rest))
 
@@ -253,7 +253,7 @@ def _literal(node: ast.expr) -> Any:
     except (ValueError, TypeError, SyntaxError):
         raise _Unreadable(f"{ast.unparse(node)!r} is neither a path nor a literal") from None
     if not isinstance(literal, str | int | float | list | tuple | dict | None):
-        raise _Unreadable(f"{ast.unparse(node)!r} is no JSON value")
+        raise _Unreadable(f"{ast.unparse(node)!r} is not a JSON value")
     return literal
 
 

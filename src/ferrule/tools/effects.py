@@ -1,8 +1,8 @@
-"""What a tool declares about its effects, put to use: safe retries and a cache of reads, as sessions around others.
+"""What a tool declares about its effects, put to use: safe retries and a cache of reads, as sessions that wrap others.
 
 ``Tool.effects`` says what a call does beyond its result and ``Tool.idempotent`` whether two calls do the same as one.
 Only a tool that reads or is idempotent is ever called again, only reads are cached, and any other call of a session
-ends what its cache knew.
+invalidates its cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result
 
 
 def repeatable(tool: Tool) -> bool:
-    """Return whether a call may be made a second time without harm: the tool reads, or is idempotent."""
+    """Return whether a call may be repeated without harm: the tool reads, or is idempotent."""
     return not tool.terminal and (tool.effects == "read" or tool.idempotent)
 
 
@@ -37,20 +37,24 @@ def branch(session: Session, irreversible: bool = False) -> Session:
     return session.fork(irreversible=True) if irreversible else session.fork()  # type: ignore[call-arg]
 
 
-def result_of(seen: Observation, output: Mapping[str, Any] | None = None) -> Any:
-    """Return what a tool came to as JSON data: its data, or its text where it has none.
+def result_of(observation: Observation, output: Mapping[str, Any] | None = None) -> Any:
+    """Return the result of a tool as JSON data: its data, or its text where it has none.
 
     A text is read as JSON where it does not fit the schema ``output``, or where it looks like an object or a list and
     there is no schema.
     """
-    data = seen.data["result"] if isinstance(seen.data, Hit) else seen.data
+    data = observation.data["result"] if isinstance(observation.data, Hit) else observation.data
     if data is not None:
         return data
-    looks = seen.text.lstrip()[:1] in ("{", "[") if output is None else bool(problem(seen.text, output, output))
+    looks = (
+        observation.text.lstrip()[:1] in ("{", "[")
+        if output is None
+        else bool(problem(observation.text, output, output))
+    )
     try:
-        return json.loads(seen.text) if looks else seen.text
+        return json.loads(observation.text) if looks else observation.text
     except (ValueError, RecursionError):
-        return seen.text
+        return observation.text
 
 
 def _tool(session: Session, call: Call) -> Tool | None:
@@ -60,7 +64,7 @@ def _tool(session: Session, call: Call) -> Tool | None:
 class Retrying:
     """A session whose repeatable tools are called again after an ``error`` or a ``timeout``.
 
-    At most ``attempts`` calls are made. The i-th pause lasts ``pause * 2**i`` seconds, and an attempt begins only when
+    There are at most ``attempts`` calls. The i-th pause lasts ``pause * 2**i`` seconds, and an attempt begins only when
     its own time limit (``Tool.seconds``) still fits into ``seconds`` since the first began, so that the bound holds
     whatever the tool does. Every attempt is charged to the session's budget; a refusal that a repetition meets does
     not hide the failure before it. ``repeated`` counts the extra calls. ``sleep`` and ``clock`` can be
@@ -85,29 +89,29 @@ class Retrying:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """Tools of the session inside."""
+        """Tools of the wrapped session."""
         return self.session.tools
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call, again where that is safe; the last failure says how often it was tried."""
         tool, began = _tool(self.session, call), self._clock()
-        seen = act(self.session, call, place)
+        observation = act(self.session, call, place)
         if tool is None or not repeatable(tool):
-            return seen
-        made = 1
-        while seen.status in ("error", "timeout") and made < self.attempts:
-            wait = self.pause * 2 ** (made - 1)
+            return observation
+        attempts = 1
+        while observation.status in ("error", "timeout") and attempts < self.attempts:
+            wait = self.pause * 2 ** (attempts - 1)
             if self._clock() - began + wait + tool.seconds > self.seconds:
                 break
             self._sleep(wait)
             again = act(self.session, call, place)
             if again.status not in ("ok", "error", "timeout"):
                 break
-            seen, made = again, made + 1
+            observation, attempts = again, attempts + 1
             self.repeated += 1
-        if made > 1 and seen.status != "ok":
-            return replace(seen, text=f"{seen.text}\n(tried {made} times)")
-        return seen
+        if attempts > 1 and observation.status != "ok":
+            return replace(observation, text=f"{observation.text}\n(tried {attempts} times)")
+        return observation
 
     def act_at(self, call: Call, place: Place) -> Observation:
         """Run one call whose place in the episode is known."""
@@ -126,11 +130,11 @@ class Retrying:
         )
 
     def final(self) -> Mapping[str, Any]:
-        """Return what the session inside says."""
+        """Return the final state of the wrapped session."""
         return self.session.final()
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self.session.close()
 
 
@@ -145,7 +149,7 @@ def version_of(tool: Tool) -> str:
 
 
 class Cache:
-    """Results by key, at most ``size`` of them; the one that was not used for longest goes first. Safe in threads."""
+    """Results by key, at most ``size`` of them; the least recently used one is dropped first. Safe in threads."""
 
     def __init__(self, size: int = 1024) -> None:
         if size < 1:
@@ -159,20 +163,20 @@ class Cache:
         return len(self._kept)
 
     def get(self, key: tuple[object, ...]) -> Observation | None:
-        """Return what is kept under a key."""
+        """Return the observation stored under a key; None without one."""
         with self._lock:
-            seen = self._kept.get(key)
-            if seen is None:
+            observation = self._kept.get(key)
+            if observation is None:
                 self.misses += 1
                 return None
             self.hits += 1
             self._kept.move_to_end(key)
-            return seen
+            return observation
 
-    def put(self, key: tuple[object, ...], seen: Observation) -> None:
-        """Keep a result."""
+    def put(self, key: tuple[object, ...], observation: Observation) -> None:
+        """Store an observation."""
         with self._lock:
-            self._kept[key] = seen
+            self._kept[key] = observation
             self._kept.move_to_end(key)
             while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
@@ -185,9 +189,9 @@ class Cached:
     """A session that answers a repeated read from a cache: same tool, same version, same arguments, same state.
 
     What it assumes: a tool whose ``effects`` is ``read`` (the default of a tool, so mind clocks and dice) answers the
-    same until a tool of the session with other effects has run, whatever came of that. Nothing else may
-    change the session's state. A branch shares what was known when it was forked. Tools in ``stable`` are taken to
-    answer the same for ever and for every session that shares the ``cache``. Only results of status ``ok`` are kept. A
+    same until a tool of the session with other effects has run, with or without success. Nothing else may
+    change the session's state. A branch shares what was known when it was forked. Tools in ``stable`` are assumed
+    to answer the same forever, in every session that shares the ``cache``. Only results of status ``ok`` are kept. A
     hit runs no tool, so it charges no budget; its data is a ``Hit``. ``version`` becomes part of every key (the release
     of a data set, say).
     """
@@ -201,7 +205,7 @@ class Cached:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """Tools of the session inside."""
+        """Tools of the wrapped session."""
         return self.session.tools
 
     def _key(self, tool: Tool, call: Call) -> tuple[object, ...] | None:
@@ -215,18 +219,18 @@ class Cached:
         return (0 if tool.name in self.stable else self._state, tool.name, version_of(tool), self.version, arguments)
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
-        """Answer one call from the cache or by the session inside."""
+        """Answer one call from the cache or by the wrapped session."""
         tool = _tool(self.session, call)
         key = self._key(tool, call) if tool is not None else None
         known = self.cache.get(key) if key is not None else None
         if known is not None:
             return replace(known, data=Hit(cached=True, result=known.data), seconds=0.0)
-        seen = act(self.session, call, place)
-        if key is not None and seen.status == "ok" and not isinstance(seen.data, Hit):
-            self.cache.put(key, seen)
-        elif tool is not None and tool.effects != "read" and seen.executed:
+        observation = act(self.session, call, place)
+        if key is not None and observation.status == "ok" and not isinstance(observation.data, Hit):
+            self.cache.put(key, observation)
+        elif tool is not None and tool.effects != "read" and observation.executed:
             self._state = next(_states)
-        return seen
+        return observation
 
     def act_at(self, call: Call, place: Place) -> Observation:
         """Run one call whose place in the episode is known."""
@@ -239,9 +243,9 @@ class Cached:
         return twin
 
     def final(self) -> Mapping[str, Any]:
-        """Return what the session inside says."""
+        """Return the final state of the wrapped session."""
         return self.session.final()
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self.session.close()

@@ -42,32 +42,32 @@ def invoke(
     limit: int | None = None,
     keep: Keep = "middle",
 ) -> Observation:
-    """Run one call of ``tool`` and return what it came to; every failure is an observation with a status.
+    """Run one call of ``tool`` and return its result; every failure is an observation with a status.
 
     ``seconds`` overrides ``Tool.seconds``; at the limit a sync function's thread is abandoned, an async function
     cancelled, and an isolated function's process killed. ``limit`` cuts the text to so many characters, keeping
     the part ``keep`` names. Text of the result: a ``str`` as it is, an ``Observation`` passed through, anything
     else as compact JSON.
-    Repairs are those of the call followed by ``kind:parameter`` for every argument that had to be changed.
+    Repairs are those of the call followed by ``kind:parameter`` for every argument that was changed.
     """
     start = time.perf_counter()
     repairs: tuple[str, ...] = call.repairs
     try:
         if call.problem:
             return Observation(clip(clean(call.problem), limit, keep), "malformed", repairs=repairs)
-        ready, made = arguments(tool, call.arguments)
-        repairs += made
-        seen = _run(tool, ready, tool.seconds if seconds is None else seconds)
+        ready, coercions = arguments(tool, call.arguments)
+        repairs += coercions
+        observation = _run(tool, ready, tool.seconds if seconds is None else seconds)
     except Malformed as problem:
-        seen = Observation(str(problem), "malformed")
+        observation = Observation(str(problem), "malformed")
     except Exception as problem:  # a tool's own types may fail in any way while they are checked or shown
-        seen = _failed(problem)
+        observation = _failed(problem)
     return replace(
-        seen,
-        text=clip(clean(seen.text), limit, keep),
-        repairs=repairs + seen.repairs,
-        seconds=seen.seconds or time.perf_counter() - start,
-        terminal=seen.terminal or (tool.terminal and seen.status == "ok"),
+        observation,
+        text=clip(clean(observation.text), limit, keep),
+        repairs=repairs + observation.repairs,
+        seconds=observation.seconds or time.perf_counter() - start,
+        terminal=observation.terminal or (tool.terminal and observation.status == "ok"),
     )
 
 
@@ -82,20 +82,20 @@ def arguments(tool: Tool, given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     root = tool.parameters
     known: Mapping[str, Any] = root.get("properties", {})
     extra = root.get("additionalProperties", False)
-    out: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     repairs: list[str] = []
     for name, value in given.items():
         if name not in known and extra is False:
-            said = nearest(str(name), list(known)) if known else "it takes no arguments"
-            raise Malformed(f"{tool.name} has no argument {name!r}; {said}")
-        out[str(name)], repair = _one(tool, str(name), value, known.get(name, extra))
+            hint = nearest(str(name), list(known)) if known else "it takes no arguments"
+            raise Malformed(f"{tool.name} has no argument {name!r}; {hint}")
+        checked[str(name)], repair = _one(tool, str(name), value, known.get(name, extra))
         if repair:
             repairs.append(f"{repair}:{name}")
-    missing = [name for name in root.get("required", ()) if name not in out]
+    missing = [name for name in root.get("required", ()) if name not in checked]
     if missing:
         names = ", ".join(repr(name) for name in missing)
         raise Malformed(f"{tool.name} misses the argument {names}; call it as {schemas.heading(tool)}")
-    return out, tuple(repairs)
+    return checked, tuple(repairs)
 
 
 def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:
@@ -104,9 +104,9 @@ def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:
 
     def strict(candidate: Any) -> Any:
         if adapter is None:
-            said = schemas.problem(candidate, entry, tool.parameters)
-            if said:
-                raise ValueError(said)
+            misfit = schemas.problem(candidate, entry, tool.parameters)
+            if misfit:
+                raise ValueError(misfit)
             return candidate
         try:
             return adapter.validate_python(candidate, strict=True)

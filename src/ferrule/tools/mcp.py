@@ -56,7 +56,7 @@ def connect(
     ``concurrent`` how many requests may be under way at once (others wait, within their limit), and ``largest`` the
     largest message in bytes. ``prefix`` goes before every tool name. ``effects`` overrides what the server's
     annotations say of a tool, by the server's name for it. A ``command`` sees a few harmless environment variables
-    and those of ``env``. Raises ``ConnectionError`` when there is no server to speak with, ``ValueError`` for unusable
+    and those of ``env``. Raises ``ConnectionError`` when no server answers, ``ValueError`` for invalid
     settings.
     """
     if (command is None) == (url is None):
@@ -73,21 +73,21 @@ def connect(
     words = shlex.split(command) if isinstance(command, str) else list(command or ())
     if command is not None and not words:
         raise ValueError("the command is empty; give the program and its arguments")
-    made = Connection(seconds=seconds, limit=limit, prefix=prefix, concurrent=concurrent, effects=effects or {})
+    connection = Connection(seconds=seconds, limit=limit, prefix=prefix, concurrent=concurrent, effects=effects or {})
     if url is not None:
-        made.wire = Http(url, made.take, made.lose, headers=headers, seconds=seconds, largest=largest)
+        connection.wire = Http(url, connection.take, connection.lose, headers=headers, seconds=seconds, largest=largest)
     else:
-        made.wire = Stdio(words, made.take, made.lose, env=env, cwd=cwd, largest=largest)
+        connection.wire = Stdio(words, connection.take, connection.lose, env=env, cwd=cwd, largest=largest)
     try:
-        made.open()
+        connection.open()
     except Exception as problem:
-        said = made.wire.said
-        made.close()
+        stderr = connection.wire.said
+        connection.close()
         why = f"no answer within {seconds:g} s" if isinstance(problem, TimeoutError) else str(problem)
-        if said and said not in why:
-            why = f"{why}; it said:\n{said}"
+        if stderr and stderr not in why:
+            why = f"{why}; it said:\n{stderr}"
         raise ConnectionError(f"no MCP server at {url or shlex.join(words)}: {why}") from None
-    return made
+    return connection
 
 
 class Refused(Exception):
@@ -279,17 +279,17 @@ class Connection:
 
     async def _list(self) -> tuple[Tool, ...]:
         """Follow ``tools/list`` through its pages; the first tool of a name counts."""
-        found: dict[str, Tool] = {}
+        tools: dict[str, Tool] = {}
         cursor: str | None = None
         for _ in range(_PAGES):
             page = await self._request("tools/list", {} if cursor is None else {"cursor": cursor})
             for entry in page.get("tools") or () if isinstance(page, dict) else ():
                 if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-                    made = self._tool(entry)
-                    found.setdefault(made.name, made)
+                    tool = self._tool(entry)
+                    tools.setdefault(tool.name, tool)
             before, cursor = cursor, page.get("nextCursor") if isinstance(page, dict) else None
             if cursor is None:
-                return tuple(found.values())
+                return tuple(tools.values())
             if cursor == before:
                 break
         raise Lost("the server's list of tools has no end")
@@ -306,17 +306,17 @@ class Connection:
                     return Observation("the connection to the MCP server was closed", "error")
                 raise
 
-        made = _described(entry, run)
-        chosen = self._effects.get(name, made.effects)
-        return replace(made, name=self._prefix + name, effects=chosen, seconds=self._seconds)
+        described = _described(entry, run)
+        chosen = self._effects.get(name, described.effects)
+        return replace(described, name=self._prefix + name, effects=chosen, seconds=self._seconds)
 
     # -------------------------------------------------------------------------------------------- called by the wire
 
     def take(self, message: Any) -> None:
         """Take in one message of the server, or a batch of them."""
         if isinstance(message, list):
-            for one in message:
-                self.take(one)
+            for part in message:
+                self.take(part)
             return
         if not isinstance(message, dict):
             return
@@ -327,8 +327,8 @@ class Connection:
             if message["method"] == "ping":
                 reply["result"] = {}
             else:
-                said = f"this client does not offer {message['method']}"
-                reply["error"] = {"code": _UNKNOWN_METHOD, "message": said}
+                refusal = f"this client does not offer {message['method']}"
+                reply["error"] = {"code": _UNKNOWN_METHOD, "message": refusal}
             self._notify(reply)
         elif message["method"] == "notifications/tools/list_changed":
             self._spawn(self._renew())
@@ -342,10 +342,10 @@ class Connection:
             answer.set_result(message.get("result"))
             return
         error = message["error"] if isinstance(message["error"], dict) else {}
-        said = str(error.get("message", "unknown error"))
+        reason = str(error.get("message", "unknown error"))
         if error.get("data"):
-            said += f" {json.dumps(error['data'])[:500]}"
-        answer.set_exception(Refused(f"the MCP server refused: {said} ({error.get('code')})"))
+            reason += f" {json.dumps(error['data'])[:500]}"
+        answer.set_exception(Refused(f"the MCP server refused: {reason} ({error.get('code')})"))
 
     async def _renew(self) -> None:
         with contextlib.suppress(Exception):  # a list that cannot be had leaves the one that is known
@@ -360,7 +360,7 @@ class Connection:
 
 
 def _described(entry: Mapping[str, Any], run: Callable[..., Any]) -> Tool:
-    """Return a tool as its server describes it. What is left unsaid counts as in the protocol: a call may destroy."""
+    """Return a tool as its server describes it. Missing hints have the defaults of the protocol: a call may destroy."""
     given = entry.get("annotations")
     hints = given if isinstance(given, dict) else {}
     reads = hints.get("readOnlyHint") is True

@@ -28,7 +28,7 @@ _PATIENCE = 2.0  # seconds a server gets to end by itself
 
 
 class Lost(Exception):
-    """The connection to the server is gone, or never came about; the message says why."""
+    """The connection to the server is gone, or was never established; the message says why."""
 
 
 class Wire(Protocol):
@@ -124,7 +124,7 @@ class Stdio:
         try:
             while line := await self._process.stdout.readline():
                 if line.strip():
-                    # What is no JSON is noise that a library of the server printed; the protocol has no reply to it.
+                    # Other output is noise that a library of the server printed; the protocol has no reply to it.
                     with contextlib.suppress(ValueError, RecursionError):
                         self._take(json.loads(line))
         except ValueError:
@@ -135,8 +135,8 @@ class Stdio:
             with contextlib.suppress(TimeoutError):  # its last words
                 await asyncio.wait_for(asyncio.shield(self._tasks[1]), 0.5)
             reason = _ending(self._process.returncode)
-        said = self.said
-        self._lose(f"{reason}; it said:\n{said}" if said else reason)
+        stderr = self.said
+        self._lose(f"{reason}; it said:\n{stderr}" if stderr else reason)
 
     async def _listen(self) -> None:
         assert self._process is not None
@@ -248,7 +248,7 @@ class Http:
         except httpx.HTTPError as problem:
             raise Lost(f"no answer: {type(problem).__name__}: {problem}".rstrip(": ")) from None
         except httpx.InvalidURL as problem:
-            raise Lost(f"{self._url!r} is no usable URL: {problem}") from None
+            raise Lost(f"{self._url!r} is not a usable URL: {problem}") from None
 
     async def _answer(self, response: httpx.Response, wanted: Any) -> None:
         kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -265,8 +265,8 @@ class Http:
         if isinstance(message, dict) and "error" in message and message.get("id") is None:
             message["id"] = wanted  # an error that was found before the id was read
         if message is None or not _answers(message, wanted):
-            said = body[:200].decode(errors="replace").strip()
-            raise Lost(f"the server answered {response.status_code} {response.reason_phrase}: {said}".rstrip(": "))
+            excerpt = body[:200].decode(errors="replace").strip()
+            raise Lost(f"the server answered {response.status_code} {response.reason_phrase}: {excerpt}".rstrip(": "))
         self._take(message)
 
     async def _whole(self, response: httpx.Response) -> bytes:
@@ -315,7 +315,9 @@ def _parsed(data: bytes) -> Any:
 def _answers(message: Any, wanted: Any) -> bool:
     """Tell whether a message, or one of a batch, is the answer to the request ``wanted``."""
     batch = message if isinstance(message, list) else [message]
-    return any(isinstance(one, dict) and "method" not in one and one.get("id") == wanted for one in batch)
+    return any(
+        isinstance(message, dict) and "method" not in message and message.get("id") == wanted for message in batch
+    )
 
 
 async def events(blocks: AsyncIterator[bytes], largest: int) -> AsyncIterator[bytes]:

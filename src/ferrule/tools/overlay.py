@@ -1,6 +1,6 @@
 """Overlays: versioned texts over immutable tools.
 
-What a model reads of a tool (name, description, names and descriptions of parameters, examples) can be written anew
+What a model reads of a tool (name, description, names and descriptions of parameters, examples) can be rewritten
 without touching the callable, its types or its effects. An overlay is a value: its id is the hash of its
 content, and it links to the version it was made from.
 """
@@ -23,7 +23,7 @@ __all__ = ["Overlay", "ParameterText", "ToolText", "apply", "diff", "from_json",
 
 @dataclass(frozen=True)
 class ParameterText:
-    """What is said of one parameter; None keeps what the tool says itself."""
+    """The texts of one parameter; None keeps the tool's text."""
 
     name: str | None = None
     description: str | None = None
@@ -31,7 +31,7 @@ class ParameterText:
 
 @dataclass(frozen=True)
 class ToolText:
-    """What is said of one tool; None keeps what the tool says itself.
+    """The texts of one tool; None keeps the tool's text.
 
     ``parameters`` is keyed by the tool's own parameter names. ``examples`` follow the description.
     """
@@ -78,24 +78,24 @@ def revise(overlay: Overlay, texts: Mapping[str, ToolText]) -> Overlay:
 def names(overlay: Overlay) -> dict[str, dict[str, Any]]:
     """Return the renamings alone: ``{tool: {"name": shown, "parameters": {own: shown}}}``, identities included."""
     return {
-        own: {
-            "name": text.name or own,
+        tool: {
+            "name": text.name or tool,
             "parameters": {key: entry.name or key for key, entry in text.parameters.items()},
         }
-        for own, text in overlay.texts.items()
+        for tool, text in overlay.texts.items()
     }
 
 
 def apply(tools: Sequence[Tool], overlay: Overlay) -> tuple[Tool, ...]:
     """Return the tools as the overlay words them; they take renamed arguments and run the same callables.
 
-    Raises ``ValueError`` for a tool or parameter that does not exist, a name that is not usable, and two tools or
+    Raises ``ValueError`` for a tool or parameter that does not exist, an invalid name, and two tools or
     parameters of one name.
     """
     known = [tool.name for tool in tools]
     for name in overlay.texts:
         if name not in known:
-            raise ValueError(f"the overlay words a tool {name!r} that is not there; {nearest(name, known)}")
+            raise ValueError(f"the overlay has texts for an unknown tool {name!r}; {nearest(name, known)}")
     worded = tuple(_worded(tool, overlay.texts[tool.name]) if tool.name in overlay.texts else tool for tool in tools)
     _distinct([tool.name for tool in worded], "tools")
     return worded
@@ -108,19 +108,22 @@ def _distinct(shown: Sequence[str], what: str) -> None:
 
 
 def _worded(tool: Tool, text: ToolText) -> Tool:
-    own: Mapping[str, Any] = tool.parameters.get("properties", {})
+    declared: Mapping[str, Any] = tool.parameters.get("properties", {})
     for name in text.parameters:
-        if name not in own:
-            raise ValueError(f"the overlay words a parameter {name!r} of {tool.name!r}; {nearest(name, list(own))}")
-    shown = {name: (text.parameters[name].name if name in text.parameters else None) or name for name in own}
+        if name not in declared:
+            raise ValueError(
+                f"the overlay has texts for an unknown parameter {name!r} of {tool.name!r}; "
+                f"{nearest(name, list(declared))}"
+            )
+    shown = {name: (text.parameters[name].name if name in text.parameters else None) or name for name in declared}
     _distinct(list(shown.values()), f"parameters of {tool.name!r}")
     for name in (text.name or tool.name, *shown.values()):
         if not NAME.fullmatch(name):
-            raise ValueError(f"the overlay names something of {tool.name!r} {name!r}, which is no usable name")
+            raise ValueError(f"the overlay names something of {tool.name!r} {name!r}, which is not a valid name")
     properties = {}
-    for name, entry in own.items():
-        said = text.parameters[name].description if name in text.parameters else None
-        properties[shown[name]] = entry if said is None else {**entry, "description": said}
+    for name, entry in declared.items():
+        wording = text.parameters[name].description if name in text.parameters else None
+        properties[shown[name]] = entry if wording is None else {**entry, "description": wording}
     parameters = {**tool.parameters, "properties": properties}
     if "required" in tool.parameters:
         parameters["required"] = [shown.get(name, name) for name in tool.parameters["required"]]
@@ -133,11 +136,11 @@ def _worded(tool: Tool, text: ToolText) -> Tool:
 
 def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[..., Any]:
     """Return the callable under other parameter names; what checks its arguments stays as it is."""
-    back = {name: own for own, name in shown.items()}
+    originals = {name: name_before for name_before, name in shown.items()}
     function = run.function if isinstance(run, Typed) else run
 
     def translated(**arguments: Any) -> Any:
-        return function(**{back.get(name, name): value for name, value in arguments.items()})
+        return function(**{originals.get(name, name): value for name, value in arguments.items()})
 
     async def awaited(**arguments: Any) -> Any:
         return await translated(**arguments)
@@ -145,7 +148,7 @@ def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[...,
     under = awaited if inspect.iscoroutinefunction(function) else translated
     if not isinstance(run, Typed):
         return under
-    return Typed(under, {shown.get(own, own): adapter for own, adapter in run.adapters.items()}, run.isolated)
+    return Typed(under, {shown.get(name, name): adapter for name, adapter in run.adapters.items()}, run.isolated)
 
 
 def diff(before: Overlay, after: Overlay) -> dict[str, tuple[Any, Any]]:
@@ -161,14 +164,14 @@ def _flat(texts: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(overlay: Overlay) -> dict[str, Any]:
-    """Return the texts as JSON data without what they leave open."""
-    out: dict[str, Any] = {}
+    """Return the texts as JSON data without empty entries."""
+    texts: dict[str, Any] = {}
     for name, text in overlay.texts.items():
         parameters = {key: _said(entry) for key, entry in text.parameters.items()}
-        entry = _said(text) | {"parameters": {key: said for key, said in parameters.items() if said}}
+        entry = _said(text) | {"parameters": {key: worded for key, worded in parameters.items() if worded}}
         entry["examples"] = list(text.examples)
-        out[name] = {key: value for key, value in entry.items() if value not in ({}, [])}
-    return out
+        texts[name] = {key: value for key, value in entry.items() if value not in ({}, [])}
+    return texts
 
 
 def _said(text: ToolText | ParameterText) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def to_json(overlay: Overlay) -> str:
 def from_json(text: str) -> Overlay:
     """Read what ``to_json`` wrote.
 
-    Raises ``ValueError`` for text that is no overlay, for keys that an overlay does not have (types and callables
+    Raises ``ValueError`` for text that is not an overlay, for keys that an overlay does not have (types and callables
     cannot be overlaid), and for a version whose content does not match its id.
     """
     try:
@@ -194,32 +197,32 @@ def from_json(text: str) -> Overlay:
         raise ValueError(f"no overlay: {type(error).__name__}: {error}; wanted an object with 'versions'") from None
     if not rows:
         raise ValueError("no overlay: it has no versions")
-    made: Overlay | None = None
+    overlay: Overlay | None = None
     for name, texts in rows:
-        made = Overlay({tool: _tool_text(tool, entry) for tool, entry in texts.items()}, parent=made)
-        if made.id != name:
-            raise ValueError(f"overlay version {name!r} has the content of {made.id!r}; it was changed")
-    assert made is not None
-    return made
+        overlay = Overlay({tool: _tool_text(tool, entry) for tool, entry in texts.items()}, parent=overlay)
+        if overlay.id != name:
+            raise ValueError(f"overlay version {name!r} has the content of {overlay.id!r}; it was changed")
+    assert overlay is not None
+    return overlay
 
 
 def _tool_text(tool: str, entry: Any) -> ToolText:
-    said = _checked(tool, entry, ToolText)
+    keywords = _checked(tool, entry, ToolText)
     parameters = {
         name: ParameterText(**_checked(f"{tool}.{name}", part, ParameterText))
-        for name, part in said.pop("parameters", {}).items()
+        for name, part in keywords.pop("parameters", {}).items()
     }
-    return ToolText(**{**said, "parameters": parameters, "examples": tuple(said.get("examples", ()))})
+    return ToolText(**{**keywords, "parameters": parameters, "examples": tuple(keywords.get("examples", ()))})
 
 
 def _checked(where: str, entry: Any, kind: type[ToolText] | type[ParameterText]) -> dict[str, Any]:
     """Return the entry as keywords of ``kind``; unknown keys and values of a wrong type are refused."""
-    known = [one.name for one in fields(kind)]
+    known = [field.name for field in fields(kind)]
     if not isinstance(entry, Mapping):
         raise ValueError(f"overlay of {where}: an object was expected, not {type(entry).__name__}")
     for key, value in entry.items():
         if key not in known:
-            raise ValueError(f"overlay of {where}: there is no {key!r} to overlay; {nearest(key, known)}")
+            raise ValueError(f"overlay of {where}: unknown key {key!r}; {nearest(key, known)}")
         if key == "parameters":
             fits = isinstance(value, Mapping)
         elif key == "examples":

@@ -1,4 +1,4 @@
-"""A value that fits a JSON schema, for runs in which no tool is to be called."""
+"""A value that fits a JSON schema, for runs in which no tool is called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS = {
 
 
 def placeholder(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
-    """Return a small value that fits ``schema``: its constant, default, example or first choice, else the least one.
+    """Return a small value that fits ``schema``: its constant, default, example or first choice, else the smallest one.
 
     Covers what ``ferrule.tools.schema.problem`` checks, and common formats of texts; a ``pattern`` is not looked at.
     ``root`` is where ``$ref`` pointers lead (the schema itself when None).
@@ -48,13 +48,13 @@ def _rest(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _merged(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
     """One schema that asks for all parts of an ``allOf``: later keys win, properties and required names add up."""
-    out = _rest(schema, "allOf")
+    merged = _rest(schema, "allOf")
     for part in schema["allOf"]:
         resolved = resolve(part, root)
-        properties = {**out.get("properties", {}), **resolved.get("properties", {})}
-        required = [*out.get("required", ()), *resolved.get("required", ())]
-        out = {**out, **resolved, "properties": properties, "required": required}
-    return out
+        properties = {**merged.get("properties", {}), **resolved.get("properties", {})}
+        required = [*merged.get("required", ()), *resolved.get("required", ())]
+        merged = {**merged, **resolved, "properties": properties, "required": required}
+    return merged
 
 
 def _by_kind(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:

@@ -25,7 +25,7 @@ def run_forked(function: Callable[[], Observation], seconds: float, name: str = 
 
     The child is a copy of this process, so what the function changes in memory is lost. The observation comes back as
     JSON (``ferrule.core.exact``), never as a pickle. A crash, an exit or an unreadable result becomes status ``error``.
-    This contains accidents such as endless loops and crashes; it does not hold hostile code.
+    This contains accidents such as endless loops and crashes; it does not contain hostile code.
     """
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
@@ -55,12 +55,12 @@ def _child(function: Callable[[], Observation], pipe: int) -> None:
         os.setsid()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphans when the parent dies
         try:
-            seen = function()
+            observation = function()
         except BaseException as problem:
-            seen = Observation(
+            observation = Observation(
                 f"{type(problem).__name__}: {problem}", "error", data={"exception": type(problem).__name__}
             )
-        view = memoryview(line_of(write(seen)))
+        view = memoryview(line_of(write(observation)))
         while view:
             view = view[os.write(pipe, view) :]
     finally:

@@ -47,7 +47,7 @@ class PythonSession:
         """Check the settings (see ``ferrule.sandbox.settings.Settings``); ``limit`` cuts the observation (characters).
 
         ``backend`` is where code runs: ``local``, ``monty``, or the URL of a tool server with its API ``key``. Raises
-        ``IsolationUnavailable`` when the host lacks the isolation and ``ValueError`` for an unusable value.
+        ``IsolationUnavailable`` when the host lacks the isolation and ``ValueError`` for an invalid value.
         """
         if limit < 1:
             raise ValueError(f"limit is {limit}; the least is 1 character")
@@ -76,11 +76,11 @@ class PythonSession:
 
     def run(self, code: str) -> Observation:
         """Run ``code``; the text keeps its head and its tail when it is longer than the limit. Never raises."""
-        seen = self._interpreter.run(code)
-        return replace(seen, text=clip(seen.text, self._limit, "middle"))
+        observation = self._interpreter.run(code)
+        return replace(observation, text=clip(observation.text, self._limit, "middle"))
 
     def names(self) -> dict[str, str]:
-        """Return the global variables that code has made, each with the name of its type."""
+        """Return the global variables that code has set, each with the name of its type."""
         return self._interpreter.names()
 
     def fork(self) -> PythonSession:

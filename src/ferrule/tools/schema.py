@@ -30,15 +30,15 @@ def untitled(schema: Any) -> Any:
         return [untitled(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    out = {}
+    kept = {}
     for key, value in schema.items():
         if key == "title" and isinstance(value, str):
             continue
         if key in ("properties", "$defs") and isinstance(value, Mapping):
-            out[key] = {name: untitled(entry) for name, entry in value.items()}
+            kept[key] = {name: untitled(entry) for name, entry in value.items()}
         else:
-            out[key] = value if key in ("default", "enum", "const", "examples") else untitled(value)
-    return out
+            kept[key] = value if key in ("default", "enum", "const", "examples") else untitled(value)
+    return kept
 
 
 def as_openai(tool: Tool) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def type_text(schema: Any, root: Schema, depth: int = 0) -> str:
             return " | ".join(dict.fromkeys(type_text(part, root, depth + 1) for part in schema[key]))
     kind = schema.get("type")
     if isinstance(kind, list):
-        return " | ".join(type_text({**schema, "type": one}, root, depth + 1) for one in kind)
+        return " | ".join(type_text({**schema, "type": name}, root, depth + 1) for name in kind)
     if kind == "array":
         return f"list[{type_text(schema['items'], root, depth + 1)}]" if schema.get("items") else "list"
     if kind == "object":
@@ -149,8 +149,8 @@ def problem(value: Any, schema: Any, root: Schema, depth: int = 0) -> str:
     if "const" in schema and value != schema["const"]:
         return f"should be {_literal(schema['const'])}"
     for part in schema.get("allOf", ()):
-        if said := problem(value, part, root, depth + 1):
-            return said
+        if misfit := problem(value, part, root, depth + 1):
+            return misfit
     for key in ("anyOf", "oneOf"):
         if key in schema and all(problem(value, part, root, depth + 1) for part in schema[key]):
             return f"should be {type_text(schema, root)}, not {type(value).__name__}"
@@ -179,8 +179,8 @@ def _size_problem(value: Any, schema: Schema) -> str:
 def _inner_problem(value: Any, schema: Schema, root: Schema, depth: int) -> str:
     if isinstance(value, list | tuple) and "items" in schema:
         for i, item in enumerate(value):
-            if said := problem(item, schema["items"], root, depth + 1):
-                return f"item {i} {said}"
+            if misfit := problem(item, schema["items"], root, depth + 1):
+                return f"item {i} {misfit}"
     if isinstance(value, Mapping):
         for name in schema.get("required", ()):
             if name not in value:
@@ -190,8 +190,8 @@ def _inner_problem(value: Any, schema: Schema, root: Schema, depth: int) -> str:
             entry = known.get(name, schema.get("additionalProperties", True))
             if entry is False:
                 return f"has an unknown key {name!r}"
-            if said := problem(item, entry, root, depth + 1):
-                return f"key {name!r} {said}"
+            if misfit := problem(item, entry, root, depth + 1):
+                return f"key {name!r} {misfit}"
     return ""
 
 
@@ -273,12 +273,12 @@ def _nested(value: Any, schema: Schema, root: Schema, depth: int) -> Any:
     if isinstance(value, Mapping):
         known = schema.get("properties", {})
         extra = schema.get("additionalProperties", True)
-        out: Any = {key: fix(item, known.get(key, extra)) for key, item in value.items()}
+        repaired: Any = {key: fix(item, known.get(key, extra)) for key, item in value.items()}
     elif "items" in schema:
-        out = [fix(item, schema["items"]) for item in value]
+        repaired = [fix(item, schema["items"]) for item in value]
     else:
         return None
-    return out if json_differs(out, value) else None
+    return repaired if json_differs(repaired, value) else None
 
 
 def json_differs(left: Any, right: Any) -> bool:

@@ -29,7 +29,7 @@ _SUFFIXES = (".txt", ".md", ".rst")
 
 @dataclass(frozen=True)
 class Document:
-    """One text that can be found, with its title and the name of where it came from."""
+    """One text that can be retrieved, with its title and its source."""
 
     id: str
     title: str
@@ -59,20 +59,21 @@ class BM25:
                 rows.setdefault(word, []).append((i, count / (count + norm[i])))
         self._rows = {
             word: (
-                np.asarray([i for i, _ in found]),
-                math.log(1 + (self._size - len(found) + 0.5) / (len(found) + 0.5)) * np.asarray([x for _, x in found]),
+                np.asarray([i for i, _ in entries]),
+                math.log(1 + (self._size - len(entries) + 0.5) / (len(entries) + 0.5))
+                * np.asarray([x for _, x in entries]),
             )
-            for word, found in rows.items()
+            for word, entries in rows.items()
         }
 
     def scores(self, words: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return one score per document; 0 where no word occurs."""
-        out = np.zeros(self._size)
+        scores = np.zeros(self._size)
         for word in words:
             if word in self._rows:
                 rows, values = self._rows[word]
-                out[rows] += values
-        return out
+                scores[rows] += values
+        return scores
 
 
 class _Bm25s:
@@ -102,21 +103,21 @@ def read_corpus(path: str | Path, *, title: str = "title", text: str = "text") -
     path = Path(path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
-        found = [
+        documents = [
             Document(str(file.relative_to(path)), file.stem, file.read_text(encoding="utf-8", errors="replace"))
             for file in files
         ]
     elif path.is_file():
-        found = [
+        documents = [
             _row(line, f"{path}, line {number}", str(number), title, text)
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
             if line.strip()
         ]
     else:
         raise FileNotFoundError(f"no corpus {str(path)!r}; give a folder of text files or a JSONL file")
-    if not found:
+    if not documents:
         raise ValueError(f"{path} holds no documents; a folder needs files ending in {', '.join(_SUFFIXES)}")
-    return found
+    return documents
 
 
 def _row(line: str, where: str, number: str, title: str, text: str) -> Document:
@@ -142,7 +143,7 @@ def search_tool(
     """Build a tool that returns the ``k`` best documents of ``corpus`` for a query, each cut to ``snippet`` characters.
 
     ``corpus`` is a path for ``read_corpus`` or a list of documents. Equal scores keep the corpus order.
-    ``Observation.data`` lists id, title and score of what was found.
+    ``Observation.data`` lists id, title and score of the results.
     """
     if k < 1 or snippet < 1:
         raise ValueError(f"k is {k} and snippet is {snippet}; the least of both is 1")
@@ -170,10 +171,8 @@ def search_tool(
             f"[{rank}] {documents[i].title}\n{_snippet(documents[i].text, words, snippet)}".replace("] \n", "]\n")
             for rank, i in enumerate(best, 1)
         ]
-        found = [
-            {"id": documents[i].id, "title": documents[i].title, "score": round(float(scores[i]), 6)} for i in best
-        ]
-        return Observation("\n\n".join(parts), data=found)
+        hits = [{"id": documents[i].id, "title": documents[i].title, "score": round(float(scores[i]), 6)} for i in best]
+        return Observation("\n\n".join(parts), data=hits)
 
     return search
 

@@ -45,7 +45,7 @@ def sql_tool(path: str | Path, *, rows: int = 50, seconds: float = 5.0, name: st
     attaching other files
     and changing pragmas are refused (status refused). The description lists the tables. ``Observation.data`` holds
     columns and rows.
-    Raises ``FileNotFoundError`` and, for a file that is no database, ``ValueError``.
+    Raises ``FileNotFoundError`` and, for a file that is not a database, ``ValueError``.
     """
     path = Path(path)
     if not path.is_file():
@@ -95,19 +95,19 @@ def _ask(path: Path, query: str, rows: int, seconds: float) -> Observation:
         connection.set_progress_handler(lambda: int(time.monotonic() > end), _STEPS)
         try:
             cursor = connection.execute(query)
-            found = cursor.fetchmany(rows + 1)
+            fetched = cursor.fetchmany(rows + 1)
         except (sqlite3.Error, sqlite3.Warning) as problem:
             if time.monotonic() > end:
                 return Observation(f"the query was stopped after {seconds:g} s", "timeout")
-            said = str(problem)
+            reason = str(problem)
             if denied:
-                return Observation(f"refused: only reading is allowed here ({said})", "refused")
-            return Observation(f"{type(problem).__name__}: {said}", "error")
+                return Observation(f"refused: only reading is allowed here ({reason})", "refused")
+            return Observation(f"{type(problem).__name__}: {reason}", "error")
         columns = [entry[0] for entry in cursor.description or ()]
-    lines = [" | ".join(columns), *(" | ".join(_cell(value) for value in row) for row in found[:rows])]
-    if len(found) > rows:
+    lines = [" | ".join(columns), *(" | ".join(_cell(value) for value in row) for row in fetched[:rows])]
+    if len(fetched) > rows:
         lines.append(f"[... more than {rows} rows; add LIMIT or a narrower condition ...]")
-    plain = [[value.hex() if isinstance(value, bytes) else value for value in row] for row in found[:rows]]
+    plain = [[value.hex() if isinstance(value, bytes) else value for value in row] for row in fetched[:rows]]
     return Observation("\n".join(lines), data={"columns": columns, "rows": plain})
 
 

@@ -32,7 +32,7 @@ _files = itertools.count()
 
 @dataclass(frozen=True)
 class Typed:
-    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a process of its own."""
+    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a separate process."""
 
     function: Callable[..., Any]
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False)
@@ -98,7 +98,7 @@ def tool(
     ``output`` is the schema of the return annotation, where it has one. A call of an ``idempotent`` tool may be made
     twice with the effect of one. ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that
     is killed at the limit.
-    Raises ``TypeError`` for a parameter that has no usable annotation and ``ValueError`` for an unusable option.
+    Raises ``TypeError`` for a parameter without a usable annotation and ``ValueError`` for an invalid option.
     """
     if function is None:
         return lambda inner: tool(
@@ -194,7 +194,7 @@ def _parameters(
 
 
 def _output(function: Callable[..., Any]) -> dict[str, Any] | None:
-    """Return the JSON schema of what a function returns; None where its annotation says nothing or has no schema."""
+    """Return the JSON schema of what a function returns; None without an annotation that has a schema."""
     hinted = function if inspect.isroutine(function) else type(function).__call__
     try:
         wanted = typing.get_type_hints(hinted, include_extras=True).get("return", Any)
@@ -219,7 +219,7 @@ def _plain(adapter: TypeAdapter[Any], default: Any) -> Any:
 def load_tools(path: str | Path) -> tuple[Tool, ...]:
     """Run the Python file ``path`` and return its module-level tools in order of definition.
 
-    Raises ``FileNotFoundError`` when there is no such file, ``ImportError`` naming the line when the file fails, and
+    Raises ``FileNotFoundError`` when the file does not exist, ``ImportError`` naming the line when the file fails, and
     ``ValueError`` when it defines no tools or two of one name. The file runs with your rights: load only your own.
     """
     path = Path(path)
@@ -236,15 +236,15 @@ def load_tools(path: str | Path) -> tuple[Tool, ...]:
     except (Exception, SystemExit) as problem:
         del sys.modules[name]
         raise ImportError(f"{path}, line {_line(problem, path)}: {type(problem).__name__}: {problem}") from problem
-    found: dict[str, Tool] = {}
+    tools: dict[str, Tool] = {}
     for value in vars(module).values():
-        if isinstance(value, Tool) and found.get(value.name) is not value:
-            if value.name in found:
+        if isinstance(value, Tool) and tools.get(value.name) is not value:
+            if value.name in tools:
                 raise ValueError(f"{path} defines two tools named {value.name!r}; give one of them name=...")
-            found[value.name] = value
-    if not found:
+            tools[value.name] = value
+    if not tools:
         raise ValueError(f"{path} defines no tools; decorate functions with @tool (from ferrule.tools import tool)")
-    return tuple(found.values())
+    return tuple(tools.values())
 
 
 def _line(problem: BaseException, path: Path) -> int | str:

@@ -1,6 +1,6 @@
-"""Sessions under other names: the model sees aliases of tools and parameters, everything behind sees the real names.
+"""Sessions with renamed tools and parameters: the model sees aliases, everything behind them the real names.
 
-Calls are translated back before they run, so budgets, contracts and records of the session inside speak of the real
+Calls are translated back before they run, so budgets, contracts and records of the wrapped session speak of the real
 tools. ``final()["aliases"]`` keeps the aliases, with which ``canonical`` gives the calls of a trajectory their real
 names for scoring.
 """
@@ -45,25 +45,25 @@ def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True, words:
     def word() -> str:
         while True:
             if words == "syllables":
-                made = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(3))
+                alias = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(3))
             else:
-                made = rng.choice(ascii_lowercase) + "".join(rng.choices(ascii_lowercase + digits, k=5))
-            if made not in taken:
-                taken.add(made)
-                return made
+                alias = rng.choice(ascii_lowercase) + "".join(rng.choices(ascii_lowercase + digits, k=5))
+            if alias not in taken:
+                taken.add(alias)
+                return alias
 
     shown = {tool.name: word() for tool in tools}
     texts = {}
     for tool in tools:
         entries = tool.parameters.get("properties", {})
         inner = {name: word() for name in entries} if parameters else {}
-        said = {n: e.get("description") for n, e in entries.items() if isinstance(e, Mapping)}
+        descriptions = {n: e.get("description") for n, e in entries.items() if isinstance(e, Mapping)}
         texts[tool.name] = ToolText(
             name=shown[tool.name],
             description=_reworded(tool.description, {**shown, **inner}),
             parameters={
                 name: ParameterText(inner.get(name), _reworded(text, {**shown, **inner}) if text else None)
-                for name, text in said.items()
+                for name, text in descriptions.items()
             },
         )
     return Overlay(texts)
@@ -88,16 +88,16 @@ def _replaced(text: str, shown: Mapping[str, str], pattern: str = r"(?<![\w])(?P
 class Aliased:
     """``session`` in the words of ``overlay`` (see ``aliases``); raises ``ValueError`` where names collide.
 
-    An alias is the only way to call a tool: its real name is unknown here. Texts of calls that went wrong speak of
-    aliases, never of real names of tools and of the called tool's parameters; results of calls that went well are
-    passed on as they are.
+    An alias is the only way to call a tool: its real name is unknown here. Texts of failed calls name
+    aliases, never real names of tools and of the called tool's parameters; results of successful calls are passed on
+    as they are.
     """
 
     def __init__(self, session: Session, overlay: Overlay) -> None:
         self.session, self.overlay = session, overlay
         shown = names(overlay)
-        self._names = {own: entry["name"] for own, entry in shown.items()}
-        self._parameters = {own: dict(entry["parameters"]) for own, entry in shown.items()}
+        self._names = {name: entry["name"] for name, entry in shown.items()}
+        self._parameters = {name: dict(entry["parameters"]) for name, entry in shown.items()}
         self._inside: tuple[Tool, ...] = ()
         self._offered: tuple[Tool, ...] = ()
         self._reword()
@@ -117,24 +117,24 @@ class Aliased:
         return self._reword()
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
-        """Translate one call back, run it inside, and word what went wrong in aliases."""
+        """Translate one call back and run it; the text of a failure names aliases."""
         if call.problem:
             return act(self.session, call, place)
         pairs = zip(self._reword(), self._inside, strict=True)
-        tool, own = next(((shown, inner.name) for shown, inner in pairs if shown.name == call.name), (None, ""))
+        tool, name = next(((shown, inner.name) for shown, inner in pairs if shown.name == call.name), (None, ""))
         if tool is None:
             known = [tool.name for tool in self._offered]
             hint = nearest(call.name, known) if known else "no tools are on offer"
             return Observation(f"unknown tool {call.name!r}; {hint}", "unknown_tool")
-        seen = act(self.session, canonical_call(call, own, self._parameters), place)
-        if seen.status == "ok":
-            return seen
-        if seen.status == "malformed":
+        observation = act(self.session, canonical_call(call, name, self._parameters), place)
+        if observation.status == "ok":
+            return observation
+        if observation.status == "malformed":
             try:
                 arguments(tool, call.arguments)
             except Malformed as problem:
-                return replace(seen, text=str(problem))
-        return replace(seen, text=_replaced(seen.text, {**self._parameters.get(own, {}), **self._names}))
+                return replace(observation, text=str(problem))
+        return replace(observation, text=_replaced(observation.text, {**self._parameters.get(name, {}), **self._names}))
 
     def act_at(self, call: Call, place: Place) -> Observation:
         """Run one call whose place in the episode is known."""
@@ -145,11 +145,11 @@ class Aliased:
         return Aliased(branch(self.session, irreversible), self.overlay)
 
     def final(self) -> Mapping[str, Any]:
-        """Return what the session inside says, and the ``aliases``."""
+        """Return the final state of the wrapped session, and the ``aliases``."""
         return {**self.session.final(), "aliases": names(self.overlay)}
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self.session.close()
 
 
@@ -173,18 +173,18 @@ def renamed(
     return Wrapped(world, wrap)
 
 
-def canonical_call(call: Call, own: str, parameters: Mapping[str, Mapping[str, str]]) -> Call:
-    """Return a call under the tool's real name ``own``; ``parameters`` maps real to shown names by tool.
+def canonical_call(call: Call, tool_name: str, parameters: Mapping[str, Mapping[str, str]]) -> Call:
+    """Return a call under the tool's real name ``tool_name``; ``parameters`` maps real to shown names by tool.
 
     A real parameter name that has an alias is not accepted in place of the alias: it becomes an argument that no tool
     has.
     """
-    real = parameters.get(own, {})
-    back = {shown: name for name, shown in real.items()}
+    real = parameters.get(tool_name, {})
+    originals = {shown: name for name, shown in real.items()}
     given = call.arguments
     if isinstance(given, Mapping):
-        given = {back.get(name, f"not an alias: {name}" if name in real else name): v for name, v in given.items()}
-    return replace(call, name=own, arguments=given)
+        given = {originals.get(name, f"not an alias: {name}" if name in real else name): v for name, v in given.items()}
+    return replace(call, name=tool_name, arguments=given)
 
 
 def canonical(trajectory: Trajectory, known: Aliases | None = None) -> Trajectory:
@@ -196,11 +196,13 @@ def canonical(trajectory: Trajectory, known: Aliases | None = None) -> Trajector
     known = trajectory.final.get("aliases", {}) if known is None else known
     if not known:
         return trajectory
-    own = {entry["name"]: name for name, entry in known.items()}
+    originals = {entry["name"]: name for name, entry in known.items()}
     parameters = {name: entry["parameters"] for name, entry in known.items()}
     turns = []
     for turn in trajectory.turns:
-        calls = tuple(canonical_call(c, own[c.name], parameters) if c.name in own else c for c in turn.reply.calls)
+        calls = tuple(
+            canonical_call(c, originals[c.name], parameters) if c.name in originals else c for c in turn.reply.calls
+        )
         turns.append(replace(turn, reply=replace(turn.reply, calls=calls)))
     return replace(trajectory, turns=tuple(turns))
 

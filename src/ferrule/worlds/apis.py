@@ -51,7 +51,7 @@ def split_of(noun: str, column: str) -> str:
 def _pairs(split: str) -> list[tuple[str, str]]:
     """Pairs of a split, of nouns that have two fields there at least: decoys must not come from the other split."""
     fields = {noun: [column for column in _FIELDS if split_of(noun, column) == split] for noun in _NOUNS}
-    return [(noun, column) for noun, own in fields.items() if len(own) > 1 for column in own]
+    return [(noun, column) for noun, columns in fields.items() if len(columns) > 1 for column in columns]
 
 
 def _name(rng: random.Random) -> str:
@@ -142,8 +142,8 @@ class _Maker:
 
     def other(self) -> str:
         """Another field of the same noun and split, as a decoy or a second question."""
-        own = [f for n, f in self.pairs if n == self.noun and f != self.column]
-        return self.rng.choice(own)
+        others = [f for n, f in self.pairs if n == self.noun and f != self.column]
+        return self.rng.choice(others)
 
     def entity(self, *columns: str, city: str = "") -> tuple[int, str]:
         """Add an entity with random values and return its id and name."""

@@ -118,8 +118,8 @@ class Arithmetic:
         python = PythonSession(isolation=self.isolation) if offers_python else None
 
         def build(state: PythonSession | None) -> tuple[Tool, ...]:
-            made = {"calculator": calculator, **({"python": state.tool} if state is not None else {})}
-            return tuple(made[name] for name in self.tools if name in made)
+            built = {"calculator": calculator, **({"python": state.tool} if state is not None else {})}
+            return tuple(built[name] for name in self.tools if name in built)
 
         return ToolSession(task, build, python, budget=Budget(total=self.calls))
 

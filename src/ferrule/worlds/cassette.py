@@ -1,4 +1,4 @@
-"""Record what a run's tools and models said, and play it again without any of them.
+"""Record what the tools and models of a run answered, and replay it without them.
 
 One ``Cassette`` serves a whole run: ``ferrule.worlds.recorded`` puts it around a world, and
 ``ferrule.policies.recorded`` around a policy. An episode is found by its task and seed, a call in it by the branch of
@@ -45,7 +45,7 @@ class _Kept:
 
 
 class Cassette:
-    """A recording of tool results and model replies, and what is done with it.
+    """A recording of tool results and model replies, and the mode it is used in.
 
     ``live`` passes everything through. ``record`` runs everything and appends it to the file, line by line.
     ``replay`` answers from the file alone and opens nothing. ``dummy`` runs no tool: every call is answered by
@@ -54,8 +54,8 @@ class Cassette:
 
     An episode that a recording holds several times (an evaluation repeated under one seed) is played back in the order
     it was recorded in, the last one for all that follow; of several recordings in one file the latest that has an
-    episode counts. ``misses`` lists what a replay was asked for and did not hold. Raises ``ValueError`` for an
-    unknown mode or a file that is no cassette, and ``FileNotFoundError`` when there is nothing to replay.
+    episode counts. ``misses`` lists what a replay was asked for and did not contain. Raises ``ValueError`` for an
+    unknown mode or a file that is not a cassette, and ``FileNotFoundError`` when there is nothing to replay.
     """
 
     def __init__(self, path: str | Path | None = None, mode: Mode = "live", *, dummy: str | None = None) -> None:
@@ -110,9 +110,9 @@ class Cassette:
         """Return the recorded keys of a kind (``episode`` or ``reply``)."""
         return [key for key in self._kept if key[0] == kind]
 
-    def missed(self, said: str) -> str:
+    def missed(self, wanted: str) -> str:
         """Note a miss and return its text."""
-        text = f"not in the cassette {self.path}: {said}"
+        text = f"not in the cassette {self.path}: {wanted}"
         with self._lock:
             self.misses.append(text)
         return text

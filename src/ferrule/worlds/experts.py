@@ -1,4 +1,4 @@
-"""Reference calls of a task, and the conversation that comes of carrying a reference solution out."""
+"""Reference calls of a task, and the conversation of carrying a reference solution out."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Fact:
 
 @dataclass
 class Book:
-    """Facts in the making: an entity gets all attributes of its kind; the names they link to may have no facts."""
+    """Facts under construction: an entity gets all attributes of its kind; the names they link to may have no facts."""
 
     rng: random.Random
     syllables: int
@@ -139,7 +139,7 @@ class Book:
         return str(self.rng.randint(100, 999)) if attribute == "population" else self.fresh()
 
     def value(self, name: str, attribute: str) -> str:
-        """Return what a fact says."""
+        """Return the value of a fact."""
         return self.facts[name, attribute].value
 
     def chain(self, kind: str, first: str, second: str) -> tuple[str, str, str]:
@@ -256,7 +256,7 @@ def _plan(key: str) -> _Plan:
     """Rebuild a task's plan from its id ``name/split/level/seed/index``."""
     parts = key.split("/")
     if len(parts) != 5 or parts[1] not in ("train", "test") or parts[2] not in "12345":
-        raise ValueError(f"{key!r} is no task of the facts world; take tasks from Facts().tasks(...)")
+        raise ValueError(f"{key!r} is not a task of the facts world; take tasks from Facts().tasks(...)")
     return _LEVELS[int(parts[2])](random.Random(key), parts[1])
 
 
@@ -305,8 +305,8 @@ class Facts:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session whose search covers the passages of the task."""
-        made = {"search": _search(passages(task), self.top), "calculator": calculator}
-        offered: tuple[Tool, ...] = tuple(made[name] for name in self.tools)
+        built = {"search": _search(passages(task), self.top), "calculator": calculator}
+        offered: tuple[Tool, ...] = tuple(built[name] for name in self.tools)
         return ToolSession(task, lambda state: offered, budget=Budget(total=self.calls))
 
     def demonstrate(self, task: Task) -> Demonstration:

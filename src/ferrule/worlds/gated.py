@@ -26,9 +26,9 @@ MODES: tuple[Mode, ...] = ("off", "schema", "full", "audit")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the trace: a call, what became of it, and the facts that it changed.
+    """One line of the trace: a call, its outcome, and the facts that it changed.
 
-    ``refused`` calls never ran, ``failed`` ones ran into trouble of their own, ``rejected`` results were not believed.
+    ``refused`` calls never ran, ``failed`` ones ran and failed, ``rejected`` results were not accepted.
     """
 
     tool: str
@@ -44,11 +44,11 @@ class Gated:
     """``session`` behind ``contracts`` (by tool name; None makes them from the tools' schemas) over a ``state``.
 
     Modes: ``off`` passes everything on; ``schema`` checks presence and types; ``full`` checks everything; ``audit``
-    checks everything, writes it down, and refuses nothing. A call whose precondition fails does not run
-    and is answered ``refused``; a result that is not believed is answered ``error`` without a word of it. Both carry
+    checks everything, records it, and refuses nothing. A call whose precondition fails does not run
+    and is answered ``refused``; a result that is not accepted is answered ``error`` without any of its text. Both carry
     ``{"reason", "text", "stage"}`` as data. Facts change through verified results alone, in ``audit`` as well.
-    A rejected result of a tool that writes has been written all the same: contracts keep facts clean,
-    preconditions keep the world clean.
+    The write of a tool whose result is rejected has happened all the same: contracts protect the facts, preconditions
+    the world.
 
     ``fill`` puts equally named facts where a call leaves required arguments out. Tools without a contract pass through
     and commit nothing, or are refused with ``strict``; ``final()["gate"]["coverage"]`` names them. Calls are made
@@ -79,7 +79,7 @@ class Gated:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """Tools of the session inside."""
+        """Tools of the wrapped session."""
         return self.session.tools
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
@@ -118,20 +118,20 @@ class Gated:
             self._note(tool, given, "refused", verdict)
             if self.mode != "audit":
                 return _answer(f"{tool.name} was not run", verdict, "before", Observation("", "refused"))
-        seen = act(self.session, call, place)
-        if seen.status != "ok":
-            if seen.executed:
-                self._note(tool, given, "failed", Verdict("tool_failed", seen.status, seen.text))
-            return seen
-        before, verdict = verdict, verify(self.state, contract, result_of(seen, tool.output), given, level=level)
+        observation = act(self.session, call, place)
+        if observation.status != "ok":
+            if observation.executed:
+                self._note(tool, given, "failed", Verdict("tool_failed", observation.status, observation.text))
+            return observation
+        before, verdict = verdict, verify(self.state, contract, result_of(observation, tool.output), given, level=level)
         if not verdict.passed:
             self._note(tool, given, "rejected", verdict)
             if self.mode != "audit":
-                return _answer(f"the result of {tool.name} is not believed", verdict, "after", seen)
+                return _answer(f"the result of {tool.name} is not believed", verdict, "after", observation)
         elif before.passed:
             self.state = verdict.state
             self._note(tool, given, "committed", verdict)
-        return seen
+        return observation
 
     def _note(self, tool: Tool, given: Any, outcome: Outcome, verdict: Verdict) -> None:
         updates = dict(verdict.updates) if outcome == "committed" else {}
@@ -146,7 +146,7 @@ class Gated:
         return twin
 
     def final(self) -> Mapping[str, Any]:
-        """Return what the session inside says, and ``gate``: mode, facts, initial facts, trace and coverage."""
+        """Return the wrapped session's final state, and ``gate``: mode, facts, initial facts, trace and coverage."""
         report = {
             "mode": self.mode,
             "facts": self.state.values(),
@@ -157,25 +157,25 @@ class Gated:
         return {**self.session.final(), "gate": report}
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self.session.close()
 
 
 def _defaults(tool: Tool) -> dict[str, Any]:
-    """Return the defaults that a typed function takes for what a call leaves out; other tools do as they like."""
+    """Return the defaults that a typed function takes for what a call leaves out; those of other tools are unknown."""
     entries = tool.parameters.get("properties", {}) if isinstance(tool.run, Typed) else {}
     return {name: entry["default"] for name, entry in entries.items() if "default" in entry}
 
 
-def _answer(what: str, verdict: Verdict, stage: str, seen: Observation) -> Observation:
-    """Answer instead of the tool: nothing of what it returned is passed on."""
+def _answer(what: str, verdict: Verdict, stage: str, observation: Observation) -> Observation:
+    """Answer instead of the tool; nothing that it returned is passed on."""
     text = f"{what} ({verdict.reason}): {verdict.text}"
     return Observation(
         text if stage == "before" else f"{text}; nothing was recorded",
         "refused" if stage == "before" else "error",
         data={"reason": verdict.reason, "text": verdict.text, "stage": stage},
-        seconds=seen.seconds,
-        repairs=seen.repairs,
+        seconds=observation.seconds,
+        repairs=observation.repairs,
     )
 
 

@@ -1,4 +1,4 @@
-"""Opaque Knapsack: what an item weighs, is worth and whether it may be taken at all shows only through budgeted tools.
+"""Opaque Knapsack: weight, value and admissibility of an item are known only through budgeted tools.
 
 Source: "Agents Learn Their Runtime: Interpreter Persistence as Training-Time Semantics" (paper 26),
 https://arxiv.org/abs/2603.01209. Items have opaque ids, a weight, a value and a class; only some classes are allowed,
@@ -194,9 +194,9 @@ class _Coded:
         self.runner.close()
 
     def run(self, code: str) -> Observation:
-        seen = self.runner.run(code)
-        data = {**(seen.data or {}), "globals": sorted(self.runner.names()) if self.persistent else []}
-        return replace(seen, data=data, terminal=self.vault.finished)
+        observation = self.runner.run(code)
+        data = {**(observation.data or {}), "globals": sorted(self.runner.names()) if self.persistent else []}
+        return replace(observation, data=data, terminal=self.vault.finished)
 
     def tools(self) -> tuple[Tool, ...]:
         memory = (
@@ -239,10 +239,10 @@ class Knapsack:
 
     def _task(self, split: str, level: int, seed: int, index: int) -> Task:
         key = f"{self.name}/{split}/{level}/{seed}/{index}"
-        made = instance_of(key, self.sizes)
-        public = record(made, task_id=key, family=self.name)["public"]
+        instance = instance_of(key, self.sizes)
+        public = record(instance, task_id=key, family=self.name)["public"]
         meta = {"level": level, "split": split, "public": public, "state": {"solved": True}}
-        return Task(id=key, prompt=made.prompt(), world=self.name, meta=meta)
+        return Task(id=key, prompt=instance.prompt(), world=self.name, meta=meta)
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session; an interpreter starts its process with the first block."""

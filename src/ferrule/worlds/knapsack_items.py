@@ -169,9 +169,9 @@ def generate(seed: int, size: Size) -> Instance:
     optimal value. Raises ``ValueError`` when no attempt meets the limits.
     """
     for attempt in range(ATTEMPTS):
-        made = _attempt(random.Random(seed + attempt * STRIDE), size)
-        if made is not None:
-            return made
+        instance = _attempt(random.Random(seed + attempt * STRIDE), size)
+        if instance is not None:
+            return instance
     raise ValueError(f"no instance of {size} in {ATTEMPTS} attempts from seed {seed}; widen its limits")
 
 
@@ -217,6 +217,6 @@ def instance_of(task_id: str, sizes: Mapping[int, Size] = LEVELS) -> Instance:
     _, split, level, _, _ = task_id.rsplit("/", 4)
     rng = random.Random(task_id)
     while True:
-        made = generate(rng.getrandbits(48), sizes[int(level)])
-        if made.split == split:
-            return made
+        instance = generate(rng.getrandbits(48), sizes[int(level)])
+        if instance.split == split:
+            return instance

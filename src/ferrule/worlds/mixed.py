@@ -19,7 +19,7 @@ class Mixed:
     worlds: tuple[World, ...]
 
     def __post_init__(self) -> None:
-        """Refuse no worlds at all, and two of one name: a task says by name where it belongs."""
+        """Refuse an empty list of worlds, and two of one name: a task names its world."""
         names = [world.name for world in self.worlds]
         if not names:
             raise ValueError("Mixed needs at least one world")

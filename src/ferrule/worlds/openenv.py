@@ -89,12 +89,12 @@ class OpenEnvWorld:
             read = self.prompt if callable(self.prompt) else _prompt
             link = self.link()
             try:
-                prompts = [read(link.ask("reset", {"seed": one}).get("observation") or {}) for one in seeds]
+                prompts = [read(link.ask("reset", {"seed": seed}).get("observation") or {}) for seed in seeds]
             finally:
                 link.close()
         return [
-            Task(f"{self.name}-{one}", prompt, world=self.name, meta={"reset": {"seed": one}})
-            for one, prompt in zip(seeds, prompts, strict=True)
+            Task(f"{self.name}-{seed}", prompt, world=self.name, meta={"reset": {"seed": seed}})
+            for seed, prompt in zip(seeds, prompts, strict=True)
         ]
 
     def start(self, task: Task, seed: int = 0) -> Session:
@@ -139,7 +139,7 @@ class OpenEnvSession:
             text = str(action.get("description") or "Act in the environment.")
             return (self._tool("step", text, {"type": "object", **shape}, lambda given: given, _generic),)
         listed = self._link.ask("step", {"type": "list_tools"}).get("observation", {}).get("tools") or []
-        tools = [self._listed(one) for one in listed]
+        tools = [self._listed(entry) for entry in listed]
         if "answer" in known and all(tool.name != "answer" for tool in tools):
             shape = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
             tools.append(self._tool("answer", "Give the final answer.", shape, lambda given: given, _generic, cost=0.0))
@@ -164,9 +164,9 @@ class OpenEnvSession:
         cost: float = 1.0,
     ) -> Tool:
         def run(**given: Any) -> Observation:
-            seen = self._step(frame(given), read)
+            observation = self._step(frame(given), read)
             # What an agent answers with is what it said, not what the server said to it.
-            return Observation(str(given["answer"]), terminal=True) if _closing(name, seen) else seen
+            return Observation(str(given["answer"]), terminal=True) if _closing(name, observation) else observation
 
         limit = self._world.seconds + _SLACK
         return Tool(name, description, parameters, run, cost=cost, effects="write", seconds=limit)
@@ -187,9 +187,16 @@ class OpenEnvSession:
                 return Observation(clip(str(problem), self._world.limit), "error")
             self._log.append((action, answer))
             self._count(answer)
-            seen = read(answer.get("observation") or {}, self._world.limit)
+            observation = read(answer.get("observation") or {}, self._world.limit)
             seconds = time.perf_counter() - start
-            return Observation(seen.text, seen.status, seen.data, seen.artifacts, seconds, terminal=self._done)
+            return Observation(
+                observation.text,
+                observation.status,
+                observation.data,
+                observation.artifacts,
+                seconds,
+                terminal=self._done,
+            )
 
     def _count(self, answer: Mapping[str, Any]) -> None:
         self._done = answer.get("done") is True
@@ -222,7 +229,7 @@ class OpenEnvSession:
         return Observation(reason, "refused") if reason else invoke(tool, call, limit=self._world.limit)
 
     def fork(self) -> Session:
-        """Branch by replay: connect anew, reset alike, repeat every step, and compare what comes back.
+        """Branch by replay: connect again, reset alike, repeat every step, and compare the answers.
 
         Raises ``RuntimeError`` when an answer differs (the environment is not reproducible from its reset) or when this
         session is closed, and ``Broken`` when the server takes no further connection.
@@ -269,51 +276,51 @@ class OpenEnvSession:
         return {"reward": self._reward, "done": self._done, "steps": len(self._log)}
 
     def close(self) -> None:
-        """Leave the environment; may be called twice."""
+        """Close the environment; may be called twice."""
         self._link.close()
 
 
-def _closing(name: str, seen: Observation) -> bool:
-    return name == "answer" and seen.status == "ok" and seen.terminal
+def _closing(name: str, observation: Observation) -> bool:
+    return name == "answer" and observation.status == "ok" and observation.terminal
 
 
 def _bare(answer: Mapping[str, Any] | str) -> Any:
     """Return what two runs of the same steps share: everything but metadata."""
     if isinstance(answer, str):
         return answer
-    seen = {name: value for name, value in (answer.get("observation") or {}).items() if name != "metadata"}
-    return {"observation": seen, "reward": answer.get("reward"), "done": answer.get("done")}
+    observation = {name: value for name, value in (answer.get("observation") or {}).items() if name != "metadata"}
+    return {"observation": observation, "reward": answer.get("reward"), "done": answer.get("done")}
 
 
-def _prompt(seen: Mapping[str, Any]) -> str:
+def _prompt(observation: Mapping[str, Any]) -> str:
     """Read the prompt from a first observation: the field prompt, else one that reads like it, else all of it."""
     for name in ("prompt", "question", "instruction", "message", "text"):
-        if isinstance(seen.get(name), str) and seen[name]:
-            return str(seen[name])
-    return _json({name: value for name, value in seen.items() if name not in _HIDDEN})
+        if isinstance(observation.get(name), str) and observation[name]:
+            return str(observation[name])
+    return _json({name: value for name, value in observation.items() if name not in _HIDDEN})
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _generic(seen: Mapping[str, Any], limit: int) -> Observation:
+def _generic(observation: Mapping[str, Any], limit: int) -> Observation:
     """Show an observation of a plain environment: its one text, or all its fields as JSON."""
-    fields = {name: value for name, value in seen.items() if name not in _HIDDEN}
+    fields = {name: value for name, value in observation.items() if name not in _HIDDEN}
     single = next(iter(fields.values())) if len(fields) == 1 else None
     return Observation(clip(single if isinstance(single, str) else _json(fields), limit), data=fields)
 
 
-def _tool_result(seen: Mapping[str, Any], limit: int) -> Observation:
+def _tool_result(observation: Mapping[str, Any], limit: int) -> Observation:
     """Show a tool's result: the transport's error, an MCP result with its content, or a plain value."""
-    error = seen.get("error")
+    error = observation.get("error")
     if isinstance(error, dict):
         status = _STATUS.get(str(error.get("error_type")), "error")
         return Observation(clip(str(error.get("message", "")), limit), status)
-    value = seen.get("result")
+    value = observation.get("result")
     if isinstance(value, dict) and isinstance(value.get("content"), list):
         named = {"structuredContent": value.get("structured_content", value.get("structuredContent"))}
         return content({**value, **named, "isError": value.get("is_error", value.get("isError"))}, limit)
-    if isinstance(seen.get("text"), str):
-        return Observation(clip(seen["text"], limit), data=seen.get("data"))
+    if isinstance(observation.get("text"), str):
+        return Observation(clip(observation["text"], limit), data=observation.get("data"))
     return Observation(clip(value if isinstance(value, str) else _json(value), limit), data=value)

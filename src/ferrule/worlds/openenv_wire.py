@@ -19,7 +19,7 @@ _MISSING = 'an OpenEnv world needs websockets: pip install "ferrule[serve]"'
 
 
 class Broken(ConnectionError):
-    """The connection to the server is closed, or never came about; the message says why."""
+    """The connection to the server is closed, or was never established; the message says why."""
 
 
 class Refusal(Exception):
@@ -27,7 +27,7 @@ class Refusal(Exception):
 
 
 class Link:
-    """One connection: a frame out, its answer in. Whatever goes wrong in between closes it, so answers never shift."""
+    """One connection: a frame out, its answer in. Every failure in between closes it, so answers never shift."""
 
     def __init__(self, url: str, *, headers: Mapping[str, str], seconds: float, largest: int) -> None:
         try:
@@ -80,8 +80,8 @@ class Link:
         if self.why:
             raise Broken(self.why)
         if answer.get("type") == "error":
-            said, code = answer["data"].get("message", "unknown error"), answer["data"].get("code", "")
-            raise Refusal(f"the server refused: {said} ({code})")
+            message, code = answer["data"].get("message", "unknown error"), answer["data"].get("code", "")
+            raise Refusal(f"the server refused: {message} ({code})")
         return dict(answer["data"])
 
     def close(self, why: str = "the session is closed") -> None:
@@ -101,10 +101,10 @@ def action_schema(url: str, *, headers: Mapping[str, str], seconds: float) -> di
     try:
         with httpx.Client(timeout=seconds, headers=dict(headers), trust_env=not _here(url)) as client:
             answer = client.get(_at(url, "http", "/schema"))
-        found = answer.json().get("action") if answer.is_success else None
+        action = answer.json().get("action") if answer.is_success else None
     except (httpx.HTTPError, ValueError, AttributeError):
-        found = None
-    return found if isinstance(found, dict) else {"type": "object", "properties": {}, "additionalProperties": True}
+        action = None
+    return action if isinstance(action, dict) else {"type": "object", "properties": {}, "additionalProperties": True}
 
 
 def _at(url: str, scheme: str, path: str) -> str:

@@ -33,7 +33,7 @@ def _shown(call: Mapping[str, Any]) -> str:
 
 
 class _Recording:
-    """A session that runs every call in the session inside and writes down what came of it."""
+    """A session that runs every call in the wrapped session and records the results."""
 
     def __init__(
         self, inner: Session, cassette: Cassette, episode: tuple[str, int], take: int, branch: Branch = ()
@@ -51,7 +51,7 @@ class _Recording:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """The tools of the session inside."""
+        """The tools of the wrapped session."""
         return self._inner.tools
 
     def act(self, call: Call) -> Observation:
@@ -63,38 +63,38 @@ class _Recording:
         return self._run(call, place)
 
     def _run(self, call: Call, place: Place | None) -> Observation:
-        seen = act(self._inner, call, place)
+        observation = act(self._inner, call, place)
         with self._lock:  # the last line of calls that run side by side says which tools are on offer after them
             tools = self._inner.tools
             changed = {} if tools == self._tools else {"tools": encode(tools)}
             self._tools = tools
             where = [place.turn, place.position] if place is not None else None
-            self._write("call", place=where, call=_encoded(call), seen=encode(seen), **changed)
-        return seen
+            self._write("call", place=where, call=_encoded(call), seen=encode(observation), **changed)
+        return observation
 
     def fork(self) -> Session:
-        """Branch the session inside; the branch is recorded under its own name."""
+        """Branch the wrapped session; the branch is recorded under its own name."""
         with self._lock:
             branch = (*self._branch, next(self._forks))
         return _Recording(self._inner.fork(), self._cassette, self._episode, self._take, branch)
 
     def final(self) -> Mapping[str, Any]:
-        """Ask the session inside for its final state and record it, or how that failed."""
+        """Ask the wrapped session for its final state and record it, or its failure."""
         try:
-            found = dict(self._inner.final())
+            state = dict(self._inner.final())
         except Exception as error:
             self._write("final", raised=[type(error).__name__, str(error)])
             raise
-        self._write("final", state=encode(found))
-        return found
+        self._write("final", state=encode(state))
+        return state
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self._inner.close()
 
 
 class _Replaying:
-    """A session that answers from a recording; there is no session inside."""
+    """A session that answers from a recording; it wraps no session."""
 
     def __init__(
         self, cassette: Cassette, episode: tuple[str, int], branches: Mapping[Branch, Rows], name: Branch = ()
@@ -151,23 +151,23 @@ class _Replaying:
                 abs(p[1] - at[1]),
             ),
         )
-        found = self._rows.placed[turn, position]["call"]
-        return f"; nearest recorded: turn {turn}, call {position}, {_shown(found)}"
+        recorded = self._rows.placed[turn, position]["call"]
+        return f"; nearest recorded: turn {turn}, call {position}, {_shown(recorded)}"
 
-    def _miss(self, said: str) -> Observation:
+    def _miss(self, wanted: str) -> Observation:
         task, seed = self._episode
         branch = f", branch {'.'.join(map(str, self._name))}" if self._name else ""
         if not self._branches:
-            said += _nearest_episode(self._cassette, self._episode)
-        return Observation(self._cassette.missed(f"task {task!r}, seed {seed}{branch}, {said}"), "refused")
+            wanted += _nearest_episode(self._cassette, self._episode)
+        return Observation(self._cassette.missed(f"task {task!r}, seed {seed}{branch}, {wanted}"), "refused")
 
     def _answer(self, row: Mapping[str, Any]) -> Observation:
-        seen: Observation = decode(row["seen"])
+        observation: Observation = decode(row["seen"])
         if "tools" in row:
             with self._lock:  # calls of one turn may be played in another order than they ended in
                 if row["line"] > self._latest:
                     self._latest, self._tools = row["line"], tuple(decode(row["tools"]))
-        return seen
+        return observation
 
     def fork(self) -> Session:
         """Return the branch that was recorded at this fork."""
@@ -176,14 +176,14 @@ class _Replaying:
         return _Replaying(self._cassette, self._episode, self._branches, name)
 
     def final(self) -> Mapping[str, Any]:
-        """Return the recorded final state; raises what was raised then, and ``LookupError`` when none was recorded."""
+        """Return the recorded final state; raises the recorded exception, or ``LookupError`` without a record."""
         finals = self._rows.finals
         if not finals:
             task, seed = self._episode
-            said = f"the final state of task {task!r}, seed {seed}"
+            wanted = f"the final state of task {task!r}, seed {seed}"
             if not self._branches:
-                said += _nearest_episode(self._cassette, self._episode)
-            raise LookupError(self._cassette.missed(said))
+                wanted += _nearest_episode(self._cassette, self._episode)
+            raise LookupError(self._cassette.missed(wanted))
         row = finals[min(next(self._finals), len(finals) - 1)]
         if "raised" in row:
             name, text = row["raised"]
@@ -212,7 +212,7 @@ class _Unmade:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """The tools of the session inside."""
+        """The tools of the wrapped session."""
         return self._inner.tools
 
     def act(self, call: Call) -> Observation:
@@ -224,19 +224,19 @@ class _Unmade:
         tool = next((tool for tool in self._inner.tools if tool.name == call.name), None)
         if tool is None:
             return Observation(f"unknown tool {call.name!r}", "unknown_tool")
-        seen = _stand_in(tool, self._cassette.dummy)
-        return Observation(seen.text, data=seen.data, terminal=tool.terminal)
+        observation = _stand_in(tool, self._cassette.dummy)
+        return Observation(observation.text, data=observation.data, terminal=tool.terminal)
 
     def fork(self) -> Session:
-        """Branch the session inside."""
+        """Branch the wrapped session."""
         return _Unmade(self._inner.fork(), self._cassette)
 
     def final(self) -> Mapping[str, Any]:
-        """The state of the session inside, which no call has changed."""
+        """The state of the wrapped session, which no call has changed."""
         return self._inner.final()
 
     def close(self) -> None:
-        """Close the session inside."""
+        """Close the wrapped session."""
         self._inner.close()
 
 
@@ -255,11 +255,11 @@ class Recorded:
 
     @property
     def name(self) -> str:
-        """The name of the world inside: tasks say by it where they belong."""
+        """The name of the wrapped world: tasks name their world by it."""
         return self.world.name
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return the tasks of the world inside."""
+        """Return the tasks of the wrapped world."""
         return self.world.tasks(split, count, seed=seed, levels=levels)
 
     def start(self, task: Task, seed: int = 0) -> Session:

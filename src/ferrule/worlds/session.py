@@ -109,7 +109,7 @@ class ToolSession:
 
 @dataclass(frozen=True)
 class Toolbox:
-    """A world without tasks of its own: given tools for whatever prompt comes."""
+    """A world without tasks of its own: given tools for any prompt."""
 
     tools: tuple[Tool, ...]
     calls: int = 16

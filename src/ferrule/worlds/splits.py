@@ -1,4 +1,4 @@
-"""Checks that every generated world makes on the split and the levels it is asked for."""
+"""The checks of split and levels that every generated world shares."""
 
 from __future__ import annotations
 

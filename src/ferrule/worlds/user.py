@@ -80,27 +80,27 @@ class UserWorld:
         chosen = [task for task in self.rows.get(split, ()) if _at(task, levels)]
         if not chosen and count:
             raise ValueError(f"{self.name!r} has no {split} tasks of levels {list(levels)} (tasks: {self.sizes})")
-        out: list[Task] = []
+        tasks: list[Task] = []
         lap = 0
-        while len(out) < count:
+        while len(tasks) < count:
             keys = {task.id: zlib.crc32(f"{seed}/{lap}/{task.id}".encode()) for task in chosen}
-            out += sorted(chosen, key=lambda task: (keys[task.id], task.id))
+            tasks += sorted(chosen, key=lambda task: (keys[task.id], task.id))
             lap += 1
-        return out[:count]
+        return tasks[:count]
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
         return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
 
     def demonstrate(self, task: Task) -> Demonstration:
-        """Return the calls that the row brings in its field ``calls``, one per round, and its answer.
+        """Return the calls of the row's field ``calls``, one per round, and its answer.
 
         Raises ``ValueError`` for a row without the field, and for one whose answer is only a pattern or a test.
         """
         verifier = task.meta.get("verifier")
         if "calls" not in task.meta or verifier in ("regex", "python", "words"):
             lacks = f"only a {verifier} for its answer" if "calls" in task.meta else "no field 'calls'"
-            raise ValueError(f"task {task.id!r} has {lacks}, so there is no reference solution")
+            raise ValueError(f"task {task.id!r} has {lacks}, so it has no reference solution")
         answer = task.answer[0] if isinstance(task.answer, list | tuple) else task.answer
         return Demonstration(tuple((call,) for call in calls_of(task)), str(answer))
 
@@ -130,8 +130,8 @@ def from_file(
     """Build a world from a JSONL file, or from a folder with ``train.jsonl`` and ``test.jsonl``.
 
     A single file is split by the CRC-32 of the prompt (a fifth is ``test``). Every row needs a prompt and an answer;
-    its ``verifier`` wins over the argument, and all other fields go to ``Task.meta``. Raises ``FileNotFoundError`` for
-    a missing file and ``ValueError`` naming file, line and reason for a bad row.
+    its ``verifier`` takes precedence over the argument, and all other fields go to ``Task.meta``. Raises
+    ``FileNotFoundError`` for a missing file and ``ValueError`` naming file, line and reason for an invalid row.
     """
     path = Path(path)
     shape = Shape(prompt_field, answer_field, verifier, verifier_field)
@@ -176,10 +176,10 @@ def from_dataset(
     def numbered(split: str) -> Iterator[tuple[str, Row]]:
         return ((f"{source} ({split}), row {i}", row) for i, row in enumerate(parts[split]))
 
-    made = {split: _tasks(label, numbered(split), shape, split) for split in parts}
-    if not set(SPLITS) & set(made) or len(made) == 1:
-        made = _divided(tuple(task for tasks in made.values() for task in tasks))
-    return UserWorld(label, {split: made.get(split, ()) for split in SPLITS}, _tools(tools), calls)
+    tasks_of = {split: _tasks(label, numbered(split), shape, split) for split in parts}
+    if not set(SPLITS) & set(tasks_of) or len(tasks_of) == 1:
+        tasks_of = _divided(tuple(task for tasks in tasks_of.values() for task in tasks))
+    return UserWorld(label, {split: tasks_of.get(split, ()) for split in SPLITS}, _tools(tools), calls)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _check_verifier(verifier: Any, where: str) -> None:
 
 
 def _read(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a JSONL file with where they stand."""
+    """Yield the rows of a JSONL file with their places."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}; give a JSONL file with one task per line")
     with path.open(encoding="utf-8") as lines:
@@ -228,8 +228,8 @@ def _field(row: Row, name: str, where: str, option: str) -> Any:
 
 
 def _tasks(world: str, rows: Iterator[tuple[str, Row]], shape: Shape, part: str) -> tuple[Task, ...]:
-    """Turn rows into tasks with ids ``world/part/index``; a bad row is refused with where it stands."""
-    out = []
+    """Turn rows into tasks with ids ``world/part/index``; an invalid row is refused with its place."""
+    tasks = []
     for index, (where, row) in enumerate(rows):
         prompt = _field(row, shape.prompt_field, where, "prompt_field")
         if not isinstance(prompt, str) or not prompt.strip():
@@ -247,14 +247,14 @@ def _tasks(world: str, rows: Iterator[tuple[str, Row]], shape: Shape, part: str)
         used = {shape.prompt_field, shape.answer_field, shape.verifier_field}
         kept = {k: v for k, v in row.items() if k not in used and (shape.keep is None or k in shape.keep)}
         meta = {**kept, "verifier": verifier}
-        out.append(Task(f"{world}/{part}/{index}", prompt, answer, world, meta=meta))
-    if not out:
+        tasks.append(Task(f"{world}/{part}/{index}", prompt, answer, world, meta=meta))
+    if not tasks:
         raise ValueError(f"{world}: no rows in {part!r}")
-    return tuple(out)
+    return tuple(tasks)
 
 
 def _check_answer(answer: Any, verifier: str) -> None:
-    """Refuse an answer that its verifier could never accept anything for."""
+    """Refuse an expected answer for which the verifier could accept nothing."""
     for gold in answer if isinstance(answer, list | tuple) else [answer]:
         if verifier == "numeric" and (isinstance(gold, bool) or not re.search(r"\d", str(gold))):
             raise ValueError(f"the answer {gold!r} is not a number, which the verifier 'numeric' needs")
@@ -361,8 +361,8 @@ def known(
     rows: dict[str, tuple[Task, ...]] = {}
     for part, files in entry.files.items():
         file = next((folder / file for file in files if (folder / file).is_file()), folder / files[0])
-        made = _tasks(name, _read(file), entry.shape, part)
-        rows.update(_divided(made) if part == "all" else {part: made})
+        tasks = _tasks(name, _read(file), entry.shape, part)
+        rows.update(_divided(tasks) if part == "all" else {part: tasks})
     if not tools and entry.corpus and (folder / entry.corpus).is_file():
         tools = (search_tool(folder / entry.corpus),)
     return UserWorld(name, rows, _tools(tools), calls)

@@ -1,4 +1,4 @@
-"""A world around a world: other sessions (gates, aliases, recorders), or other tools on offer."""
+"""Worlds that wrap a world: other sessions (gates, aliases, recorders), or other tools on offer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Wrapped:
 
     @property
     def name(self) -> str:
-        """The name of the world inside: tasks say by it where they belong."""
+        """The name of the wrapped world: tasks name their world by it."""
         return self.world.name
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return the tasks of the world inside."""
+        """Return the tasks of the wrapped world."""
         return self.world.tasks(split, count, seed=seed, levels=levels)
 
     def start(self, task: Task, seed: int = 0) -> Session:
@@ -33,20 +33,20 @@ class Wrapped:
 
 @dataclass(frozen=True)
 class Offering:
-    """``world`` whose tasks offer ``tools`` only; without any they are the same tasks to be solved without tools."""
+    """``world`` whose tasks offer ``tools`` only; an empty tuple gives the same tasks without tools."""
 
     world: World
     tools: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The name of the world inside."""
+        """The name of the wrapped world."""
         return self.world.name
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return the tasks of the world inside with these tools."""
+        """Return the tasks of the wrapped world with these tools."""
         return [replace(task, tools=self.tools) for task in self.world.tasks(split, count, seed=seed, levels=levels)]
 
     def start(self, task: Task, seed: int = 0) -> Session:
-        """Open a session of the world inside."""
+        """Open a session of the wrapped world."""
         return self.world.start(task, seed)

@@ -1,8 +1,8 @@
-"""The benchmark AppWorld as a world, when its package, its data and running servers of its environment are at hand.
+"""The benchmark AppWorld as a world; needs its package, its data and running servers of its environment.
 
 Source: "AppWorld: A Controllable World of Apps and People for Benchmarking Interactive Coding Agents",
 https://arxiv.org/abs/2407.18901. Code of the model runs in AppWorld's server processes (``appworld serve environment``,
-one per living session), never in this one; start them in a container, for AppWorld's own guard is no sandbox.
+one per living session), never in this one; start them in a container, for AppWorld's own guard is not a sandbox.
 
 Limits: written against the published interface and tested with a stand-in for the package alone, never with the real
 one and its data; releases that pin pydantic 1 cannot be installed beside this package. Levels are not told apart. A
@@ -102,7 +102,7 @@ class AppWorldTasks:
     """Tasks of AppWorld: ``train`` is its train set, ``test`` its normal test set, in an order drawn from the seed.
 
     ``urls`` are the servers; so many sessions can be open at once. ``calls`` caps the blocks of code of an episode.
-    Raises ``ImportError`` where the package is missing, ``FileNotFoundError`` where its data is; both say what to do.
+    Raises ``ImportError`` where the package is missing and ``FileNotFoundError`` where its data is missing.
     """
 
     urls: tuple[str, ...]
@@ -142,6 +142,6 @@ class AppWorldTasks:
             run.close()
 
     def start(self, task: Task, seed: int = 0) -> Session:
-        """Open a session on a server that is idle; raises ``RuntimeError`` when there is none."""
+        """Open a session on a server that is idle; raises ``RuntimeError`` when all are busy."""
         run = _Run(task.id, self.experiment, self.servers)
         return ToolSession(task, _tools, run, budget=Budget(total=self.calls), limit=12_000, final=_Run.final)

@@ -46,11 +46,11 @@ class Calendar:
             query: text to look for
             page: number of the page
         """
-        found = self.store.rows(
+        events = self.store.rows(
             'SELECT * FROM events WHERE instr(lower(title || char(10) || place), lower(?)) ORDER BY day, "start", id',
             query.strip(),
         )
-        return paged(found, page)
+        return paged(events, page)
 
     def show(self, event_id: Id) -> Row:
         """Show one event with the mail addresses of its guests.
@@ -75,10 +75,10 @@ class Calendar:
         """
         begins, ends = checked_time(start), checked_time(end)
         _span(begins, ends)
-        made = self.store.insert(
+        event_id = self.store.insert(
             "events", title=title.strip(), day=checked_day(day), start=begins, end=ends, place=place.strip()
         )
-        return {"event_id": made}
+        return {"event_id": event_id}
 
     @writes
     def update(
@@ -108,9 +108,9 @@ class Calendar:
             "end": checked_time(end) if end else None,
             "place": place.strip() if place is not None else None,
         }
-        made = {name: value for name, value in given.items() if value is not None}
-        _span({**row, **made}["start"], {**row, **made}["end"])
-        self.store.update("events", event_id, **made)
+        changed = {name: value for name, value in given.items() if value is not None}
+        _span({**row, **changed}["start"], {**row, **changed}["end"])
+        self.store.update("events", event_id, **changed)
         return "updated"
 
     @writes

@@ -54,15 +54,15 @@ def tools_of(app: type) -> dict[str, Tool]:
 
     The tools are patterns without a database: ``bound`` makes them callable.
     """
-    found = {}
+    tools = {}
     for name, method in vars(app).items():
         if not name.startswith("_") and callable(method):
             label = f"{app.__name__.lower()}_{name}"
             effects: Effect = "write" if hasattr(method, "writes") else "read"
-            made = tool(getattr(app(None), name), name=label, effects=effects)
-            schema = {**made.parameters, "additionalProperties": False}
-            found[label] = replace(made, parameters=schema, output=None, idempotent=effects == "read")
-    return found
+            built = tool(getattr(app(None), name), name=label, effects=effects)
+            schema = {**built.parameters, "additionalProperties": False}
+            tools[label] = replace(built, parameters=schema, output=None, idempotent=effects == "read")
+    return tools
 
 
 def bound(pattern: Tool, app: Any, store: Store) -> Tool:
@@ -91,19 +91,19 @@ def functions(tools: Sequence[Tool], spend: Callable[[], None]) -> Mapping[str, 
     ``spend`` is called before every call and may refuse it. Arguments that do not fit raise ``TypeError``.
     """
 
-    def function(made: Tool) -> Callable[..., Any]:
-        names = list(made.parameters["properties"])
+    def function(offered: Tool) -> Callable[..., Any]:
+        names = list(offered.parameters["properties"])
 
         def call(*places: Any, **given: Any) -> Any:
             spend()
             if len(places) > len(names):
-                raise TypeError(f"{made.name} takes at most {len(names)} arguments, not {len(places)}")
+                raise TypeError(f"{offered.name} takes at most {len(names)} arguments, not {len(places)}")
             try:
-                ready, _ = arguments(made, {**dict(zip(names, places, strict=False)), **given})
+                ready, _ = arguments(offered, {**dict(zip(names, places, strict=False)), **given})
             except ValueError as problem:
                 raise TypeError(str(problem)) from None
-            return made.run(**ready)
+            return offered.run(**ready)
 
         return call
 
-    return {made.name: function(made) for made in tools}
+    return {offered.name: function(offered) for offered in tools}

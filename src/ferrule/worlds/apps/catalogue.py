@@ -33,7 +33,7 @@ APPS: Mapping[str, type] = {
 @cache
 def apis() -> Mapping[str, Tool]:
     """Return the patterns of all APIs by name; they have no database yet."""
-    return {name: made for app in APPS.values() for name, made in tools_of(app).items()}
+    return {name: pattern for app in APPS.values() for name, pattern in tools_of(app).items()}
 
 
 def app_of(api: str) -> str:
@@ -41,22 +41,22 @@ def app_of(api: str) -> str:
     return api.partition("_")[0]
 
 
-def _document(made: Tool) -> str:
+def _document(pattern: Tool) -> str:
     """Signature, text, and a line per argument."""
-    entries = made.parameters["properties"].items()
+    entries = pattern.parameters["properties"].items()
     arguments = [f"  {name}: {entry.get('description', '')}".rstrip(": ") for name, entry in entries]
-    ending = f"\nIt returns up to {PER_PAGE} items at once." if "page" in made.parameters["properties"] else ""
-    return "\n".join([heading(made), made.description, *arguments]) + ending
+    ending = f"\nIt returns up to {PER_PAGE} items at once." if "page" in pattern.parameters["properties"] else ""
+    return "\n".join([heading(pattern), pattern.description, *arguments]) + ending
 
 
 @cache
 def doc_tools(apps: tuple[str, ...]) -> tuple[Tool, ...]:
     """Return the four documentation tools over the APIs of these apps."""
-    known = {name: made for name, made in apis().items() if app_of(name) in apps}
-    texts = {name: _document(made) for name, made in known.items()}
+    known = {name: pattern for name, pattern in apis().items() if app_of(name) in apps}
+    texts = {name: _document(pattern) for name, pattern in known.items()}
     # Names count as words of their own: somebody who looks for "playlist" or "mail" should find them.
     documents = [Document(name, name, f"{name.replace('_', ' ')}\n{text}") for name, text in texts.items()]
-    found = search_tool(documents, k=5, snippet=80)
+    search = search_tool(documents, k=5, snippet=80)
 
     def docs_apps() -> dict[str, str]:
         """List the apps and what they are for."""
@@ -70,7 +70,7 @@ def doc_tools(apps: tuple[str, ...]) -> tuple[Tool, ...]:
         """
         if app not in apps:
             raise LookupError(f"no app {app[:60]!r}; {nearest(app, apps)}")
-        return {name: made.description.splitlines()[0] for name, made in known.items() if app_of(name) == app}
+        return {name: pattern.description.splitlines()[0] for name, pattern in known.items() if app_of(name) == app}
 
     def docs_show(api: str) -> str:
         """Show the documentation of one API: its arguments, their types, and what it does.
@@ -88,8 +88,8 @@ def doc_tools(apps: tuple[str, ...]) -> tuple[Tool, ...]:
         Args:
             query: what you want to do
         """
-        best: Sequence[Mapping[str, Any]] = found.run(query=query).data
+        best: Sequence[Mapping[str, Any]] = search.run(query=query).data
         return [{"api": hit["id"], "text": known[hit["id"]].description.splitlines()[0]} for hit in best]
 
-    made = (tool(function) for function in (docs_apps, docs_list, docs_show, docs_search))
-    return tuple(replace(each, idempotent=True) for each in made)
+    built = (tool(function) for function in (docs_apps, docs_list, docs_show, docs_search))
+    return tuple(replace(each, idempotent=True) for each in built)

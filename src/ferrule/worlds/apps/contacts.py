@@ -31,12 +31,12 @@ class Contacts:
             query: text to look for
             page: number of the page
         """
-        found = self.store.rows(
+        contacts = self.store.rows(
             "SELECT id, name, email FROM contacts WHERE instr(lower(name || char(10) || email || char(10) || phone || "
             "char(10) || city), lower(?)) ORDER BY name, id",
             query.strip(),
         )
-        return paged(found, page)
+        return paged(contacts, page)
 
     def show(self, contact_id: Id) -> Row:
         """Show one contact in full: name, email, phone, city, birthday and groups.
@@ -62,10 +62,10 @@ class Contacts:
         if self.store.rows("SELECT id FROM contacts WHERE email = ?", email.strip()):
             raise ValueError(f"there is a contact with the address {email!r} already")
         born = day(birthday) if birthday else ""
-        made = self.store.insert(
+        contact_id = self.store.insert(
             "contacts", name=name.strip(), email=email.strip(), phone=phone.strip(), city=city.strip(), birthday=born
         )
-        return {"contact_id": made}
+        return {"contact_id": contact_id}
 
     @writes
     def update(
@@ -116,14 +116,14 @@ class Contacts:
             group: name of the group
             page: number of the page
         """
-        found = self.store.rows(
+        members = self.store.rows(
             "SELECT contacts.id, name, email FROM members JOIN contacts ON contacts.id = contact_id WHERE label = ? "
             "ORDER BY name, contacts.id",
             group.strip(),
         )
-        if not found:
+        if not members:
             raise LookupError(f"no group {group[:60]!r}")
-        return paged(found, page)
+        return paged(members, page)
 
     @writes
     def join(self, group: Text, contact_id: Id) -> str:

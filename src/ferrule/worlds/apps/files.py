@@ -24,10 +24,10 @@ class Files:
     store: Store
 
     def _one(self, path: str) -> Row:
-        found = self.store.rows("SELECT * FROM files WHERE path = ?", _checked(path))
-        if not found:
+        rows = self.store.rows("SELECT * FROM files WHERE path = ?", _checked(path))
+        if not rows:
             raise LookupError(f"no file {path[:60]!r}")
-        return found[0]
+        return rows[0]
 
     def _new(self, path: str) -> str:
         if self.store.rows("SELECT id FROM files WHERE path = ?", _checked(path)):
@@ -42,8 +42,8 @@ class Files:
             page: number of the page
         """
         start = folder.strip().rstrip("/") + "/"
-        found = self.store.rows("SELECT path FROM files WHERE substr(path, 1, ?) = ? ORDER BY path", len(start), start)
-        return paged([row["path"] for row in found], page)
+        rows = self.store.rows("SELECT path FROM files WHERE substr(path, 1, ?) = ? ORDER BY path", len(start), start)
+        return paged([row["path"] for row in rows], page)
 
     def search(self, query: Text, page: Page = 1) -> Row:
         """Find files by a part of the path or the content; returns paths.
@@ -52,11 +52,11 @@ class Files:
             query: text to look for
             page: number of the page
         """
-        found = self.store.rows(
+        rows = self.store.rows(
             "SELECT path FROM files WHERE instr(lower(path || char(10) || content), lower(?)) ORDER BY path",
             query.strip(),
         )
-        return paged([row["path"] for row in found], page)
+        return paged([row["path"] for row in rows], page)
 
     def show(self, path: Text) -> Row:
         """Show the content of a file.
@@ -75,9 +75,9 @@ class Files:
             path: path of the file
             content: its whole content
         """
-        found = self.store.rows("SELECT id FROM files WHERE path = ?", _checked(path))
-        if found:
-            self.store.update("files", found[0]["id"], content=content.strip())
+        rows = self.store.rows("SELECT id FROM files WHERE path = ?", _checked(path))
+        if rows:
+            self.store.update("files", rows[0]["id"], content=content.strip())
         else:
             self.store.insert("files", path=_checked(path), content=content.strip())
         return "written"

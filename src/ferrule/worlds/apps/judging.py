@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a reference program came to: its calls, its answer, and the changes it made to the rows at the start."""
+    """The result of a reference program: its calls, its answer, and its changes to the rows at the start."""
 
     calls: tuple[Call, ...]
     answer: Any
@@ -45,8 +45,12 @@ class Reference:
 
 def api_tools(store: Store, apps: tuple[str, ...]) -> tuple[Tool, ...]:
     """Return the APIs of these apps as tools over a store."""
-    own = {name: APPS[name](store) for name in apps}
-    return tuple(bound(made, own[app_of(name)], store) for name, made in apis().items() if app_of(name) in own)
+    apps_by_name = {name: APPS[name](store) for name in apps}
+    return tuple(
+        bound(pattern, apps_by_name[app_of(name)], store)
+        for name, pattern in apis().items()
+        if app_of(name) in apps_by_name
+    )
 
 
 @lru_cache(maxsize=128)
@@ -62,10 +66,10 @@ def plan_of(id: str) -> Plan:
 
 @lru_cache(maxsize=128)
 def reference_of(id: str) -> Reference:
-    """Run the reference program of a task on a database of its own."""
+    """Run the reference program of a task on its own database."""
     plan = plan_of(id)
     store = plan.base.fork()
-    tools = {made.name: made for made in api_tools(store, plan.template.apps)}
+    tools = {tool.name: tool for tool in api_tools(store, plan.template.apps)}
     calls: list[Call] = []
 
     def run(api: str, arguments: Mapping[str, Any]) -> Any:
@@ -73,9 +77,9 @@ def reference_of(id: str) -> Reference:
         return tools[api].run(**arguments)
 
     answer, start = plan.solve(Doing(run)), plan.base.snapshot()
-    made = changes(start, store.snapshot(), plan.template.loose)
+    effect = changes(start, store.snapshot(), plan.template.loose)
     store.close()
-    return Reference(tuple(calls), answer, start, made)
+    return Reference(tuple(calls), answer, start, effect)
 
 
 def _folded(value: Any) -> str:
@@ -108,27 +112,27 @@ def judge(id: str, store: Store) -> dict[str, Any]:
     and ``passed`` is ``partial == 1``.
     """
     reference, loose = reference_of(id), plan_of(id).template.loose
-    made = changes(reference.start, store.snapshot(), loose)
-    held = reference.changes & made
+    effect = changes(reference.start, store.snapshot(), loose)
+    matching = reference.changes & effect
     stray = Counter(
         {
             change: count
-            for change, count in (made - reference.changes).items()
+            for change, count in (effect - reference.changes).items()
             if change[0] != "changed" or (change[1], change[3]) not in FREE
         }
     )
     right = store.finished and same_answer(store.answer, reference.answer)
-    ended = right and (reference.answer is not None or held.total() > 0)
+    ended = right and (reference.answer is not None or matching.total() > 0)
     checks = reference.changes.total() + 1
-    partial = max(0, held.total() + ended - stray.total()) / checks
+    partial = max(0, matching.total() + ended - stray.total()) / checks
     return {
         "passed": partial == 1.0,
         "partial": partial,
         "checks": checks,
-        "held": held.total() + ended,
+        "held": matching.total() + ended,
         "stray": stray.total(),
         "stray_tables": sorted({change[1] for change in stray}),
-        "missing_tables": sorted({change[1] for change in reference.changes - made}),
+        "missing_tables": sorted({change[1] for change in reference.changes - effect}),
         "completed": store.finished,
         "answer": store.answer,
         "answer_right": right if reference.answer is not None else None,

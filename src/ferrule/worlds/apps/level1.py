@@ -77,14 +77,14 @@ def _send_money(m: Maker) -> Made:
 
 
 def _like_song(m: Maker) -> Made:
-    one, other = m.rng.sample(m.artists, 2)
-    title = m.song(artist=one, liked=0)["title"]
-    m.song(title, other, liked=0)
+    artist, decoy = m.rng.sample(m.artists, 2)
+    title = m.song(artist=artist, liked=0)["title"]
+    m.song(title, decoy, liked=0)
 
     def solve(do: Doing) -> None:
-        do("music_like", song_id=do.one("music_search", title, artist=one)["id"])
+        do("music_like", song_id=do.one("music_search", title, artist=artist)["id"])
 
-    return f'Like the song "{title}" by {one}.', solve
+    return f'Like the song "{title}" by {artist}.', solve
 
 
 def _move_file(m: Maker) -> Made:
@@ -98,15 +98,15 @@ def _move_file(m: Maker) -> Made:
 
 
 def _star_mail(m: Maker) -> Made:
-    one, other = m.friend()["email"], m.friend()["email"]
-    mail = m.mail(one)
+    sender, decoy = m.friend()["email"], m.friend()["email"]
+    mail = m.mail(sender)
     mail["starred"] = 0
-    m.mail(other, mail["subject"])["starred"] = 0
+    m.mail(decoy, mail["subject"])["starred"] = 0
 
     def solve(do: Doing) -> None:
-        do("mail_star", mail_id=do.one("mail_search", mail["subject"], "subject", sender=one)["id"])
+        do("mail_star", mail_id=do.one("mail_search", mail["subject"], "subject", sender=sender)["id"])
 
-    return f'Star the mail "{mail["subject"]}" that {one} sent me.', solve
+    return f'Star the mail "{mail["subject"]}" that {sender} sent me.', solve
 
 
 def _check_line(m: Maker) -> Made:

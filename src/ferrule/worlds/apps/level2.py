@@ -78,18 +78,18 @@ def _playlist_from_file(m: Maker) -> Made:
 
     def solve(do: Doing) -> None:
         wanted = do("files_show", path=path)["content"].splitlines()
-        made = do("music_create", title=title)["playlist_id"]
+        playlist = do("music_create", title=title)["playlist_id"]
         for song in wanted:
-            do("music_add", playlist_id=made, song_id=do.one("music_search", song)["id"])
+            do("music_add", playlist_id=playlist, song_id=do.one("music_search", song)["id"])
 
     return f'The file {path} lists songs, one a line. Make a playlist "{title}" of them.', solve
 
 
 def _pay_bill(m: Maker) -> Made:
     friend, amount = m.friend(), m.number(10, 90)
-    other, name = m.friend(), friend["name"]
+    decoy, name = m.friend(), friend["name"]
     subject = m.mail(friend["email"], body=f"Hello, your share is {amount} dollars. Thank you!")["subject"]
-    m.mail(other["email"], subject, body=f"Hello, your share is {amount + m.number(1, 9)} dollars. Thank you!")
+    m.mail(decoy["email"], subject, body=f"Hello, your share is {amount + m.number(1, 9)} dollars. Thank you!")
 
     def solve(do: Doing) -> Any:
         email = do.person(name)["email"]
@@ -156,8 +156,8 @@ def _mail_to_file(m: Maker) -> Made:
     m.mail(m.friend()["email"], subject)
 
     def solve(do: Doing) -> None:
-        found = do.one("mail_search", subject, "subject", sender=email)["id"]
-        do("files_write", path=path, content=do("mail_show", mail_id=found)["body"])
+        mail_id = do.one("mail_search", subject, "subject", sender=email)["id"]
+        do("files_write", path=path, content=do("mail_show", mail_id=mail_id)["body"])
 
     return f'Save the body of the mail "{subject}" from {email} as the new file {path}.', solve
 

@@ -117,9 +117,9 @@ def _plan_meeting(m: Maker) -> Made:
 
     def solve(do: Doing) -> Any:
         start = do("calendar_free", day=day)["free"][0]
-        made = do("calendar_add", title=title, day=day, start=start, end=f"{int(start[:2]) + 1:02}:00")["event_id"]
+        event = do("calendar_add", title=title, day=day, start=start, end=f"{int(start[:2]) + 1:02}:00")["event_id"]
         for member in do.every("contacts_members", group=label):
-            do("calendar_invite", event_id=made, email=member["email"])
+            do("calendar_invite", event_id=event, email=member["email"])
             do("mail_send", to=member["email"], subject=title, body=start)
         return start
 
@@ -209,9 +209,9 @@ def _party_playlist(m: Maker) -> Made:
 
     def solve(do: Doing) -> None:
         songs = [song for song in do.every("music_liked") if song["genre"] == genre]
-        made = do("music_create", title=title)["playlist_id"]
+        playlist = do("music_create", title=title)["playlist_id"]
         for song in songs:
-            do("music_add", playlist_id=made, song_id=song["id"])
+            do("music_add", playlist_id=playlist, song_id=song["id"])
         for email in do("calendar_show", event_id=do.one("calendar_search", party)["id"])["guests"]:
             do("mail_send", to=email, subject=title, body=str(len(songs)))
 
@@ -228,12 +228,12 @@ def _remind_debtors(m: Maker) -> Made:
         m.request("sent", m.friend()["email"], m.day(offset))
 
     def solve(do: Doing) -> None:
-        made = do("notes_add", title=title)["note_id"]
+        note = do("notes_add", title=title)["note_id"]
         for request in do.every("payments_requests", direction="sent"):
             if request["day"] < limit:
                 name = do.one("contacts_search", request["email"], "email")["name"]
                 do("mail_send", to=request["email"], subject=title, body=str(request["amount"]))
-                do("notes_line_add", note_id=made, text=name)
+                do("notes_line_add", note_id=note, text=name)
 
     text = (
         f"For every open payment request that I sent before {limit} (not on that day), mail the person: subject "

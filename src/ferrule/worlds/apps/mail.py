@@ -29,12 +29,12 @@ class Mail:
             unread: only those that were not read yet
             page: number of the page
         """
-        found = self.store.rows(
+        mails = self.store.rows(
             f"SELECT {_BRIEF} FROM mails WHERE folder = ? AND (NOT ? OR NOT read) ORDER BY sent_on DESC, id DESC",
             folder,
             unread,
         )
-        return paged(found, page)
+        return paged(mails, page)
 
     def search(self, query: Text, folder: Folder | None = None, page: Page = 1) -> Row:
         """Find mails by a part of the subject, the body or an address, the newest first.
@@ -44,14 +44,14 @@ class Mail:
             folder: only in this folder
             page: number of the page
         """
-        found = self.store.rows(
+        mails = self.store.rows(
             f"SELECT {_BRIEF} FROM mails WHERE (? IS NULL OR folder = ?) AND instr(lower(subject || char(10) || body "
             "|| char(10) || sender || char(10) || recipient), lower(?)) ORDER BY sent_on DESC, id DESC",
             folder,
             folder,
             query.strip(),
         )
-        return paged(found, page)
+        return paged(mails, page)
 
     @writes
     def show(self, mail_id: Id) -> Row:
@@ -66,7 +66,7 @@ class Mail:
     def _sent(self, to: str, subject: str, body: str) -> Row:
         if "@" not in to:
             raise ValueError(f"{to[:60]!r} is not a mail address")
-        made = self.store.insert(
+        mail_id = self.store.insert(
             "mails",
             folder="sent",
             sender=self.store.me["email"],
@@ -78,7 +78,7 @@ class Mail:
             starred=0,
             label="",
         )
-        return {"mail_id": made}
+        return {"mail_id": mail_id}
 
     @writes
     def send(self, to: Text, subject: Text, body: Text) -> Row:

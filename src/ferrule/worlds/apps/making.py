@@ -199,10 +199,10 @@ class Maker:
 
     def playlist(self, songs: Sequence[Row], title: str = "") -> Row:
         """Add a playlist."""
-        made = self.add("playlists", title=title or self.title())
+        playlist = self.add("playlists", title=title or self.title())
         for song in songs:
-            self.add("tracks", playlist_id=made, song_id=song)
-        return made
+            self.add("tracks", playlist_id=playlist, song_id=song)
+        return playlist
 
     def file(self, content: str = "", folder: str = "/docs") -> Row:
         """Add a file."""
@@ -285,19 +285,21 @@ class Doing:
 
     def every(self, api: str, **arguments: Any) -> list[Any]:
         """Return the entries of all pages."""
-        found = self(api, **arguments)
-        items = list(found["items"])
-        for page in range(2, found["pages"] + 1):
+        first = self(api, **arguments)
+        items = list(first["items"])
+        for page in range(2, first["pages"] + 1):
             items += self(api, **arguments, page=page)["items"]
         return items
 
     def one(self, api: str, text: str, field: str = "title", **wanted: Any) -> Row:
         """Search for a text and return the one entry whose ``field`` is that text, and whose other fields fit."""
         wanted = {field: text, **wanted}
-        found = [row for row in self.every(api, query=text) if all(row[key] == value for key, value in wanted.items())]
-        if len(found) != 1:
-            raise LookupError(f"{api} found {len(found)} entries for {wanted}")
-        return dict(found[0])
+        matches = [
+            row for row in self.every(api, query=text) if all(row[key] == value for key, value in wanted.items())
+        ]
+        if len(matches) != 1:
+            raise LookupError(f"{api} found {len(matches)} entries for {wanted}")
+        return dict(matches[0])
 
     def person(self, name: str) -> Row:
         """Return id, name and mail address of a contact."""

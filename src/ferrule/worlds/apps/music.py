@@ -25,7 +25,7 @@ class Music:
             genre: only of this genre
             page: number of the page
         """
-        found = self.store.rows(
+        songs = self.store.rows(
             "SELECT * FROM songs WHERE instr(lower(title), lower(?)) AND (? IS NULL OR artist = ?) AND "
             "(? IS NULL OR genre = ?) ORDER BY title, id",
             query.strip(),
@@ -34,7 +34,7 @@ class Music:
             genre,
             genre,
         )
-        return paged(found, page)
+        return paged(songs, page)
 
     def song(self, song_id: Id) -> Row:
         """Show one song.

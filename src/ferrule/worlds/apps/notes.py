@@ -23,10 +23,10 @@ class Notes:
             tag: only notes with this tag
             page: number of the page
         """
-        found = self.store.rows(
+        notes = self.store.rows(
             "SELECT id, title, tag, pinned FROM notes WHERE ? IS NULL OR tag = ? ORDER BY pinned DESC, id", tag, tag
         )
-        return paged(found, page)
+        return paged(notes, page)
 
     def search(self, query: Text, page: Page = 1) -> Row:
         """Find notes by a part of the title or the text.
@@ -35,12 +35,12 @@ class Notes:
             query: text to look for
             page: number of the page
         """
-        found = self.store.rows(
+        notes = self.store.rows(
             "SELECT id, title, tag, pinned FROM notes WHERE instr(lower(title || char(10) || body), lower(?)) "
             "ORDER BY id",
             query.strip(),
         )
-        return paged(found, page)
+        return paged(notes, page)
 
     def show(self, note_id: Id) -> Row:
         """Show one note with its text and the lines of its check list.
@@ -63,8 +63,8 @@ class Notes:
             body: its text
             tag: its tag
         """
-        made = self.store.insert("notes", title=title.strip(), body=body.strip(), tag=tag.strip(), pinned=0)
-        return {"note_id": made}
+        note_id = self.store.insert("notes", title=title.strip(), body=body.strip(), tag=tag.strip(), pinned=0)
+        return {"note_id": note_id}
 
     @writes
     def update(self, note_id: Id, title: Text | None = None, body: Text | None = None, tag: Text | None = None) -> str:
@@ -78,8 +78,8 @@ class Notes:
         """
         self.store.one("notes", note_id)
         given = {"title": title, "body": body, "tag": tag}
-        made = {name: text.strip() for name, text in given.items() if text is not None}
-        self.store.update("notes", note_id, **made)
+        changed = {name: text.strip() for name, text in given.items() if text is not None}
+        self.store.update("notes", note_id, **changed)
         return "updated"
 
     @writes

@@ -50,7 +50,7 @@ class Payments:
             page: number of the page
         """
         low, high = checked_day(first) if first else "", checked_day(last) if last else "9"
-        found = self.store.rows(
+        transfers = self.store.rows(
             "SELECT * FROM transfers WHERE (? IS NULL OR direction = ?) AND (? IS NULL OR email = ?) AND day >= ? "
             "AND day <= ? ORDER BY day DESC, id DESC",
             direction,
@@ -60,7 +60,7 @@ class Payments:
             low,
             high,
         )
-        return paged(found, page)
+        return paged(transfers, page)
 
     def _pay(self, email: str, amount: int, note: str) -> int:
         balance = self.store.one("wallet", 1)["balance"]
@@ -95,7 +95,7 @@ class Payments:
         """
         if "@" not in email:
             raise ValueError(f"{email[:60]!r} is not a mail address")
-        made = self.store.insert(
+        request_id = self.store.insert(
             "requests",
             direction="sent",
             email=email.strip(),
@@ -104,7 +104,7 @@ class Payments:
             day=self.store.today,
             status="open",
         )
-        return {"request_id": made}
+        return {"request_id": request_id}
 
     def requests(self, direction: Direction = "received", status: Status | None = "open", page: Page = 1) -> Row:
         """List requests for money, the newest first.
@@ -114,13 +114,13 @@ class Payments:
             status: only those of this status; null for all
             page: number of the page
         """
-        found = self.store.rows(
+        requests = self.store.rows(
             "SELECT * FROM requests WHERE direction = ? AND (? IS NULL OR status = ?) ORDER BY day DESC, id DESC",
             direction,
             status,
             status,
         )
-        return paged(found, page)
+        return paged(requests, page)
 
     def _open(self, request_id: int, direction: str) -> Row:
         row = self.store.one("requests", request_id)

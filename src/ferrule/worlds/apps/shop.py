@@ -38,14 +38,14 @@ class Shop:
             page: number of the page
         """
         order = {"name": "name", "price": "price, name", "rating": "rating DESC, name"}[sort]
-        found = self.store.rows(
+        products = self.store.rows(
             "SELECT * FROM products WHERE instr(lower(name), lower(?)) AND (? IS NULL OR category = ?) "
             f"ORDER BY {order}, id",
             query.strip(),
             category,
             category,
         )
-        return paged(found, page)
+        return paged(products, page)
 
     def product(self, product_id: Id) -> Row:
         """Show one product with its reviews.

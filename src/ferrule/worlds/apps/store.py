@@ -67,14 +67,14 @@ _SCHEMA = "".join(
 
 @cache
 def _empty() -> sqlite3.Connection:
-    """A database without rows: copying it is far cheaper than making the tables again."""
-    made = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-    made.executescript(_SCHEMA)
-    return made
+    """A database without rows: copying it is far cheaper than creating the tables again."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    connection.executescript(_SCHEMA)
+    return connection
 
 
 class Store:
-    """One in-memory database with what belongs to it: whose it is, today's date, and how the episode ended.
+    """One in-memory database with its owner, today's date, and how the episode ended.
 
     Safe to use from several threads: every call of an API is one transaction. ``fork`` copies the database.
     """
@@ -114,10 +114,10 @@ class Store:
 
     def one(self, table: str, id: int) -> Row:
         """Return the row of an id; raises ``LookupError`` when there is none."""
-        found = self.rows(f"SELECT * FROM {table} WHERE id = ?", id)
-        if not found:
+        rows = self.rows(f"SELECT * FROM {table} WHERE id = ?", id)
+        if not rows:
             raise LookupError(f"no entry {id} in {table}")
-        return found[0]
+        return rows[0]
 
     def insert(self, table: str, **values: Any) -> int:
         """Add a row and return its id; every column must be given."""
@@ -136,8 +136,8 @@ class Store:
 
     def delete(self, table: str, **where: Any) -> int:
         """Delete the rows whose columns have these values; returns how many there were."""
-        said = " AND ".join(f'"{name}" = ?' for name in where)
-        return self._db.execute(f"DELETE FROM {table} WHERE {said}", list(where.values())).rowcount
+        conditions = " AND ".join(f'"{name}" = ?' for name in where)
+        return self._db.execute(f"DELETE FROM {table} WHERE {conditions}", list(where.values())).rowcount
 
     def snapshot(self) -> Rows:
         """Return all rows of all tables."""
@@ -153,7 +153,7 @@ class Store:
         return twin
 
     def close(self) -> None:
-        """Give the memory back; may be called twice."""
+        """Free the memory; may be called twice."""
         with self._lock:
             self._db.close()
 
@@ -168,8 +168,8 @@ class Store:
 def changes(before: Rows, after: Rows, loose: frozenset[tuple[str, str]] = frozenset()) -> Counter[tuple[Any, ...]]:
     """Return what differs, counted: added rows by their content, deleted rows by id, changed cells by id and value.
 
-    Ids of added rows depend on the order of the calls, so an added row is told by its content alone, and a reference
-    to an added row by that row's content. ``loose`` columns of added rows are left out.
+    Ids of added rows depend on the order of the calls, so an added row is identified by its content alone, and a
+    reference to an added row by that row's content. ``loose`` columns of added rows are left out.
     """
     known: dict[tuple[str, int], tuple[Any, ...]] = {}
 
@@ -186,16 +186,16 @@ def changes(before: Rows, after: Rows, loose: frozenset[tuple[str, str]] = froze
             known[table, id] = ("added", table, *cells)
         return known[table, id]
 
-    found: Counter[tuple[Any, ...]] = Counter()
+    differences: Counter[tuple[Any, ...]] = Counter()
     for table, names in _NAMES.items():
         old, new = before[table], after[table]
-        found.update(("deleted", table, id) for id in old.keys() - new.keys())
-        found.update(content(table, id) for id in new.keys() - old.keys())
+        differences.update(("deleted", table, id) for id in old.keys() - new.keys())
+        differences.update(content(table, id) for id in new.keys() - old.keys())
         for id in old.keys() & new.keys():
             if old[id] != new[id]:
-                found.update(
+                differences.update(
                     ("changed", table, id, name, plain(table, name, new[id][name]))
                     for name in names
                     if old[id][name] != new[id][name]
                 )
-    return found
+    return differences

@@ -1,4 +1,4 @@
-"""The world ``apps``: everyday tasks over eight apps, judged by what became of their database and by nothing else.
+"""The world ``apps``: everyday tasks over eight apps, judged by the final state of their database alone.
 
 Model: "Reinforcement Learning for Long-Horizon Interactive LLM Agents" (paper 32), https://arxiv.org/abs/2502.01600,
 whose agent learns in the simulator AppWorld. A task passes when every change that its reference program makes was made,
@@ -93,9 +93,9 @@ class _Coded:
         self.store.close()
 
     def run(self, code: str) -> Observation:
-        seen = self.runner.run(code)
-        data = {**(seen.data or {}), "globals": sorted(self.runner.names()) if self.persistent else []}
-        return replace(seen, data=data, terminal=self.store.finished)
+        observation = self.runner.run(code)
+        data = {**(observation.data or {}), "globals": sorted(self.runner.names()) if self.persistent else []}
+        return replace(observation, data=data, terminal=self.store.finished)
 
     def tools(self) -> tuple[Tool, ...]:
         memory = (
@@ -151,19 +151,19 @@ class Apps:
         when the world has too few apps for one.
         """
         check_split(split, levels)
-        own = [level for level in levels if level in LEVELS]
-        if not own:
+        chosen = [level for level in levels if level in LEVELS]
+        if not chosen:
             raise ValueError(f"levels are {list(levels)}; the world {self.name!r} has the levels 1, 2 and 3")
-        known = {level: self.templates(split, level) for level in own}
+        known = {level: self.templates(split, level) for level in chosen}
         for level, names in known.items():
             if not names:
                 raise ValueError(f"no {split} task of level {level} gets by with the apps {', '.join(self.apps)}")
-        out = []
+        tasks = []
         for i in range(count):
-            level = own[i % len(own)]
-            turn = (i // len(own) + seed) % len(known[level])
-            out.append(self._task(split, level, seed, i, known[level][turn]))
-        return out
+            level = chosen[i % len(chosen)]
+            turn = (i // len(chosen) + seed) % len(known[level])
+            tasks.append(self._task(split, level, seed, i, known[level][turn]))
+        return tasks
 
     def _task(self, split: str, level: int, seed: int, index: int, template: str) -> Task:
         key = f"{self.name}/{split}/{level}/{seed}/{index}/{template}"
@@ -192,7 +192,7 @@ class Apps:
 
         if self.face == "tools":
             return ToolSession(
-                task, lambda held: _all_tools(held, apps), store, budget=budget, limit=4000, final=verdict
+                task, lambda branch: _all_tools(branch, apps), store, budget=budget, limit=4000, final=verdict
             )
         coded = _Coded(store, apps, self.inner, self.persistent, lambda f: self.interpret(f, self.persistent))
         return ToolSession(task, _Coded.tools, coded, budget=budget, limit=8000, final=verdict)
