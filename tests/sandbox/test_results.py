@@ -145,7 +145,7 @@ def test_a_call_nobody_offered_ends_the_interpreter(mode: str) -> None:
 
 
 def test_a_function_is_named_as_python_names_things() -> None:
-    with pytest.raises(ValueError, match="no Python name"):
+    with pytest.raises(ValueError, match="not a valid Python name"):
         Interpreter(Settings(isolation="none"), functions={"not a name": print})
 
 

@@ -121,5 +121,5 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="valid: train, test"):
         Facts().tasks("dev", 1)
     (task,) = Facts().tasks("train", 1)
-    with pytest.raises(ValueError, match="no task of the facts world"):
+    with pytest.raises(ValueError, match="not a task of the facts world"):
         Facts().start(type(task)(id="x", prompt="x"))

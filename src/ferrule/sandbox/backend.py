@@ -19,7 +19,7 @@ class Backend(Protocol):
     """A Python interpreter, wherever it runs."""
 
     def run(self, code: str, seconds: float | None = None) -> Observation:
-        """Run code and return what it came to; never raises."""
+        """Run code and return its outcome; never raises."""
         ...
 
     def fork(self) -> Backend:
@@ -27,7 +27,7 @@ class Backend(Protocol):
         ...
 
     def names(self) -> dict[str, str]:
-        """Return the global variables that code has made, each with the name of its type."""
+        """Return the global variables that code has set, each with the name of its type."""
         ...
 
     def close(self) -> None:
@@ -45,8 +45,8 @@ def open_backend(
 ) -> Backend:
     """Open an interpreter: ``local``, ``monty``, or the URL of a server (``ferrule serve tools python``).
 
-    There is no falling back from one to another. ``key`` is the API key of the server, whose own settings hold for
-    code that runs there. Raises ``ValueError`` for an unknown name and for what the back-end cannot do.
+    No interpreter is replaced by another one. ``key`` is the API key of the server, whose own settings hold for
+    code that runs there. Raises ``ValueError`` for an unknown name and for settings that the back-end does not have.
     """
     if where == "local":
         from ferrule.sandbox.interpreter import Interpreter

@@ -74,7 +74,7 @@ class BranchGroup:
                 self.listener.close()
 
     def kill_unknown(self, parent: int) -> None:
-        """Kill the children of ``parent`` that are no members: forks that went wrong, or that nobody had asked for."""
+        """Kill the children of ``parent`` that are not members: failed or unexpected forks."""
         with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
             for pid in map(int, file.read().split()):
                 if pid not in self.pids:

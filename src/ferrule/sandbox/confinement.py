@@ -1,4 +1,4 @@
-"""The two steps into isolation: a zygote enters its own root, every session inside is confined. Standard library only.
+"""The two steps into isolation: a zygote enters its own root, every session is confined. Standard library only.
 
 The zygote's step (``enter``) is taken once: user, mount, network, IPC, host name and process namespaces, and a new root
 that shows nothing but read-only binds. The session's step (``own_namespaces``, then ``confine``) is taken by each
@@ -221,17 +221,17 @@ def limit(settings: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Restrictions:
-    """What confining a session takes, made once for many: descriptor of the file rules, and the call filters."""
+    """What confining a session needs, prepared once for many: descriptor of the file rules, and the call filters."""
 
     rules: int
     alone: bytes
     with_processes: bytes
 
 
-def restrictions(own: int, writable: str, *, notify: bool) -> Restrictions:
+def restrictions(self_pid: int, writable: str, *, notify: bool) -> Restrictions:
     """Prepare the restrictions of sessions that see themselves as process ``own``."""
     rules, _ = landlock.ruleset(writable, "/dev")
-    alone = seccomp.program(kernel.MACHINE, False, own=own, notify=notify)
+    alone = seccomp.program(kernel.MACHINE, False, self_pid=self_pid, notify=notify)
     return Restrictions(rules, alone, seccomp.program(kernel.MACHINE, True))
 
 

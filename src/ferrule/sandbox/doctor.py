@@ -1,4 +1,4 @@
-"""What this host offers: isolation (really tried), processor and dtypes, versions, optional packages."""
+"""What this host offers: isolation (tried out), processor and dtypes, versions, optional packages."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _dtypes() -> dict[str, Any]:
         torch: Any = importlib.import_module("torch")
     except ImportError as problem:
         return {"torch": f"cannot be imported: {problem}"}
-    found: dict[str, Any] = {}
+    milliseconds: dict[str, Any] = {}
     for name in ("float32", "bfloat16", "float16"):
         try:
             matrix = torch.ones(512, 512, dtype=getattr(torch, name))
@@ -83,7 +83,7 @@ def _dtypes() -> dict[str, Any]:
                 start = time.perf_counter()
                 matrix @ matrix
                 times.append(time.perf_counter() - start)
-            found[name] = round(1000 * min(times), 3)
+            milliseconds[name] = round(1000 * min(times), 3)
         except RuntimeError as problem:
-            found[name] = str(problem).splitlines()[0]
-    return found
+            milliseconds[name] = str(problem).splitlines()[0]
+    return milliseconds

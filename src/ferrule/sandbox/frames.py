@@ -1,4 +1,4 @@
-"""Frames between this side and an isolated process, read with suspicion, and captured output."""
+"""Frames between this side and an isolated process, checked as untrusted data, and captured output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LateAnswer", "ProtocolError", "Stream", "checked_run", "count", "fra
 
 
 class ProtocolError(Exception):
-    """Something came over the connection that is no answer to the question."""
+    """The connection carried something other than the answer to the question."""
 
 
 class LateAnswer(ProtocolError):
@@ -29,15 +29,15 @@ class Stream:
     dropped: int = 0
 
     def add(self, chunk: bytes) -> None:
-        """Keep what there is room for and count the rest."""
+        """Keep the bytes up to the cap and count the rest."""
         room = max(0, self.cap - len(self.body))
         self.body += chunk[:room]
         self.dropped += max(0, len(chunk) - room)
 
     def text(self) -> str:
         """The text, with a marker when bytes were dropped."""
-        said = self.body.decode("utf-8", "replace")
-        return f"{said}\n[... {self.dropped} bytes of output left out ...]" if self.dropped else said
+        text = self.body.decode("utf-8", "replace")
+        return f"{text}\n[... {self.dropped} bytes of output left out ...]" if self.dropped else text
 
 
 def framed(request: Mapping[str, Any]) -> bytes:

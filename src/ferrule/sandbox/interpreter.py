@@ -57,7 +57,7 @@ class Interpreter:
         self.functions: Functions = dict(functions or {})
         for name in self.functions:
             if not name.isidentifier():
-                raise ValueError(f"a function is named {name!r}, which is no Python name")
+                raise ValueError(f"a function is named {name!r}, which is not a valid Python name")
         self.mode: Mode = choose(self.settings)
         self.used = time.monotonic()
         self.parked = False
@@ -86,12 +86,12 @@ class Interpreter:
         started = time.perf_counter()
         with self._lock:
             self._wake()
-            seen = self._run(code, self.settings.seconds if seconds is None else seconds)
+            observation = self._run(code, self.settings.seconds if seconds is None else seconds)
             self.used = time.monotonic()
-        return replace(seen, seconds=time.perf_counter() - started)
+        return replace(observation, seconds=time.perf_counter() - started)
 
     def names(self) -> dict[str, str]:
-        """Return the global variables that code has made, each with the name of its type."""
+        """Return the global variables that code has set, each with the name of its type."""
         with self._lock:
             self._wake()
             live, answer = self._live, None
@@ -102,20 +102,20 @@ class Interpreter:
                 answer = live.ask({"op": "names", "most": 1000}, self.settings.seconds, streams, most=1 << 20)
             except (ProtocolError, OSError):
                 answer = None
-            found = answer.get("names") if answer else None
-            if not isinstance(found, list):
+            names = answer.get("names") if answer else None
+            if not isinstance(names, list):
                 self._drop(lost=True)
                 return {}
-            return {str(name): str(kind) for name, kind in (pair for pair in found if _pair(pair))}
+            return {str(name): str(kind) for name, kind in (pair for pair in names if _pair(pair))}
 
     def _run(self, code: str, seconds: float) -> Observation:
         if self._closed:
             return _observed("error", [Stream(0), Stream(0)], problem="the interpreter is closed")
         end = time.monotonic() + seconds
-        seen = self._attempt(code, seconds)
-        if seen is None:
-            seen = self._attempt(code, max(0.1, end - time.monotonic()))
-        return seen or _observed("error", [Stream(0), Stream(0)], problem="the interpreter answers out of turn")
+        observation = self._attempt(code, seconds)
+        if observation is None:
+            observation = self._attempt(code, max(0.1, end - time.monotonic()))
+        return observation or _observed("error", [Stream(0), Stream(0)], problem="the interpreter answers out of turn")
 
     def _attempt(self, code: str, seconds: float) -> Observation | None:
         """Run once; None when the process turned out to be busy with an earlier call, and was replaced."""
@@ -129,16 +129,16 @@ class Interpreter:
         restarted, self._lost = self._lost and self.persistent, False
         status: Status = "error"
         answer: dict[str, Any] = {}
-        said = ""
+        cause = ""
         step = _Step(code)
         try:
-            found = self._ask(live, step, seconds, streams)
-            if found is None:
-                status, said = "timeout", f"stopped after {seconds:.3g} s"
+            outcome = self._ask(live, step, seconds, streams)
+            if outcome is None:
+                status, cause = "timeout", f"stopped after {seconds:.3g} s"
                 self._drop(lost=True)
             else:
-                answer, status = found, found["status"]
-                for stream, count in zip(streams, found["dropped"], strict=True):
+                answer, status = outcome, outcome["status"]
+                for stream, count in zip(streams, outcome["dropped"], strict=True):
                     stream.dropped += count
                 self._log.append(step)
                 if not self.persistent:
@@ -147,11 +147,11 @@ class Interpreter:
             self._drop(lost=True)
             return None
         except ProtocolError as problem:
-            said = f"the interpreter was stopped: {problem}"
+            cause = f"the interpreter was stopped: {problem}"
             self._drop(lost=True)
         except OSError:
-            said = _cause(self._drop(lost=True, grace=_GRACE, streams=streams))
-        return _observed(status, streams, answer, said, restarted)
+            cause = _cause(self._drop(lost=True, grace=_GRACE, streams=streams))
+        return _observed(status, streams, answer, cause, restarted)
 
     def _ask(
         self, live: LiveProcess, step: _Step, seconds: float, streams: list[Stream], serve: Serve | None = None
@@ -166,8 +166,8 @@ class Interpreter:
         # JSON writes one character as 12 bytes at worst, and there are two texts; files come in base64.
         most = 1 << 20 | 24 * cap + 2 * room
         request = {"op": "run", "code": step.code, "cap": cap, "room": room}
-        found = live.ask(request, seconds, streams, serve=serve or answer, most=most)
-        return None if found is None else checked_run(found, cap)
+        outcome = live.ask(request, seconds, streams, serve=serve or answer, most=most)
+        return None if outcome is None else checked_run(outcome, cap)
 
     def _serve(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         function = self.functions.get(name)
@@ -219,7 +219,7 @@ class Interpreter:
         The process is forked as it is, copy on write, in milliseconds: variables, modules and random state are the
         same, files of the working folder are copied, threads of user code end, open files are shared. Where
         ``branching`` is ``replay``, the twin instead repeats with its first call every code that this one has run:
-        code that reads a clock or random numbers may then come to other values; output of the repetition is dropped.
+        code that reads a clock or random numbers may then give other values; output of the repetition is dropped.
         """
         if functions is not None and set(functions) != set(self.functions):
             raise ValueError(f"a fork keeps the names of its functions: {', '.join(sorted(self.functions)) or 'none'}")
@@ -279,7 +279,7 @@ class Interpreter:
 
     @property
     def pid(self) -> int | None:
-        """Process id as the host counts, None while there is no process."""
+        """Process id as the host counts, None without a process."""
         live = self._live
         try:
             return live.process.pid if live is not None else None
@@ -307,7 +307,7 @@ class Interpreter:
         self.close()
 
     def __del__(self) -> None:
-        """An interpreter that is forgotten takes its process with it."""
+        """End the process of an interpreter that nobody closed."""
         with contextlib.suppress(Exception):
             self.close()
 
@@ -333,7 +333,7 @@ def _observed(
     problem: str = "",
     restarted: bool = False,
 ) -> Observation:
-    """Put the parts of an outcome together as text for the model and data for everybody else."""
+    """Build the observation of an outcome: text for the model, data for programs."""
     answer = answer or {}
     stdout, stderr = (stream.text() for stream in streams)
     last = answer.get("value") or answer.get("exception") or (f"Error: {problem}" if problem else "")

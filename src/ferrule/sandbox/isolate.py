@@ -1,4 +1,4 @@
-"""What isolation this host offers, found by really trying, and the choice among it."""
+"""What isolation this host offers, found by trying it, and the choice of a mode."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def _lacking(mode: Mode) -> str:
 
 def probe() -> Report:
     """Try every isolation feature and report what works. The first call takes a fraction of a second."""
-    found = []
+    features = []
     lacking = {mode: _lacking(mode) for mode in ("namespaces", "bubblewrap")}
     for mode, problem in lacking.items():
-        found.append(Feature(mode, not problem, problem or "an isolated interpreter was started and answered"))
+        features.append(Feature(mode, not problem, problem or "an isolated interpreter was started and answered"))
     abi = landlock.version() if sys.platform.startswith("linux") else 0
-    found.append(Feature("landlock", abi > 0, f"ABI {abi}" if abi else "the kernel has none, or it is switched off"))
-    found.append(_seccomp())
-    found.append(_cgroups())
+    features.append(Feature("landlock", abi > 0, f"ABI {abi}" if abi else "the kernel has none, or it is switched off"))
+    features.append(_seccomp())
+    features.append(_cgroups())
     program = shutil.which("bwrap")
-    found.append(Feature("bwrap program", program is not None, _version(program) if program else "not on PATH"))
+    features.append(Feature("bwrap program", program is not None, _version(program) if program else "not on PATH"))
     auto: Mode | None = next((mode for mode in ("namespaces", "bubblewrap") if not lacking[mode]), None)
-    return Report(tuple(found), auto)
+    return Report(tuple(features), auto)
 
 
 def _seccomp() -> Feature:

@@ -41,13 +41,13 @@ def ruleset(writable: str, devices: str) -> tuple[int, int]:
     attributes = struct.pack("QQQ", everything, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     holder = ctypes.create_string_buffer(attributes, len(attributes))
-    made = kernel.syscall("landlock ruleset", _CREATE, holder, ctypes.c_size_t(size), 0)
+    rules = kernel.syscall("landlock ruleset", _CREATE, holder, ctypes.c_size_t(size), 0)
     for path, rights in (("/", _READ), (devices, _READ | _WRITE_FILE | _TRUNCATE), (writable, everything)):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & everything, fd), 12)
-        kernel.syscall(f"landlock rule {path}", _ADD, made, 1, rule, 0)
+        kernel.syscall(f"landlock rule {path}", _ADD, rules, 1, rule, 0)
         os.close(fd)
-    return made, abi
+    return rules, abi
 
 
 def restrict(rules: int) -> None:

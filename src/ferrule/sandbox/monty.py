@@ -1,4 +1,4 @@
-"""Python code in Monty, an interpreter of a Python subset that needs nothing of the operating system (extra ``monty``).
+"""Python code in Monty, an interpreter of a Python subset that needs no OS support (extra ``monty``).
 
 It starts in less than a millisecond and runs anywhere, but knows only a part of the language and of the standard
 library and no packages; code that goes beyond ends in an error.
@@ -69,22 +69,24 @@ class MontyInterpreter:
         """Run ``code``; text, status and ``data`` are those of ``Interpreter.run``, without files. Never raises."""
         began = time.perf_counter()
         with self._lock:
-            seen = self._run(code, self.settings.seconds if seconds is None else seconds)
-        return Observation(seen.text, seen.status, data=seen.data, seconds=time.perf_counter() - began)
+            observation = self._run(code, self.settings.seconds if seconds is None else seconds)
+        return Observation(
+            observation.text, observation.status, data=observation.data, seconds=time.perf_counter() - began
+        )
 
     def _run(self, code: str, seconds: float) -> Observation:
         import pydantic_monty as monty
 
         if self._closed:
             return _observed("error", [], exception="Error: the interpreter is closed")
-        said = monty.CollectStreams(max_bytes=2 * self.settings.output_limit)
+        streams = monty.CollectStreams(max_bytes=2 * self.settings.output_limit)
         restarted, self._lost = self._lost and self.persistent, False
         status: Status = "ok"
         value = exception = kind = line = None
         try:
             if self._session is None:
                 self._open(seconds)
-            result = self._session.feed_run(code, print_callback=said, external_lookup=self.functions)
+            result = self._session.feed_run(code, print_callback=streams, external_lookup=self.functions)
             value = None if result is None else repr(result)[: self.settings.output_limit]
             self._names |= _assigned(code)
         except (monty.MontyRuntimeError, monty.MontySyntaxError) as problem:
@@ -102,7 +104,7 @@ class MontyInterpreter:
             self._drop(lost=True)
         if not self.persistent and self._session is not None:
             self._drop(lost=False)
-        return _observed(status, said.output, value, exception, kind, line, restarted)
+        return _observed(status, streams.output, value, exception, kind, line, restarted)
 
     def _open(self, seconds: float) -> None:
         limits = {
@@ -128,11 +130,11 @@ class MontyInterpreter:
         with self._lock:
             if self._session is None:
                 return {}
-            found = {}
+            kinds = {}
             for name in sorted(self._names):
                 with contextlib.suppress(Exception):
-                    found[name] = str(self._session.feed_run(f"type({name}).__name__"))
-            return found
+                    kinds[name] = str(self._session.feed_run(f"type({name}).__name__"))
+            return kinds
 
     def fork(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> MontyInterpreter:
         """Return an independent interpreter in the same state, copied as Monty's own dump."""
@@ -174,20 +176,20 @@ def _assigned(code: str) -> set[str]:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
-    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return found | {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
 def _observed(
     status: Status,
-    said: Sequence[tuple[str, str]],
+    printed: Sequence[tuple[str, str]],
     value: str | None = None,
     exception: str | None = None,
     kind: str | None = None,
     line: int | None = None,
     restarted: bool = False,
 ) -> Observation:
-    stdout, stderr = ("".join(text for stream, text in said if stream == name) for name in ("stdout", "stderr"))
+    stdout, stderr = ("".join(text for stream, text in printed if stream == name) for name in ("stdout", "stderr"))
     text = ""
     for part in (_LOST if restarted else "", stdout, stderr, value or exception or ""):
         text += ("\n" if text and part and not text.endswith("\n") else "") + part

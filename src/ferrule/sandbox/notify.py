@@ -67,10 +67,10 @@ class Listener:
             self.forks, self._expected, self.entered = forks, forks, []
 
     def shut(self) -> list[tuple[int, int]]:
-        """Let nothing through any more; returns (process id, pid descriptor) of what was made since ``open``."""
+        """Let nothing through any more; returns (process id, pid descriptor) of each process created since ``open``."""
         with self._lock:
-            made, self.forks, self._expected, self.entered = self.entered, 0, 0, []
-            return made
+            entered, self.forks, self._expected, self.entered = self.entered, 0, 0, []
+            return entered
 
     def close(self) -> None:
         """Stop listening; calls that still wait fail."""

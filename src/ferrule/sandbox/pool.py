@@ -272,12 +272,12 @@ def zygote(mode: Mode, packages: bool = True, preload: tuple[str, ...] = ()) -> 
     """Return the warm zygote of these settings, starting it when there is none; raises ``IsolationUnavailable``."""
     key = (os.getpid(), mode, packages, preload)  # a forked copy of this process needs zygotes of its own
     with _zygotes_lock:
-        found = _zygotes.get(key)
-        if found is None or not found.alive:
-            if found is not None:
-                found.close()
-            found = _zygotes[key] = _Zygote(mode, packages, preload)
-        return found
+        warm = _zygotes.get(key)
+        if warm is None or not warm.alive:
+            if warm is not None:
+                warm.close()
+            warm = _zygotes[key] = _Zygote(mode, packages, preload)
+        return warm
 
 
 def close_all() -> None:

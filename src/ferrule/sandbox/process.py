@@ -1,4 +1,4 @@
-"""One live interpreter process: questions, answers, captured output. Nothing that comes back is trusted."""
+"""One live interpreter process: questions, answers, captured output. Nothing that it sends is trusted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LiveProcess:
         return self.channel.outputs
 
     def quiet(self) -> bool:
-        """True when the process is alive as far as can be seen and has said nothing that it was not asked for."""
+        """True when the process seems alive and has sent nothing unasked."""
         poll = select.poll()
         poll.register(self.channel.link, select.POLLIN)
         if not poll.poll(0):
@@ -171,7 +171,7 @@ class LiveProcess:
         return listener.fd
 
     def _refuse(self, poll: select.poll, event: int) -> None:
-        """Answer calls that are held; a listener of nobody is let go."""
+        """Answer calls that are held; a listener without sessions is closed."""
         listener = self.group.listener
         assert listener is not None
         if event & select.POLLIN:
@@ -237,7 +237,7 @@ class LiveProcess:
         twin = copy(self)
         twin.channel, twin._last, twin.folder, twin.first = Channel(), "", "", False
         listener = self.group.listener
-        made: list[tuple[int, int]] = []
+        children: list[tuple[int, int]] = []
         try:
             if listener is not None:
                 listener.open(1)
@@ -247,25 +247,25 @@ class LiveProcess:
             if answer is None or answer.get("problem"):
                 raise OSError(f"the interpreter could not be forked: {(answer and answer['problem']) or 'no answer'}")
             pid = twin._born(max(0.0, end - time.monotonic()), answer)
-            made = listener.shut() if listener is not None else [(pid, os.pidfd_open(pid))]
-            if len(made) != 1:
+            children = listener.shut() if listener is not None else [(pid, os.pidfd_open(pid))]
+            if len(children) != 1:
                 raise OSError("the branch could not be told apart from other processes")
             if listener is not None:
-                pool.adopt(self.settings, made[0][0], self.preload, folder=folder)
+                pool.adopt(self.settings, children[0][0], self.preload, folder=folder)
         except BaseException:
             twin.channel.hand_over()
             twin.channel.close()
-            for _, handle in [*made, *(listener.shut() if listener is not None else [])]:
+            for _, handle in [*children, *(listener.shut() if listener is not None else [])]:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                 os.close(handle)
             with contextlib.suppress(OSError, StopIteration):
                 self.group.kill_unknown(self.process.pid)
             raise
-        twin.process = pool.branch(*made[0], group=self.mode == "none")
+        twin.process = pool.branch(*children[0], group=self.mode == "none")
         with self.group.lock:
             self.group.members += 1
-            self.group.pids.add(made[0][0])
+            self.group.pids.add(children[0][0])
         return twin
 
     def _born(self, seconds: float, asked: Mapping[str, Any]) -> int:
@@ -339,7 +339,7 @@ class LiveProcess:
 
 
 def _called(frame: Mapping[str, Any], number: str, serve: Serve) -> dict[str, Any]:
-    """Serve one call of a function from inside; raises ``ProtocolError`` for a frame that is none."""
+    """Serve one call of a function from inside; raises ``ProtocolError`` for an invalid frame."""
     name, args, kwargs = frame.get("call"), frame.get("args"), frame.get("kwargs")
     sound = isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)
     if not sound or frame.get("id") != number:
@@ -356,8 +356,10 @@ def attempt(mode: Mode) -> str:
         return problem.missing if isinstance(problem, IsolationUnavailable) else str(problem)
     try:
         answer = live.ask({"op": "run", "code": "1 + 1", "cap": 100, "room": 0}, 20.0, streams)
-        said = "no answer within 20 s" if answer is None else "" if answer["value"] == "2" else "a wrong answer"
+        trouble = "no answer within 20 s" if answer is None else "" if answer["value"] == "2" else "a wrong answer"
     except (ProtocolError, OSError):
-        said = "the process ended at once"
+        trouble = "the process ended at once"
     live.end(0.1, streams)
-    return f"{said}: {streams[1].text().strip().splitlines()[-1]}" if said and streams[1].body.strip() else said
+    return (
+        f"{trouble}: {streams[1].text().strip().splitlines()[-1]}" if trouble and streams[1].body.strip() else trouble
+    )

@@ -30,7 +30,7 @@ class RemoteInterpreter:
 
     Variables live from call to call. ``key`` is the server's API key, ``tool`` the name of its python tool,
     ``seconds`` the limit of a call that names none. While the server says that it is busy, a call is offered again
-    for ``patience`` seconds. Whatever goes wrong between here and there is an observation of status ``error``
+    for ``patience`` seconds. Every failure on the way is an observation of status ``error``
     whose ``data["reason"]`` is ``unreachable`` (the code did not run), ``no_answer`` (it may have run),
     ``bad_answer``, ``unauthorised``, or what the server says (``worker_died``, ``expired``, ...: the state is lost).
     """
@@ -61,7 +61,7 @@ class RemoteInterpreter:
         self._client = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
 
     def run(self, code: str, seconds: float | None = None) -> Observation:
-        """Run ``code`` there and return what the server says it came to. Never raises.
+        """Run ``code`` there and return the outcome that the server reports. Never raises.
 
         Text, status, ``data`` and artifacts are those of the server's tool.
         """
@@ -75,9 +75,11 @@ class RemoteInterpreter:
                 return Observation("Error: the interpreter is closed", "error", data={"reason": "closed"})
             if self._problem is not None:
                 return self._problem
-            seen = self._post("act", body, (limit or 60.0) + _SLACK)
+            observation = self._post("act", body, (limit or 60.0) + _SLACK)
         took = time.perf_counter() - began
-        return Observation(seen.text, seen.status, data=seen.data, artifacts=seen.artifacts, seconds=took)
+        return Observation(
+            observation.text, observation.status, data=observation.data, artifacts=observation.artifacts, seconds=took
+        )
 
     def fork(self) -> RemoteInterpreter:
         """Return an independent interpreter in the same state, branched on the server.
@@ -85,8 +87,12 @@ class RemoteInterpreter:
         When that fails, every call of the twin says why.
         """
         with self._lock:
-            seen = self._problem or self._post("fork", {}, _SLACK)
-            name = seen.data.get("episode") if isinstance(seen.data, dict) and seen.status == "ok" else None
+            observation = self._problem or self._post("fork", {}, _SLACK)
+            name = (
+                observation.data.get("episode")
+                if isinstance(observation.data, dict) and observation.status == "ok"
+                else None
+            )
             twin = RemoteInterpreter(
                 self.url,
                 key=self._key,
@@ -97,25 +103,29 @@ class RemoteInterpreter:
             )
             twin._closed = self._closed
             if name is None:
-                status = seen.status if seen.status != "ok" else "error"
-                twin._problem = Observation(f"the branch could not be made: {seen.text}", status, data=seen.data)
+                status = observation.status if observation.status != "ok" else "error"
+                twin._problem = Observation(
+                    f"the branch could not be made: {observation.text}", status, data=observation.data
+                )
         return twin
 
     def names(self) -> dict[str, str]:
         """Return the global variables, each with the name of its type; none when the server cannot be asked.
 
-        They are found by running code in the interpreter, which counts as a call there.
+        They are read by running code in the interpreter, which counts as a call there.
         """
-        seen = self.run(_NAMES)
-        value = seen.data.get("value") if isinstance(seen.data, dict) and seen.status == "ok" else None
+        observation = self.run(_NAMES)
+        value = (
+            observation.data.get("value") if isinstance(observation.data, dict) and observation.status == "ok" else None
+        )
         try:
-            found = ast.literal_eval(value) if isinstance(value, str) else {}
+            kinds = ast.literal_eval(value) if isinstance(value, str) else {}
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            found = {}
-        return {str(name): str(kind) for name, kind in found.items()} if isinstance(found, dict) else {}
+            kinds = {}
+        return {str(name): str(kind) for name, kind in kinds.items()} if isinstance(kinds, dict) else {}
 
     def close(self) -> None:
-        """End the episode on the server, as well as that can be done; may be called twice."""
+        """End the episode on the server where it can be reached; may be called twice."""
         with self._lock:
             if not self._closed and self._problem is None:
                 with contextlib.suppress(httpx.HTTPError):
@@ -145,18 +155,18 @@ class RemoteInterpreter:
             except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
                 return _failed("unreachable", f"the server {self.url} cannot be reached: {problem}")
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as problem:
-                said = str(problem) or type(problem).__name__
-                return _failed("no_answer", f"the server {self.url} gave no answer ({said}); the code may have run")
-            seen = _read(response)
-            reason = seen.data.get("reason") if isinstance(seen.data, dict) else None
+                cause = str(problem) or type(problem).__name__
+                return _failed("no_answer", f"the server {self.url} gave no answer ({cause}); the code may have run")
+            observation = _read(response)
+            reason = observation.data.get("reason") if isinstance(observation.data, dict) else None
             pause = _pause(response.headers.get("retry-after", ""))
             if response.status_code not in (429, 503) or reason not in _BUSY or time.monotonic() + pause > end:
-                return seen
+                return observation
             time.sleep(pause)
 
 
-def _pause(said: str) -> float:
-    return min(max(float(said), 0.05), 10.0) if said.isdigit() else 1.0
+def _pause(seconds: str) -> float:
+    return min(max(float(seconds), 0.05), 10.0) if seconds.isdigit() else 1.0
 
 
 def _failed(reason: str, text: str) -> Observation:
@@ -164,7 +174,7 @@ def _failed(reason: str, text: str) -> Observation:
 
 
 def _read(response: httpx.Response) -> Observation:
-    """Return the observation of an answer; one that holds none becomes an error that says what came."""
+    """Return the observation of an answer; an answer without one becomes an error that says what it was."""
     if response.status_code in (401, 403):
         return _failed("unauthorised", f"{response.url.host} refused the API key (status {response.status_code})")
     try:
@@ -175,5 +185,5 @@ def _read(response: httpx.Response) -> Observation:
         # The server writes data for any client, without tags.
         return replace(read(Observation, {**record, "data": None}), data=record.get("data"))
     except (ValueError, TypeError):
-        said = str(record.get("error", "")) if isinstance(record, dict) else response.text[:200]
-        return _failed("bad_answer", f"status {response.status_code} from {response.url.host}: {said}")
+        reason = str(record.get("error", "")) if isinstance(record, dict) else response.text[:200]
+        return _failed("bad_answer", f"status {response.status_code} from {response.url.host}: {reason}")

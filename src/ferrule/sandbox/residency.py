@@ -39,7 +39,7 @@ class Resident(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Process id as the host counts, None while there is no process."""
+        """Process id as the host counts, None without a process."""
         ...
 
     def park(self) -> bool:
@@ -62,7 +62,7 @@ class Residency:
         self._thread: threading.Thread | None = None
 
     def add(self, interpreter: Resident) -> None:
-        """Look after an interpreter until it is forgotten."""
+        """Manage an interpreter until it is garbage-collected."""
         with self._lock:
             self._all.add(interpreter)
             if self._thread is None or not self._thread.is_alive():
@@ -73,37 +73,39 @@ class Residency:
         """Return the interpreters that have a process, the longest idle first."""
         with self._lock:
             interpreters = list(self._all)
-        return sorted((one for one in interpreters if one.alive), key=lambda one: one.used)
+        return sorted(
+            (interpreter for interpreter in interpreters if interpreter.alive), key=lambda interpreter: interpreter.used
+        )
 
     def make_room(self, newcomer: Resident) -> None:
         """End the longest idle interpreters when a further one would be too many; raises ``OSError`` when all are busy.
 
         ``newcomer`` itself is left alone.
         """
-        living = [one for one in self.living() if one is not newcomer]
-        for one in living[: max(0, len(living) + 1 - self.limits.alive)]:
-            if not one.reap():
+        living = [interpreter for interpreter in self.living() if interpreter is not newcomer]
+        for interpreter in living[: max(0, len(living) + 1 - self.limits.alive)]:
+            if not interpreter.reap():
                 raise OSError(f"{len(living)} interpreters are at work (the most is {self.limits.alive})")
 
     def sweep(self) -> None:
-        """Park and end what has been idle for long enough, and what memory has no room for."""
+        """Park and end processes that have been idle for long enough, and those beyond the memory limit."""
         now = time.monotonic()
         living = self.living()
-        for one in living:
-            idle = now - one.used
+        for interpreter in living:
+            idle = now - interpreter.used
             if idle > self.limits.reap_seconds:
-                one.reap()
+                interpreter.reap()
             elif idle > self.limits.park_seconds:
-                one.park()
-        self._fit([one for one in living if one.alive])
+                interpreter.park()
+        self._fit([interpreter for interpreter in living if interpreter.alive])
 
     def _fit(self, living: list[Resident]) -> None:
-        sizes = [(one, resident_mb(one.pid)) for one in living]
+        sizes = [(interpreter, resident_mb(interpreter.pid)) for interpreter in living]
         total = sum(size for _, size in sizes)
-        for one, size in sizes:
+        for interpreter, size in sizes:
             if total <= self.limits.memory_mb:
                 break
-            if one.reap():
+            if interpreter.reap():
                 total -= size
 
     def _sweep_often(self) -> None:

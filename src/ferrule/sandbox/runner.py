@@ -95,22 +95,22 @@ def execute(code: str, label: str, cap: int, namespace: dict[str, Any]) -> dict[
     except BaseException as problem:
         if isinstance(problem, SystemExit) and problem.code in (None, 0):
             return {"status": "ok", "value": None, "exception": None, "kind": None, "line": None}
-        said, line = _shown(problem, cap), _line(problem, label)
-        return {"status": "error", "value": None, "exception": said, "kind": type(problem).__name__, "line": line}
+        text, line = _shown(problem, cap), _line(problem, label)
+        return {"status": "error", "value": None, "exception": text, "kind": type(problem).__name__, "line": line}
     return {"status": "ok", "value": value, "exception": None, "kind": None, "line": None}
 
 
 def _line(problem: BaseException, label: str) -> int | None:
-    """The line of the code ``label`` in which it went wrong, as far as that can be told."""
+    """The line of the code ``label`` that failed; None where it is unknown."""
     try:
         if isinstance(problem, SyntaxError) and problem.filename == label:
             return int(problem.lineno or 0) or None
-        found, trace = None, problem.__traceback__
+        number, trace = None, problem.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == label:
-                found = trace.tb_lineno
+                number = trace.tb_lineno
             trace = trace.tb_next
-        return found
+        return number
     except BaseException:
         return None
 
@@ -171,9 +171,9 @@ class _Files:
 
     def changed(self, room: int, most: int = 64) -> list[dict[str, Any]]:
         """Return up to ``most`` files with content (base64) while it fits into ``room`` bytes; else without."""
-        now, out = dict(self._walk(self.top, 200)), list[dict[str, Any]]()
+        now, entries = dict(self._walk(self.top, 200)), list[dict[str, Any]]()
         for path, stamp in now.items():
-            if self._known.get(path) == stamp or len(out) >= most:
+            if self._known.get(path) == stamp or len(entries) >= most:
                 continue
             entry: dict[str, Any] = {"name": path[len(self.top) + 1 :], "size": stamp[1], "body": None}
             if stamp[1] <= room:
@@ -184,9 +184,9 @@ class _Files:
                     continue
                 room -= len(body)
                 entry["body"] = self._encode(body).decode()
-            out.append(entry)
+            entries.append(entry)
         self._known = now
-        return out
+        return entries
 
     def _walk(self, folder: str, most: int) -> Iterator[tuple[str, tuple[int, int]]]:
         try:
@@ -255,7 +255,7 @@ class _Server:
             del answer, request
 
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Run code once; see ``execute`` for what comes back."""
+        """Run code once; see ``execute`` for the result."""
         self.count += 1
         cap, self._run = request["cap"], request["id"]
         self.out.renew(cap)
@@ -287,9 +287,9 @@ class _Server:
         return {}
 
     def names(self, most: int) -> list[list[str]]:
-        """The variables that user code has made, with the names of their types."""
-        own = [(k, v) for k, v in self.namespace.items() if isinstance(k, str) and not k.startswith("__")]
-        return [[k[:200], type(v).__name__[:200]] for k, v in own if self.functions.get(k) is not v][:most]
+        """The variables that user code has set, with the names of their types."""
+        variables = [(k, v) for k, v in self.namespace.items() if isinstance(k, str) and not k.startswith("__")]
+        return [[k[:200], type(v).__name__[:200]] for k, v in variables if self.functions.get(k) is not v][:most]
 
     def fork(self, number: str, fds: Sequence[int]) -> dict[str, Any]:
         """Fork this process: the child goes on with the connection and the output given, the parent as before."""
@@ -320,7 +320,7 @@ class _Server:
 
 
 def _enter_branch() -> None:
-    """Enter user and mount namespaces of one's own, as the other end allows at this moment only."""
+    """Enter new user and mount namespaces, which the other end allows at this moment only."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -154,13 +154,13 @@ def _first_argument(values: Sequence[int], then: int, otherwise: int) -> list[tu
     return [(_LOAD, 0, 0, _ARG0), *tests, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, then)]
 
 
-def program(machine: str, allow_processes: bool, *, own: int = 1, notify: bool = False) -> bytes:
+def program(machine: str, allow_processes: bool, *, self_pid: int = 1, notify: bool = False) -> bytes:
     """Return the filter as BPF instructions; refused calls fail with ``EPERM`` (``clone3`` with ``ENOSYS``).
 
-    Signals reach the process ``own`` only, unless processes are allowed. With ``notify`` a plain fork and the
+    Signals reach the process ``self_pid`` only, unless processes are allowed. With ``notify`` a plain fork and the
     namespaces of a branch are put before a listener, which refuses them except while it is branching an episode.
     ``clone3`` hides its flags behind a pointer that a filter cannot read; ``ENOSYS`` makes libc use ``clone``
-    instead. Raises ``ValueError`` for a machine whose call numbers are not known.
+    instead. Raises ``ValueError`` for a machine whose call numbers are unknown.
     """
     if machine not in kernel.AUDIT_ARCH:
         raise ValueError(f"no system call table for {machine!r}; known: {', '.join(sorted(kernel.AUDIT_ARCH))}")
@@ -176,9 +176,9 @@ def program(machine: str, allow_processes: bool, *, own: int = 1, notify: bool =
     if not allow_processes:
         refused += [*_PROCESSES.values(), *_OTHERS.values()]
         for row in _SIGNALS.values():  # others do not exist, as far as can be seen from inside
-            code.when(row[column], _first_argument((own,), _ALLOW, _ERRNO | errno.ESRCH))
+            code.when(row[column], _first_argument((self_pid,), _ALLOW, _ERRNO | errno.ESRCH))
         for row in _TUNING.values():
-            code.when(row[column], _first_argument((0, own), _ALLOW, no[0][3]))
+            code.when(row[column], _first_argument((0, self_pid), _ALLOW, no[0][3]))
     for row in refused:
         code.when(row[column], no)
     branch = _first_argument((BRANCH_FLAGS,), _NOTIFY, no[0][3]) if notify else no
@@ -192,7 +192,7 @@ def program(machine: str, allow_processes: bool, *, own: int = 1, notify: bool =
 
 
 def _clone(allow_processes: bool, notify: bool) -> list[tuple[int, int, int, int]]:
-    """Threads always; processes where they are allowed; a plain fork by the listener's leave; namespaces never."""
+    """Threads always; processes where they are allowed; a plain fork if the listener permits it; namespaces never."""
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
     steps = [(_LOAD, 0, 0, _ARG0), (_ANY_BIT, 0, 1, _CLONE_NEW), refuse]
     if allow_processes:
@@ -215,5 +215,5 @@ def install(body: bytes, *, listen: bool = False) -> int:
 
     whole = Program(len(body) // 8, ctypes.cast(holder, ctypes.c_void_p))
     flags = _NEW_LISTENER if listen else 0
-    found = kernel.syscall("seccomp filter", _SECCOMP[kernel.MACHINE], 1, flags, ctypes.byref(whole))
-    return found if listen else -1
+    listener = kernel.syscall("seccomp filter", _SECCOMP[kernel.MACHINE], 1, flags, ctypes.byref(whole))
+    return listener if listen else -1

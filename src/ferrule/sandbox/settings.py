@@ -102,8 +102,8 @@ def view(packages: bool) -> tuple[list[str], dict[str, str], list[str]]:
     System libraries, this Python's standard library and, with ``packages``, the installed packages; nothing else of
     the host.
     """
-    found = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
-    folders = found if packages else []
+    package_folders = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    folders = package_folders if packages else []
     wanted = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"]
     wanted += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *folders]
     if os.path.realpath(sys.base_prefix) not in ("/", os.path.realpath(os.path.expanduser("~"))):

@@ -141,7 +141,7 @@ def become(
     handles: tuple[int, int] | None,
     restrictions: confinement.Restrictions | None,
 ) -> None:
-    """Turn this process into a confined session; never returns. What goes wrong is told on its stderr."""
+    """Turn this process into a confined session; never returns. Failures are reported on its stderr."""
     complain, listener = fds[2], -1
     try:
         # Higher than every descriptor we were handed, so that none is overwritten before it is moved.
@@ -231,11 +231,11 @@ class _Helper:
     """A forked helper that waits for one branch to adopt; forked ahead, as forking is what takes the time."""
 
     def __init__(self, proc: int) -> None:
-        (asked, self._ask), (self._answer, said) = os.pipe(), os.pipe()
+        (asked, self._ask), (self._answer, answering) = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid:
             os.close(asked)
-            os.close(said)
+            os.close(answering)
             return
         os.close(self._ask)
         problem = ""
@@ -245,23 +245,23 @@ class _Helper:
                 confinement.adopt(proc, int(order[0]), int(order[1]))
         except BaseException as raised:
             problem = f"{type(raised).__name__}: {raised}"
-        os.write(said, problem.encode()[:4000] or b" ")
+        os.write(answering, problem.encode()[:4000] or b" ")
         os._exit(0)
 
     def adopt(self, pid: int, disk_mb: int) -> str:
-        """Set up one branch and end; returns what went wrong."""
+        """Set up one branch and end; returns the reason of a failure, or an empty text."""
         os.write(self._ask, b"%d %d" % (pid, disk_mb))
-        said = os.read(self._answer, 4096).decode().strip()
+        reason = os.read(self._answer, 4096).decode().strip()
         os.close(self._ask)
         os.close(self._answer)
-        return said
+        return reason
 
 
 def _adopt(state: _State, pid: int, disk_mb: int) -> None:
-    """Set up the namespaces of a branch; raises with what went wrong."""
+    """Set up the namespaces of a branch; raises ``OSError`` with the reason."""
     assert state.handles is not None
     helper, state.helper = state.helper or _Helper(state.handles[0]), None
-    said = helper.adopt(pid, disk_mb)
+    reason = helper.adopt(pid, disk_mb)
     state.dropped.add(helper.pid)
-    if said:
-        raise OSError(f"namespaces of a branch: {said}")
+    if reason:
+        raise OSError(f"namespaces of a branch: {reason}")

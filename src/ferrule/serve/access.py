@@ -1,4 +1,4 @@
-"""What stands before every route: API keys, the size of a request, and who may speak to a server without a key."""
+"""Checks before every route: API keys, the size of a request, and who may use a server without a key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AccessControl:
     """Middleware: refuses requests without the key (401), from strange origins (403) and beyond ``max_body`` (413).
 
     With a ``key`` every route but ``/health`` needs ``Authorization: Bearer KEY``. Without one only programs on this
-    machine are meant to come: the ``Host`` header, and ``Origin`` where a browser sends it, must then name this
+    machine may connect: the ``Host`` header, and ``Origin`` where a browser sends it, must then name this
     machine, so that no web page can use the server.
     """
 

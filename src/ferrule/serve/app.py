@@ -57,7 +57,7 @@ def tools_app(
     from starlette.routing import Route
 
     handlers = _Handlers(host if isinstance(host, Counted) else Counted(host), done_if_invalid)
-    own = [
+    built_in = [
         Route("/get_observation", handlers.batch, methods=["POST"]),
         Route("/episodes/{id:path}/act", handlers.act, methods=["POST"]),
         Route("/episodes/{id:path}/end", handlers.end, methods=["POST"]),
@@ -67,7 +67,7 @@ def tools_app(
         Route("/metrics", handlers.metrics, methods=["GET"]),
     ]
     return Starlette(
-        routes=[*own, *routes],
+        routes=[*built_in, *routes],
         middleware=[Middleware(AccessControl, key=key, max_body=max_body)],
         exception_handlers={_Bad: _bad, HTTPException: _failed},
     )
@@ -161,7 +161,7 @@ class _Handlers:
         return Response(self._host.text(), media_type="text/plain; version=0.0.4")
 
 
-def _observed(seen: Observation) -> Response:
-    """Return an observation; what back-pressure refused carries a status that says when to come again."""
-    status, pause = _BUSY.get(host_reason(seen), (200, ""))
-    return _json(seen, status, {"retry-after": pause} if pause else None)
+def _observed(observation: Observation) -> Response:
+    """Return an observation; a call refused by back-pressure carries a status that says when to try again."""
+    status, pause = _BUSY.get(host_reason(observation), (200, ""))
+    return _json(observation, status, {"retry-after": pause} if pause else None)

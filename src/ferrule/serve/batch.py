@@ -52,46 +52,46 @@ class Action:
 def read_batch(body: Any) -> Batch:
     """Check a request body; raises ``BadBatch``.
 
-    ``finish`` and ``is_last_step`` are copied into the extra fields, where they do not stand already.
+    ``finish`` and ``is_last_step`` are copied into the extra fields, unless these have them.
     """
     if not isinstance(body, dict):
         raise BadBatch("the body should be a JSON object")
     ids, actions = body.get("trajectory_ids"), body.get("actions")
-    if not isinstance(ids, list) or not ids or not all(isinstance(one, str | int) for one in ids):
+    if not isinstance(ids, list) or not ids or not all(isinstance(entry, str | int) for entry in ids):
         raise BadBatch("trajectory_ids should be a list of at least one text")
-    if not isinstance(actions, list) or not all(isinstance(one, str) for one in actions):
+    if not isinstance(actions, list) or not all(isinstance(entry, str) for entry in actions):
         raise BadBatch("actions should be a list of texts")
-    if any(len(str(one)) > 256 for one in ids):
+    if any(len(str(entry)) > 256 for entry in ids):
         raise BadBatch("a trajectory id has more than 256 characters")
     extras = body.get("extra_fields")
     if extras is None:
         extras = [{} for _ in ids]
-    if not isinstance(extras, list) or not all(isinstance(one, dict | None) for one in extras):
+    if not isinstance(extras, list) or not all(isinstance(entry, dict | None) for entry in extras):
         raise BadBatch("extra_fields should be a list of objects")
     lists: dict[str, Any] = {"actions": actions, "extra_fields": extras}
     for name in ("finish", "is_last_step"):
         if body.get(name) is not None:
             lists[name] = body[name]
-            if not isinstance(body[name], list) or not all(isinstance(one, bool) for one in body[name]):
+            if not isinstance(body[name], list) or not all(isinstance(entry, bool) for entry in body[name]):
                 raise BadBatch(f"{name} should be a list of true and false")
     for name, values in lists.items():
         if len(values) != len(ids):
             raise BadBatch(f"{name} has {len(values)} items and trajectory_ids {len(ids)}; they should be as many")
-    made = [dict(one or {}) for one in extras]
+    fields = [dict(extra or {}) for extra in extras]
     for name in ("finish", "is_last_step"):
-        for extra, value in zip(made, lists.get(name, ()), strict=False):
+        for extra, value in zip(fields, lists.get(name, ()), strict=False):
             extra.setdefault(name, value)
-    return Batch(tuple(map(str, ids)), tuple(actions), tuple(made))
+    return Batch(tuple(map(str, ids)), tuple(actions), tuple(fields))
 
 
 def read_action(text: str, tools: Sequence[Tool]) -> Action | None:
-    """Return what a text asks for: the first tool, in order, that finds itself in the text; None when none does.
+    """Return what a text asks for: the first tool, in order, that the text calls; None without one.
 
-    ``python`` is found in ``<python>`` tags and fences, ``sql`` in ``<sql>`` tags, every tool in closed tags of its own
-    name and in Hermes ``<tool_call>`` blocks, all of which are then run in order.
+    ``python`` is called in ``<python>`` tags and fences, ``sql`` in ``<sql>`` tags, every tool in closed tags of its
+    own name and in Hermes ``<tool_call>`` blocks, all of which are then run in order.
     """
-    said = _HERMES.read(text).calls if "<tool_call>" in text else ()
-    named = {call.name for call in said if not call.problem}
+    tagged_json = _HERMES.read(text).calls if "<tool_call>" in text else ()
+    named = {call.name for call in tagged_json if not call.problem}
     for tool in tools:
         parameters = tool.parameters.get("properties", {})
         if tool.name == "python" and "code" in parameters and (code := python_code(text)) is not None:
@@ -102,7 +102,7 @@ def read_action(text: str, tools: Sequence[Tool]) -> Action | None:
                 calls = (Call("sql", {"query": query}),) if query is not None else ()
                 return Action(calls, _tags, done)
         if tool.name in named:
-            return Action(said, lambda texts: "\n" + "\n".join(_responses(texts)) + "\n")
+            return Action(tagged_json, lambda texts: "\n" + "\n".join(_responses(texts)) + "\n")
         tagged = [call for call in _tagged(text, tool) if not call.problem and "no closing tag" not in call.repairs]
         if tagged:
             return Action(tuple(tagged), _tags)
@@ -113,12 +113,12 @@ def _tagged(text: str, tool: Tool) -> tuple[Call, ...]:
     if f"</{tool.name}>" not in text:
         return ()
     try:
-        found = Tagged.of([tool]).read(text).calls
+        calls = Tagged.of([tool]).read(text).calls
     except ValueError:  # a name that cannot be a tag
         return ()
     if tool.parameters.get("properties"):
-        return found
-    return tuple(replace(call, arguments={}) if _blank(call) else call for call in found)
+        return calls
+    return tuple(replace(call, arguments={}) if _blank(call) else call for call in calls)
 
 
 def _blank(call: Call) -> bool:
@@ -136,8 +136,8 @@ def _responses(texts: Sequence[str]) -> list[str]:
 async def observe(host: Host, batch: Batch, *, done_if_invalid: bool = False) -> dict[str, Any]:
     """Carry out a batch; the result has the fields of the wire form, item for item in the order of the request.
 
-    Trajectories run at the same time, the items of one trajectory in order, and every action is run, however often it
-    was said before. ``queue_time_ms`` is the longest time that an item spent waiting.
+    Trajectories run at the same time, the items of one trajectory in order, and every action is run, even if it
+    was sent before. ``queue_time_ms`` is the longest time that an item spent waiting.
     """
     began = time.perf_counter()
     last: dict[str, asyncio.Task[Item]] = {}
@@ -145,13 +145,13 @@ async def observe(host: Host, batch: Batch, *, done_if_invalid: bool = False) ->
     for name, text, extra in zip(batch.trajectories, batch.actions, batch.extras, strict=True):
         last[name] = asyncio.ensure_future(_after(last.get(name), host, name, text, extra, done_if_invalid))
         tasks.append(last[name])
-    found = await asyncio.gather(*tasks)
+    items = await asyncio.gather(*tasks)
     return {
-        "observations": [obs for obs, _, _, _ in found],
-        "dones": [done for _, done, _, _ in found],
-        "valids": [valid for _, _, valid, _ in found],
+        "observations": [obs for obs, _, _, _ in items],
+        "dones": [done for _, done, _, _ in items],
+        "valids": [valid for _, _, valid, _ in items],
         "processing_time_ms": 1000 * (time.perf_counter() - began),
-        "queue_time_ms": 1000 * max(waited for _, _, _, waited in found),
+        "queue_time_ms": 1000 * max(waited for _, _, _, waited in items),
     }
 
 
@@ -181,24 +181,24 @@ async def _item(host: Host, trajectory: str, text: str, extra: Mapping[str, Any]
     done, valid, waited = False, True, 0.0
     for call in action.calls:
         began = time.perf_counter()
-        seen = await host.act(trajectory, call)
-        waited = max(waited, time.perf_counter() - began - seen.seconds)
-        if (trouble := _trouble(seen)) is not None:
-            return {"obs": "", "error": seen.text, **trouble, "tool_type": call.name}, True, False, waited
-        texts.append(seen.text)
-        images += [one.source for one in seen.artifacts if one.image is not None]
-        done = done or seen.terminal
-        valid = valid and seen.executed
+        observation = await host.act(trajectory, call)
+        waited = max(waited, time.perf_counter() - began - observation.seconds)
+        if (trouble := _trouble(observation)) is not None:
+            return {"obs": "", "error": observation.text, **trouble, "tool_type": call.name}, True, False, waited
+        texts.append(observation.text)
+        images += [artifact.source for artifact in observation.artifacts if artifact.image is not None]
+        done = done or observation.terminal
+        valid = valid and observation.executed
     shown = action.show(texts)
     return ({"obs": shown, "image": images} if images else shown), done, valid, waited
 
 
-def _trouble(seen: Observation) -> dict[str, str] | None:
+def _trouble(observation: Observation) -> dict[str, str] | None:
     """Return what ends a trajectory: a tool that raised, or a host that could not run it; else None."""
-    if reason := host_reason(seen):
+    if reason := host_reason(observation):
         return {"reason": reason}
-    data = seen.data if isinstance(seen.data, dict) else {}
-    if seen.status == "error" and set(data) == {"exception"}:
+    data = observation.data if isinstance(observation.data, dict) else {}
+    if observation.status == "error" and set(data) == {"exception"}:
         return {"reason": "raised"}
     return None
 

@@ -44,14 +44,14 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Refuse bounds under which nothing could run, naming the field."""
-        for one in fields(self):
-            value = getattr(self, one.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
             if not value > 0:
-                raise ValueError(f"{one.name} is {value}; it must be above 0")
+                raise ValueError(f"{entry.name} is {value}; it must be above 0")
 
 
 class Lost(Exception):
-    """The session of an episode is gone; ``observation`` is what its call came to."""
+    """The session of an episode is gone; ``observation`` is the result of its call."""
 
     def __init__(self, observation: Observation) -> None:
         """Keep the observation."""
@@ -92,7 +92,7 @@ class _Episode:
 
 
 class Episodes:
-    """Admits calls, keeps those of an episode in order, bounds everything, and says once when state was lost.
+    """Admits calls, keeps those of an episode in order, bounds everything, and reports once when state was lost.
 
     All methods belong to one event loop. A call that was admitted runs to its end even when its caller is cancelled,
     so that the next call of the episode cannot overtake it.
@@ -128,7 +128,7 @@ class Episodes:
         return await self._keep(self._act(admitted, admitted.losses, call, self._bounded(seconds)))
 
     async def end(self, name: str) -> None:
-        """Close an episode after the calls that were made before; unknown ones are fine."""
+        """Close an episode after its earlier calls; unknown ids are ignored."""
         self._untold.pop(name, None)
         episode = self._live.get(name)
         if episode is not None:
@@ -154,7 +154,7 @@ class Episodes:
                 self._lose(episode, reason)
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new episodes, wait for the calls in flight at most so long, and tell whether all came to an end."""
+        """Refuse new episodes, wait for the calls in flight at most so long, and return whether all ended."""
         self.draining = True
         end = time.monotonic() + seconds
         while self._tasks and (left := end - time.monotonic()) > 0:
@@ -216,7 +216,7 @@ class Episodes:
 
     def _evict(self) -> bool:
         """Close the least recently used episode when it has been idle for long enough."""
-        episode = next((one for one in self._live.values() if not one.pending), None)
+        episode = next((candidate for candidate in self._live.values() if not candidate.pending), None)
         if episode is None or time.monotonic() - episode.used < self.limits.spare_seconds:
             return False
         self._expire(episode)
@@ -240,7 +240,7 @@ class Episodes:
     def _tidy(self) -> None:
         self._timer = None
         oldest = time.monotonic() - self.limits.idle_seconds
-        for episode in [one for one in self._live.values() if not one.pending and one.used <= oldest]:
+        for episode in [live for live in self._live.values() if not live.pending and live.used <= oldest]:
             self._expire(episode)
         if self._live:
             self._watch()
@@ -272,11 +272,11 @@ class Episodes:
                 if not origin.opened:
                     return Observation(twin.name, data={"episode": twin.name})
                 try:
-                    seen = await self._runner.fork(origin.name, twin.name)
+                    observation = await self._runner.fork(origin.name, twin.name)
                 except Lost as loss:
                     return self._told(origin, losses, loss)
-                twin.opened = seen.status == "ok"
-                return seen
+                twin.opened = observation.status == "ok"
+                return observation
         finally:
             self._release(twin)
             self._release(origin)
@@ -290,7 +290,7 @@ class Episodes:
             self._release(episode)
 
     def _told(self, episode: _Episode, losses: int, loss: Lost) -> Observation:
-        """Return what a call says whose session is gone, and let the other pending calls know."""
+        """Return the result of a call whose session is gone, and tell the other pending calls."""
         if episode.losses == losses:
             data = loss.observation.data
             self._lose(episode, data["reason"] if isinstance(data, dict) and "reason" in data else "worker_died")
@@ -304,5 +304,5 @@ class Episodes:
 
 
 def _gone(reason: str) -> Observation:
-    said = _LOST.get(reason, "the session of this episode is gone: its variables and files are lost")
-    return refusal(reason, f"{said}. The call was not run; the next one starts the episode anew.", "error")
+    what = _LOST.get(reason, "the session of this episode is gone: its variables and files are lost")
+    return refusal(reason, f"{what}. The call was not run; the next one starts the episode anew.", "error")

@@ -21,7 +21,7 @@ _KEPT = 100_000  # characters of a text whose frame would be too large
 
 
 class FrameError(Exception):
-    """Bytes that are no frame, or a frame beyond the limit."""
+    """Bytes that are not a frame, or a frame beyond the limit."""
 
 
 def pack(message: Mapping[str, Any], largest: int = LARGEST) -> bytes:
@@ -32,12 +32,12 @@ def pack(message: Mapping[str, Any], largest: int = LARGEST) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def pack_observation(number: int, seen: Observation, largest: int = LARGEST, **more: Any) -> bytes:
+def pack_observation(number: int, observation: Observation, largest: int = LARGEST, **more: Any) -> bytes:
     """Return the frame of an answer; one that would be too large becomes an error of reason ``too_large``."""
     try:
-        return pack({"id": number, "observation": write(seen), **more}, largest)
+        return pack({"id": number, "observation": write(observation), **more}, largest)
     except FrameError as problem:
-        text = f"the result is too large to be sent ({problem}); its text began:\n{seen.text[:_KEPT]}"
+        text = f"the result is too large to be sent ({problem}); its text began:\n{observation.text[:_KEPT]}"
         small = refusal("too_large", text[: largest // 16], "error")
         return pack({"id": number, "observation": write(small), **more}, largest)
 

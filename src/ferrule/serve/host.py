@@ -1,4 +1,4 @@
-"""What every server face talks to: tools, and calls by episode that always end in an observation."""
+"""What every server face uses: tools, and calls by episode that always end in an observation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Forking", "Host", "InProcess", "Limits", "Managed"]
 
 @runtime_checkable
 class Host(Protocol):
-    """Episodes of a toolset, wherever they run."""
+    """Episodes of a toolset, in this process or in others."""
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -24,7 +24,7 @@ class Host(Protocol):
     async def act(self, episode: str, call: Call, seconds: float | None = None) -> Observation:
         """Run one call of an episode; the first call of an unknown id opens it. Never raises.
 
-        Calls of one episode run one after another, in the order in which they were made. What the host itself says is
+        Calls of one episode run one after another, in the order in which they arrived. What the host itself answers is
         an observation whose ``data["reason"]`` is ``queue_full``, ``too_many_episodes`` or ``draining`` (status
         ``refused``; nothing ran), ``worker_died``, ``expired``, ``memory`` or ``time_limit`` (the state is lost,
         which is said once; the next call starts anew).
@@ -54,7 +54,7 @@ class Managed(Protocol):
         ...
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new episodes and wait for the calls in flight; True when all came to an end in time."""
+        """Refuse new episodes and wait for the calls in flight; True when all ended in time."""
         ...
 
     async def aclose(self) -> None:
@@ -100,7 +100,7 @@ class InProcess:
         return await self._episodes.fork(episode)
 
     def figures(self) -> dict[str, float]:
-        """Return what is live and waiting; there are no workers."""
+        """Return the numbers of live episodes and waiting calls; no workers."""
         return {**self._episodes.figures(), "restarts": 0, "workers": 0}
 
     async def drain(self, seconds: float) -> bool:

@@ -84,7 +84,7 @@ def mcp_routes(
     The session id that ``initialize`` hands out is the episode id; DELETE ends it, and so do ``idle`` seconds without a
     request. ``sessions`` bounds how many are open, ``largest`` the body of a request in bytes. A request that a web
     page makes (one with an Origin) must come from this machine or from one of ``origins``: a page elsewhere whose
-    name was re-pointed at this server is refused. Answers are JSON; there is no stream of unasked messages.
+    name was pointed at this server is refused. Answers are JSON; unasked messages are not streamed.
     """
     from starlette.routing import Route
 
@@ -122,7 +122,7 @@ class _Endpoint:
         except TooLarge:
             return _failed(413, f"the request has more than {self.largest} bytes")
         except (ValueError, RecursionError):
-            return _failed(400, "the request is no JSON", PARSE)
+            return _failed(400, "the request is not JSON", PARSE)
         if isinstance(message, dict) and message.get("method") == "initialize":
             return await self._initialize(message)
         return await self._go_on(episode, message)
@@ -190,7 +190,7 @@ async def run_stdio(host: Host, *, name: str = "ferrule", instructions: str = ""
             try:
                 message = json.loads(line)
             except (ValueError, RecursionError):
-                await write(failure(None, PARSE, "the line is no JSON"))
+                await write(failure(None, PARSE, "the line is not JSON"))
                 return
             await write(await session.answer(message))
 
@@ -212,7 +212,7 @@ async def run_stdio(host: Host, *, name: str = "ferrule", instructions: str = ""
 
 @contextlib.asynccontextmanager
 async def _own_pipes() -> AsyncIterator[tuple[int, int]]:
-    """Take standard input and output for the protocol alone; prints go to standard error meanwhile."""
+    """Reserve standard input and output for the protocol; prints go to standard error meanwhile."""
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

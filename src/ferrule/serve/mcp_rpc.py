@@ -33,9 +33,9 @@ def near(origin: str | None, allowed: Sequence[str]) -> bool:
     """Tell whether a request with this Origin header may be served.
 
     Programs send none. A web page does: it must come from this machine or from one of ``allowed``, since a page from
-    elsewhere can have its own name re-pointed at this server.
+    elsewhere can have its own name pointed at this server.
     """
-    if origin is None or origin.lower() in [one.rstrip("/").lower() for one in allowed]:
+    if origin is None or origin.lower() in [name.rstrip("/").lower() for name in allowed]:
         return True
     with contextlib.suppress(ValueError):
         return loopback(urlsplit(origin).hostname or "")
@@ -71,7 +71,7 @@ class McpSession:
         """Answer a message; None for a notification or an answer, which have none. A batch is answered by a list."""
         self.used = time.monotonic()
         if isinstance(message, list) and message and self._version == "2025-03-26":  # the one revision with batches
-            answers = [one for one in [await self._one(part) for part in message] if one is not None]
+            answers = [answer for answer in [await self._one(part) for part in message] if answer is not None]
             return answers or None
         return await self._one(message)
 
@@ -131,7 +131,7 @@ class McpSession:
         start = 0
         if cursor is not None:
             if not (isinstance(cursor, str) and cursor.isdecimal() and len(cursor) < 10):
-                raise _Problem(_PARAMS, f"{cursor!r} is no cursor of this server")
+                raise _Problem(_PARAMS, f"{cursor!r} is not a cursor of this server")
             start = int(cursor)
         tools = self.host.tools
         page: dict[str, Any] = {"tools": [described(tool) for tool in tools[start : start + _PAGE]]}
@@ -147,12 +147,12 @@ class McpSession:
         task = asyncio.ensure_future(self.host.act(self.episode, call))
         self.running[number] = task
         try:
-            seen = await task
+            observation = await task
         finally:
             task.cancel()
             self.running.pop(number, None)
         tool = next((tool for tool in self.host.tools if tool.name == name), None)
-        return result(seen, tool)
+        return result(observation, tool)
 
 
 def described(tool: Tool) -> dict[str, Any]:
@@ -168,22 +168,22 @@ def _structured(tool: Tool | None) -> bool:
     return tool is not None and tool.output is not None and tool.output.get("type") == "object"
 
 
-def result(seen: Observation, tool: Tool | None = None) -> dict[str, Any]:
+def result(observation: Observation, tool: Tool | None = None) -> dict[str, Any]:
     """Return an observation as the result of ``tools/call``.
 
     A status other than ``ok`` becomes ``isError``, images become image content, other artifacts embedded resources,
     and the data of a tool with an output schema ``structuredContent``.
     """
-    content: list[dict[str, Any]] = [{"type": "text", "text": seen.text}]
-    content += [block for file in seen.artifacts if (block := _file(file)) is not None]
-    made: dict[str, Any] = {"content": content, "isError": seen.status != "ok"}
-    if seen.status == "ok" and _structured(tool):
-        data = seen.data if seen.data is not None else _object(seen.text)
+    content: list[dict[str, Any]] = [{"type": "text", "text": observation.text}]
+    content += [block for file in observation.artifacts if (block := _file(file)) is not None]
+    answer: dict[str, Any] = {"content": content, "isError": observation.status != "ok"}
+    if observation.status == "ok" and _structured(tool):
+        data = observation.data if observation.data is not None else _object(observation.text)
         if isinstance(data, Mapping):
-            made["structuredContent"] = plain(data)
-    if seen.status != "ok":
-        made["_meta"] = {"ferrule/status": seen.status}
-    return made
+            answer["structuredContent"] = plain(data)
+    if observation.status != "ok":
+        answer["_meta"] = {"ferrule/status": observation.status}
+    return answer
 
 
 def _object(text: str) -> Any:

@@ -33,7 +33,7 @@ class Counted:
     """
 
     def __init__(self, host: Host) -> None:
-        """Make a registry of its own, so that several servers can live in one process."""
+        """Make a separate registry, so that several servers can live in one process."""
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self._host = host
@@ -58,13 +58,13 @@ class Counted:
     async def act(self, episode: str, call: Call, seconds: float | None = None) -> Observation:
         """Run one call and count it."""
         began = time.perf_counter()
-        seen = await self._host.act(episode, call, seconds)
+        observation = await self._host.act(episode, call, seconds)
         tool = call.name if call.name in self._known else "unknown"  # a model's spelling must not make new series
-        self._calls.labels(tool, seen.status).inc()
+        self._calls.labels(tool, observation.status).inc()
         self._seconds.labels(tool).observe(time.perf_counter() - began)
-        if reason := host_reason(seen):
+        if reason := host_reason(observation):
             self._refused.labels(reason).inc()
-        return seen
+        return observation
 
     async def end(self, episode: str) -> None:
         """Close an episode."""
@@ -77,9 +77,9 @@ class Counted:
         return await self._host.fork(episode)
 
     def figures(self) -> dict[str, float]:
-        """Return the host's figures, those that are missing as 0."""
-        found = self._host.figures() if isinstance(self._host, Managed) else {}
-        named = {key: float(found.get(key, 0.0)) for key in _GAUGES if key not in ("memory", "waiting")}
+        """Return the host's figures, missing ones as 0."""
+        figures = self._host.figures() if isinstance(self._host, Managed) else {}
+        named = {key: float(figures.get(key, 0.0)) for key in _GAUGES if key not in ("memory", "waiting")}
         return {**named, "waiting": max(0.0, named["pending"] - named["running"])}
 
     def text(self) -> bytes:

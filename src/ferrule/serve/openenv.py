@@ -129,7 +129,7 @@ class _Endpoints:
         try:
             message = json.loads(body)
         except (ValueError, RecursionError):
-            return _json(failure(None, PARSE, "the request is no JSON"), 400)
+            return _json(failure(None, PARSE, "the request is not JSON"), 400)
         return _json(await answer_rpc(message, self.connections))
 
     async def socket(self, socket: WebSocket) -> None:

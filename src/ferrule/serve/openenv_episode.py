@@ -55,9 +55,9 @@ def listed(session: Session) -> list[dict[str, Any]]:
 
 
 class Environment:
-    """An episode after another of ``world``; not for several threads at once.
+    """Episodes of ``world``, one after another; not for several threads at once.
 
-    The reward is worked out when the episode ends, from the answer and the session's final state, and travels beside
+    The reward is computed when the episode ends, from the answer and the session's final state, and travels beside
     the observation: no tool returns it. ``steps`` bounds an episode; one that uses them up ends without an answer.
     """
 
@@ -94,12 +94,12 @@ class Environment:
         for task in self._tasks:
             if task.id == wanted:
                 return task
-        raise Unfit(f"there is no task {wanted!r}; {nearest(str(wanted), [task.id for task in self._tasks])}")
+        raise Unfit(f"unknown task {wanted!r}; {nearest(str(wanted), [task.id for task in self._tasks])}")
 
     def step(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out an action: a tool call, an answer, or a listing of the tools; returns the frame's data."""
         if self._session is None or self._task is None:
-            raise Unfit("there is no episode yet; send reset first")
+            raise Unfit("no episode yet; send reset first")
         given = {name: value for name, value in data.items() if name != "metadata"}
         if given == {"type": "list_tools"}:
             return {"observation": {"tools": listed(self._session)}, "reward": None, "done": self._done}
@@ -115,23 +115,23 @@ class Environment:
 
     def _act(self, call: Call, *, styled: bool) -> dict[str, Any]:
         assert self._session is not None
-        seen = self._session.act(call)
-        self._note((call,), (seen,))
-        shown = _shown(seen)
+        observation = self._session.act(call)
+        self._note((call,), (observation,))
+        shown = _shown(observation)
         if styled:  # as OpenEnv's own tool environments answer
-            failed = {"error_type": _KINDS.get(seen.status, "execution_error"), "message": seen.text}
-            value = shown.get("data", seen.text)
-            shown |= {"tool_name": call.name, "result": value, "error": None if seen.status == "ok" else failed}
-        if seen.terminal:
-            return self._end(shown, seen.text, "answer")
+            failed = {"error_type": _KINDS.get(observation.status, "execution_error"), "message": observation.text}
+            value = shown.get("data", observation.text)
+            shown |= {"tool_name": call.name, "result": value, "error": None if observation.status == "ok" else failed}
+        if observation.terminal:
+            return self._end(shown, observation.text, "answer")
         if len(self._turns) >= self._steps:
             return self._end(shown, None, "turns")
         return {"observation": shown, "reward": None, "done": False}
 
-    def _note(self, calls: tuple[Call, ...], seen: tuple[Observation, ...]) -> None:
+    def _note(self, calls: tuple[Call, ...], observations: tuple[Observation, ...]) -> None:
         number = len(self._turns)
-        said = Message("assistant", calls=calls)
-        self._turns.append(Turn(number, number - 1 if number else None, (), (), (), said, observations=seen))
+        message = Message("assistant", calls=calls)
+        self._turns.append(Turn(number, number - 1 if number else None, (), (), (), message, observations=observations))
 
     def _end(self, shown: dict[str, Any], answer: Answer, finish: Finish) -> dict[str, Any]:
         assert self._session is not None
@@ -173,14 +173,14 @@ def _call(given: Mapping[str, Any], number: int) -> Call:
     return Call(name, arguments, id=str(number))
 
 
-def _shown(seen: Observation) -> dict[str, Any]:
+def _shown(observation: Observation) -> dict[str, Any]:
     """Return an observation as JSON data; what has no JSON form is left out."""
-    shown: dict[str, Any] = {"text": seen.text, "status": seen.status}
-    if seen.data is not None:
-        shown["data"] = plain(seen.data)
-    if seen.artifacts:
+    shown: dict[str, Any] = {"text": observation.text, "status": observation.status}
+    if observation.data is not None:
+        shown["data"] = plain(observation.data)
+    if observation.artifacts:
         shown["artifacts"] = [
             {"name": file.name, "media": file.media, "size": file.size, "source": file.source}
-            for file in seen.artifacts
+            for file in observation.artifacts
         ]
     return shown

@@ -1,4 +1,4 @@
-"""What a connection of an OpenEnv server says: frames over a WebSocket, and JSON-RPC of OpenEnv's tool clients."""
+"""The protocol of an OpenEnv server: frames over a WebSocket, and JSON-RPC of OpenEnv's tool clients."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _answer(text: str, connection: Connection, connections: Connections) -
     try:
         frame = json.loads(text)
     except (ValueError, RecursionError):
-        return _error("the frame is no JSON", "INVALID_JSON"), 1007
+        return _error("the frame is not JSON", "INVALID_JSON"), 1007
     kind = frame.get("type") if isinstance(frame, dict) else None
     if kind not in ("reset", "step", "state", "close", "mcp"):
         return _error(f"a frame's type is reset, step, state, close or mcp, not {kind!r}", "UNKNOWN_TYPE"), 1008
@@ -105,10 +105,10 @@ async def _step(
             return {"type": "state", "data": await connection.run(environment.state, connections.seconds)}, 0
         if kind == "reset":
             turn = next(connections.turns)
-            made = await connection.run(lambda: environment.reset(data, turn), connections.seconds)
+            observation = await connection.run(lambda: environment.reset(data, turn), connections.seconds)
         else:
-            made = await connection.run(lambda: environment.step(data), connections.seconds)
-        return {"type": "observation", "data": made}, 0
+            observation = await connection.run(lambda: environment.step(data), connections.seconds)
+        return {"type": "observation", "data": observation}, 0
     except Unfit as problem:
         return _error(str(problem), "VALIDATION_ERROR"), 0
     except TimeoutError:
@@ -149,7 +149,7 @@ async def _tools(
     environment = connection.environment
     session = environment.session
     if session is None:
-        return failure(number, _SERVER, "there is no episode yet; reset first")
+        return failure(number, _SERVER, "no episode yet; reset first")
     if method == "tools/list":
         return {"jsonrpc": "2.0", "id": number, "result": {"tools": listed(session)}}
     action = {"tool_name": params.get("name"), "arguments": params.get("arguments") or {}}

@@ -64,8 +64,8 @@ class Worker:
             writer.write(pack(hello))
             answer = await asyncio.wait_for(read_frame(reader), _START)
             if answer is None or "ready" not in answer:
-                said = (answer or {}).get("failed") or f"it ended with {_exit(await _reaped(process))}"
-                raise WorkerFailed(f"the worker could not be started: {said}")
+                reason = (answer or {}).get("failed") or f"it ended with {_exit(await _reaped(process))}"
+                raise WorkerFailed(f"the worker could not be started: {reason}")
         except BaseException as problem:
             _kill(process)
             await _reaped(process)
@@ -85,7 +85,7 @@ class Worker:
     async def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Return the answer that carries the request's number.
 
-        Raises ``WorkerFailed`` when the worker dies first or says nothing for ``seconds`` (it is then killed), and
+        Raises ``WorkerFailed`` when the worker dies first or sends nothing for ``seconds`` (it is then killed), and
         ``FrameError`` for a request that is too large (nothing was sent).
         """
         frame = pack(request)
@@ -102,9 +102,9 @@ class Worker:
         finally:
             self._waiting.pop(request["id"], None)
 
-    def kill(self, said: str) -> None:
-        """End the process at once; its calls in flight are told ``said``."""
-        self._said = said
+    def kill(self, reason: str) -> None:
+        """End the process at once; its calls in flight fail with ``reason``."""
+        self._said = reason
         _kill(self._process)
 
     async def stop(self) -> None:
@@ -138,7 +138,7 @@ class Worker:
 
 
 def _tool(record: Mapping[str, Any]) -> Tool:
-    """Return a description; calling it is the host's business."""
+    """Return a description; the host runs its calls."""
 
     def run(**_: Any) -> None:
         raise RuntimeError(f"{record['name']} runs in a worker process; call it through the host")

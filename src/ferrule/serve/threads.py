@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Timed(Protocol):
-    """A session that can hold a single call to a limit of its own."""
+    """A session that can give a single call its own time limit."""
 
     def act_within(self, call: Call, seconds: float | None) -> Observation:
         """Run one call for ``seconds`` at most (None: the tool's own limit)."""
@@ -42,7 +42,7 @@ class Threads:
     """Sessions made by ``open(episode)``; every call runs on a thread of its own.
 
     A call that is still running ``slack`` seconds after its limit (``seconds`` where it brings none) is given up: its
-    thread is left behind, its session is closed as soon as that is possible, and ``Lost`` is raised.
+    thread is abandoned, its session is closed as soon as possible, and ``Lost`` is raised.
     """
 
     def __init__(self, open: Callable[[str], Session], seconds: float = 60.0, slack: float = 30.0) -> None:
@@ -67,14 +67,14 @@ class Threads:
             return _act(session, call, seconds)
 
         try:
-            seen = await _on_thread(work, limit, f"episode {episode}", lambda: self._finish(held))
+            observation = await _on_thread(work, limit, f"episode {episode}", lambda: self._finish(held))
         except TimeoutError:
             self._give_up(episode, held)
             text = f"{call.name} was given up after {limit:g} s; variables and files of this episode are lost"
             raise Lost(refusal("time_limit", text, "timeout")) from None
         if held.session is None:
             self._held.pop(episode, None)
-        return seen
+        return observation
 
     async def end(self, episode: str) -> None:
         """Close the session in the background."""
@@ -100,13 +100,13 @@ class Threads:
             return Observation(twin, data={"episode": twin})
 
         try:
-            seen = await _on_thread(work, self._slack, f"fork of {episode}", lambda: self._finish(branch))
+            observation = await _on_thread(work, self._slack, f"fork of {episode}", lambda: self._finish(branch))
         except TimeoutError:
             branch.given_up = True
             return refusal("time_limit", "the episode could not be branched in time", "timeout")
-        if seen.status == "ok":
+        if observation.status == "ok":
             self._held[twin] = branch
-        return seen
+        return observation
 
     def twin(self, episode: str) -> str:
         """Return a fresh id."""
@@ -140,13 +140,13 @@ class Threads:
 def _act(session: Session, call: Call, seconds: float | None) -> Observation:
     started = time.perf_counter()
     try:
-        seen: object = session.act_within(call, seconds) if isinstance(session, Timed) else session.act(call)
+        observation: object = session.act_within(call, seconds) if isinstance(session, Timed) else session.act(call)
     except (Exception, SystemExit) as problem:
         text = f"{type(problem).__name__}: {problem}"
-        seen = Observation(text, "error", data={"exception": type(problem).__name__})
-    if not isinstance(seen, Observation):
-        return Observation(f"the session answered with {type(seen).__name__}, not Observation", "error")
-    return seen if seen.seconds else replace(seen, seconds=time.perf_counter() - started)
+        observation = Observation(text, "error", data={"exception": type(problem).__name__})
+    if not isinstance(observation, Observation):
+        return Observation(f"the session answered with {type(observation).__name__}, not Observation", "error")
+    return observation if observation.seconds else replace(observation, seconds=time.perf_counter() - started)
 
 
 def _close(session: Session) -> None:

@@ -47,11 +47,11 @@ class Toolset:
         if not self.names:
             raise ValueError(f"no toolset is named; known: {', '.join(toolset_names())}")
         object.__setattr__(self, "_shared", {name: self._load(name) for name in self.names if name != "python"})
-        seen: set[str] = set()
-        for one in self.tools:
-            if one.name in seen:
-                raise ValueError(f"two tools are named {one.name!r} in {', '.join(self.names)}; serve them apart")
-            seen.add(one.name)
+        names: set[str] = set()
+        for tool in self.tools:
+            if tool.name in names:
+                raise ValueError(f"two tools are named {tool.name!r} in {', '.join(self.names)}; serve them apart")
+            names.add(tool.name)
 
     @cached_property
     def _settings(self) -> Settings:
@@ -59,7 +59,7 @@ class Toolset:
 
     @cached_property
     def _python(self) -> Tool:
-        """The description of the python tool; making it also finds out whether the isolation is to be had."""
+        """The description of the python tool; making it also checks whether the isolation is available."""
         session = PythonSession(
             seconds=self.seconds, memory_mb=self.memory_mb, isolation=self.isolation, limit=self.limit
         )
@@ -69,15 +69,15 @@ class Toolset:
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The tools on offer."""
-        found: list[Tool] = []
+        tools: list[Tool] = []
         for name in self.names:
-            found += (self._python,) if name == "python" else self._shared[name]
-        return tuple(found)
+            tools += (self._python,) if name == "python" else self._shared[name]
+        return tuple(tools)
 
     def open(self, episode: str) -> Session:
         """Open the session of an episode."""
         code = _Code(Interpreter(self._settings), self.limit) if "python" in self.names else None
-        tools = tuple(replace(one, run=code.run) if code and one is self._python else one for one in self.tools)
+        tools = tuple(replace(tool, run=code.run) if code and tool is self._python else tool for tool in self.tools)
         return _Opened(tools, code, self.limit)
 
     def warm(self) -> None:
@@ -119,8 +119,8 @@ class _Code:
         self._limit = limit
 
     def run(self, code: str) -> Observation:
-        seen = self.interpreter.run(code, self.seconds)
-        return replace(seen, text=clip(seen.text, self._limit, "middle"))
+        observation = self.interpreter.run(code, self.seconds)
+        return replace(observation, text=clip(observation.text, self._limit, "middle"))
 
 
 class _Opened:
@@ -136,11 +136,11 @@ class _Opened:
 
     def act_within(self, call: Call, seconds: float | None) -> Observation:
         """Run one call; every failure is an observation."""
-        tool = next((one for one in self.tools if one.name == call.name), None)
+        tool = next((tool for tool in self.tools if tool.name == call.name), None)
         if call.problem:
             return Observation(f"malformed call: {call.problem}", "malformed")
         if tool is None:
-            known = [one.name for one in self.tools]
+            known = [tool.name for tool in self.tools]
             return Observation(f"unknown tool {call.name!r}; {nearest(call.name, known)}", "unknown_tool")
         if self._code is None or not _is(tool.run, self._code.run):
             return invoke(tool, call, seconds=seconds, limit=self._limit)
@@ -152,7 +152,7 @@ class _Opened:
         if self._code is None:
             return _Opened(self.tools, None, self._limit)
         twin = _Code(self._code.interpreter.fork(), self._limit)
-        tools = tuple(replace(one, run=twin.run) if _is(one.run, self._code.run) else one for one in self.tools)
+        tools = tuple(replace(tool, run=twin.run) if _is(tool.run, self._code.run) else tool for tool in self.tools)
         return _Opened(tools, twin, self._limit)
 
     def final(self) -> Mapping[str, Any]:

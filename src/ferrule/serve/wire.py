@@ -1,4 +1,4 @@
-"""What the host itself says of a call, and observations as they come over a link or go out over HTTP."""
+"""What the host itself answers to a call, and observations as they travel over a link or HTTP."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def refusal(reason: str, text: str, status: Status = "refused", **more: Any) -> 
     return Observation(text, status, data={"reason": reason, **more})
 
 
-def host_reason(seen: Observation) -> str:
+def host_reason(observation: Observation) -> str:
     """Return why the host itself answered a call, and not a tool; empty when a tool did."""
-    reason = seen.data.get("reason") if isinstance(seen.data, dict) else None
+    reason = observation.data.get("reason") if isinstance(observation.data, dict) else None
     return reason if isinstance(reason, str) and reason in _HOST else ""
 
 
@@ -37,7 +37,7 @@ def http_body(payload: Any) -> bytes:
 def observation_of(record: Any) -> Observation:
     """Return the observation that ``write`` made of one.
 
-    Raises ``ValueError`` for a record that is none: a server that answers so cannot be trusted with the rest.
+    Raises ``ValueError`` for an invalid record: the other answers of such a server cannot be trusted either.
     """
     observation = read(Observation, record)
     if type(observation.text) is not str or observation.status not in _STATUSES:

@@ -61,7 +61,7 @@ async def _serve(link: socket.socket) -> Threads | None:
 
 
 def _prepare(hello: dict[str, Any], writer: asyncio.StreamWriter) -> Threads:
-    """Build what opens the sessions, try it out, and say which tools there are."""
+    """Build what opens the sessions, try it out, and report the tools."""
     for path in reversed(hello["path"]):
         if path not in sys.path:
             sys.path.insert(0, path)
@@ -78,18 +78,18 @@ async def _answer(threads: Threads, message: dict[str, Any], writer: asyncio.Str
     number, episode, lost = message["id"], message["episode"], False
     try:
         if message["do"] == "act":
-            seen = await threads.run(episode, read(Call, message["call"]), message["seconds"])
+            observation = await threads.run(episode, read(Call, message["call"]), message["seconds"])
         elif message["do"] == "fork":
-            seen = await threads.fork(episode, message["twin"])
+            observation = await threads.fork(episode, message["twin"])
         else:
             await threads.end(episode)
-            seen = Observation("")
+            observation = Observation("")
     except Lost as loss:
-        seen, lost = loss.observation, True
+        observation, lost = loss.observation, True
     except Exception as problem:
-        seen = refusal("host_failed", f"the worker failed: {type(problem).__name__}: {problem}", "error")
+        observation = refusal("host_failed", f"the worker failed: {type(problem).__name__}: {problem}", "error")
     with contextlib.suppress(ConnectionError):  # the reading side notices as well, and ends the process
-        writer.write(pack_observation(number, seen, lost=lost))
+        writer.write(pack_observation(number, observation, lost=lost))
         await writer.drain()
 
 

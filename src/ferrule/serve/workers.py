@@ -97,7 +97,7 @@ class Workers:
         return await self._episodes.fork(episode)
 
     def figures(self) -> dict[str, float]:
-        """Return what is live and waiting, and how often a worker was replaced."""
+        """Return the numbers of live episodes, waiting calls and replaced workers."""
         return {**self._episodes.figures(), "restarts": self.restarts, "workers": len(self.pids)}
 
     def lose(self, episodes: list[str], reason: str) -> None:
@@ -161,7 +161,7 @@ class _Pool:
                 slot.starting.cancel()
             slot.problem = slot.problem or "the server is shutting down"
             slot.ready.set()
-            tasks += [one.stop() for one in (slot.worker, *slot.leaving) if one is not None]
+            tasks += [worker.stop() for worker in (slot.worker, *slot.leaving) if worker is not None]
             slot.worker, slot.leaving = None, []
         await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
 
@@ -180,10 +180,12 @@ class _Pool:
             return Observation(twin, data={"episode": twin})
         self._where[twin] = worker
         worker.episodes.add(twin)
-        seen = await self._asked(worker, {"do": "fork", "episode": episode, "twin": twin}, 2 * self._limits.slack)
-        if seen.status != "ok":
+        observation = await self._asked(
+            worker, {"do": "fork", "episode": episode, "twin": twin}, 2 * self._limits.slack
+        )
+        if observation.status != "ok":
             self._forget(twin)
-        return seen
+        return observation
 
     async def end(self, episode: str) -> None:
         worker = self._forget(episode)
@@ -200,10 +202,10 @@ class _Pool:
                 return name
 
     async def _asked(self, worker: Worker, request: dict[str, Any], seconds: float) -> Observation:
-        """Ask a worker; its death, or its silence, which is made its death, is ``Lost``."""
+        """Ask a worker; its death is ``Lost``, and a silent worker is killed."""
         try:
             answer = await worker.ask({"id": next(self._numbers), **request}, seconds)
-            seen = observation_of(answer.get("observation") or {})
+            observation = observation_of(answer.get("observation") or {})
         except FrameError as problem:
             return refusal("too_large", f"the call is too large to be passed on: {problem}")
         except WorkerFailed as problem:
@@ -217,8 +219,8 @@ class _Pool:
         if answer.get("lost") is True:
             self._forget(str(request["episode"]))
             self._let_go(worker)
-            raise Lost(seen)
-        return seen
+            raise Lost(observation)
+        return observation
 
     # --------------------------------------------------------------------------------------------- episodes and workers
     def _index(self, episode: str) -> int:
@@ -226,9 +228,9 @@ class _Pool:
 
     async def _worker(self, episode: str) -> Worker | Observation:
         """Return the worker that holds the episode, or will; waits while a replacement starts."""
-        held = self._where.get(episode)
-        if held is not None and held.alive:
-            return held
+        worker = self._where.get(episode)
+        if worker is not None and worker.alive:
+            return worker
         slot = self.slots[self._index(episode)]
         while slot.worker is None or not slot.worker.alive:
             try:
@@ -297,7 +299,7 @@ class _Pool:
 
     # ----------------------------------------------------------------------------------------------------------- memory
     async def _watch(self) -> None:
-        """Look at the workers' memory from time to time."""
+        """Check the workers' memory from time to time."""
         while True:
             await asyncio.sleep(_PAUSE)
             for slot in self.slots:
