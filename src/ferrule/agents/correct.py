@@ -109,7 +109,7 @@ class SelfCorrect:
                 return reply, (), before
             branches.append(before.fork())
             observations = yield from use(*calls, session=branches[-1])
-            if retry == self.most or all(passed(one, silent=self.silent) for one in observations):
+            if retry == self.most or all(passed(observation, silent=self.silent) for observation in observations):
                 break
             prefill = shortened(plain_text(reply.message), self.suffix, self.pieces)
         return reply, observations, branches[-1]

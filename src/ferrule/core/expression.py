@@ -199,7 +199,7 @@ class Evaluation:
             return form(self, node, names)
         match node:
             case ast.Constant(value=value):
-                return self._made(value)
+                return self._sized(value)
             case ast.Name(id=name):
                 return names[name]
             case ast.BoolOp(op=op, values=parts):
@@ -207,7 +207,7 @@ class Evaluation:
             case ast.IfExp(test=test, body=body, orelse=otherwise):
                 return self.value(body if self.value(test, names) else otherwise, names)
             case ast.UnaryOp(op=unary, operand=operand):
-                return self._made(self.grammar.operators[type(unary)](self.value(operand, names)))
+                return self._sized(self.grammar.operators[type(unary)](self.value(operand, names)))
             case ast.BinOp(left=left, op=binary, right=right):
                 return self.apply(type(binary), self.value(left, names), self.value(right, names))
             case ast.Compare():
@@ -215,13 +215,13 @@ class Evaluation:
             case ast.Call():
                 return self._call(node, names)
             case ast.Subscript(value=base, slice=index):
-                return self._made(self.value(base, names)[self._index(index, names)])
+                return self._sized(self.value(base, names)[self._index(index, names)])
             case ast.Tuple(elts=elements) | ast.List(elts=elements):
-                return self._made([self.value(element, names) for element in elements])
+                return self._sized([self.value(element, names) for element in elements])
             case ast.Set(elts=elements):
-                return self._made({self.value(element, names) for element in elements})
+                return self._sized({self.value(element, names) for element in elements})
             case ast.GeneratorExp(elt=element, generators=loops) | ast.ListComp(elt=element, generators=loops):
-                return self._made(self._comprehension(element, loops, names))
+                return self._sized(self._comprehension(element, loops, names))
         raise ValueError(f"{type(node).__name__} is not allowed in a {self.grammar.kind}")
 
     def apply(self, op: type[ast.AST], left: Any, right: Any) -> Any:
@@ -231,7 +231,7 @@ class Evaluation:
         if op in (ast.Mult, ast.Pow):
             self._foresee(op, left, right)
         self._charge(left, right)
-        return self._made(self.grammar.operators[op](left, right))
+        return self._sized(self.grammar.operators[op](left, right))
 
     def _foresee(self, op: type[ast.AST], left: Any, right: Any) -> None:
         """Refuse a product or power whose size can be told beforehand to be past the budget."""
@@ -251,7 +251,7 @@ class Evaluation:
         if self._work < 0 and not (self._extend() and self._work >= 0):
             raise OverflowError(f"the {self.grammar.kind} takes too much work")
 
-    def _made(self, value: Any) -> Any:
+    def _sized(self, value: Any) -> Any:
         """Return a new value if it is not larger than allowed."""
         if isinstance(value, int):
             self._allow_bits(value.bit_length())
@@ -300,7 +300,7 @@ class Evaluation:
         keywords = {word.arg: self.value(word.value, names) for word in node.keywords if word.arg is not None}
         self._charge(*arguments)
         if isinstance(node.func, ast.Name):
-            return self._made(self.grammar.functions[node.func.id](*arguments, **keywords))
+            return self._sized(self.grammar.functions[node.func.id](*arguments, **keywords))
         assert isinstance(node.func, ast.Attribute)
         owner, name = self.value(node.func.value, names), node.func.attr
         if not isinstance(owner, str):
@@ -311,7 +311,7 @@ class Evaluation:
         if name == "replace" and len(arguments) > 1 and all(isinstance(text, str) for text in arguments[:2]):
             old, new = arguments[:2]
             self._allow(lambda _: len(owner) + owner.count(old) * (len(new) - len(old)))
-        return self._made(getattr(owner, name)(*arguments, **keywords))
+        return self._sized(getattr(owner, name)(*arguments, **keywords))
 
     def _comprehension(self, element: ast.expr, loops: list[ast.comprehension], names: Mapping[str, Any]) -> list[Any]:
         if not loops:

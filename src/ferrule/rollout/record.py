@@ -69,7 +69,7 @@ class Recorder:
         self._ids: list[tuple[int, ...]] = []
         self._before: list[int | None] = []
         self._branch: list[int | None] = []
-        self._seen: list[dict[int, Observation]] = []
+        self._observed: list[dict[int, Observation]] = []
         self._depth: list[int] = []
 
     @property
@@ -119,7 +119,7 @@ class Recorder:
         self._depth.append(1 + (self._depth[before] if before is not None else 0))
         self._branch.append(asked.branch)
         self.turns.append(turn)
-        self._seen.append({})
+        self._observed.append({})
         self._contexts.append((*request.messages, reply.message))
         self._ids.append((*reply.given, *reply.sampled))
         return turn
@@ -143,11 +143,11 @@ class Recorder:
                 (i, k, made_call) for i, turn in enumerate(self.turns) for k, made_call in enumerate(turn.reply.calls)
             ]
             places = [(i, k) for i, k, made_call in calls if made_call is call]
-            places = [(i, k) for i, k in places if k not in self._seen[i]] or places
+            places = [(i, k) for i, k in places if k not in self._observed[i]] or places
             if not places:
                 continue
             place = min(places, key=lambda at: (-at[0], at[1]))
-            answered = self._seen[place[0]]
+            answered = self._observed[place[0]]
             answered[place[1]] = observation
             filled = tuple(answered.get(k, _PASSED_OVER) for k in range(max(answered) + 1))
             self.turns[place[0]] = replace(self.turns[place[0]], observations=filled)

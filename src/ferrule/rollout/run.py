@@ -78,7 +78,7 @@ class Run:
         # A continued episode starts in the world of the one it goes on from.
         self.session = world.start(task, task.meta.get("world_seed", self.seed))
         self.recorder = Recorder(task)
-        self.asked = self.used = self.made = 0
+        self.asked = self.used = self.acted = 0
         self.pending: dict[int, Ask | Use] = {}
         self._round: list[Asked | _Used] = []
         self._results: list[tuple[Any, ...]] = []
@@ -130,11 +130,11 @@ class Run:
     def _placed(self, request: Ask | Use) -> Asked | _Used:
         """Give an ask its seed and its context, or calls their places; both count on in the order of the requests."""
         if isinstance(request, Use):
-            first, self.made = self.made, self.made + len(request.calls)
+            first, self.acted = self.acted, self.acted + len(request.calls)
             return _Used(request, tuple(Place(self.asked, first + i) for i in range(len(request.calls))))
         temperature = self.temperature if request.temperature is None else request.temperature
         request = replace(request, seed=seed_of(self.seed, self.asked), temperature=temperature)
-        self.asked, self.made = self.asked + 1, 0
+        self.asked, self.acted = self.asked + 1, 0
         return self.recorder.extend(request)
 
     def _end(self, value: Any) -> None:

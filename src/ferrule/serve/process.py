@@ -39,7 +39,7 @@ class Worker:
         self._process = process
         self._writer = writer
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._said = "the worker process died"
+        self._reason = "the worker process died"
         self._listener: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -90,7 +90,7 @@ class Worker:
         """
         frame = pack(request)
         if not self.alive:
-            raise WorkerFailed(self._said)
+            raise WorkerFailed(self._reason)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[request["id"]] = future
         try:
@@ -98,13 +98,13 @@ class Worker:
             return await asyncio.wait_for(future, seconds)
         except TimeoutError:
             self.kill(f"the worker said nothing for {seconds:g} s and was ended")
-            raise WorkerFailed(self._said) from None
+            raise WorkerFailed(self._reason) from None
         finally:
             self._waiting.pop(request["id"], None)
 
     def kill(self, reason: str) -> None:
         """End the process at once; its calls in flight fail with ``reason``."""
-        self._said = reason
+        self._reason = reason
         _kill(self._process)
 
     async def stop(self) -> None:
@@ -125,14 +125,14 @@ class Worker:
                 if future is not None and not future.done():
                     future.set_result(answer)
         except FrameError as problem:
-            self._said = f"the worker was ended because it broke the protocol: {problem}"
+            self._reason = f"the worker was ended because it broke the protocol: {problem}"
         self.alive = False
         _kill(self._process)
         if not self._stopping:
             died(self)
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(WorkerFailed(self._said))
+                future.set_exception(WorkerFailed(self._reason))
         self._writer.close()
         await _reaped(self._process)
 

@@ -81,7 +81,7 @@ def connect(
     try:
         connection.open()
     except Exception as problem:
-        stderr = connection.wire.said
+        stderr = connection.wire.stderr
         connection.close()
         why = f"no answer within {seconds:g} s" if isinstance(problem, TimeoutError) else str(problem)
         if stderr and stderr not in why:

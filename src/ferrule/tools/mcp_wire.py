@@ -76,12 +76,12 @@ class Stdio:
         self._largest = largest
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._said: deque[str] = deque(maxlen=20)
+        self._stderr: deque[str] = deque(maxlen=20)
 
     @property
-    def said(self) -> str:
+    def stderr(self) -> str:
         """The last lines that the server wrote to its standard error."""
-        return "\n".join(self._said)
+        return "\n".join(self._stderr)
 
     async def start(self) -> None:
         """Start the process."""
@@ -135,7 +135,7 @@ class Stdio:
             with contextlib.suppress(TimeoutError):  # its last words
                 await asyncio.wait_for(asyncio.shield(self._tasks[1]), 0.5)
             reason = _ending(self._process.returncode)
-        stderr = self.said
+        stderr = self.stderr
         self._lose(f"{reason}; it said:\n{stderr}" if stderr else reason)
 
     async def _listen(self) -> None:
@@ -144,10 +144,10 @@ class Stdio:
         rest = b""
         while block := await self._process.stderr.read(4096):
             *lines, rest = (rest + block).split(b"\n")
-            self._said.extend(line[-500:].decode(errors="replace").rstrip() for line in lines)
+            self._stderr.extend(line[-500:].decode(errors="replace").rstrip() for line in lines)
             rest = rest[-500:]
         if rest:
-            self._said.append(rest.decode(errors="replace"))
+            self._stderr.append(rest.decode(errors="replace"))
 
     async def close(self) -> None:
         """Close the child's input, wait a moment for it to end, then kill its whole group."""
@@ -186,7 +186,7 @@ class Http:
     Redirects are not followed, so that ``headers`` reach the named server only.
     """
 
-    said = ""
+    stderr = ""
 
     def __init__(
         self,
