@@ -215,12 +215,12 @@ def step_recipe(
 
     Length (unless given), stop strings and role are those of the base's agent.
     """
-    own: dict[str, Any] = {n: getattr(base.agent, n) for n in ("max_tokens", "stop", "role") if hasattr(base.agent, n)}
+    loop: dict[str, Any] = {n: getattr(base.agent, n) for n in ("max_tokens", "stop", "role") if hasattr(base.agent, n)}
     if max_tokens is not None:
-        own["max_tokens"] = max_tokens
+        loop["max_tokens"] = max_tokens
     return vary(
         base,
-        agent=Resume(rounds=1, **own),
+        agent=Resume(rounds=1, **loop),
         reward=partial(execution, silent=silent, reference=reference),
         keep=spread(),
     )

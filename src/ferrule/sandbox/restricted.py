@@ -325,10 +325,10 @@ class _Block:
         return sorted(values, key=by, reverse=reverse)
 
     def _range(self, *given: Any) -> range:
-        made = range(*given)
-        if len(made) > SIZE:
+        numbers = range(*given)
+        if len(numbers) > SIZE:
             raise MemoryError(f"a range has more than {SIZE} members")
-        return made
+        return numbers
 
     def _print(self, *values: Any) -> None:
         self.printed = (self.printed + " ".join(str(value) for value in values) + "\n")[:OUTPUT]

@@ -61,8 +61,8 @@ def student(width: int = 72) -> Recurrent:
 
 def text_row(problem: Problem, *, think: int = 0) -> Row:
     """Return a text-only trace: no tool in the prompt, thoughts, the answer."""
-    own = [THINK] * think + [ANSWER, *problem.digits, END]
-    return Row((*problem.prompt(False), *own), (*[-1] * 7, *[0] * len(own)))
+    written = [THINK] * think + [ANSWER, *problem.digits, END]
+    return Row((*problem.prompt(False), *written), (*[-1] * 7, *[0] * len(written)))
 
 
 def tool_row(problem: Problem, *, think: int, answer: Sequence[int]) -> Row:
@@ -86,16 +86,16 @@ def play(model: Recurrent, problems: Sequence[Problem], *, tools: bool, generato
     for _ in range(LONGEST):
         logp = logits[:, -1].log_softmax(-1)
         drawn = torch.multinomial(logp.exp(), 1, generator=generator).squeeze(1)
-        own = (at >= 4) & ~done
+        written = (at >= 4) & ~done
         observed = torch.where(
             calls == 1, shown.gather(1, at.clamp(max=3)[:, None]).squeeze(1), refused[at.clamp(max=3)]
         )
-        token = torch.where(own, drawn, observed)
-        columns.append((torch.where(done, -1, token), own, logp.gather(1, drawn[:, None]).squeeze(1)))
-        called = own & (drawn == CALL)
+        token = torch.where(written, drawn, observed)
+        columns.append((torch.where(done, -1, token), written, logp.gather(1, drawn[:, None]).squeeze(1)))
+        called = written & (drawn == CALL)
         calls += called.long()
         at = torch.where(called, 0, at + 1)
-        done = done | (own & (drawn == END))
+        done = done | (written & (drawn == END))
         if bool(done.all()):
             break
         logits, state = model(token[:, None], state)
@@ -103,30 +103,30 @@ def play(model: Recurrent, problems: Sequence[Problem], *, tools: bool, generato
     return [_record(p, tools, *row) for p, *row in zip(problems, ids, owned, logps, strict=True)]
 
 
-def _record(problem: Problem, tools: bool, ids: list[int], own: list[bool], logps: list[float]) -> Trajectory:
+def _record(problem: Problem, tools: bool, ids: list[int], written: list[bool], logps: list[float]) -> Trajectory:
     """Cut one row into turns: what was given, what was written, and what came back."""
     task = Task(f"{problem.a}+{problem.b}", "?", " ".join(map(str, problem.digits)))
     turns: list[Turn] = []
     given, start, calls = problem.prompt(tools), 0, 0
     live = ids.index(-1) if -1 in ids else len(ids)
     while start < live:
-        while start < live and not own[start]:
+        while start < live and not written[start]:
             given.append(ids[start])
             start += 1
         stop = start
-        while stop < live and own[stop]:
+        while stop < live and written[stop]:
             stop += 1
         if stop == start:
             break
-        made = ids[stop - 1] == CALL
-        calls += made
-        seen = (Observation("sum", "ok" if tools and calls == 1 else "unknown_tool"),) if made else ()
-        reply = Message("assistant", "", calls=(Call("add"),) if made else ())
+        called = ids[stop - 1] == CALL
+        calls += called
+        observations = (Observation("sum", "ok" if tools and calls == 1 else "unknown_tool"),) if called else ()
+        reply = Message("assistant", "", calls=(Call("add"),) if called else ())
         number = len(turns)
         turns.append(
             Turn(
                 number, number - 1 if number else None, tuple(given), tuple(ids[start:stop]),
-                tuple(logps[start:stop]), reply, observations=seen,
+                tuple(logps[start:stop]), reply, observations=observations,
             )
         )  # fmt: skip
         given, start = [], stop

@@ -78,9 +78,9 @@ class Chains:
         check_split(split, levels)
         out = []
         for key in (f"{self.name}/{split}/{seed}/{i}" for i in range(count)):
-            own = rows_of(key)[0]
-            prompt = f"Which courier serves {own['order']}?"
-            out.append(Task(key, prompt, own["courier"], self.name, meta={"entities": {"order": own["order"]}}))
+            row = rows_of(key)[0]
+            prompt = f"Which courier serves {row['order']}?"
+            out.append(Task(key, prompt, row["courier"], self.name, meta={"entities": {"order": row["order"]}}))
         return out
 
     def start(self, task: Task, seed: int = 0) -> Session:
