@@ -187,7 +187,8 @@ def tools_share(options: argparse.Namespace) -> dict[str, Any]:
 
 def heavy_tails(turns: int, repeats: int) -> dict[str, Any]:
     """Seconds of the same episodes with overlap and in lock-step."""
-    from ferrule.core.records import Ask, Call, Message, Observation, Sampling, Task, ask, use
+    from ferrule.core.flows import Ask, Sampling, ask, use
+    from ferrule.core.records import Call, Message, Observation, Task
     from ferrule.policies.local import load
     from ferrule.policies.models import resolve
     from ferrule.rollout.drive import Limits, drive

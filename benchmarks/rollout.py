@@ -60,7 +60,8 @@ def timed(run: Any) -> Any:
 
 def ferrule(model: str, out: Any) -> None:
     """Our policy, asked as a driver asks it."""
-    from ferrule.core.records import Ask, Message, Sampling
+    from ferrule.core.flows import Ask, Sampling
+    from ferrule.core.records import Message
     from ferrule.policies.local import load
 
     policy = load(model)

@@ -19,7 +19,7 @@ def main() -> None:
     options = arguments(__doc__ or "", repeats=7)
     with TemporaryDirectory() as folder:
         plan = demo(Path(folder), max_steps=1, eval_tasks=2, max_minutes=60)
-    recipe = replace(plan.recipe, samples=8)
+    recipe = replace(plan.recipe, num_generations=8)
     tasks = plan.world.tasks("train", 8, seed=5)
     optimiser = torch.optim.AdamW(plan.policy.parameters(), lr=1e-6)
     sampled, updated, steps, episodes = [], [], [], 0

@@ -26,7 +26,9 @@ optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4)
 for step in range(options.max_steps):
     # Draw tasks and play them: the samples of a task come side by side and form a group.
     tasks = world.tasks("train", options.groups, seed=step, levels=(2, 3))
-    episodes = fe.rollout(agent, tasks, world, model, samples=options.num_generations, seed=step, temperature=1.0)
+    episodes = fe.rollout(
+        agent, tasks, world, model, num_generations=options.num_generations, seed=step, temperature=1.0
+    )
 
     # Score. A reward sees all trajectories of a task together.
     trajectories = [episode.trajectories[0] for episode in episodes]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferrule.agents.flow import acted, opening, together
-from ferrule.core.records import Ask, Call, Flow, Leaf, Leaves, Message, Reply, Session, Task, Use, ask, plain_text
+from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, ask
+from ferrule.core.records import Call, Message, Reply, Task, plain_text
 
 
 def two_calls(session: Session) -> tuple[Call, ...]:

@@ -13,7 +13,8 @@ from tests.branching import two_calls
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.core.records import Ask, Call, Flow, Message, Observation, Session, Task, Tool, World, ask, plain_text, use
+from ferrule.core.flows import Ask, Flow, Session, World, ask, use
+from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.local import Local
 from ferrule.policies.pocket.build import renderer as pocket_layout
 from ferrule.policies.pocket.build import tokenizer_for

@@ -11,7 +11,8 @@ from tests.toys import Bench
 
 from ferrule.agents.action import ActionLoop, cut, finished, stop_reason
 from ferrule.core.arrays import pack
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Score, Session, Task, Tool, Trajectory
+from ferrule.core.flows import Ask, Session
+from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Tool, Trajectory
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.efficiency import call_cost
 from ferrule.rollout.drive import drive

@@ -7,7 +7,8 @@ import json
 
 from ferrule.agents.code import STATEMENTS, CodeAct, outcome_text
 from ferrule.chat.fence import Fence
-from ferrule.core.records import Ask, Message, Observation, Trajectory, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Observation, Trajectory, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.sandbox.restricted import Restricted

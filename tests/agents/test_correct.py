@@ -8,7 +8,8 @@ import pytest
 from tests.toys import Bench
 
 from ferrule.agents.correct import SelfCorrect, corrected
-from ferrule.core.records import Ask, Call, Message, Task, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Task, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.tools.calculator import calculator

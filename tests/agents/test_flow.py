@@ -14,23 +14,8 @@ from tests.rollout.test_replay import record, replay
 from tests.toys import Bench, layout
 
 from ferrule.agents.flow import acted, answered, cut_off, ended, opening, results, together
-from ferrule.core.records import (
-    Ask,
-    Call,
-    Flow,
-    Leaf,
-    Leaves,
-    Message,
-    Observation,
-    Reply,
-    Session,
-    Task,
-    Tool,
-    Use,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, ask, use
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import Episode
@@ -296,8 +281,10 @@ def test_branches_that_a_failing_run_leaves_behind_are_closed() -> None:
 @pytest.mark.parametrize("again", [drive, lambda *args, **more: asyncio.run(adrive(*args, **more))])
 def test_a_recording_is_played_again(again: Any, tmp_path: Path) -> None:
     """The tape is recorded by one driver and played by either; the worlds, calls and replies are all on it."""
-    first = record(tmp_path / "tape", drive, Fanout(), Bench(), nonsense(2, renderer=layout()), samples=2, seed=3)
-    assert first == replay(tmp_path / "tape", again, Fanout(), Bench(), samples=2, seed=3)
+    first = record(
+        tmp_path / "tape", drive, Fanout(), Bench(), nonsense(2, renderer=layout()), num_generations=2, seed=3
+    )
+    assert first == replay(tmp_path / "tape", again, Fanout(), Bench(), num_generations=2, seed=3)
     assert all(len(episode.trajectories) >= 3 for episode in first)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ferrule.agents.gate import CALL, CALL_END, FAILED, Phase, Step, ToolGate, call_phase, rank, read_step, tool_text
-from ferrule.core.records import Observation, Session, Task, Tool, Use, plain_text
+from ferrule.core.flows import Session, Use
+from ferrule.core.records import Observation, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.tools.contracts import Contract, Fact, State, from_schema, gate, verify

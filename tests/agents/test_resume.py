@@ -13,21 +13,8 @@ from tests.toys import Bench, layout, tiny_policy
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Prefix, Resume, prefix_of, resumed
 from ferrule.core.arrays import pack
-from ferrule.core.records import (
-    Ask,
-    Call,
-    Flow,
-    Message,
-    Observation,
-    Score,
-    Session,
-    Task,
-    Trajectory,
-    Turn,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Session, ask, use
+from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.policies.local import load
 from ferrule.policies.models import folder_of
 from ferrule.policies.scripted import Scripted
@@ -149,7 +136,7 @@ def test_labels_set_episodes_apart_and_the_world_seed_does_not_move() -> None:
     prefix = prefix_of(whole, 1)
     tasks = [resumed(task, prefix, label=name, world_seed=seed) for name in ("a", "b")]
     assert {t.id for t in tasks} == {task.id}
-    episodes = drive(Resume(), tasks, world, Scripted(three_lines), samples=3)
+    episodes = drive(Resume(), tasks, world, Scripted(three_lines), num_generations=3)
     assert len({e.seed for e in episodes}) == 6
 
 
@@ -218,8 +205,8 @@ def test_both_drivers_leave_equal_records() -> None:
                     ((call.calls[0],),), "now")  # fmt: skip
     tasks = [resumed(task, prefix, label=str(i), world_seed=5) for i in range(2)]
     agent = Resume(rounds=2, max_tokens=8)
-    batched = drive(agent, tasks, world, tiny_policy(), samples=2, seed=3)
-    assert batched == asyncio.run(adrive(agent, tasks, world, tiny_policy(), samples=2, seed=3))
+    batched = drive(agent, tasks, world, tiny_policy(), num_generations=2, seed=3)
+    assert batched == asyncio.run(adrive(agent, tasks, world, tiny_policy(), num_generations=2, seed=3))
     assert all(plain_text(e.trajectories[0].turns[0].reply).startswith("now") for e in batched)
 
 
@@ -305,7 +292,8 @@ def test_sampled_continuations_are_the_same_under_every_driver() -> None:
     whole = episode.trajectories[0]
     tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}") for cut in range(len(whole.turns[0].sampled))]
     runs = [
-        run(Resume(rounds=2), tasks, Bench(), tiny_policy(), samples=2, temperature=1.0) for run in DRIVERS.values()
+        run(Resume(rounds=2), tasks, Bench(), tiny_policy(), num_generations=2, temperature=1.0)
+        for run in DRIVERS.values()
     ]
     assert runs[0] == runs[1]
     assert not any(e.problem or e.drifted for e in runs[0])

@@ -10,7 +10,8 @@ from tests.contracts.kinds import check_agent
 from tests.toys import Bench
 
 from ferrule.agents.tree import TreeLoop
-from ferrule.core.records import Ask, Call, Message, Reply, Task, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Reply, Task, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from ferrule.cli import main
-from ferrule.core.records import Ask, Message
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message
 from ferrule.policies.local import Local, load
 from ferrule.policies.pocket import WEIGHTS
 from ferrule.speed.measure import Bench, made_up, timed_rollout, timed_update

@@ -11,11 +11,16 @@ import pytest
 
 import ferrule as fe
 from ferrule.cli import main
+from ferrule.core.recipe import Recipe
 from ferrule.evaluate.arena import Arena
 from ferrule.evaluate.demo import demo
+from ferrule.objectives import preference
+from ferrule.policies.local import Local
 from ferrule.policies.pocket.build import Build
+from ferrule.rollout.drive import drive
 from ferrule.speed.plan import Setup, Workload
 from ferrule.train.settings import Settings
+from ferrule.train.update import update
 
 OTHER_WORDS = {
     "max_steps": ("steps", "num_steps", "iterations"),
@@ -24,6 +29,8 @@ OTHER_WORDS = {
     "num_generations": ("samples", "group", "group_size"),
     "num_generations_eval": ("eval_samples",),
     "num_iterations": ("epochs", "passes"),
+    "num_mini_batches": ("minibatches",),
+    "label_smoothing": ("smoothing",),
     "max_completion_length": ("max_tokens", "max_new_tokens", "max_length"),
     "max_tool_calling_iterations": ("max_turns", "turns"),
     "use_peft": ("adapter", "lora"),
@@ -56,9 +63,20 @@ def settings() -> Iterator[tuple[str, set[str]]]:
     for name, command in commands(main):
         flags = {flag for p in command.params for flag in p.opts if flag.startswith("--")}
         yield name, {flag.removeprefix("--").replace("-", "_") for flag in flags}
-    for kind in (Settings, Arena, Build, Setup, Workload):
+    for kind in (Settings, Arena, Build, Setup, Workload, Recipe):
         yield kind.__name__, {field.name for field in fields(kind)}
-    for function in (fe.grpo, fe.run, demo):
+    for function in (
+        fe.grpo,
+        fe.dpo,
+        fe.run,
+        fe.rollout,
+        fe.evaluate,
+        demo,
+        drive,
+        update,
+        preference.dpo,
+        Local.add_adapter,
+    ):
         yield function.__name__, set(inspect.signature(function).parameters)
 
 

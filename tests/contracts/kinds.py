@@ -14,7 +14,8 @@ from tests.toys import Bench, layout, played, two_calls
 
 from ferrule.chat.codec import Codec
 from ferrule.core.demonstration import Demonstrates
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory, World
+from ferrule.core.flows import Ask, Session, World
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, Trajectory
 from ferrule.policies.scripted import nonsense
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive

@@ -109,7 +109,9 @@ def test_objective_variant(name: str) -> None:
     checks.check_objective(VARIANTS[name], rows_apart=name != "kto")
 
 
-@pytest.mark.parametrize("loss", [dpo, partial(dpo, smoothing=0.1), ipo, simpo], ids=["dpo", "smooth", "ipo", "simpo"])
+@pytest.mark.parametrize(
+    "loss", [dpo, partial(dpo, label_smoothing=0.1), ipo, simpo], ids=["dpo", "smooth", "ipo", "simpo"]
+)
 def test_pair_objective(loss: Callable[..., Any]) -> None:
     checks.check_objective(on_pairs(loss), rows_apart=False)
 

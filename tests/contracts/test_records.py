@@ -51,7 +51,7 @@ def check_episode(episode: Episode) -> None:
 @pytest.mark.parametrize(("world", "codec"), list(product(WORLDS, codec_names())))
 def test_records(world: str, codec: str) -> None:
     for agent, maker in product(AGENTS.values(), MAKERS.values()):
-        for episode in drive(agent, WORLDS[world].tasks("train", 2), WORLDS[world], maker(codec), samples=2):
+        for episode in drive(agent, WORLDS[world].tasks("train", 2), WORLDS[world], maker(codec), num_generations=2):
             check_episode(episode)
             assert not episode.problem
 

@@ -11,7 +11,8 @@ from tests.toys import Bench, Prober, layout, tiny_policy
 from ferrule.chat.codec import codec
 from ferrule.chat.hermes import Hermes
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Session, Task, Tool, Use
+from ferrule.core.flows import Ask, Session, Use
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession

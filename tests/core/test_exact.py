@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from ferrule.core.exact import decode, encode, line_of, plain, read, text_of, write
-from ferrule.core.records import Artifact, Call, Image, Leaf, Message, Observation, Reply, Score, Span, Task, Tool, Turn
+from ferrule.core.flows import Leaf
+from ferrule.core.records import Artifact, Call, Image, Message, Observation, Reply, Score, Span, Task, Tool, Turn
 
 RECORDS = (
     Message("user", ("look", Image("a.png"))),

@@ -22,7 +22,8 @@ def recipe(**changes: Any) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("samples", 0), ("epochs", 0), ("minibatches", 0), ("refill", -1), ("temperature", 0.0)]
+    ("field", "value"),
+    [("num_generations", 0), ("num_iterations", 0), ("num_mini_batches", 0), ("refill", -1), ("temperature", 0.0)],
 )
 def test_values_that_no_run_could_use_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"Recipe\.{field} is {value}"):
@@ -36,12 +37,12 @@ def test_refill_without_keep_would_do_nothing() -> None:
 
 
 def test_vary_changes_one_piece() -> None:
-    assert vary(recipe(), samples=3).samples == 3
+    assert vary(recipe(), num_generations=3).num_generations == 3
 
 
 def test_vary_names_the_nearest_field() -> None:
-    with pytest.raises(TypeError, match=r"no field 'sample'; did you mean 'samples'\?"):
-        vary(recipe(), sample=3)
+    with pytest.raises(TypeError, match=r"no field 'num_generation'; did you mean 'num_generations'\?"):
+        vary(recipe(), num_generation=3)
 
 
 def test_vary_checks_the_result() -> None:

@@ -4,22 +4,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from ferrule.core.records import (
-    Ask,
-    Call,
-    Image,
-    Message,
-    Observation,
-    Reply,
-    Session,
-    Task,
-    Trajectory,
-    Turn,
-    World,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Session, World, ask, use
+from ferrule.core.records import Call, Image, Message, Observation, Reply, Task, Trajectory, Turn, plain_text
 from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.session import ToolSession
 

@@ -8,7 +8,8 @@ from tests.toys import WORLDS, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
 from ferrule.chat.codec import codec, codec_names
-from ferrule.core.records import Ask, Call, Message, Trajectory
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Trajectory
 from ferrule.data.formats import Row, conversation, from_messages, pad, trajectory_row
 from ferrule.policies.scripted import Scripted, encode
 from ferrule.rollout.drive import drive

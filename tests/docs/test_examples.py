@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import ferrule as fe
-from ferrule.core.records import Ask
+from ferrule.core.flows import Ask
 from ferrule.credit.group import group_relative
 from ferrule.data.formats import from_messages
 from ferrule.evaluate.evaluate import arms
@@ -78,7 +78,7 @@ def test_step_by_hand_is_the_step_of_the_library(run: Any) -> None:
     """One step by hand leaves the weights that ``groups_of``, ``credit`` and ``update`` leave, up to rounding."""
     by_hand = run("step_by_hand.py", "--max-steps", 1, "--groups", 4, "--num-generations", 4)
     agent, tasks, world, model = (by_hand["agent"], by_hand["tasks"], by_hand["world"], fe.load("pocket"))
-    recipe = fe.Recipe(agent, outcome, group_relative, surrogate, token_mean, samples=4)
+    recipe = fe.Recipe(agent, outcome, group_relative, surrogate, token_mean, num_generations=4)
     batch = credit(recipe, groups_of(recipe, tasks, world, model, seed=0), model)
     assert np.ptp(batch.signals.reward_N) > 0, "all rewards are equal; nothing would be learned"
     start = weights(model)

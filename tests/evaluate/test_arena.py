@@ -40,14 +40,14 @@ def test_recipes_are_found_by_what_they_take_and_return() -> None:
 
 def test_a_stack_is_applied_from_left_to_right_and_says_who_set_what() -> None:
     def cold(base: Recipe) -> Recipe:
-        return replace(base, temperature=0.5, samples=4)
+        return replace(base, temperature=0.5, num_generations=4)
 
     def hot(base: Recipe) -> Recipe:
         return replace(base, temperature=2 * base.temperature)
 
     made, changes = stack(grpo(), "cold+hot", {"cold": cold, "hot": hot})
-    assert (made.temperature, made.samples) == (1.0, 4)
-    assert changes == {"temperature": ("cold", "hot"), "samples": ("cold",)}
+    assert (made.temperature, made.num_generations) == (1.0, 4)
+    assert changes == {"temperature": ("cold", "hot"), "num_generations": ("cold",)}
     with pytest.raises(ValueError, match="did you mean 'cold'"):
         stack(grpo(), "colt", {"cold": cold, "hot": hot})
 

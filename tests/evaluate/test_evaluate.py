@@ -12,7 +12,8 @@ import pytest
 from ferrule.agents.react import ToolLoop
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.core.records import Ask, Call, Message, Observation, Score, Session, Task, Tool, Trajectory, plain_text
+from ferrule.core.flows import Ask, Session
+from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory, plain_text
 from ferrule.evaluate.card import measure as measure_card
 from ferrule.evaluate.card import table
 from ferrule.evaluate.compare import compare, solvability
@@ -151,7 +152,7 @@ def test_samples_are_one_group_and_pass_at_k_counts_them() -> None:
 
     tasks = WORLD.tasks("test", 2)
     script = ["yes", "no", "no", "no"] * 2  # replies come in the order of tasks, samples side by side
-    found = evaluate(AGENT, Scripted(script), WORLD, tasks, samples=4, reward=reward)
+    found = evaluate(AGENT, Scripted(script), WORLD, tasks, num_generations=4, reward=reward)
     assert groups == [4, 4]
     assert found.values == (1.0, 0.0, 0.0, 0.0) * 2
     assert [episode.sample for episode in found.episodes] == [0, 1, 2, 3] * 2
@@ -171,9 +172,9 @@ def test_tokens_are_counted_where_the_policy_has_ids() -> None:
 
 
 def test_nonsense_does_not_stop_an_evaluation() -> None:
-    found = evaluate(AGENT, nonsense(3), WORLD, WORLD.tasks("test", 12), samples=2)
+    found = evaluate(AGENT, nonsense(3), WORLD, WORLD.tasks("test", 12), num_generations=2)
     assert found.as_dict()["count"] == 12
-    assert found == evaluate(AGENT, nonsense(3), WORLD, WORLD.tasks("test", 12), samples=2)
+    assert found == evaluate(AGENT, nonsense(3), WORLD, WORLD.tasks("test", 12), num_generations=2)
     assert sum(row.attempts for row in found.rows) > 0
 
 
@@ -183,7 +184,7 @@ def test_bad_input_is_refused() -> None:
         evaluate(AGENT, Scripted([]), WORLD, [])
     with pytest.raises(ValueError, match="appear more than once, for example '0'"):
         evaluate(AGENT, Scripted([]), WORLD, [task, task])
-    episodes = evaluate(AGENT, Scripted(["a"] * 3), WORLD, WORLD.tasks("test", 1), samples=3).episodes
+    episodes = evaluate(AGENT, Scripted(["a"] * 3), WORLD, WORLD.tasks("test", 1), num_generations=3).episodes
     other = evaluate(AGENT, Scripted(["a"]), WORLD, [replace(task, id="x")]).episodes
     with pytest.raises(ValueError, match="1 to 3 samples"):
         measure([*episodes, *other])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Ask, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import plain_text
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.evaluate.suites import suite
 from ferrule.policies.scripted import Scripted

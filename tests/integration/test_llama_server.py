@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Ask, Message, Tool, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Tool, plain_text
 from ferrule.evaluate.compare import compare
 from ferrule.evaluate.evaluate import arms
 from ferrule.evaluate.suites import suite

@@ -20,7 +20,8 @@ import pytest
 import torch
 from tests.train.pieces import seeded
 
-from ferrule.core.records import Ask, Message, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Reply
 from ferrule.policies.endpoint.endpoint import PolicyError
 from ferrule.policies.local import Local, load
 from ferrule.policies.models import folder_of

@@ -19,7 +19,8 @@ from tests.train.pieces import LETTERS, Speller, draw, recipe
 from ferrule.agents.react import ToolLoop
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.codec import codec_names
-from ferrule.core.records import Ask, Call, Message, Reply, Trajectory
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Reply, Trajectory
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode

@@ -17,7 +17,8 @@ from tests.toys import WORLDS, Bench, Prober, layout, tiny_policy
 from tests.train.pieces import LETTERS, Speller, draw, recipe
 
 from ferrule.chat.codec import codec, codec_names
-from ferrule.core.records import Ask, Message, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Reply
 from ferrule.data.formats import trajectory_row
 from ferrule.objectives.penalty import with_entropy, with_kl
 from ferrule.objectives.supervised import nll

@@ -18,7 +18,8 @@ from tests.toys import WORLDS, Prober, layout, tiny_policy
 from tests.train.pieces import LETTERS, Speller, draw, recipe
 
 from ferrule.core.arrays import apply, chain
-from ferrule.core.records import Ask, Reply, Score, Task, Trajectory
+from ferrule.core.flows import Ask
+from ferrule.core.records import Reply, Score, Task, Trajectory
 from ferrule.credit.channels import normalise_then_sum, sum_then_normalise
 from ferrule.credit.group import broadcast, group_relative, leave_one_out, whiten
 from ferrule.credit.returns import gae, return_to_go, value_targets
@@ -80,7 +81,7 @@ def talking(turns: int = 3) -> Any:
 def sampled(rule: Any, samples: int, policy: Any = None) -> Batch:
     """Four groups with trouble: agents that fail, ids that drift, equal rewards."""
     return sample(
-        recipe(agent=talking(), reward=channels, credit=rule, samples=samples),
+        recipe(agent=talking(), reward=channels, credit=rule, num_generations=samples),
         draw,
         4,
         LETTERS,
@@ -142,7 +143,7 @@ def test_invariant_04_every_rule_of_the_package_takes_a_real_batch(name: str) ->
 
 def test_invariant_04_a_critic_takes_them_as_well() -> None:
     batch = sample(
-        recipe(agent=talking(), reward=channels, credit=gae, critic=value_targets, samples=5),
+        recipe(agent=talking(), reward=channels, credit=gae, critic=value_targets, num_generations=5),
         draw,
         4,
         LETTERS,
@@ -175,7 +176,12 @@ def test_invariant_04_a_reward_sees_the_group_the_step_and_may_score_turns() -> 
 
     policy = Scripted(lambda ask, sample: f"it is {ask.seed % 3}", renderer=layout())
     batch = sample(
-        recipe(agent=Prober(), reward=reward, samples=3), lambda n: world.tasks("train", n), 2, world, policy, step=7
+        recipe(agent=Prober(), reward=reward, num_generations=3),
+        lambda n: world.tasks("train", n),
+        2,
+        world,
+        policy,
+        step=7,
     )
     assert seen == [(t.id, 3, 7) for t in world.tasks("train", 2)]
     assert batch.signals.channels == ("a",)

@@ -41,7 +41,7 @@ def played(
     world: str, policy: Any, agent: Any, *, asynchronous: bool, seed: int = 3, limit: int = 256
 ) -> list[Episode]:
     tasks = WORLDS[world].tasks("train", 2)
-    more: dict[str, Any] = {"samples": 2, "seed": seed, "temperature": 1.0, "limits": Limits(episodes=limit)}
+    more: dict[str, Any] = {"num_generations": 2, "seed": seed, "temperature": 1.0, "limits": Limits(episodes=limit)}
     if asynchronous:
         return asyncio.run(adrive(agent, tasks, WORLDS[world], policy, **more))
     return drive(agent, tasks, WORLDS[world], policy, **more)

@@ -102,7 +102,7 @@ def test_nonsense_never_crashes_or_hangs_a_run(world_name: str, codec_name: str)
     inner = nonsense(11)
     policy = Scripted(lambda ask, sample: str(inner.generate([ask])[0][0].message.content), codec(codec_name))
     for agent in (ToolLoop(turns=4), Prober()):
-        for episode in drive(agent, world.tasks("test", 3), world, policy, samples=2):
+        for episode in drive(agent, world.tasks("test", 3), world, policy, num_generations=2):
             assert not episode.problem
 
 

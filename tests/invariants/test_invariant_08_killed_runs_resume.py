@@ -56,8 +56,8 @@ def rich() -> Recipe:
         reference=True,
         keep=keep,
         refill=1,
-        epochs=2,
-        minibatches=2,
+        num_iterations=2,
+        num_mini_batches=2,
     )
 
 
@@ -65,7 +65,7 @@ def run(folder: Path, *, resume: bool = False, adapter: bool = False) -> dict[st
     """Train (or go on) and return all weights, the critic's included."""
     policy = tiny_policy()
     if adapter:
-        policy.add_adapter(rank=2, seed=1)
+        policy.add_adapter(lora_r=2, seed=1)
     settings = Settings(
         max_steps=STEPS, learning_rate=1e-3, per_device_train_batch_size=8, save_steps=2, seed=4, warmup_steps=2,
         lr_scheduler_type="cosine",

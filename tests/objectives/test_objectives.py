@@ -175,11 +175,11 @@ PAIR = (torch.tensor([-10.0]), torch.tensor([-12.0]), torch.tensor([-11.0]), tor
 def test_dpo() -> None:
     """Margin .1 * ((-10 + 11) - (-12 + 11)) = .2; -log sigmoid(.2) = .598139; smoothing .1 adds .1 * .2."""
     assert dpo(*PAIR, beta=0.1).item() == pytest.approx(0.598139, abs=1e-6)
-    assert dpo(*PAIR, beta=0.1, smoothing=0.1).item() == pytest.approx(0.598139 + 0.1 * 0.2, abs=1e-6)
+    assert dpo(*PAIR, beta=0.1, label_smoothing=0.1).item() == pytest.approx(0.598139 + 0.1 * 0.2, abs=1e-6)
     soft = dpo(*PAIR, beta=0.1, preference_P=torch.tensor([0.9]))
     assert soft.item() == pytest.approx(0.598139 + 0.1 * 0.2, abs=1e-6)
     with pytest.raises(ValueError, match="smoothing"):
-        dpo(*PAIR, smoothing=0.5)
+        dpo(*PAIR, label_smoothing=0.5)
 
 
 def test_dpo_family() -> None:

@@ -121,7 +121,7 @@ def test_unlucky_batches() -> None:
 def test_recipe() -> None:
     base = grpo(num_generations=4)
     own = deepagent.recipe(base)
-    assert (own.objective, own.reduce, own.samples, own.agent) == (surrogate, token_mean, 8, base.agent)
+    assert (own.objective, own.reduce, own.num_generations, own.agent) == (surrogate, token_mean, 8, base.agent)
     assert check(deepagent.recipe(grpo(beta=0.1)), Settings(per_device_train_batch_size=8)) == 1
     assert check(own, Settings(per_device_train_batch_size=8)) == 1
     signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)

@@ -149,7 +149,7 @@ def test_unlucky_batches() -> None:
 def test_recipe_is_a_difference_to_its_base() -> None:
     base = grpo(num_generations=4)
     changed = hdpo.recipe(base)
-    assert (changed.objective, changed.reduce, changed.samples, changed.agent) == (
+    assert (changed.objective, changed.reduce, changed.num_generations, changed.agent) == (
         surrogate,
         token_mean,
         16,

@@ -161,10 +161,10 @@ def test_long_rollouts_weigh_as_much_as_short_ones() -> None:
 
 def test_recipe() -> None:
     own = loop_ida.recipe(grpo())
-    assert (own.samples, own.epochs, own.minibatches) == (6, 2, 8)
+    assert (own.num_generations, own.num_iterations, own.num_mini_batches) == (6, 2, 8)
     assert check(own, Settings(per_device_train_batch_size=6)) == 1
     alone = loop_ida.plain(grpo())
-    assert (alone.epochs, alone.minibatches) == (1, 1)
+    assert (alone.num_iterations, alone.num_mini_batches) == (1, 1)
 
 
 def test_paper_is_found() -> None:

@@ -143,7 +143,7 @@ def test_one_step_of_a_model(tiny: Any, tmp_path: Path) -> None:
     """Reference and entropy are at hand for the objective, and turn scores reach the credit of real episodes."""
     golds = [Call("write", {"line": "yes"})]
     base = grpo(max_completion_length=6, max_tool_calling_iterations=2)
-    changed = vary(matchtir.recipe(base, golds=lambda task: golds), samples=4)
+    changed = vary(matchtir.recipe(base, golds=lambda task: golds), num_generations=4)
     settings = Settings(max_steps=1, learning_rate=1e-2, per_device_train_batch_size=4)
     before = tiny.model.lm_head.weight.detach().clone()
     train(changed, Bench(), tiny, settings, tmp_path)

@@ -13,8 +13,9 @@ from tests.toys import WORLDS, layout, tiny_policy
 
 from ferrule.agents.tree import TreeLoop
 from ferrule.core.arrays import apply, pack
+from ferrule.core.flows import Ask
 from ferrule.core.recipe import vary
-from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn
+from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import find, portool
@@ -138,14 +139,14 @@ def test_recipe_grows_one_tree_per_task() -> None:
     base = grpo(num_generations=8, max_completion_length=99)
     own = portool.recipe(base, branch=3)
     assert own.agent == TreeLoop(samples=8, branch=3, depth=8, max_tokens=99)
-    assert (own.samples, own.objective, own.reduce) == (1, base.objective, token_mean)
+    assert (own.num_generations, own.objective, own.reduce) == (1, base.objective, token_mean)
     assert check(own, Settings(per_device_train_batch_size=4)) == 4
 
 
 def test_trains_a_step_and_counts_what_it_gave_up() -> None:
     """The leaves of one tree are the group; candidates that were dropped cost tokens and carry no loss."""
     policy = tiny_policy()
-    own = portool.recipe(vary(grpo(max_completion_length=8), objective=surrogate), samples=4, depth=3)
+    own = portool.recipe(vary(grpo(max_completion_length=8), objective=surrogate), num_generations=4, depth=3)
     world = WORLDS["apis"]
     tasks = world.tasks("train", 2)
     batch = sample(own, lambda count: tasks[:count], 2, world, nonsense(2, renderer=layout()))

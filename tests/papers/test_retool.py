@@ -62,7 +62,7 @@ def test_recipes() -> None:
     assert isinstance(community.objective, partial)
     assert community.objective.keywords == {"lo": 0.2, "hi": 0.28, "dual": 10.0}
     small = retool.small_recipe(base)
-    assert (small.samples, small.critic) == (base.samples, None)
+    assert (small.num_generations, small.critic) == (base.num_generations, None)
 
 
 def test_the_share_of_steps_until_python_passes_the_text_only_end() -> None:

@@ -14,7 +14,8 @@ from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import apply, pack
-from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Score, Task, Trajectory, Turn, plain_text
 from ferrule.data.formats import Pair, trajectory_row
 from ferrule.evaluate.metrics import pass_at_k
 from ferrule.objectives.preference import dpo, rpo
@@ -124,8 +125,8 @@ def players(request: Ask, sample: int) -> Message:
 
 
 def test_children_score_their_parents() -> None:
-    solver = rlad.recipe(grpo(), samples=8)
-    proposer = rlad.proposer_recipe(grpo(), samples=6)
+    solver = rlad.recipe(grpo(), num_generations=8)
+    proposer = rlad.proposer_recipe(grpo(), num_generations=6)
     policies = {"solver": Scripted(players), "proposer": Scripted(players)}
     levels = two_levels(
         proposer, solver, WORLD.tasks("train", 4), WORLD, policies, hand_down=rlad.hand_down, hand_up=rlad.hand_up
@@ -179,7 +180,7 @@ def test_rows_without_an_abstraction_carry_only_the_penalty() -> None:
 
     def moved(beta: float, unaided: bool) -> float:
         policy = tiny_policy()
-        recipe = rlad.recipe(grpo(), samples=4, beta=beta)
+        recipe = rlad.recipe(grpo(), num_generations=4, beta=beta)
         tasks = WORLD.tasks("train", 2)
         if not unaided:
             tasks = [replace(t, meta={"abstraction": "z"}) for t in tasks]
@@ -202,7 +203,7 @@ def test_rows_without_an_abstraction_carry_only_the_penalty() -> None:
 
 def test_the_recipes_are_ones_that_can_train() -> None:
     for recipe in (rlad.recipe(grpo()), rlad.recipe(grpo(), beta=0.0), rlad.proposer_recipe(grpo())):
-        assert check(recipe, Settings(per_device_train_batch_size=8)) == 8 // recipe.samples
+        assert check(recipe, Settings(per_device_train_batch_size=8)) == 8 // recipe.num_generations
 
 
 def test_the_ablation_pays_rows_without_an_abstraction() -> None:
@@ -229,7 +230,9 @@ def test_preference_loss_with_a_likelihood_term() -> None:
 def test_chosen_proposals_gain_likelihood() -> None:
     policy = tiny_policy()
     said = Scripted(players, renderer=layout())
-    (group,) = groups_of(rlad.proposer_recipe(grpo(), samples=8), WORLD.tasks("train", 1), WORLD, {"proposer": said})
+    (group,) = groups_of(
+        rlad.proposer_recipe(grpo(), num_generations=8), WORLD.tasks("train", 1), WORLD, {"proposer": said}
+    )
     texts = {str(t.answer): trajectory_row(t) for t in group.trajectories}
     pair = Pair(texts["add"], texts["guess"])
     settings = Settings(max_steps=3, per_device_train_batch_size=1, learning_rate=0.01)
@@ -249,8 +252,8 @@ def test_paper_is_found() -> None:
 
 def test_scores_of_groups_without_parts_use_values() -> None:
     levels = two_levels(
-        rlad.proposer_recipe(grpo(), samples=2),
-        replace(rlad.recipe(grpo(), samples=2), reward=lambda task, ts: [Score(0.5) for _ in ts]),
+        rlad.proposer_recipe(grpo(), num_generations=2),
+        replace(rlad.recipe(grpo(), num_generations=2), reward=lambda task, ts: [Score(0.5) for _ in ts]),
         WORLD.tasks("train", 1),
         WORLD,
         Scripted(lambda ask, s: "hint"),

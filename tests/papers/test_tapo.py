@@ -124,10 +124,10 @@ def test_pieces_keep_the_promises_of_their_kinds() -> None:
 
 def test_recipe_is_sound() -> None:
     changed = tapo.recipe(grpo())
-    assert changed.minibatches == 4
+    assert changed.num_mini_batches == 4
     assert check(changed, Settings(per_device_train_batch_size=8)) == 2
     assert changed.objective.keywords == {"lo": 0.2, "hi": 0.28, "dual": 10.0}
-    assert (changed.reduce, changed.refill, changed.samples) == (token_mean, 9, 4)
+    assert (changed.reduce, changed.refill, changed.num_generations) == (token_mean, 9, 4)
     published = tapo.recipe(grpo(), reference=True)
     seen = replace(MIXED, size_N=np.full(len(MIXED.size_N), MIXED.turn_NT.shape[1]))
     plain, thin = apply(changed.credit, seen), apply(published.credit, seen)

@@ -17,8 +17,9 @@ from ferrule.agents.correct import SelfCorrect
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume
 from ferrule.core.arrays import pack
+from ferrule.core.flows import Ask
 from ferrule.core.recipe import vary
-from ferrule.core.records import Ask, Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
+from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.papers import find, thor
 from ferrule.policies.scripted import Scripted
@@ -184,7 +185,7 @@ def slips(request: Ask, sample: int) -> Message:
 
 
 def test_a_failed_call_becomes_a_task_in_the_restored_world() -> None:
-    recipe = thor.recipe(grpo(num_generations=8), samples=8, least_tokens=-1)
+    recipe = thor.recipe(grpo(num_generations=8), num_generations=8, least_tokens=-1)
     tasks = WORLD.tasks("train", 2)
     groups = groups_of(recipe, tasks, WORLD, Scripted(slips))
     failing = [(g, t) for g in groups for t, s in zip(g.trajectories, g.scores, strict=True) if s.drop]
@@ -207,7 +208,7 @@ def test_a_failed_call_becomes_a_task_in_the_restored_world() -> None:
 
 def test_both_levels_learn_in_one_update() -> None:
     """The real update of a tiny model: rows of episodes and of repairs, each compared within its own group."""
-    recipe = thor.recipe(grpo(num_generations=8), samples=8, least_tokens=-1)
+    recipe = thor.recipe(grpo(num_generations=8), num_generations=8, least_tokens=-1)
     renderer = layout()
     policy = Scripted(slips, renderer=renderer)
     groups = groups_of(recipe, WORLD.tasks("train", 2), WORLD, policy)
@@ -230,7 +231,7 @@ def test_the_recipe_is_one_that_can_train() -> None:
     recipe = thor.recipe(grpo())
     assert check(recipe, Settings(per_device_train_batch_size=16)) == 1
     assert isinstance(recipe.agent, ToolLoop)
-    assert (recipe.agent.turns, recipe.samples) == (6, 16)
+    assert (recipe.agent.turns, recipe.num_generations) == (6, 16)
     assert check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32)) == 2
     with pytest.raises(ValueError, match="only a ToolLoop takes rounds"):
         thor.recipe(vary(grpo(), agent=SelfCorrect()), rounds=3)
@@ -238,7 +239,7 @@ def test_the_recipe_is_one_that_can_train() -> None:
 
 def test_the_method_plays_episodes_and_repairs_what_they_dropped(tmp_path: Path) -> None:
     """A tiny model calls nothing, so there is nothing to repair; slips are repaired in groups of their own."""
-    roles = thor.method(grpo(num_generations=8), samples=8, least_tokens=-1, suffix=2)
+    roles = thor.method(grpo(num_generations=8), num_generations=8, least_tokens=-1, suffix=2)
     assert check(roles, Settings(per_device_train_batch_size=16)) == 2
     groups = roles.play(roles.recipes, WORLD.tasks("train", 2), WORLD, Scripted(slips), step=0)
     assert [len(groups["episode"]), 0 < len(groups["step"]) <= 2] == [2, True]
@@ -268,7 +269,7 @@ def test_the_step_level_keeps_settings_of_the_base_agent() -> None:
 
 
 def test_filtered_groups_are_left_out_of_one_batch_of_both_levels() -> None:
-    recipe = thor.recipe(grpo(), samples=4)
+    recipe = thor.recipe(grpo(), num_generations=4)
     group = [played([]), played([]), played([0]), played([0])]
     flat = Group(TASK, (), tuple(group), tuple(recipe.reward(TASK, group)), (0,) * 4)
     mixed = replace(flat, scores=(replace(flat.scores[0], value=0.0), *flat.scores[1:]))

@@ -97,7 +97,7 @@ def test_reward_keeps_its_promises() -> None:
 
 def test_recipe_is_on_policy() -> None:
     changed = tir_recipe.recipe(grpo(num_iterations=4))
-    assert (changed.epochs, changed.minibatches) == (1, 1)
+    assert (changed.num_iterations, changed.num_mini_batches) == (1, 1)
     assert check(changed, Settings(per_device_train_batch_size=8)) == 1
     keep: Any = changed.keep
     assert not keep([], [Score(1.0), Score(1.0)])
@@ -130,6 +130,6 @@ def test_the_method_tunes_on_what_is_not_refused_and_then_learns_from_rewards() 
     assert sorted(row.ids[0] for row in first.data(None, 0)) == [0, 2, 3, 4]
     assert first.settings == {"max_steps": 7}
     assert isinstance(second, Recipe)
-    assert (second.epochs, second.objective) == (1, tir_recipe.recipe(grpo()).objective)
+    assert (second.num_iterations, second.objective) == (1, tir_recipe.recipe(grpo()).objective)
     with pytest.raises(ValueError, match="all 4 traces are refused"):
         tir_recipe.method(grpo(), traces, rows, least_gain=0.9)

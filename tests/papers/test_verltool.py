@@ -142,12 +142,12 @@ def test_turn_credit_differs_from_outcome_credit_where_it_must() -> None:
 
 
 def test_recipes_say_what_they_change() -> None:
-    base = Recipe(ActionLoop(), outcome, group_relative, surrogate, token_mean, samples=4)
+    base = Recipe(ActionLoop(), outcome, group_relative, surrogate, token_mean, num_generations=4)
     maths = verltool.maths_recipe(base)
-    assert (maths.samples, maths.agent) == (16, base.agent)
+    assert (maths.num_generations, maths.agent) == (16, base.agent)
     assert values(maths.reward(TASK, [acted(answer="no")])) == [-1.0]
     changed = verltool.recipe(base)
-    assert (changed.samples, changed.reduce) == (4, base.reduce)
+    assert (changed.num_generations, changed.reduce) == (4, base.reduce)
     assert set(changed.reward(TASK, [acted()])[0].parts) == {"outcome", "turn", "acted"}
 
 

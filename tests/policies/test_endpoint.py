@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.records import Ask, Call, Image, Message, Sampling, Tool, plain_text
+from ferrule.core.flows import Ask, Sampling
+from ferrule.core.records import Call, Image, Message, Tool, plain_text
 from ferrule.policies.endpoint.endpoint import Endpoint, Meter, PolicyError
 from ferrule.policies.endpoint.http import retry_after
 from ferrule.policies.endpoint.wire import whole

@@ -81,7 +81,7 @@ def test_heads_are_saved_and_loaded_with_the_model(tiny: Any, tmp_path: Path) ->
 
 def test_heads_are_saved_with_an_adapter(tiny: Any, tmp_path: Path) -> None:
     tiny.save(tmp_path / "model")
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     tiny.add_head(REWARD)
     drawn(tiny, "reward")
     tiny.save(tmp_path / "adapter")

@@ -13,7 +13,8 @@ from tests.toys import NOTE, layout, spied, tiny_model, tiny_policy, tokenizer
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.core.records import Ask, Message, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Message, Reply
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import VALUE
 from ferrule.policies.local import Local, fast_dtype, load
@@ -417,7 +418,7 @@ def test_reference_scores_stay_when_the_weights_move(tiny: Local) -> None:
 
 
 def adapted(tiny: Local) -> Local:
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     with torch.no_grad():
         for name, p in tiny.model.named_parameters():
             if "lora_B" in name:
@@ -428,7 +429,7 @@ def adapted(tiny: Local) -> Local:
 def test_an_adapter_begins_as_nothing_and_trains_alone(tiny: Local) -> None:
     reply = answer(tiny, user("x"))
     before = scored(tiny, [reply])[0]
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     assert torch.allclose(scored(tiny, [reply])[0], before, atol=1e-5)
     names = [n for n, p in tiny.model.named_parameters() if p.requires_grad]
     assert names

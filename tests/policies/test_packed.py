@@ -88,7 +88,7 @@ def test_under_autocast_the_forms_agree_as_far_as_half_precision_goes() -> None:
 
 def test_with_adapters() -> None:
     policy = tiny_policy()
-    policy.add_adapter(rank=2)
+    policy.add_adapter(lora_r=2)
     for name, p in policy.model.named_parameters():
         if "lora_B" in name:  # zero at the start, which would hide the gradient of the other factor
             torch.nn.init.normal_(p, std=0.1)

@@ -19,8 +19,9 @@ from tests.toys import NOTE, Bench, layout, tiny_policy
 from ferrule.chat.codec import codec, codec_names
 from ferrule.chat.fence import Fence
 from ferrule.chat.forced import call_beginning
+from ferrule.core.flows import Ask, Flow, Sampling, Session, ask
 from ferrule.core.powers import POWERS, needed
-from ferrule.core.records import Ask, Call, Flow, Message, Reply, Sampling, Session, Task, Tool, ask, plain_text
+from ferrule.core.records import Call, Message, Reply, Task, Tool, plain_text
 from ferrule.policies.endpoint.endpoint import Endpoint, PolicyError
 from ferrule.policies.local import Local, load
 from ferrule.policies.models import folder_of

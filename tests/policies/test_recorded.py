@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tests.toys import layout
 
-from ferrule.core.records import Ask, Call, Image, Message, Reply, Span, Tool
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Image, Message, Reply, Span, Tool
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.policies.recorded import recorded
 from ferrule.policies.scripted import Scripted

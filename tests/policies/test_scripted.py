@@ -6,7 +6,8 @@ import pytest
 
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
-from ferrule.core.records import Ask, Call, Message, Tool, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Tool, plain_text
 from ferrule.policies.scripted import END_ID, Scripted, decode, encode, nonsense
 
 HERMES = codec("hermes")

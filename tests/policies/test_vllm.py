@@ -23,7 +23,8 @@ from click.testing import CliRunner
 
 from ferrule.agents.react import ToolLoop
 from ferrule.cli.train_command import command
-from ferrule.core.records import Ask, Message, Reply, Sampling
+from ferrule.core.flows import Ask, Sampling
+from ferrule.core.records import Message, Reply
 from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.endpoint import PolicyError
 from ferrule.policies.local import Local
@@ -71,7 +72,7 @@ def test_written_weights_hold_adapters(tiny: Local, tmp_path: Path) -> None:
     """A model that is loaded from the folder gives the logits of the adapted one."""
     from transformers import AutoModelForCausalLM
 
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     with torch.no_grad():
         for name, p in tiny.model.named_parameters():
             if "lora_B" in name:
@@ -198,9 +199,9 @@ def test_episodes_stream_through_a_server(tiny: Local) -> None:
     with serving(Sglang(tiny)) as url:
         policy = Served(url, tiny, sglang(), retries=0)
         assert isinstance(policy, Streaming)
-        served = drive(agent, tasks, world, policy, samples=2, temperature=0.0)
+        served = drive(agent, tasks, world, policy, num_generations=2, temperature=0.0)
         policy.close()
-    local = drive(agent, tasks, world, tiny, samples=2, temperature=0.0)
+    local = drive(agent, tasks, world, tiny, num_generations=2, temperature=0.0)
     assert [ids(e) for e in served] == [ids(e) for e in local]
     assert not any(episode.drifted for episode in served)
 

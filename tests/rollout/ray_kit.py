@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.core.records import Ask, Call, Message, Task, Tool, ask, use
+from ferrule.core.flows import Ask, ask, use
+from ferrule.core.records import Call, Message, Task, Tool
 from ferrule.worlds.session import ToolSession
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}

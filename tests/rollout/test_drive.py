@@ -12,7 +12,8 @@ import pytest
 from tests.toys import Bench, Prober, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Task, Tool, Use
+from ferrule.core.flows import Ask, Use
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import Limits, adrive, drive, seed_of
 from ferrule.rollout.record import Episode
@@ -59,7 +60,12 @@ def test_a_tool_loop_from_start_to_end(driver: Driver) -> None:
 def test_samples_of_a_task_come_side_by_side(driver: Driver) -> None:
     world, seen = Bench(), []
     episodes = driver(
-        ToolLoop(), world.tasks("train", 3), world, says("yes"), samples=2, done=lambda a, b: seen.append((a, b))
+        ToolLoop(),
+        world.tasks("train", 3),
+        world,
+        says("yes"),
+        num_generations=2,
+        done=lambda a, b: seen.append((a, b)),
     )
     assert [(e.task.id[-1], e.sample) for e in episodes] == [(t, s) for t in "012" for s in (0, 1)]
     assert seen == [(i, 6) for i in range(1, 7)]
@@ -226,7 +232,9 @@ def test_mixed_roles_leave_equal_records_under_both_drivers(limit: int) -> None:
     def run(driver: Driver) -> list[Episode]:
         world = Bench()
         policies = {"solver": tiny_policy(1), "judge": nonsense(3, renderer=layout())}
-        return driver(panel, world.tasks("train", 3), world, policies, samples=2, seed=5, limits=Limits(episodes=limit))
+        return driver(
+            panel, world.tasks("train", 3), world, policies, num_generations=2, seed=5, limits=Limits(episodes=limit)
+        )
 
     assert run(drive) == run(under_asyncio)
 

@@ -171,7 +171,7 @@ def test_a_line_with_every_field_and_number_constants_is_read() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_a_nonsense_policy_leaves_behind_reloads_equal(world: str, seed: int) -> None:
     tasks = WORLDS[world].tasks("train", 2)
-    episodes = drive(Prober(), tasks, WORLDS[world], nonsense(seed, renderer=layout()), samples=2)
+    episodes = drive(Prober(), tasks, WORLDS[world], nonsense(seed, renderer=layout()), num_generations=2)
     for one in episodes:
         assert parse(dump(one))[0] == one
 

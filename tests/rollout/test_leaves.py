@@ -14,23 +14,8 @@ from tests.train.pieces import LETTERS, Speller, draw, fixed, recipe
 
 from ferrule.agents.tree import TreeLoop
 from ferrule.core.arrays import pack
-from ferrule.core.records import (
-    Ask,
-    Call,
-    Flow,
-    Leaf,
-    Leaves,
-    Message,
-    Reply,
-    Score,
-    Session,
-    Task,
-    Trajectory,
-    Use,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, ask, use
+from ferrule.core.records import Call, Message, Reply, Score, Task, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import Limits, adrive, drive
@@ -112,7 +97,7 @@ def test_discarded_branches_cost_tokens_but_are_not_scored() -> None:
         return [Score(float(i)) for i, _ in enumerate(trajectories)]
 
     policy = Scripted(writes, renderer=layout())
-    own = recipe(agent=Forks(keep=1, max_tokens=80), reward=reward, samples=2)
+    own = recipe(agent=Forks(keep=1, max_tokens=80), reward=reward, num_generations=2)
     batch = sample(own, draw, 1, LETTERS, policy)
     assert seen == [2]
     (group,) = batch.groups
@@ -283,7 +268,7 @@ AGENTS = {"forks": Forks(), "gives up": Forks(keep=1), "tree": TreeLoop(samples=
 def test_both_drivers_leave_equal_records(world: str, policy: str, agent: str) -> None:
     make = {"scripted": lambda: nonsense(1, renderer=layout()), "local": tiny_policy}[policy]
     tasks = WORLDS[world].tasks("train", 2)
-    more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0}
+    more: dict[str, Any] = {"num_generations": 2, "seed": 3, "temperature": 1.0}
     batched = drive(AGENTS[agent], tasks, WORLDS[world], make(), **more)
     assert batched == asyncio.run(adrive(AGENTS[agent], tasks, WORLDS[world], make(), **more))
     few = asyncio.run(adrive(AGENTS[agent], tasks, WORLDS[world], make(), limits=Limits(episodes=3), **more))
@@ -303,7 +288,7 @@ def test_workers_leave_the_records_of_the_asyncio_driver() -> None:
     from ferrule.rollout.cluster import RayWorkers
 
     world, agent = WORLDS["apis"], TreeLoop(samples=3, branch=2, depth=2, max_tokens=12)
-    more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0}
+    more: dict[str, Any] = {"num_generations": 2, "seed": 3, "temperature": 1.0}
     here = asyncio.run(adrive(agent, world.tasks("train", 2), world, nonsense(1, renderer=layout()), **more))
     with two_nodes(), RayWorkers(count=2, patience=240) as workers:
         there = workers.drive(agent, world.tasks("train", 2), world, nonsense(1, renderer=layout()), **more)
@@ -316,7 +301,7 @@ def test_workers_leave_the_records_of_the_asyncio_driver() -> None:
 def scored(*scores: Score, **changes: Any) -> Batch:
     """Rows of two tokens with the given scores, credited by the group's mean."""
     rows = tuple(fixed([[(1, 2)]] * len(scores)))
-    own = recipe(credit=group_relative, samples=len(scores), **changes)
+    own = recipe(credit=group_relative, num_generations=len(scores), **changes)
     return credit(own, [Group(rows[0].task, (), rows, scores, tuple(range(len(scores))))], None)
 
 
@@ -402,7 +387,7 @@ def constant(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
 
 def test_a_draw_takes_more_and_what_is_too_much_waits() -> None:
     """Two groups are wanted: ceil(2 * 2.5) = 5 are drawn, 1 and 3 kept. Then 4 of ceil: 5, 7, 9 are kept, 9 waits."""
-    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=2, oversample=2.5, samples=2)
+    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=2, oversample=2.5, num_generations=2)
     counted, carry, policy = Counted(), list[Group](), Scripted(lambda a, s: "x", renderer=layout())
     first = sample(own, counted, 2, LETTERS, policy, step=0, carry=carry)
     assert (counted.drawn, [g.task.id for g in first.groups], carry) == ([5], ["1", "3"], [])
@@ -414,7 +399,7 @@ def test_a_draw_takes_more_and_what_is_too_much_waits() -> None:
 
 
 def test_what_waited_too_long_is_dropped() -> None:
-    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=1, oversample=4.0, samples=2)
+    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=1, oversample=4.0, num_generations=2)
     counted, carry, policy = Counted(), list[Group](), Scripted(lambda a, s: "x", renderer=layout())
     sample(own, counted, 1, LETTERS, policy, step=0, carry=carry)
     assert [g.task.id for g in carry] == ["3"]
@@ -423,13 +408,13 @@ def test_what_waited_too_long_is_dropped() -> None:
 
 
 def test_without_a_place_to_wait_the_rest_is_dropped() -> None:
-    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=1, oversample=4.0, samples=2)
+    own = recipe(agent=Speller(tokens=4), reward=constant, keep=keep_odd, refill=1, oversample=4.0, num_generations=2)
     batch = sample(own, Counted(), 1, LETTERS, Scripted(lambda a, s: "x", renderer=layout()))
     assert [g.task.id for g in batch.groups] == ["1"]
 
 
 def test_groups_keep_their_step() -> None:
-    own = recipe(agent=Speller(tokens=4), reward=constant, samples=2)
+    own = recipe(agent=Speller(tokens=4), reward=constant, num_generations=2)
     policy: Any = Scripted(lambda a, s: "x", renderer=layout())
     (group,) = groups_of(own, draw(1), LETTERS, policy, step=4)
     assert group.step == 4

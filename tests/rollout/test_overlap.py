@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.train.pieces import recipe
 
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Score, Task, plain_text, use
-from ferrule.core.records import ask as asking
+from ferrule.core.flows import Ask, use
+from ferrule.core.flows import ask as asking
+from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, plain_text
 from ferrule.rollout.calls import Calls
 from ferrule.rollout.drive import Limits, drive
 from ferrule.train.sample import groups_of
@@ -147,7 +148,7 @@ def test_a_group_is_scored_while_later_ones_are_played() -> None:
     def act(task: Task, call: Call) -> str:
         return str(scored.wait(20)) if task.id == "t2" else "quick"
 
-    made = groups_of(recipe(agent=agent, reward=reward, samples=2), TASKS, World(act), OneByOne())  # type: ignore[arg-type]
+    made = groups_of(recipe(agent=agent, reward=reward, num_generations=2), TASKS, World(act), OneByOne())  # type: ignore[arg-type]
     assert order == ["t0", "t1", "t2"]
     assert [[s.value for s in group.scores] for group in made] == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
 
@@ -157,7 +158,7 @@ def test_what_the_reward_raises_is_raised() -> None:
         return []
 
     with pytest.raises(ValueError, match="0 scores for 2 trajectories of 't0'"):
-        groups_of(recipe(agent=agent, reward=reward, samples=2), TASKS, World(lambda t, c: ""), OneByOne())  # type: ignore[arg-type]
+        groups_of(recipe(agent=agent, reward=reward, num_generations=2), TASKS, World(lambda t, c: ""), OneByOne())  # type: ignore[arg-type]
 
 
 def test_a_tool_that_was_slow_is_not_waited_for_again() -> None:

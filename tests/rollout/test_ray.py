@@ -44,7 +44,7 @@ def test_records_are_those_of_the_asyncio_driver(world: str, policy: str, agent:
     """Local weights too: the same asks are gathered into the same batches, so even log-probs are equal."""
     make = {"scripted": lambda: nonsense(1, renderer=layout()), "local": tiny_policy}[policy]
     tasks = WORLDS[world].tasks("train", 2)
-    more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0, "limits": Limits(episodes=3)}
+    more: dict[str, Any] = {"num_generations": 2, "seed": 3, "temperature": 1.0, "limits": Limits(episodes=3)}
     here = asyncio.run(adrive(agent, tasks, WORLDS[world], make(), **more))
     told: list[tuple[int, int]] = []
     there = workers.drive(agent, tasks, WORLDS[world], make(), done=lambda *pair: told.append(pair), **more)
@@ -59,7 +59,7 @@ def test_replies_are_gone_on_with_from_the_middle(workers: RayWorkers) -> None:
     (episode,) = asyncio.run(adrive(ToolLoop(turns=1, max_tokens=12), [task], world, policy, temperature=1.0))
     whole = episode.trajectories[0]
     tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}", world_seed=episode.seed) for cut in (0, 3, 5)]
-    more: dict[str, Any] = {"samples": 2, "seed": 3, "temperature": 1.0}
+    more: dict[str, Any] = {"num_generations": 2, "seed": 3, "temperature": 1.0}
     here = asyncio.run(adrive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more))
     assert here == workers.drive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more)
     assert not any(one.problem for one in here)
@@ -87,8 +87,8 @@ def test_a_server_is_asked_by_the_workers(workers: RayWorkers) -> None:
     try:
         tasks, url = Desk().tasks("train", 3), f"http://127.0.0.1:{server.server_port}/v1"
         with Endpoint(url, "m", codec="hermes") as near, Endpoint(url, "m", codec="hermes") as far:
-            here = asyncio.run(adrive(Calling("x"), tasks, Desk(), near, samples=2))
-            there = workers.drive(Calling("x"), tasks, Desk(), far, samples=2)
+            here = asyncio.run(adrive(Calling("x"), tasks, Desk(), near, num_generations=2))
+            there = workers.drive(Calling("x"), tasks, Desk(), far, num_generations=2)
         assert here == there
         assert len({turn.reply.content for e in there for turn in e.trajectories[0].turns}) > 6
         assert near.meters

@@ -55,7 +55,7 @@ def test_a_node_killed_in_the_middle_loses_no_episode(cluster: Any, tmp_path: Pa
 
     world, policy = Desk((tool("where", where),)), Scripted(word, renderer=layout())
     tasks = world.tasks("train", 6)
-    more: dict[str, Any] = {"samples": 2, "seed": 5, "limits": Limits(episodes=6, calls=6)}
+    more: dict[str, Any] = {"num_generations": 2, "seed": 5, "limits": Limits(episodes=6, calls=6)}
     here = asyncio.run(adrive(Calling("where"), tasks, world, policy, **more))
     kept.unlink()
     (tmp_path / "two").touch()

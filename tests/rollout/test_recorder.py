@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.toys import layout
 
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Task, Trajectory
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Trajectory
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.record import Recorder
 

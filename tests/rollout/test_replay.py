@@ -19,7 +19,8 @@ from tests.toys import Bench, Prober, layout
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.acting import Place, act
-from ferrule.core.records import Call, Flow, Observation, Session, Task, World, use
+from ferrule.core.flows import Flow, Session, World, use
+from ferrule.core.records import Call, Observation, Task
 from ferrule.policies.endpoint.endpoint import Endpoint
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.policies.recorded import recorded as recorded_policy
@@ -105,7 +106,7 @@ def model(handler: Any, body: dict[str, Any], number: int) -> dict[str, Any]:
     return answer(choice("thinking", "tool_calls", message={"tool_calls": calls}))
 
 
-SETTINGS: dict[str, Any] = {"samples": 2, "seed": 7, "temperature": 0.5}
+SETTINGS: dict[str, Any] = {"num_generations": 2, "seed": 7, "temperature": 0.5}
 
 
 def record(path: Path, driver: Driver, agent: Any, world: World, policy: Any, **settings: Any) -> list[Episode]:

@@ -7,7 +7,8 @@ import base64
 import sys
 from typing import Any
 
-from ferrule.core.records import Artifact, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Artifact, Observation, Task, Tool
 from ferrule.serve.host import InProcess
 from ferrule.serve.mcp import run_stdio
 from ferrule.tools import tool

@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ferrule.core.records import Call, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.tool import tool
 from ferrule.worlds.session import ToolSession
 

@@ -17,7 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Call, Message, Observation, Score, Session, Task, Tool, Trajectory
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.serve.openenv import openenv_app

@@ -61,7 +61,7 @@ def test_one_step_by_hand() -> None:
         return player.trajectory(task, "1")
 
     recipe = replace(
-        RECIPE, reward=lambda task, ts: [Score(2.0)] * len(ts), credit=broadcast, objective=reinforce, samples=1
+        RECIPE, reward=lambda task, ts: [Score(2.0)] * len(ts), credit=broadcast, objective=reinforce, num_generations=1
     )
     table = train_table(recipe, first, TASKS[:1], np.zeros((1, 3)), steps=1, learning_rate=1.0)
     logits = np.asarray([-2 / 3, 4 / 3, -2 / 3])
@@ -92,7 +92,7 @@ def test_an_action_without_a_chance_is_never_drawn() -> None:
 
 def test_groups_that_are_dropped_are_replaced() -> None:
     """With one sample in two a zero spread, refilling draws further groups; the count of episodes shows them."""
-    recipe = replace(RECIPE, keep=spread(singletons=False), refill=3, samples=2)
+    recipe = replace(RECIPE, keep=spread(singletons=False), refill=3, num_generations=2)
     table = train_table(recipe, play, TASKS, np.zeros((2, 3)), steps=20, learning_rate=0.1, seed=100)
     assert table.episodes > 20 * 2 * 2
 
@@ -140,7 +140,7 @@ def test_paths_of_a_tree_share_their_episode() -> None:
         seen.append(episode_N.tolist())
         return broadcast(reward_N, turn_NT)
 
-    recipe = replace(RECIPE, credit=watched, samples=2)
+    recipe = replace(RECIPE, credit=watched, num_generations=2)
     train_table(recipe, fork, TASKS[:1], np.zeros((2, 2)), steps=1, learning_rate=1.0)
     assert seen == [[0, 0, 1, 1]]
 
@@ -181,7 +181,7 @@ def test_tied_rows_share_parameters() -> None:
 
 
 def test_minibatches_and_epochs_take_every_row() -> None:
-    recipe = replace(RECIPE, epochs=2, minibatches=3)
+    recipe = replace(RECIPE, num_iterations=2, num_mini_batches=3)
     table = train_table(recipe, play, TASKS, np.zeros((2, 3)), steps=30, learning_rate=0.5, seed=100)
     assert table.chance_SA[0, 0] > 0.8
 
@@ -221,7 +221,7 @@ def test_steps_to_a_level_are_counted_from_one() -> None:
 
 def test_steps_by_hand_are_those_of_a_trained_table() -> None:
     """Playing a group and learning from it, twice, gives the table that ``train_table`` gives for the same draws."""
-    recipe, task = replace(RECIPE, samples=4), Task("t", "?", "1")
+    recipe, task = replace(RECIPE, num_generations=4), Task("t", "?", "1")
 
     def decide(player: Player) -> Trajectory:
         return player.trajectory(task, str(player.decide(0)))

@@ -40,7 +40,7 @@ def own() -> Recipe:
         critic=value_targets,
         objective=add(with_kl(surrogate, 0.01), value_loss, 0.5),
         reference=True,
-        minibatches=2,
+        num_mini_batches=2,
         settings={"max_steps": STEPS[2], "learning_rate": 1e-3},
     )
 
@@ -56,7 +56,7 @@ def run(folder: Path, *, resume: bool = False, rounds: int = 1, adapter: bool = 
     """Train (or go on) and return all weights, the critic's included."""
     policy: Any = tiny_policy()
     if adapter:
-        policy.add_adapter(rank=2, seed=1)
+        policy.add_adapter(lora_r=2, seed=1)
     settings = Settings(
         learning_rate=3e-3, per_device_train_batch_size=4, save_steps=2, seed=4, lr_scheduler_type="cosine"
     )

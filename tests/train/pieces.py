@@ -9,9 +9,10 @@ from typing import Any
 
 from tests.toys import Bench
 
+from ferrule.core.flows import Ask, use
+from ferrule.core.flows import ask as asking
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn, plain_text, use
-from ferrule.core.records import ask as asking
+from ferrule.core.records import Message, Score, Task, Trajectory, Turn, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
@@ -60,7 +61,7 @@ def recipe(**changes: Any) -> Recipe:
         "credit": partial(group_relative, std="unbiased"),
         "objective": surrogate,
         "reduce": token_mean,
-        "samples": 4,
+        "num_generations": 4,
     }
     return Recipe(**{**base, **changes})
 

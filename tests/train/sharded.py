@@ -32,7 +32,7 @@ from ferrule.train.shard import Shards
 from ferrule.train.update import sequences, update
 
 RECIPE = recipe()
-NEAR = replace(RECIPE, objective=with_kl(surrogate, 0.1, estimator=kl_k3), reference=True, epochs=2)
+NEAR = replace(RECIPE, objective=with_kl(surrogate, 0.1, estimator=kl_k3), reference=True, num_iterations=2)
 CRITIC = replace(
     RECIPE,
     credit=chain(gae, whiten),

@@ -74,7 +74,7 @@ def test_another_precision_is_refused(tiny: Local, tmp_path: Path) -> None:
 
 
 def test_only_adapters_are_written_where_only_adapters_train(tiny: Local, tmp_path: Path) -> None:
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     optimiser = adam(tiny)
     stepped(tiny, optimiser)
     checkpoint.write(tmp_path, 1, tiny, optimiser, {})
@@ -122,7 +122,7 @@ def test_reading_a_checkpoint_or_a_model_unpickles_nothing(tiny: Local, tmp_path
     checkpoint.read(tmp_path / "run/checkpoint-1", tiny, optimiser)
     load(tmp_path / "model")
     adapted = tiny_policy()
-    adapted.add_adapter(rank=2)
+    adapted.add_adapter(lora_r=2)
     adapted.save(tmp_path / "adapter")
     poison(tmp_path / "adapter", trace)
     load(tmp_path / "model", adapter=tmp_path / "adapter")
@@ -132,7 +132,7 @@ def test_reading_a_checkpoint_or_a_model_unpickles_nothing(tiny: Local, tmp_path
 @pytest.mark.parametrize("what", ["model", "adapter"])
 def test_weights_that_are_only_there_as_pickles_are_refused(what: str, tiny: Local, tmp_path: Path) -> None:
     tiny.save(tmp_path / "model")
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     tiny.save(tmp_path / "adapter")
     for file in (tmp_path / what).glob("*.safetensors"):
         file.unlink()

@@ -12,7 +12,8 @@ from tests.toys import Bench, layout
 from tests.train.pieces import recipe
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Ask, Score, Task, Trajectory, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Score, Task, Trajectory, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.train.levels import two_levels
 from ferrule.train.sample import Group, credit
@@ -44,8 +45,8 @@ def refused(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     raise AssertionError("the parents' own reward is not asked")
 
 
-PARENT = recipe(agent=ToolLoop(turns=1), reward=refused, samples=4)
-CHILD = recipe(agent=ToolLoop(turns=1), reward=right, samples=3)
+PARENT = recipe(agent=ToolLoop(turns=1), reward=refused, num_generations=4)
+CHILD = recipe(agent=ToolLoop(turns=1), reward=right, num_generations=3)
 PLAY = partial(two_levels, PARENT, CHILD, world=WORLD, hand_down=down, hand_up=up)
 
 

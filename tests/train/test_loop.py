@@ -40,7 +40,7 @@ def rows(folder: Path, phase: str = "train") -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if row["phase"] == phase]
 
 
-SPELL = recipe(agent=Speller(), reward=lowness, samples=8)
+SPELL = recipe(agent=Speller(), reward=lowness, num_generations=8)
 
 
 # ------------------------------------------------------------------------------------------------------------- learning
@@ -67,7 +67,7 @@ def test_without_reward_nothing_is_learnt(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_adapters_learn_and_nothing_else_changes(tiny: Any, tmp_path: Path) -> None:
-    tiny.add_adapter(rank=8)
+    tiny.add_adapter(lora_r=8)
     before = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
     train(SPELL, LETTERS, tiny, settings(max_steps=25, per_device_train_batch_size=64, learning_rate=3e-2), tmp_path)
     reward = [row["reward/mean"] for row in rows(tmp_path)]
@@ -114,7 +114,7 @@ def test_a_penalty_keeps_the_model_near_its_start(tmp_path: Path) -> None:
     def distance(beta: float) -> float:
         policy = tiny_policy()
         policy.keep_reference()
-        kept = replace(SPELL, objective=with_kl(surrogate, beta), reference=True, epochs=2)
+        kept = replace(SPELL, objective=with_kl(surrogate, beta), reference=True, num_iterations=2)
         train(kept, LETTERS, policy, settings(max_steps=8, per_device_train_batch_size=32), tmp_path / str(beta))
         batch = sample(kept, draw, 4, LETTERS, policy)
         assert batch.signals.ref_NT is not None
@@ -215,7 +215,7 @@ def test_groups_that_are_all_dropped_make_an_empty_step(tiny: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 3}, r"8 samples per step .* groups of num_generations=3; choose a multiple"),
+        ({"num_generations": 3}, r"8 samples per step .* groups of num_generations=3; choose a multiple"),
         ({"reference": True}, "Recipe.reference would do nothing"),
         ({"critic": value_targets}, "Recipe.critic would do nothing"),
         ({"objective": with_kl(surrogate, 0.1)}, "objective reads 'ref_NT'.*set Recipe.reference"),

@@ -29,8 +29,8 @@ from ferrule.train.update import Lesson, learn, sequences, update
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PROPOSER = recipe(agent=Speller(tokens=3), samples=2, reduce=sequence_mean)
-SOLVER = recipe(agent=Speller(tokens=2), samples=4)
+PROPOSER = recipe(agent=Speller(tokens=3), num_generations=2, reduce=sequence_mean)
+SOLVER = recipe(agent=Speller(tokens=2), num_generations=4)
 
 
 def down(task: Task, trajectory: Trajectory) -> Task | None:
@@ -84,9 +84,9 @@ def test_lessons_share_minibatches_and_an_empty_one_changes_nothing() -> None:
     policies = [tiny_policy(), tiny_policy()]
     optimisers = [torch.optim.SGD(policy.parameters(), lr=0.1) for policy in policies]
     lessons = [Lesson(seqs, surrogate, token_mean), Lesson(nothing, surrogate, token_mean)]
-    told = learn(policies[0], lessons, optimisers[0], minibatches=3, epochs=2)
+    told = learn(policies[0], lessons, optimisers[0], num_mini_batches=3, num_iterations=2)
     assert told["optimizer_steps"] == 6
-    assert told == update(policies[1], seqs, surrogate, token_mean, optimisers[1], minibatches=3, epochs=2)
+    assert told == update(policies[1], seqs, surrogate, token_mean, optimisers[1], num_mini_batches=3, num_iterations=2)
     assert torch.equal(weights(policies[0]), weights(policies[1]))
 
 
@@ -161,7 +161,7 @@ def test_roles_resume_bit_for_bit_inside_a_method(tmp_path: Path, monkeypatch: p
             {"recipes": {"a": PROPOSER, "b": replace(SOLVER, reference=True)}},
             "role 'b': Recipe.reference would do nothing",
         ),
-        ({"recipes": {"a": PROPOSER, "b": replace(SOLVER, epochs=2)}}, "role 'b' has other epochs"),
+        ({"recipes": {"a": PROPOSER, "b": replace(SOLVER, num_iterations=2)}}, "role 'b' has other epochs"),
         (
             {"recipes": {"a": PROPOSER, "b": replace(SOLVER, keep=lambda ts, ss: True, refill=1)}},
             "role 'b' sets refill",

@@ -11,7 +11,8 @@ from tests.toys import Bench, layout, tiny_policy
 from tests.train.pieces import LETTERS, Speller, draw, fixed, recipe, seeded
 
 from ferrule.core.arrays import pack
-from ferrule.core.records import Ask, Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Trajectory, Turn
 from ferrule.credit.group import broadcast
 from ferrule.policies.heads import VALUE
 from ferrule.policies.scripted import Scripted
@@ -135,7 +136,7 @@ def test_a_further_draw_of_the_same_task_gives_other_samples() -> None:
         return False
 
     policy = tiny_policy()
-    sample(recipe(agent=Speller(tokens=6), keep=keep, refill=1, samples=6), draw, 1, LETTERS, policy)
+    sample(recipe(agent=Speller(tokens=6), keep=keep, refill=1, num_generations=6), draw, 1, LETTERS, policy)
     assert len(seen) == 2
     assert seen[0] != seen[1]
 

@@ -16,8 +16,9 @@ from tests.train.pieces import LETTERS, draw, seeded
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.tree import TreeLoop
 from ferrule.core.arrays import pack
+from ferrule.core.flows import Ask
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Ask, Message, Score, Task, Trajectory, Turn
+from ferrule.core.records import Message, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.credit.tree import first_visits, tree_relative
 from ferrule.objectives.reduce import constant, sequence_mean, token_mean
@@ -49,7 +50,7 @@ def recipe(**changes: Any) -> Recipe:
         "credit": CREDITS["group"],
         "objective": surrogate,
         "reduce": token_mean,
-        "samples": 4,
+        "num_generations": 4,
     }
     return Recipe(**{**base, **changes})
 
@@ -115,7 +116,7 @@ def scripted() -> Scripted:
 def test_a_played_star_is_a_played_group() -> None:
     """A tree of depth 1 and four samples of the loop write the same records, and train to the same weights."""
     tasks = draw(1)
-    star = recipe(agent=TreeLoop(samples=4, depth=1, max_tokens=16), samples=1)
+    star = recipe(agent=TreeLoop(samples=4, depth=1, max_tokens=16), num_generations=1)
     plain = recipe(agent=ToolLoop(max_tokens=16))
     (grown,), (played,) = (groups_of(own, tasks, LETTERS, scripted()) for own in (star, plain))
     assert grown.owners == (0, 0, 0, 0)
@@ -179,7 +180,7 @@ def test_a_played_tree_trains_like_its_paths_played_apart() -> None:
         calls = (Call("write", {"line": f"{done}{sample}"}),) if done < 2 else ()
         return Message("assistant", f"step {done} sample {sample}", calls)
 
-    own = recipe(agent=TreeLoop(samples=4, branch=2, depth=3, max_tokens=64), samples=1)
+    own = recipe(agent=TreeLoop(samples=4, branch=2, depth=3, max_tokens=64), num_generations=1)
     (grown,) = groups_of(own, draw(1), LETTERS, Scripted(speak, renderer=layout()))
     assert len(grown.trajectories) == 4
     assert len(grown.episodes[0].trajectories) > 4
@@ -188,7 +189,7 @@ def test_a_played_tree_trains_like_its_paths_played_apart() -> None:
         for p in grown.trajectories
     )
     apart = replace(grown, trajectories=copies, owners=(0, 1, 2, 3))
-    one, other = credit(own, [grown], None), credit(replace(own, samples=4), [apart], None)
+    one, other = credit(own, [grown], None), credit(replace(own, num_generations=4), [apart], None)
     assert len(np.unique(one.signals.node_NK)) < len(np.unique(other.signals.node_NK))
     found = slope(own, one)
     assert moves(found)
@@ -202,7 +203,7 @@ def test_a_played_tree_trains_like_its_paths_played_apart() -> None:
 @pytest.mark.parametrize("rule", CREDITS)
 def test_unequal_groups_singletons_and_missing_turns(rule: str, mask: Any) -> None:
     """A tree of three, a lone path, a group with a path without turns and one without tokens, and an empty group."""
-    own = recipe(credit=CREDITS[rule], mask=mask, samples=1)
+    own = recipe(credit=CREDITS[rule], mask=mask, num_generations=1)
     silent = step(1, None, [5, 6], [])
     rows = [
         [path(ROOT, leaf) for leaf in FORK],
@@ -230,7 +231,7 @@ def test_unequal_groups_singletons_and_missing_turns(rule: str, mask: Any) -> No
 
 def test_a_group_trains_the_same_beside_any_other() -> None:
     """A lone path and a path without turns add nothing to the sum of the loss."""
-    own = recipe(credit=tree_relative, mask=first_visits, samples=1, reduce=REDUCES["constant"])
+    own = recipe(credit=tree_relative, mask=first_visits, num_generations=1, reduce=REDUCES["constant"])
     tree = Group(TASK, (), tuple(path(ROOT, leaf) for leaf in FORK), tuple(Score(r) for r in (1.0, 0, 0)), (0, 0, 0))
     lone = Group(TASK, (), (path(ROOT),), (Score(3.0),), (0,))
     alone, beside = credit(own, [tree], None), credit(own, [lone, tree], None)

@@ -115,14 +115,17 @@ def test_at_the_sampling_weights_the_ratio_is_one(tiny: Local) -> None:
 
 def test_epochs_and_minibatches_are_optimiser_steps(tiny: Local) -> None:
     seqs = sequences(batch_of(*[[(2, 2)]] * 5))
-    assert update(tiny, seqs, reinforce, token_mean, sgd(tiny), epochs=3, minibatches=2)["optimizer_steps"] == 6.0
-    assert update(tiny, seqs, reinforce, token_mean, sgd(tiny), minibatches=99)["optimizer_steps"] == 5.0
+    assert (
+        update(tiny, seqs, reinforce, token_mean, sgd(tiny), num_iterations=3, num_mini_batches=2)["optimizer_steps"]
+        == 6.0
+    )
+    assert update(tiny, seqs, reinforce, token_mean, sgd(tiny), num_mini_batches=99)["optimizer_steps"] == 5.0
 
 
 def test_the_second_epoch_sees_the_moved_weights(tiny: Local) -> None:
     """The ratio leaves 1, so the clipped surrogate changes; the divergence is no longer 0."""
     batch = sample(recipe(), draw, 2, LETTERS, tiny)
-    found = update(tiny, sequences(batch), surrogate, token_mean, sgd(tiny, 1.0), epochs=2)
+    found = update(tiny, sequences(batch), surrogate, token_mean, sgd(tiny, 1.0), num_iterations=2)
     assert abs(found["kl"]) > 1e-4
 
 
@@ -135,8 +138,8 @@ def test_the_seed_only_shuffles(tiny: Local) -> None:
         return policy.model.lm_head.weight.detach()
 
     assert torch.allclose(after(1), after(2), atol=1e-6)  # one step over all rows
-    assert not torch.allclose(after(1, minibatches=2), after(2, minibatches=2), atol=1e-6)
-    assert torch.equal(after(1, minibatches=2), after(1, minibatches=2))
+    assert not torch.allclose(after(1, num_mini_batches=2), after(2, num_mini_batches=2), atol=1e-6)
+    assert torch.equal(after(1, num_mini_batches=2), after(1, num_mini_batches=2))
 
 
 @pytest.mark.parametrize("reduce", [token_mean, sequence_mean, partial(constant, denominator=8.0)])
@@ -198,7 +201,7 @@ def test_an_objective_may_name_the_reference(tiny: Local) -> None:
 
 
 def test_adapters_alone_are_trained(tiny: Local) -> None:
-    tiny.add_adapter(rank=2)
+    tiny.add_adapter(lora_r=2)
     before = weights(tiny)
     for _ in range(2):  # in the first step only B has a gradient: A is multiplied by B, which begins at zero
         update(tiny, sequences(batch_of([(2, 4)])), reinforce, token_mean, sgd(tiny, 1.0))

@@ -12,7 +12,8 @@ import pytest
 from tests.contracts import kinds
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Call, Message, Observation, Score, Session, Task, Tool, Trajectory
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Message, Observation, Score, Task, Tool, Trajectory
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.tools import tool

@@ -11,7 +11,8 @@ from tests.toys import expert, layout, played
 
 from ferrule.agents.code import CodeAct
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Call, Session, Task, Trajectory
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Task, Trajectory
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive

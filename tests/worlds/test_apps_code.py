@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.toys import played
 
-from ferrule.core.records import Call, Observation, Session
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation
 from ferrule.worlds.apps import Apps
 
 WORLD = Apps(face="code")

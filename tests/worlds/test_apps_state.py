@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.records import Call, Observation, Session, Task
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Task
 from ferrule.worlds.apps import Apps
 from ferrule.worlds.apps.catalogue import APPS, apis, doc_tools
 from ferrule.worlds.apps.judging import plan_of

@@ -22,7 +22,8 @@ from tests.toys import Bench
 
 from ferrule.core.acting import Place, act
 from ferrule.core.exact import decode, encode
-from ferrule.core.records import Artifact, Call, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Artifact, Call, Observation, Task, Tool
 from ferrule.tools.placeholder import placeholder
 from ferrule.tools.schema import problem
 from ferrule.worlds.cassette import Cassette

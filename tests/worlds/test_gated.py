@@ -12,7 +12,8 @@ from tests.contracts import kinds
 from tests.toys import Bench
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Call, Message, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Message, Observation, Task, Tool
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import dump, parse

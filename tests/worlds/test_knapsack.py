@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from ferrule.core.records import Call, Observation, Session
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation
 from ferrule.worlds import knapsack_items as items_of
 from ferrule.worlds.knapsack import Knapsack, Vault
 from ferrule.worlds.knapsack_items import LEVELS, Instance, Item, Size

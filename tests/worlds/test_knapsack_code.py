@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ferrule.core.records import Call, Observation, Session
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation
 from ferrule.sandbox.restricted import Restricted
 from ferrule.worlds.knapsack import Interpret, Knapsack, isolated
 from ferrule.worlds.knapsack_items import instance_of

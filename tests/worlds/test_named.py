@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrule.core.records import World
+from ferrule.core.flows import World
 from ferrule.evaluate.suites import suite
 from ferrule.policies.pocket import corpus
 from ferrule.worlds import named

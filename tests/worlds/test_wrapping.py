@@ -8,7 +8,8 @@ import pytest
 from tests import toys
 
 from ferrule.core.acting import Place, act
-from ferrule.core.records import Call, Observation, Session, Task, Tool, World
+from ferrule.core.flows import Session, World
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.effects import Cached, Retrying
 from ferrule.worlds.aliased import Aliased, aliases
 from ferrule.worlds.arithmetic import Arithmetic

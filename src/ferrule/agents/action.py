@@ -11,20 +11,8 @@ from typing import Literal, TypeAlias
 
 from ferrule.agents.flow import acted, opening
 from ferrule.core.arrays import nearest
-from ferrule.core.records import (
-    Answer,
-    Ask,
-    Call,
-    Flow,
-    Message,
-    Reply,
-    Session,
-    Task,
-    Trajectory,
-    Turn,
-    ask,
-    plain_text,
-)
+from ferrule.core.flows import Ask, Flow, Session, ask
+from ferrule.core.records import Answer, Call, Message, Reply, Task, Trajectory, Turn, plain_text
 
 __all__ = [
     "ActionLoop",

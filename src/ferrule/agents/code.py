@@ -12,20 +12,8 @@ from typing import Any
 
 from ferrule.agents.flow import cut_off, opening
 from ferrule.chat.fence import Fence
-from ferrule.core.records import (
-    Answer,
-    Ask,
-    Call,
-    Flow,
-    Message,
-    Observation,
-    Reply,
-    Session,
-    Task,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Session, ask, use
+from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
 
 __all__ = ["STATEMENTS", "CodeAct", "blocks_of", "outcome_text"]
 

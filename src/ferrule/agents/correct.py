@@ -10,22 +10,8 @@ from dataclasses import dataclass
 
 from ferrule.agents.flow import answered, cut_off, ended, opening, results
 from ferrule.agents.repair import Pieces, passed, shortened, words
-from ferrule.core.records import (
-    Ask,
-    Call,
-    Finish,
-    Flow,
-    Leaf,
-    Leaves,
-    Message,
-    Observation,
-    Reply,
-    Session,
-    Task,
-    ask,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, ask, use
+from ferrule.core.records import Call, Finish, Message, Observation, Reply, Task, plain_text
 
 __all__ = ["SelfCorrect", "corrected"]
 

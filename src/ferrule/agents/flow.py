@@ -9,20 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from ferrule.core.records import (
-    Answer,
-    Ask,
-    Call,
-    Flow,
-    Message,
-    Observation,
-    Reply,
-    Session,
-    Task,
-    Use,
-    plain_text,
-    use,
-)
+from ferrule.core.flows import Ask, Flow, Session, Use, use
+from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
 
 __all__ = ["acted", "answered", "cut_off", "ended", "opening", "results", "together"]
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ferrule.agents.flow import cut_off
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Tool, ask, plain_text, use
+from ferrule.core.flows import Ask, Flow, Session, ask, use
+from ferrule.core.records import Answer, Call, Message, Task, Tool, plain_text
 from ferrule.tools.contracts import Contract, State, from_schema, gate, verify
 from ferrule.tools.effects import repeatable, result_of
 from ferrule.tools.search import BM25

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.agents.flow import acted, answered, opening
-from ferrule.core.records import Answer, Ask, Flow, Session, Task, ask
+from ferrule.core.flows import Ask, Flow, Session, ask
+from ferrule.core.records import Answer, Task
 
 __all__ = ["ToolLoop"]
 

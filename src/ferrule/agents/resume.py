@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ferrule.agents.flow import acted, answered, opening
-from ferrule.core.records import Answer, Ask, Call, Flow, Message, Session, Task, Trajectory, Turn, ask, use
+from ferrule.core.flows import Ask, Flow, Session, ask, use
+from ferrule.core.records import Answer, Call, Message, Task, Trajectory, Turn
 
 __all__ = ["Prefix", "Resume", "prefix_of", "resumed"]
 

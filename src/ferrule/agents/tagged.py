@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ferrule.agents.flow import acted, opening
 from ferrule.chat.blocks import bare
 from ferrule.chat.tagged import Tagged
-from ferrule.core.records import Answer, Ask, Flow, Message, Session, Task, Trajectory, ask, plain_text
+from ferrule.core.flows import Ask, Flow, Session, ask
+from ferrule.core.records import Answer, Message, Task, Trajectory, plain_text
 
 __all__ = ["ACTIONS", "CODEC", "HINT", "TagLoop", "action", "cut", "rules", "transcript"]
 

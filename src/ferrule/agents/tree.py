@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ferrule.agents.flow import acted, answered, cut_off, opening, together
-from ferrule.core.records import Answer, Ask, Finish, Flow, Leaf, Leaves, Message, Reply, Session, Task, ask, plain_text
+from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, ask
+from ferrule.core.records import Answer, Finish, Message, Reply, Task, plain_text
 
 __all__ = ["Select", "TreeLoop"]
 

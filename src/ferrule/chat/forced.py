@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from ferrule.chat.codec import Codec
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Call, Message, Tool
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Tool
 
 __all__ = ["Split", "call_beginning", "forced", "tool_named"]
 

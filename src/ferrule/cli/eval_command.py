@@ -61,7 +61,7 @@ def command(suite: str | None, **given: Any) -> None:
         policy,
         world,
         tasks,
-        samples=given["num_generations"],
+        num_generations=given["num_generations"],
         seed=given["seed"],
         temperature=given["temperature"],
     )

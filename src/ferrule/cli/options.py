@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ferrule.core.records import World
+from ferrule.core.flows import World
 
 __all__ = [
     "emit",

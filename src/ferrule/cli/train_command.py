@@ -127,7 +127,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
         options["device"] = str(pool.device)
     policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
     if chosen["use_peft"]:
-        policy.add_adapter(rank=chosen.get("lora_r", 16), seed=loop.seed)
+        policy.add_adapter(lora_r=chosen.get("lora_r", 16), seed=loop.seed)
     if chosen["engine"] == "vllm":
         from ferrule.policies.vllm.vllm import Vllm
 

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ferrule.core.records import Call, Observation, Session
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation
 
 __all__ = ["Place", "Placed", "act"]
 

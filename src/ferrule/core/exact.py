@@ -27,12 +27,11 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 from uuid import UUID
 
 from ferrule.core.clip import clean
+from ferrule.core.flows import Leaf, Leaves
 from ferrule.core.records import (
     Artifact,
     Call,
     Image,
-    Leaf,
-    Leaves,
     Message,
     Observation,
     Reply,

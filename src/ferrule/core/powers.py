@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ferrule.core.records import Ask
+from ferrule.core.flows import Ask
 
 __all__ = ["POWERS", "lacking", "needed", "require"]
 

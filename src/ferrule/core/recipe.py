@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Agent, Reward, Score, Trajectory
+from ferrule.core.flows import Agent, Reward
+from ferrule.core.records import Score, Trajectory
 
 __all__ = ["Data", "Drawn", "Keep", "Method", "Part", "Recipe", "Roles", "Stage", "Stop", "vary"]
 
@@ -27,8 +28,8 @@ class Recipe:
     missing, and what is kept beyond the batch waits for the next step. ``mask`` says which of the model's own tokens
     carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
     ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
-    objective may read by name. ``samples`` is the group size and ``temperature`` the sampling temperature. ``epochs``
-    and ``minibatches`` split one batch into optimiser steps.
+    objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling temperature.
+    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
     into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the
     settings of the run that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
@@ -44,17 +45,17 @@ class Recipe:
     oversample: float = 1.0
     mask: Callable[..., Any] | None = None
     beside: Mapping[str, Callable[..., Any]] = field(default_factory=dict, hash=False)
-    samples: int = 8
+    num_generations: int = 8
     temperature: float = 1.0
-    epochs: int = 1
-    minibatches: int = 1
+    num_iterations: int = 1
+    num_mini_batches: int = 1
     reference: bool = False
     critic: Callable[..., Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field."""
-        for name, least in (("samples", 1), ("epochs", 1), ("minibatches", 1), ("refill", 0)):
+        for name, least in (("num_generations", 1), ("num_iterations", 1), ("num_mini_batches", 1), ("refill", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"Recipe.{name} is {getattr(self, name)}; the least is {least}")
         if self.temperature <= 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from ferrule.core.records import Ask, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Reply
 
 __all__ = ["Stream", "Streaming"]
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Method, Part, Recipe
-from ferrule.core.records import Policy, World
 from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.evaluate.methods import entry
 from ferrule.evaluate.queue import Job, Show, address_of, results, work
@@ -61,7 +61,7 @@ class Arena:
 
 def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
     """The settings of one run: every step plays the same number of tasks, whatever the recipe's group size."""
-    samples = [recipe.samples for part in parts_of(method) for recipe in recipes_of(part)]
+    samples = [recipe.num_generations for part in parts_of(method) for recipe in recipes_of(part)]
     return Settings(
         max_steps=1_000_000,
         max_sampled_tokens=arena.budget,
@@ -89,7 +89,7 @@ def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluati
         policy,
         world,
         tasks,
-        samples=arena.num_generations_eval,
+        num_generations=arena.num_generations_eval,
         seed=EVAL_SEED,
         temperature=1.0,
         name=name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Agent, Policy, World
+from ferrule.core.flows import Agent, Policy, World
 from ferrule.evaluate.evaluate import WITH, WITHOUT, arms
 
 __all__ = ["measure", "table"]

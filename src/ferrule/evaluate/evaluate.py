@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from ferrule.core.records import Agent, Policy, Reward, Task, Turn, World
+from ferrule.core.flows import Agent, Policy, Reward, World
+from ferrule.core.records import Task, Turn
 from ferrule.evaluate.metrics import Estimate, pass_at_k, productivity, ratio, task_mean
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
@@ -53,7 +54,7 @@ class Evaluation:
 
     name: str
     rows: tuple[Row, ...]
-    samples: int = 1
+    num_generations: int = 1
     seed: int = 0
     episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
 
@@ -100,7 +101,7 @@ class Evaluation:
         known = [row.tokens for row in self.rows if row.tokens is not None]
         data: dict[str, Any] = {
             **self.estimate.as_dict("success"),
-            "num_generations": self.samples,
+            "num_generations": self.num_generations,
             "calls": ratio(calls, n),
             "malformed": ratio(sum(row.malformed for row in self.rows), attempts),
             "failed": ratio(sum(row.failed for row in self.rows), attempts),
@@ -113,8 +114,8 @@ class Evaluation:
             "by_level": {key: value.as_dict("success") for key, value in self.split("level").items()},
             "by_world": {key: value.as_dict("success") for key, value in self.split("world").items()},
         }
-        if self.samples > 1:
-            data["pass_at"] = {str(k): self.pass_at(k) for k in (1, 2, 4, 8, 16, 32) if k <= self.samples}
+        if self.num_generations > 1:
+            data["pass_at"] = {str(k): self.pass_at(k) for k in (1, 2, 4, 8, 16, 32) if k <= self.num_generations}
         if rows:
             data["rows"] = [asdict(row) for row in self.rows]
         return data
@@ -180,7 +181,7 @@ def evaluate(
     world: World,
     tasks: Sequence[Task],
     *,
-    samples: int = 1,
+    num_generations: int = 1,
     seed: int = 0,
     temperature: float | None = None,
     reward: Reward = outcome,
@@ -188,7 +189,7 @@ def evaluate(
     done: Callable[[int, int], None] | None = None,
     name: str = "",
 ) -> Evaluation:
-    """Play ``samples`` episodes of every task and return the evaluation.
+    """Play ``num_generations`` episodes of every task and return the evaluation.
 
     ``temperature`` None leaves it to the policy, 0 is greedy. ``done(finished, total)`` reports progress. Raises
     ``ValueError`` for an empty list, and for tasks that share an id (pairs are made by it).
@@ -199,7 +200,15 @@ def evaluate(
     if twice:
         raise ValueError(f"{len(twice)} task ids appear more than once, for example {twice[0]!r}")
     episodes = drive(
-        agent, tasks, world, policy, samples=samples, seed=seed, temperature=temperature, limits=limits, done=done
+        agent,
+        tasks,
+        world,
+        policy,
+        num_generations=num_generations,
+        seed=seed,
+        temperature=temperature,
+        limits=limits,
+        done=done,
     )
     return measure(episodes, reward=reward, name=name or world.name, seed=seed)
 

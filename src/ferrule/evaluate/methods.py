@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from ferrule.core.arrays import nearest
+from ferrule.core.flows import World
 from ferrule.core.recipe import Method, Part, Recipe, Stage
-from ferrule.core.records import World
 from ferrule.evaluate.recipes import Changes, Make, stack
 from ferrule.train.stage import best_and_worst, demonstrations, dpo, ipo, rpo, sft, simpo
 

@@ -15,8 +15,9 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from ferrule.core.flows import Agent, Policy, World
 from ferrule.core.recipe import Method, Part
-from ferrule.core.records import Agent, Policy, Task, World
+from ferrule.core.records import Task
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.train.check import check, parts_of, recipes_of, steps_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ferrule.core.records import Task, World
+from ferrule.core.flows import World
+from ferrule.core.records import Task
 from ferrule.worlds.named import Tools, world
 
 __all__ = ["suite"]

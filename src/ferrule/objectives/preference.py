@@ -47,18 +47,18 @@ def dpo(
     *,
     preference_P: Tensor | None = None,
     beta: float = 0.1,
-    smoothing: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """DPO loss per pair: ``-(1 - e) log sigmoid(h) - e log sigmoid(-h)``.
 
-    ``h = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``; ``e`` is ``smoothing``, the assumed share of
+    ``h = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``; ``e`` is ``label_smoothing``, the assumed share of
     flipped labels. ``preference_P`` replaces ``1 - e`` by a soft label per pair (RLAIF).
     """
-    if not 0 <= smoothing < 0.5:
-        raise ValueError(f"smoothing is {smoothing}; it must lie in 0 up to but not including 0.5")
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"smoothing is {label_smoothing}; it must lie in 0 up to but not including 0.5")
     margin_P = beta * ((chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach()))
     return bradley_terry(
-        margin_P, torch.zeros_like(margin_P), preference=1 - smoothing if preference_P is None else preference_P
+        margin_P, torch.zeros_like(margin_P), preference=1 - label_smoothing if preference_P is None else preference_P
     )
 
 

@@ -37,8 +37,9 @@ from typing import get_args
 
 from ferrule.chat.tags import balanced, tag_counts
 from ferrule.core.arrays import nearest
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Call, Observation, Reward, Score, Task, Tool, Trajectory
+from ferrule.core.records import Call, Observation, Score, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.rewards.calls import Names, call_score
 from ferrule.rewards.format import all_text
@@ -204,7 +205,7 @@ def recipe(base: Recipe, *, offered: Callable[[Task], Sequence[Tool]] | None = N
         objective=partial(surrogate, dual=3.0),
         reduce=token_mean,
         reference=False,
-        samples=4,
+        num_generations=4,
     )
 
 

@@ -26,8 +26,9 @@ from functools import partial
 import numpy as np
 
 from ferrule.core.arrays import BoolArray, FloatArray, IntArray, Signals, chain, first_call, nearest
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.shape import nudged
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper

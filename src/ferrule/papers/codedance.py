@@ -34,9 +34,10 @@ import numpy as np
 from ferrule.chat.answer import final_answer
 from ferrule.chat.tags import balanced, tag_counts
 from ferrule.core.arrays import FloatArray, Signals, apply, nearest, spread_turns
+from ferrule.core.flows import Reward
 from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Observation, Reward, Score, Task, Trajectory, Turn, plain_text
+from ferrule.core.records import Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.rewards.format import all_text
 from ferrule.rewards.outcome import is_right, outcome
@@ -210,7 +211,7 @@ def two_levels(signals: Signals, *, weight: float = 0.2, beta: float = 0.2, eps:
     return apply(compare, signals) + weight * turn_credit(signals, beta=beta)
 
 
-def recipe(base: Recipe, *, samples: int = 8, family: str = "default", reference: bool = False) -> Recipe:
+def recipe(base: Recipe, *, num_generations: int = 8, family: str = "default", reference: bool = False) -> Recipe:
     """Return ``base`` with calls paid by difficulty and blame per turn; no divergence term."""
     from ferrule.objectives.surrogate import surrogate
 
@@ -219,7 +220,7 @@ def recipe(base: Recipe, *, samples: int = 8, family: str = "default", reference
         reward=partial(balanced_reward, base=base.reward, family=family, reference=reference),
         credit=two_levels,
         objective=surrogate,
-        samples=samples,
+        num_generations=num_generations,
         reference=False,
     )
 

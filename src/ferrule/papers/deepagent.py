@@ -31,8 +31,9 @@ from typing import TypeAlias
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, Signals, apply
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory
+from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.spans import check_labels, within
 from ferrule.rewards.matching import call_key, readable
@@ -117,7 +118,7 @@ def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> Floa
 
 
 def recipe(
-    base: Recipe, *, action: Reward = action_reward, spans: Sequence[str] = ("call", "fold"), samples: int = 8
+    base: Recipe, *, action: Reward = action_reward, spans: Sequence[str] = ("call", "fold"), num_generations: int = 8
 ) -> Recipe:
     """Return ``base`` with an action channel that only tokens of calls and folds are credited for."""
     from ferrule.objectives.reduce import token_mean
@@ -130,7 +131,7 @@ def recipe(
         credit=partial(toolpo, spans=tuple(spans)),
         objective=surrogate,
         reduce=token_mean,
-        samples=samples,
+        num_generations=num_generations,
         reference=False,
     )
 

@@ -33,8 +33,9 @@ import numpy as np
 
 from ferrule.chat.tags import balanced, tag_counts
 from ferrule.core.arrays import FloatArray, Signals, apply
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.channels import qualifying
 from ferrule.credit.group import group_relative
 from ferrule.credit.shape import spread_out
@@ -118,7 +119,7 @@ def decoupled(signals: Signals, *, accuracy: float = 1.0, efficiency: float = 0.
     return np.stack([accuracy * first, efficiency * spread_out(second, signals.turn_NT)])
 
 
-def recipe(base: Recipe, *, efficiency: float = 0.15, samples: int = 16) -> Recipe:
+def recipe(base: Recipe, *, efficiency: float = 0.15, num_generations: int = 16) -> Recipe:
     """Return ``base`` with two reward channels and one clipped loss for each; no divergence, no entropy bonus.
 
     The loss is a mean over tokens, which the scale of the second channel counts on.
@@ -132,7 +133,7 @@ def recipe(base: Recipe, *, efficiency: float = 0.15, samples: int = 16) -> Reci
         credit=partial(decoupled, efficiency=efficiency),
         objective=surrogate,
         reduce=token_mean,
-        samples=samples,
+        num_generations=num_generations,
         reference=False,
     )
 

@@ -47,8 +47,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ferrule.agents.code import CodeAct
+from ferrule.core.flows import Ask
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Ask, Score, Task, Trajectory, plain_text
+from ferrule.core.records import Score, Task, Trajectory, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.studies.paper import Paper

@@ -33,9 +33,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain, nearest
+from ferrule.core.flows import Reward
 from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import leave_one_out
 from ferrule.credit.shape import drop_small
 from ferrule.rewards.format import failed_calls
@@ -97,9 +98,9 @@ def recipe(
     *,
     clip: float = 0.1,
     least: float = 0.01,
-    samples: int = 6,
-    epochs: int = 2,
-    minibatches: int = 8,
+    num_generations: int = 6,
+    num_iterations: int = 2,
+    num_mini_batches: int = 8,
     ratio: Literal["token", "sequence", "product"] = "token",
     credit: Callable[..., FloatArray] = leave_one_out,
     push: float = 0.0,
@@ -124,16 +125,16 @@ def recipe(
         credit=chain(credit, partial(drop_small, least=least), *([partial(pushed, by=push)] if push else [])),
         objective=objective,
         reduce=sequence_mean,
-        samples=samples,
-        epochs=epochs,
-        minibatches=minibatches,
+        num_generations=num_generations,
+        num_iterations=num_iterations,
+        num_mini_batches=num_mini_batches,
         reference=False,
     )
 
 
 def plain(base: Recipe) -> Recipe:
     """Return the control: the same credit, one gradient step per batch, nothing clipped."""
-    return recipe(base, clip=math.inf, epochs=1, minibatches=1)
+    return recipe(base, clip=math.inf, num_iterations=1, num_mini_batches=1)
 
 
 PAPER = Paper(

@@ -135,7 +135,7 @@ def recipe(
         credit=partial(dual_level, gamma=gamma, mix=mix, singleton=singleton),
         objective=with_entropy(with_kl(surrogate, beta), entropy),
         reference=True,
-        samples=16,
+        num_generations=16,
     )
 
 

@@ -28,8 +28,9 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.rewards.efficiency import Cost, call_cost, unit_cost
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper

@@ -29,8 +29,9 @@ from functools import partial
 from typing import Any
 
 from ferrule.agents.tree import Select, TreeLoop
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Call, Observation, Reward, Score, Task, Trajectory, Turn
+from ferrule.core.records import Call, Observation, Score, Task, Trajectory, Turn
 from ferrule.credit.spans import both
 from ferrule.credit.tree import Join, check_settings, first_visits, tree_relative
 from ferrule.rewards.matching import readable
@@ -85,7 +86,7 @@ def step_rewards(
 def recipe(
     base: Recipe,
     *,
-    samples: int = 8,
+    num_generations: int = 8,
     branch: int = 2,
     depth: int = 8,
     gamma: float = 0.95,
@@ -95,7 +96,7 @@ def recipe(
     cap: float = 0.5,
     select: Select = "random",
 ) -> Recipe:
-    """Return ``base`` with one tree of ``samples`` paths per task in place of a group, and credit on the tree.
+    """Return ``base`` with one tree of ``num_generations`` paths per task in place of a group, and credit on the tree.
 
     Settings that the base's agent shares with ``TreeLoop`` (system text, reply length, stop strings) are kept, and so
     is its mask. The loss is a mean over tokens, each of which counts once. Raises ``ValueError`` on an unknown
@@ -109,14 +110,14 @@ def recipe(
     }
     return vary(
         base,
-        agent=TreeLoop(samples=samples, branch=branch, depth=depth, select=select, **kept),
+        agent=TreeLoop(samples=num_generations, branch=branch, depth=depth, select=select, **kept),
         reward=partial(step_rewards, base=base.reward, cap=cap),
         credit=partial(
             tree_relative, gamma=gamma, trajectory_weight=trajectory_weight, fork_weight=fork_weight, join=join
         ),
         mask=first_visits if base.mask is None else both(base.mask, first_visits),
         reduce=token_mean,
-        samples=1,
+        num_generations=1,
     )
 
 

@@ -108,13 +108,15 @@ def community_recipe(base: Recipe) -> Recipe:
         objective=partial(surrogate, lo=0.2, hi=0.28, dual=10.0),
         critic=None,
         reference=False,
-        samples=16,
+        num_generations=16,
     )
 
 
 def small_recipe(base: Recipe) -> Recipe:
     """Return ``base`` with the paper's reward (no box asked for) and group advantages, for short runs."""
-    return vary(community_recipe(base), reward=partial(retool_reward, need_box=False), samples=base.samples)
+    return vary(
+        community_recipe(base), reward=partial(retool_reward, need_box=False), num_generations=base.num_generations
+    )
 
 
 PAPER = Paper(

@@ -68,8 +68,8 @@ def actor_critic(base: Recipe) -> Recipe:
         credit=partial(gae, gamma=1.0, lam=0.0),
         critic=partial(value_targets, gamma=1.0, lam=0.0),
         objective=add(reinforce, partial(value_loss, clip=None), 0.5),
-        epochs=1,
-        minibatches=1,
+        num_iterations=1,
+        num_mini_batches=1,
     )
 
 
@@ -108,8 +108,8 @@ def rloo(base: Recipe) -> Recipe:
         critic=None,
         objective=reinforce,
         reduce=partial(sequence_mean, tokens="sum"),
-        epochs=1,
-        minibatches=1,
+        num_iterations=1,
+        num_mini_batches=1,
     )
 
 

@@ -39,8 +39,9 @@ import numpy as np
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray, part_of
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, Roles, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.rewards.leaks import PROBES, Probe, leaks
@@ -146,7 +147,13 @@ def _keep(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
 
 
 def recipe(
-    base: Recipe, *, samples: int = 8, beta: float = 0.05, lo: float = 0.2, hi: float = 0.28, unaided: bool = False
+    base: Recipe,
+    *,
+    num_generations: int = 8,
+    beta: float = 0.05,
+    lo: float = 0.2,
+    hi: float = 0.28,
+    unaided: bool = False,
 ) -> Recipe:
     """Return ``base`` for the solver: paid with an abstraction only, and kept near the reference without one.
 
@@ -167,17 +174,23 @@ def recipe(
         beside={"unaided_NT": unaided_rows} if beta else {},
         reference=beta > 0,
         reduce=token_mean,
-        samples=samples,
+        num_generations=num_generations,
     )
 
 
-def proposer_recipe(base: Recipe, *, samples: int = 4, role: str = "proposer", max_tokens: int = 256) -> Recipe:
+def proposer_recipe(base: Recipe, *, num_generations: int = 4, role: str = "proposer", max_tokens: int = 256) -> Recipe:
     """Return ``base`` for the proposer: one reply under ``role``, compared with those to the same problem.
 
     Of ``two_levels`` this is the recipe of the parents; ``hand_up`` scores them in place of its reward.
     """
     agent = ToolLoop(system=_PROPOSE, turns=1, max_tokens=max_tokens, role=role)
-    return vary(base, agent=agent, credit=partial(group_relative, std="unbiased"), keep=spread(), samples=samples)
+    return vary(
+        base,
+        agent=agent,
+        credit=partial(group_relative, std="unbiased"),
+        keep=spread(),
+        num_generations=num_generations,
+    )
 
 
 def method(base: Recipe, *, alternate: bool = False, **settings: Any) -> Roles:

@@ -31,8 +31,9 @@ from types import MappingProxyType
 import numpy as np
 
 from ferrule.core.arrays import Signals, apply, nearest
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.channels import ChannelRule, effective_weights, normalise_then_sum, sum_then_normalise
 from ferrule.credit.group import Spread, group_relative
 from ferrule.evaluate.bounds import pac_bayes, transfer_bound

@@ -37,8 +37,9 @@ from typing import Any
 from ferrule.agents.tagged import TagLoop, transcript
 from ferrule.chat.blocks import TAGS, answer_block, bare, text_gate
 from ferrule.core.arrays import chain
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory, plain_text
+from ferrule.core.records import Score, Task, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.credit.shape import thinned
@@ -108,8 +109,8 @@ def tapo_reward(
 def recipe(
     base: Recipe,
     *,
-    samples: int = 4,
-    minibatches: int = 4,
+    num_generations: int = 4,
+    num_mini_batches: int = 4,
     oversample: float = 1.0,
     tags: frozenset[str] = TAGS,
     reference: bool = False,
@@ -128,8 +129,8 @@ def recipe(
         keep=spread("acc"),
         refill=9,
         oversample=oversample,
-        samples=samples,
-        minibatches=minibatches,
+        num_generations=num_generations,
+        num_mini_batches=num_mini_batches,
         reference=False,
     )
 

@@ -33,8 +33,9 @@ from functools import partial
 from typing import Any
 
 from ferrule.chat.answer import boxed
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Message, Observation, Reward, Score, Task, Tool, Trajectory, plain_text
+from ferrule.core.records import Message, Observation, Score, Task, Tool, Trajectory, plain_text
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.rewards.outcome import is_right, outcome
@@ -88,7 +89,7 @@ def level_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
     return scores
 
 
-def recipe(base: Recipe, *, samples: int = 8, longest: float = 2048.0, refill: int = 4) -> Recipe:
+def recipe(base: Recipe, *, num_generations: int = 8, longest: float = 2048.0, refill: int = 4) -> Recipe:
     """Return ``base`` with levels as reward, centred advantages, a constant denominator and mixed groups only."""
     from ferrule.objectives.reduce import constant
     from ferrule.objectives.surrogate import surrogate
@@ -102,7 +103,7 @@ def recipe(base: Recipe, *, samples: int = 8, longest: float = 2048.0, refill: i
         reduce=partial(constant, denominator=longest),
         keep=spread(singletons=False),
         refill=refill,
-        samples=samples,
+        num_generations=num_generations,
         reference=False,
     )
 

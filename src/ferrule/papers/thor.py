@@ -53,9 +53,10 @@ from ferrule.agents.react import ToolLoop
 from ferrule.agents.repair import pass_rate, passed, repair
 from ferrule.agents.resume import Resume
 from ferrule.core.arrays import FloatArray, IntArray, part_of
+from ferrule.core.flows import Reward
 from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, Roles, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import all_of, spread, survivors
 from ferrule.rewards.outcome import outcome
@@ -173,7 +174,7 @@ def own_share(
 
 def recipe(
     base: Recipe, *, alpha: float = 0.01, lo: float = 0.2, hi: float = 0.28, dual: float | None = 3.0,
-    samples: int = 16, rounds: int | None = None, least_tokens: int = 150,
+    num_generations: int = 16, rounds: int | None = None, least_tokens: int = 150,
 ) -> Recipe:  # fmt: skip
     """Return ``base`` with the episode level: what it drops, the group filters, the dual clip and the likelihood term.
 
@@ -204,7 +205,7 @@ def recipe(
         objective=add(policy_term, weighted(nll_on_positives, "positive_NT"), alpha) if alpha else policy_term,
         beside=beside,
         reduce=token_mean,
-        samples=samples,
+        num_generations=num_generations,
     )
 
 

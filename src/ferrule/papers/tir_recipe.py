@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain, part_of
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Method, Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.keep import spread
 from ferrule.data.filters import Trace, refused
 from ferrule.data.formats import Row
@@ -112,8 +113,8 @@ def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = 
         keep=spread(singletons=False) if keep is None else keep,
         refill=refill,
         reference=False,
-        epochs=1,
-        minibatches=1,
+        num_iterations=1,
+        num_mini_batches=1,
     )
 
 

@@ -246,7 +246,7 @@ def recipe(
         credit=partial(group_relative, std="unbiased"),
         objective=surrogate,
         reference=False,
-        samples=4,
+        num_generations=4,
     )
 
 

@@ -39,8 +39,9 @@ import numpy as np
 from ferrule.agents.action import ActionLoop, cut, finished, stop_reason
 from ferrule.chat.tags import tag_counts
 from ferrule.core.arrays import Signals
+from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.acted import mt_grpo, mt_grpo_whitened
 from ferrule.credit.group import group_relative
 from ferrule.rewards.efficiency import call_cost
@@ -250,7 +251,7 @@ def maths_recipe(base: Recipe) -> Recipe:
         objective=partial(surrogate, lo=0.2, hi=0.2),
         critic=None,
         reference=False,
-        samples=16,
+        num_generations=16,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
-from ferrule.core.records import Ask, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Reply
 
 __all__ = ["Awaited"]
 

@@ -21,8 +21,9 @@ from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.clip import clean
+from ferrule.core.flows import Ask
 from ferrule.core.powers import POWERS
-from ferrule.core.records import Ask, Reply
+from ferrule.core.records import Reply
 from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
@@ -235,12 +236,12 @@ class Local:
             raise RuntimeError("no reference weights: call keep_reference() before training")
         return self.logps(ids_BT, turn_BT, temperature=temperature, model=self._reference)["logp_NT"]
 
-    def add_adapter(self, *, rank: int = 16, seed: int = 0) -> None:
+    def add_adapter(self, *, lora_r: int = 16, seed: int = 0) -> None:
         """Freeze the weights and add LoRA adapters of that rank to all linear layers inside the blocks."""
         from peft import LoraConfig, get_peft_model
 
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(r=lora_r, lora_alpha=2 * lora_r, target_modules="all-linear", task_type="CAUSAL_LM")
         self.model = get_peft_model(self.model, config)
 
     def save(self, folder: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.exact import decode, encode, text_of
+from ferrule.core.flows import Ask, Policy
 from ferrule.core.powers import POWERS
-from ferrule.core.records import Ask, Policy, Reply
+from ferrule.core.records import Reply
 from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.worlds.cassette import Cassette

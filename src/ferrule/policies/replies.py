@@ -10,7 +10,8 @@ import numpy as np
 
 from ferrule.chat.renderer import Renderer
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Finish, Reply, Span
+from ferrule.core.flows import Ask
+from ferrule.core.records import Finish, Reply, Span
 from ferrule.policies.engine.rows import Row, Stops
 
 __all__ = ["Speaker", "begun_finish", "pieces_of", "reply_of", "rows_of", "scores_of", "token_limit"]

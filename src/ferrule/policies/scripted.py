@@ -10,8 +10,9 @@ from typing import TypeAlias
 from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer
+from ferrule.core.flows import Ask
 from ferrule.core.powers import require
-from ferrule.core.records import Ask, Call, Finish, Message, Reply, plain_text
+from ferrule.core.records import Call, Finish, Message, Reply, plain_text
 
 __all__ = ["END_ID", "Script", "Scripted", "decode", "encode", "nonsense"]
 

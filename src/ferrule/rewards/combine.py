@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.flows import Reward
+from ferrule.core.records import Score, Task, Trajectory
 
 __all__ = ["weighted"]
 

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ferrule.core.records import Call, Reward, Score, Task, Tool, Trajectory, plain_text
+from ferrule.core.flows import Reward
+from ferrule.core.records import Call, Score, Task, Tool, Trajectory, plain_text
 from ferrule.rewards.format import replies_text
 from ferrule.tools.invoke import invoke
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferrule.core.records import Agent, Task, World
+from ferrule.core.flows import Agent, World
+from ferrule.core.records import Task
 from ferrule.rollout.cluster_worker import Job, RayWorker, sendable
 from ferrule.rollout.drive import Gather, Limits, Policies, replies_to, seed_of
 from ferrule.rollout.record import Episode, Recorder
@@ -97,7 +98,7 @@ class RayWorkers:
         world: World,
         policy: Policies,
         *,
-        samples: int = 1,
+        num_generations: int = 1,
         seed: int = 0,
         temperature: float | None = None,
         limits: Limits | None = None,
@@ -106,7 +107,7 @@ class RayWorkers:
     ) -> list[Episode]:
         """Play episodes on an event loop; arguments as in ``rollout.drive.drive``."""
         limits = limits or Limits()
-        todo = [(task, sample) for task in tasks for sample in range(samples)]
+        todo = [(task, sample) for task in tasks for sample in range(num_generations)]
         if not todo:
             return []
         count = min(self.count, limits.calls)

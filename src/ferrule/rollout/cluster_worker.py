@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ferrule.core.exact import decode, encode
-from ferrule.core.records import Agent, Ask, Observation, Policy, Reply, Task, World
+from ferrule.core.flows import Agent, Ask, Policy, World
+from ferrule.core.records import Observation, Reply, Task
 from ferrule.rollout.drive import Gather, Policies, Waiting, carry_out
 from ferrule.rollout.record import Episode
 from ferrule.rollout.run import Limits, Run

@@ -13,17 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ferrule.core.arrays import nearest
+from ferrule.core.flows import Agent, Ask, Policy, Use, World
 from ferrule.core.powers import require
-from ferrule.core.records import (
-    Agent,
-    Ask,
-    Observation,
-    Policy,
-    Reply,
-    Task,
-    Use,
-    World,
-)
+from ferrule.core.records import Observation, Reply, Task
 from ferrule.core.streams import Stream, Streaming
 from ferrule.rollout.calls import At, Calls
 from ferrule.rollout.record import Episode
@@ -141,14 +133,14 @@ def drive(
     world: World,
     policy: Policies,
     *,
-    samples: int = 1,
+    num_generations: int = 1,
     seed: int = 0,
     temperature: float | None = None,
     limits: Limits | None = None,
     done: Callable[[int, int], None] | None = None,
     take: Callable[[int, Episode], None] | None = None,
 ) -> list[Episode]:
-    """Play ``samples`` episodes of every task and return them, the samples of a task side by side.
+    """Play ``num_generations`` episodes of every task and return them, the samples of a task side by side.
 
     With a policy that streams, replies, tool calls and what ``take`` does go on at the same time; other policies
     answer the asks of all live episodes in one batch per round. At most ``limits.calls`` calls run at once. ``policy``
@@ -156,7 +148,7 @@ def drive(
     episode as it ends.
     """
     limits = limits or Limits()
-    todo = [(task, sample) for task in tasks for sample in range(samples)]
+    todo = [(task, sample) for task in tasks for sample in range(num_generations)]
     finished: dict[int, Episode] = {}
     live: dict[int, Run] = {}
     began, asks = 0, _Asks(policy, limits.turns, len(todo))
@@ -303,7 +295,7 @@ async def adrive(
     world: World,
     policy: Policies,
     *,
-    samples: int = 1,
+    num_generations: int = 1,
     seed: int = 0,
     temperature: float | None = None,
     limits: Limits | None = None,
@@ -315,7 +307,7 @@ async def adrive(
     Policies with ``agenerate(ask)`` are asked one by one as episodes get there, others through gathered batches.
     """
     limits = limits or Limits()
-    todo = [(task, sample) for task in tasks for sample in range(samples)]
+    todo = [(task, sample) for task in tasks for sample in range(num_generations)]
     workers = min(limits.episodes, len(todo))
     gather = Gather(workers)
     order = iter(range(len(todo)))

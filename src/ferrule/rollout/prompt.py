@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Policy, Task, Tool, World
+from ferrule.core.flows import Policy, World
+from ferrule.core.records import Task, Tool
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.tools.tool import load_tools

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.exact import line_of, read, write
-from ferrule.core.records import Answer, Ask, Finish, Leaf, Message, Observation, Reply, Task, Trajectory, Turn
+from ferrule.core.flows import Ask, Leaf
+from ferrule.core.records import Answer, Finish, Message, Observation, Reply, Task, Trajectory, Turn
 
 __all__ = ["Asked", "Episode", "Recorder", "append", "dump", "load", "parse", "save"]
 

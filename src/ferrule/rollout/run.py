@@ -11,18 +11,8 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.acting import Place, act
-from ferrule.core.records import (
-    Agent,
-    Answer,
-    Ask,
-    Finish,
-    Leaf,
-    Leaves,
-    Observation,
-    Task,
-    Use,
-    World,
-)
+from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Use, World
+from ferrule.core.records import Answer, Finish, Observation, Task
 from ferrule.rollout.record import Asked, Episode, Recorder
 
 __all__ = ["Limits", "Run", "seed_of"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Tool
 from ferrule.serve.episodes import Episodes, Limits
 from ferrule.serve.threads import Threads
 

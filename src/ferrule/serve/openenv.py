@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ferrule import __version__
-from ferrule.core.records import Reward, World
+from ferrule.core.flows import Reward, World
 from ferrule.rewards.outcome import outcome
 from ferrule.serve.mcp_rpc import INVALID, PARSE, failure, near
 from ferrule.serve.openenv_connections import Connections

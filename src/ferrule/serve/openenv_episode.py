@@ -9,19 +9,8 @@ from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.exact import plain
-from ferrule.core.records import (
-    Answer,
-    Call,
-    Finish,
-    Message,
-    Observation,
-    Reward,
-    Session,
-    Task,
-    Trajectory,
-    Turn,
-    World,
-)
+from ferrule.core.flows import Reward, Session, World
+from ferrule.core.records import Answer, Call, Finish, Message, Observation, Task, Trajectory, Turn
 
 __all__ = ["ACTION", "Environment", "Unfit", "listed"]
 

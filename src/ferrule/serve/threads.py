@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from ferrule.core.records import Call, Observation, Session
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation
 from ferrule.serve.episodes import Lost
 from ferrule.serve.wire import refusal
 

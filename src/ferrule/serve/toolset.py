@@ -10,7 +10,8 @@ from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.clip import clip
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Tool
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.settings import Isolation, Settings
 from ferrule.tools.invoke import invoke

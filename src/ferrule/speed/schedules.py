@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ferrule.agents.action import ActionLoop
-from ferrule.core.records import Ask, Call, Message, Reply, Session, Task, Tool
+from ferrule.core.flows import Ask, Session
+from ferrule.core.records import Call, Message, Reply, Task, Tool
 from ferrule.rollout.drive import Limits, adrive, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.tools.budget import Budget

@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ferrule.core.flows import World
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Task, World
+from ferrule.core.records import Task
 from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings

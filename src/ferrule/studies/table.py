@@ -116,9 +116,9 @@ class Weights:
         if batch.signals.ref_NT is not None:
             beside["ref_NT"] = batch.signals.ref_NT
         rows = len(batch.signals.reward_N)
-        for _ in range(recipe.epochs):
-            order = rng.permutation(rows) if recipe.minibatches > 1 else np.arange(rows)
-            for part in np.array_split(order, recipe.minibatches):
+        for _ in range(recipe.num_iterations):
+            order = rng.permutation(rows) if recipe.num_mini_batches > 1 else np.arange(rows)
+            for part in np.array_split(order, recipe.num_mini_batches):
                 turn_NT = torch.from_numpy(batch.signals.turn_NT[part])
                 total = totals(turn_NT)
                 if not total.tokens:
@@ -158,7 +158,7 @@ def plain(**changes: Any) -> Recipe:
     from ferrule.rewards.outcome import outcome
 
     credit = partial(group_relative, std="unbiased")
-    return vary(Recipe(ToolLoop(), outcome, credit, surrogate, token_mean, samples=8), **changes)
+    return vary(Recipe(ToolLoop(), outcome, credit, surrogate, token_mean, num_generations=8), **changes)
 
 
 def train_table(
@@ -198,8 +198,8 @@ def train_table(
         for _ in range(1 + recipe.refill):
             for _ in range(per_step - len(kept)):
                 task = tasks[position % len(tasks)]
-                position, played = position + 1, played + recipe.samples
-                owned = _episodes(play, group, task, chance_SA, rng, recipe.samples)
+                position, played = position + 1, played + recipe.num_generations
+                owned = _episodes(play, group, task, chance_SA, rng, recipe.num_generations)
                 trajectories = tuple(trajectory for _, trajectory in owned)
                 scores = scored(recipe, task, trajectories, step)
                 if recipe.keep is None or recipe.keep(trajectories, scores):
@@ -223,7 +223,7 @@ def play_group(
     step: int = 0,
 ) -> Group:
     """Play ``count`` episodes of a task (None: ``recipe.samples``) by a table and score them by the recipe."""
-    episodes = tuple(play(Player(chance_SA, rng)) for _ in range(recipe.samples if count is None else count))
+    episodes = tuple(play(Player(chance_SA, rng)) for _ in range(recipe.num_generations if count is None else count))
     return Group(task, (), episodes, scored(recipe, task, episodes, step), tuple(range(len(episodes))), step)
 
 

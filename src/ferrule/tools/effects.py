@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.core.acting import Place, act
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools.schema import problem
 
 __all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result_of", "version_of"]

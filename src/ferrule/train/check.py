@@ -46,7 +46,7 @@ def check(method: Method | Part, settings: Settings, *, evaluating: bool = False
 
 def groups_per_step(part: Recipe | Roles, settings: Settings, processes: int = 1) -> int:
     """Return the number of groups that one step plays; raises ``ValueError`` where samples leave a remainder."""
-    total, samples = settings.samples(processes), recipes_of(part)[0].samples
+    total, samples = settings.samples(processes), recipes_of(part)[0].num_generations
     if total % samples:
         raise ValueError(
             f"{total} samples per step (per_device_train_batch_size * gradient_accumulation_steps * processes) "
@@ -91,7 +91,7 @@ def _check_roles(roles: Roles) -> None:
             _check_pieces(recipe)
         except ValueError as error:
             raise ValueError(f"role {name!r}: {error}") from error
-        if (recipe.epochs, recipe.minibatches) != (first.epochs, first.minibatches):
+        if (recipe.num_iterations, recipe.num_mini_batches) != (first.num_iterations, first.num_mini_batches):
             raise ValueError(f"role {name!r} has other epochs or minibatches than the first; steps are shared")
         if recipe.refill or recipe.oversample > 1:
             raise ValueError(f"role {name!r} sets refill or oversample, which do nothing here: groups are played once")

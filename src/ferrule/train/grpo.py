@@ -53,8 +53,8 @@ def grpo(
         credit=partial(group_relative, std=spreads[scale_rewards]),
         objective=with_kl(objective, beta, estimator=kl_k3) if beta else objective,
         reduce=reductions[loss_type],
-        samples=num_generations,
+        num_generations=num_generations,
         temperature=temperature,
-        epochs=num_iterations,
+        num_iterations=num_iterations,
         reference=beta > 0,
     )

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from ferrule.core.flows import World
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Score, Task, Trajectory, World
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.rollout.drive import Policies
 from ferrule.train.sample import Group, groups_of
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ferrule.core.flows import World
 from ferrule.core.recipe import Drawn, Method, Part, Roles, Stage
-from ferrule.core.records import World
 from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint

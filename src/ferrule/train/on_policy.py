@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.core.flows import World
 from ferrule.core.recipe import Recipe, Roles
-from ferrule.core.records import World
 from ferrule.rollout.drive import seed_of
 from ferrule.train.ahead import Ahead
 from ferrule.train.check import groups_per_step
@@ -79,9 +79,13 @@ class _OnPolicy(_Streamed):
             batch = self._sampled(step, own.policy)
         sampled = time.perf_counter()
         metrics = own.learn(
-            [_lesson(recipe, batch)], step, rows=own.settings.per_device_train_batch_size, epochs=recipe.epochs,
-            minibatches=recipe.minibatches, seed=seed_of(own.settings.seed, "update", step),
-        )  # fmt: skip
+            [_lesson(recipe, batch)],
+            step,
+            rows=own.settings.per_device_train_batch_size,
+            num_iterations=recipe.num_iterations,
+            num_mini_batches=recipe.num_mini_batches,
+            seed=seed_of(own.settings.seed, "update", step),
+        )
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
         return Taken({**stats(batch), **metrics, **stale, **times}, batch.sampled, batch.groups)
 
@@ -133,10 +137,13 @@ class _OnRoles(_Streamed):
         training = [names[step % len(names)]] if self.roles.alternate else names
         first = self.roles.recipes[names[0]]
         metrics = own.learn(
-            [_lesson(self.roles.recipes[name], batches[name]) for name in training], step,
-            rows=own.settings.per_device_train_batch_size, epochs=first.epochs, minibatches=first.minibatches,
+            [_lesson(self.roles.recipes[name], batches[name]) for name in training],
+            step,
+            rows=own.settings.per_device_train_batch_size,
+            num_iterations=first.num_iterations,
+            num_mini_batches=first.num_mini_batches,
             seed=seed_of(own.settings.seed, "update", step),
-        )  # fmt: skip
+        )
         told = {f"{name}/{key}": value for name in names for key, value in stats(batches[name]).items()}
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
         spent = sum(batch.sampled for batch in batches.values())

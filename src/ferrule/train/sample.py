@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, pack
+from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Policy, Score, Task, Trajectory, World
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, Policies, drive, seed_of
@@ -90,13 +91,17 @@ def groups_of(
     def take(place: int, episode: Episode) -> None:
         ended[place] = episode
         while len(scoring) < len(tasks):
-            own = range(len(scoring) * recipe.samples, (len(scoring) + 1) * recipe.samples)
+            own = range(len(scoring) * recipe.num_generations, (len(scoring) + 1) * recipe.num_generations)
             if not all(i in ended for i in own):
                 return
             scoring.append(pool.submit(_scored, recipe, tasks[len(scoring)], [ended.pop(i) for i in own], step))
 
     with ThreadPoolExecutor(1, thread_name_prefix="ferrule-score") as pool:
-        settings: dict[str, Any] = {"samples": recipe.samples, "temperature": recipe.temperature, "take": take}
+        settings: dict[str, Any] = {
+            "num_generations": recipe.num_generations,
+            "temperature": recipe.temperature,
+            "take": take,
+        }
         play(recipe.agent, tasks, world, policy, **settings, **options)
         return [future.result() for future in scoring]
 
@@ -173,7 +178,7 @@ def gathered(groups: list[Group], pool: Any) -> list[Group]:
 def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 0) -> Batch:
     """Pack groups and let the recipe's credit rule turn their scores into advantages; dropped rows are left out."""
     rows = [
-        (i, t, s, i * recipe.samples + owner)
+        (i, t, s, i * recipe.num_generations + owner)
         for i, g in enumerate(groups)
         for t, s, owner in zip(g.trajectories, g.scores, g.owners, strict=True)
         if not s.drop

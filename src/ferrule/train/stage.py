@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.demonstration import Demonstrates
+from ferrule.core.flows import World
 from ferrule.core.recipe import Data, Drawn, Recipe, Stage
-from ferrule.core.records import Trajectory, World
+from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
@@ -60,7 +61,7 @@ def sft(data: Data | Sequence[Row], **settings: Any) -> Stage:
 
 def dpo(data: Data | Sequence[Pair], *, beta: float = 0.1, label_smoothing: float = 0.0, **settings: Any) -> Stage:
     """Return direct preference optimisation on pairs; see ``ferrule.objectives.preference.dpo``."""
-    loss = partial(preference.dpo, beta=beta, smoothing=label_smoothing)
+    loss = partial(preference.dpo, beta=beta, label_smoothing=label_smoothing)
     return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, reference=True, settings=settings)
 
 

@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ferrule.core.records import Task, World
+from ferrule.core.flows import World
+from ferrule.core.records import Task
 from ferrule.rollout.drive import seed_of
 
 __all__ = ["Stream"]

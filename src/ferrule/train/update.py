@@ -199,8 +199,8 @@ def learn(
     *,
     rows: int = 16,
     tokens: int | None = None,
-    epochs: int = 1,
-    minibatches: int = 1,
+    num_iterations: int = 1,
+    num_mini_batches: int = 1,
     max_grad_norm: float = 1.0,
     seed: int = 0,
     pool: Any = None,
@@ -214,12 +214,12 @@ def learn(
     """
     tally = _Tally()
     policy.model.train()
-    for epoch in range(epochs):
+    for epoch in range(num_iterations):
         cuts = []
         for lesson in lessons:
             units = lesson.seqs.units()
             order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
-            parts = np.array_split(order, min(minibatches, max(len(order), 1)))
+            parts = np.array_split(order, min(num_mini_batches, max(len(order), 1)))
             cuts.append([[units[u] for u in part] for part in parts])
         for parts_of_step in zip_longest(*cuts, fillvalue=[]):
             some = [

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ferrule.core.acting import Place, act
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Reward, Score, Session, Task, Tool, Trajectory, World
+from ferrule.core.flows import Reward, Session, World
+from ferrule.core.records import Call, Observation, Score, Task, Tool, Trajectory
 from ferrule.tools.effects import branch
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names

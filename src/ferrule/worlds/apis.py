@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split

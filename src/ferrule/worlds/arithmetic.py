@@ -14,7 +14,8 @@ from typing import Literal, get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Task, Tool
 from ferrule.sandbox.settings import Isolation
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator

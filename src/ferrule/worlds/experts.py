@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ferrule.core.demonstration import Demonstrates, Demonstration
-from ferrule.core.records import Call, Message, Session, Task
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Message, Task
 from ferrule.worlds.named import generated
 from ferrule.worlds.user import calls_of
 

@@ -19,7 +19,8 @@ from functools import lru_cache
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
 from ferrule.tools.search import BM25

@@ -11,7 +11,8 @@ from pydantic_core import to_jsonable_python
 
 from ferrule.core.acting import Place, act
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Session, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools.contracts import Contract, Level, Reason, State, Verdict, coverage, from_schema, gate, verify
 from ferrule.tools.effects import branch, result_of
 from ferrule.tools.invoke import Malformed, arguments

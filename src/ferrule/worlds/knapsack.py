@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.knapsack_items import LEVELS, Instance, Item, Size, instance_of, record
 from ferrule.worlds.session import ToolSession

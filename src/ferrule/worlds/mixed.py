@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstrates, Demonstration
-from ferrule.core.records import Session, Task, World
+from ferrule.core.flows import Session, World
+from ferrule.core.records import Task
 
 __all__ = ["Mixed"]
 

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Tool, World
+from ferrule.core.flows import World
+from ferrule.core.records import Tool
 from ferrule.worlds import user
 from ferrule.worlds.mixed import Mixed
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from ferrule.core.arrays import nearest
 from ferrule.core.clip import clip
-from ferrule.core.records import Call, Observation, Score, Session, Task, Tool, Trajectory
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Score, Task, Tool, Trajectory
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke
 from ferrule.tools.mcp_content import observation as content

@@ -12,7 +12,8 @@ from typing import Any
 
 from ferrule.core.acting import Place, act
 from ferrule.core.exact import decode, encode, text_of
-from ferrule.core.records import Call, Observation, Session, Task, Tool, World
+from ferrule.core.flows import Session, World
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.invoke import render
 from ferrule.tools.placeholder import placeholder
 from ferrule.worlds.cassette import Branch, Cassette, Rows, called

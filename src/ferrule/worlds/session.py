@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.search import search_tool
 from ferrule.tools.tool import load_tools

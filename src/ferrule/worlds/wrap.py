@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ferrule.core.records import Session, Task, World
+from ferrule.core.flows import Session, World
+from ferrule.core.records import Task
 
 __all__ = ["Offering", "Wrapped"]
 

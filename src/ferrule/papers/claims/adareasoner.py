@@ -28,7 +28,7 @@ def arm(
     """
     reward = partial(adareasoner_reward, offered=lambda task: (LOOKUP,), **settings)
     table = train_table(
-        plain(reward=reward, samples=4),
+        plain(reward=reward, num_generations=4),
         partial(play, chances=chances),
         tasks(chances),
         start(),

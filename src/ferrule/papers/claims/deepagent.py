@@ -31,9 +31,11 @@ def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     return [replace(score, value=score.parts["success"] + score.parts["action"]) for score in scores]
 
 
-def arm(*, seed: int, steps: int, samples: int = 8, change: Callable[[Recipe], Recipe] = vary) -> dict[str, float]:
+def arm(
+    *, seed: int, steps: int, num_generations: int = 8, change: Callable[[Recipe], Recipe] = vary
+) -> dict[str, float]:
     """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never)."""
-    chosen = vary(change(plain(credit=group_relative)), samples=samples)
+    chosen = vary(change(plain(credit=group_relative)), num_generations=num_generations)
 
     def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
         return {"success": success(chance_SA)}
@@ -67,8 +69,8 @@ STUDY = Study(
         "summed": partial(arm, change=partial(vary, reward=summed)),
         "ToolPO": partial(arm, change=recipe),
         # How much of the gap is noise that larger groups average away.
-        "summed, 16 samples": partial(arm, change=partial(vary, reward=summed), samples=16),
-        "ToolPO, 16 samples": partial(arm, change=recipe, samples=16),
+        "summed, 16 samples": partial(arm, change=partial(vary, reward=summed), num_generations=16),
+        "ToolPO, 16 samples": partial(arm, change=recipe, num_generations=16),
     },
     asks=(
         at_least(

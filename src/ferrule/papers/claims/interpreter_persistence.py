@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.agents.code import CodeAct
-from ferrule.core.records import Policy, Task, Trajectory
+from ferrule.core.flows import Policy
+from ferrule.core.records import Task, Trajectory
 from ferrule.papers.interpreter_persistence import paired_traces, per_thousand
 from ferrule.rollout.drive import drive, seed_of
 from ferrule.sandbox.restricted import Restricted

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import apply, pack
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.flows import Reward
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.papers.matchtir import dual_level, matchtir_reward
 from ferrule.studies.conditions import at_least, less
@@ -51,7 +52,7 @@ def opposite_signs(credit: Any, groups: int, seed: int) -> float:
 def arm(*, seed: int, steps: int, groups: int, reward: Reward, credit: Any) -> dict[str, float]:
     """Train one arm; return success on the way and its mean over the first 50 updates, and the split of signs."""
     table = train_table(
-        plain(reward=reward, credit=credit, samples=SAMPLES), play, tasks(), np.zeros((TURNS * KINDS, TOOLS)),
+        plain(reward=reward, credit=credit, num_generations=SAMPLES), play, tasks(), np.zeros((TURNS * KINDS, TOOLS)),
         steps=steps, learning_rate=4.0 * KINDS, seed=seed, watch=lambda step, chance_SA: {"now": success(chance_SA)},
     )  # fmt: skip
     curve = [row["now"] for row in table.curve]

@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.flows import Reward
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.papers.otc import coefficient_alone, otc_reward
 from ferrule.rewards.efficiency import call_cost, calls_per_success, productivity
 from ferrule.rewards.outcome import outcome

@@ -31,18 +31,18 @@ def _recipe(rule: Any, names: Sequence[str] = tuple(WEIGHTS)) -> Recipe:
     from ferrule.objectives.reduce import sequence_mean
 
     reward = composite({name: reader(name) for name in names})
-    return plain(reward=reward, credit=rule, reduce=partial(sequence_mean, tokens="sum"), samples=SAMPLES)
+    return plain(reward=reward, credit=rule, reduce=partial(sequence_mean, tokens="sum"), num_generations=SAMPLES)
 
 
-def gradient_variance(names: Sequence[str], samples: int, *, seed: int, draws: int) -> float:
+def gradient_variance(names: Sequence[str], num_generations: int, *, seed: int, draws: int) -> float:
     """Total variance of the joint policy gradient from one group at the start, over ``draws`` groups."""
     recipe = _recipe(joint(weights={name: WEIGHTS[name] for name in names}), names)
-    rng, slopes = np.random.default_rng([seed, samples, len(names)]), []
+    rng, slopes = np.random.default_rng([seed, num_generations, len(names)]), []
     chance_SA = Weights(start()).chance_SA
     for _ in range(draws):
         weights = Weights(start())
-        paths = tuple(play(TASKS[0], Player(chance_SA, rng)) for _ in range(samples))
-        group = Group(TASKS[0], (), paths, scored(recipe, TASKS[0], paths), tuple(range(samples)))
+        paths = tuple(play(TASKS[0], Player(chance_SA, rng)) for _ in range(num_generations))
+        group = Group(TASKS[0], (), paths, scored(recipe, TASKS[0], paths), tuple(range(num_generations)))
         weights.learn(recipe, credit(recipe, [group], weights), learning_rate=1.0, rng=rng)
         slopes.append((weights.start - weights.now.detach()).numpy().ravel())
     return float(np.asarray(slopes).var(axis=0, ddof=1).sum())

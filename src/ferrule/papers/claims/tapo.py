@@ -29,12 +29,12 @@ GROUPS, RATE = 6, 2.0
 
 def baseline() -> Recipe:
     """Return GRPO on the scores alone: no length is charged, every group trains."""
-    return plain(samples=4, minibatches=2, reward=partial(tapo_reward, length=lambda trajectory: 0.0))
+    return plain(num_generations=4, num_mini_batches=2, reward=partial(tapo_reward, length=lambda trajectory: 0.0))
 
 
 def tapo(length: Callable[[Trajectory], float] = written_words) -> Recipe:
     """Return the recipe of the paper; ``length`` says what counts as an answer's length."""
-    whole = recipe(plain(), minibatches=2)
+    whole = recipe(plain(), num_mini_batches=2)
     return vary(whole, reward=partial(tapo_reward, length=length, **LENGTH))
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ferrule.agents.gate import ToolGate
 from ferrule.agents.react import ToolLoop
-from ferrule.core.records import Ask, Call, Message, Policy, Session, Task, plain_text
+from ferrule.core.flows import Ask, Policy, Session
+from ferrule.core.records import Call, Message, Task, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Reward, Task, Trajectory
+from ferrule.core.flows import Reward
+from ferrule.core.records import Task, Trajectory
 from ferrule.papers.toolrl import turn_reward
 from ferrule.studies.conditions import at_least, less, over
 from ferrule.studies.study import Study
@@ -17,8 +18,7 @@ from ferrule.studies.table import Player, plain, steps_to, train_table
 __all__ = ["STUDY", "arm", "play", "start", "tasks"]
 
 TOOLS, VALUES, KINDS = 5, 6, 4
-WORDS = (8, 16, 32, 64, 128, 256, 512)
-"""Words of thought that a turn may have; none of them helps."""
+WORDS = (8, 16, 32, 64, 128, 256, 512)  # of thought that a turn may have; none of them helps
 
 
 def _text(tool: int, first: int, second: int, words: int = 1) -> str:
@@ -48,8 +48,7 @@ def start() -> FloatArray:
     logits = np.full((4 * KINDS, len(WORDS)), -40.0)
     logits[0::4] = -np.log(2) * np.arange(len(WORDS))
     logits[1::4, :TOOLS] = 0.0
-    for k in (2, 3):
-        logits[k::4, :VALUES] = 0.0
+    logits[2::4, :VALUES] = logits[3::4, :VALUES] = 0.0
     return logits
 
 
@@ -61,10 +60,8 @@ def _watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
 
 def arm(*, seed: int, steps: int, reward: Reward) -> dict[str, float]:
     """Train one arm; return updates until 80 % right calls (``steps`` if never), and where it stands on the way."""
-    table = train_table(
-        plain(reward=reward, samples=4), play, tasks(), start(), steps=steps, learning_rate=4.0 * KINDS, seed=seed,
-        watch=_watch,
-    )  # fmt: skip
+    recipe, rate = plain(reward=reward, num_generations=4), 4.0 * KINDS
+    table = train_table(recipe, play, tasks(), start(), steps=steps, learning_rate=rate, seed=seed, watch=_watch)
     right = [row["right"] for row in table.curve]
     numbers = {f"right after {at}": right[at - 1] for at in (20, 40, 80) if at <= steps}
     return {**numbers, "updates to 80 %": steps_to(right, 0.8, steps), **table.curve[-1]}

@@ -15,8 +15,9 @@ from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced, tool_named
 from ferrule.core.arrays import nearest
+from ferrule.core.flows import Ask, Sampling
 from ferrule.core.powers import lacking
-from ferrule.core.records import Ask, Message, Reply, Sampling
+from ferrule.core.records import Message, Reply
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused, Sender
 from ferrule.policies.endpoint.wire import from_choice, native_messages, textual_messages, tool_schemas

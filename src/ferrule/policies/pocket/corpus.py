@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Message, Task, Tool, World
+from ferrule.core.flows import World
+from ferrule.core.records import Message, Task, Tool
 from ferrule.worlds.experts import transcript
 from ferrule.worlds.named import world
 

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
-from ferrule.core.records import Ask, Reply, Sampling
+from ferrule.core.flows import Ask, Sampling
+from ferrule.core.records import Reply
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.endpoint import Link, together, too_long
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ferrule.core.records import Ask, Reply
+from ferrule.core.flows import Ask
+from ferrule.core.records import Reply
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.endpoint import together
 from ferrule.policies.endpoint.http import PolicyError, Refused

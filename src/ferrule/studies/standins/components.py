@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Reward, Score, Task, Trajectory
+from ferrule.core.flows import Reward
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.studies.network import BARRED
 from ferrule.studies.table import Player
 

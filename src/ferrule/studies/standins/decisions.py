@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Agent, Ask, Call, Message, Observation, Reply, Session, Task, Tool, Trajectory
+from ferrule.core.flows import Agent, Ask, Session
+from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, Trajectory
 from ferrule.rollout.run import Run
 from ferrule.studies.table import Player
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from ferrule.agents.gate import CALL, CALL_END
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Ask, Session, Task, Tool, plain_text
+from ferrule.core.flows import Ask, Session
+from ferrule.core.records import Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract

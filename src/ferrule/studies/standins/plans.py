@@ -15,7 +15,8 @@ import numpy as np
 
 from ferrule.agents.repair import passed
 from ferrule.core.arrays import FloatArray
-from ferrule.core.records import Ask, Call, Message, Observation, Task, Trajectory, plain_text
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Observation, Task, Trajectory, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.studies.table import Player
 from ferrule.tools.calculator import calculate

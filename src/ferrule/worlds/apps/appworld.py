@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ferrule.core.records import Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split

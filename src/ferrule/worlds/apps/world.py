@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
-from ferrule.core.records import Call, Observation, Session, Task, Tool
+from ferrule.core.flows import Session
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.apps.calling import functions
 from ferrule.worlds.apps.catalogue import APPS, doc_tools
