@@ -111,7 +111,7 @@ def pocket() -> None:
         "",
         f"{built['parameters']:,} parameters, trained in {built['minutes']} minutes on {built['threads']} cores by",
         f"`ferrule models build` (seed {built['settings']['seed']}, {built['tokens_seen']:,} tokens). Measured by",
-        f"`ferrule models card --eval-tasks {card['tasks_per_level']}`: greedy, {card['tasks_per_level']} held-out tasks",
+        f"`ferrule models card --eval-tasks {card['tasks_per_level']}`: greedy, as many held-out tasks",
         "per world and level, 95% intervals in brackets, calls per episode and share of malformed calls with tools.",
         "",
         "```text",
