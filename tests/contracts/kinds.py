@@ -20,6 +20,7 @@ from ferrule.policies.scripted import nonsense
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
 from ferrule.rollout.record import dump, parse
+from ferrule.tools.invoke import invoke
 
 
 def need(condition: Any, promise: str, detail: str = "") -> None:
@@ -144,6 +145,34 @@ def check_codec(codec: Any) -> None:
     need(codec.describe(()) == "", "nothing to say without tools")
     need("search" in codec.describe((TOOL,)), "describes tools")
     need("r3sult" in codec.show(Message("tool", "r3sult")), "shows results")
+
+
+# ---------------------------------------------------------------------------------------------------------------- tools
+
+
+def tools(*packages: str) -> dict[str, Tool]:
+    """Every tool that a module below ``packages`` exports."""
+    return {
+        f"{module.__name__}:{name}": value
+        for package in packages
+        for entry in pkgutil.walk_packages(importlib.import_module(package).__path__, prefix=f"{package}.")
+        for module in (importlib.import_module(entry.name),)
+        for name in getattr(module, "__all__", ())
+        if isinstance(value := getattr(module, name), Tool)
+    }
+
+
+def check_tool(tool: Tool) -> None:
+    """A tool describes itself, its parameters are an object with types, and calls that do not fit say so."""
+    need(tool.description.strip(), "describes itself", tool.name)
+    schema = tool.parameters
+    need(schema.get("type") == "object", "parameters are a schema of an object", repr(schema))
+    known = schema.get("properties", {})
+    need(set(schema.get("required", ())) <= set(known), "required parameters are among the properties", repr(schema))
+    need(all({"type", "anyOf", "enum", "$ref"} & set(entry) for entry in known.values()), "parameters have types")
+    for arguments in ({"unheard of": 1}, *([{}] if schema.get("required") else [])):
+        seen = invoke(tool, Call(tool.name, arguments))
+        need(seen.status != "ok", "calls that do not fit say so", f"{arguments}: {seen.text[:80]}")
 
 
 # --------------------------------------------------------------------------------------------------------------- worlds

@@ -33,6 +33,10 @@ def yields_nothing_to_wait_for(task: Task, session: Session) -> Any:
     yield ()
 
 
+def uses_a_tuple(task: Task, session: Session) -> Any:
+    yield Use(((Call("note"),),))  # type: ignore[arg-type]
+
+
 def asks_for_ever(task: Task, session: Session) -> Any:
     messages = [Message("user", "x")]
     while True:
@@ -65,6 +69,7 @@ def rolls_dice(task: Task, session: Session) -> Any:
 AGENTS = {
     "yields Ask or Use only": yields_junk,
     "yields Ask or Use only: agent yielded str": yields_junk_beside_an_ask,
+    "yields Ask or Use only: agent yielded a Use of ((Call(": uses_a_tuple,
     "yields Ask or Use only: agent yielded an empty tuple": yields_nothing_to_wait_for,
     "ends by itself": asks_for_ever,
     "ends by itself: more than 40 rounds": acts_for_ever,
@@ -124,6 +129,22 @@ CODECS = {
     "shows results": Silent(),
     "nothing to say without tools": Speaks(),
     "carries plain text": Adds(),
+}
+
+# ---------------------------------------------------------------------------------------------------------------- tools
+
+
+def wrong_tool(description: str = "d", run: Any = str, **schema: Any) -> Tool:
+    whole = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], **schema}
+    return Tool("wrong", description, whole, run)
+
+
+TOOLS = {
+    "describes itself": wrong_tool(description=" "),
+    "parameters are a schema of an object": wrong_tool(type="string"),
+    "required parameters are among the properties": wrong_tool(required=["text", "other"]),
+    "parameters have types": wrong_tool(properties={"text": {}}),
+    "calls that do not fit say so": wrong_tool(required=[], additionalProperties=True, run=lambda **_: "fine"),
 }
 
 # --------------------------------------------------------------------------------------------------------------- worlds

@@ -12,7 +12,7 @@ from typing import Any
 
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Use, World
-from ferrule.core.records import Answer, Finish, Observation, Task
+from ferrule.core.records import Answer, Call, Finish, Observation, Task
 from ferrule.rollout.record import Asked, Episode, Recorder
 
 __all__ = ["Limits", "Run", "seed_of"]
@@ -42,6 +42,10 @@ def seed_of(*parts: object) -> int:
     """Return a 63-bit seed that depends on all parts and nothing else."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def _holds_calls(request: Use) -> bool:
+    return isinstance(request.calls, Sequence) and all(isinstance(call, Call) for call in request.calls)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class Run:
         for request in requests:
             if not isinstance(request, _REQUESTS):
                 self._fail(f"agent yielded {type(request).__name__}; an agent may yield Ask, Use, or a tuple of them")
+                return
+            if isinstance(request, Use) and not _holds_calls(request):
+                self._fail(f"agent yielded a Use of {request.calls!r:.80}; it holds a tuple of calls: use(*calls)")
                 return
             placed.append(self._placed(request))
         self.used = self.used + 1 if self.asked == asked else 0
