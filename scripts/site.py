@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "ferrule"
 # From the bottom layer to the top, as the architecture page presents them.
 ORDER = (
-    "core", "chat", "sandbox", "tools", "worlds", "agents", "credit", "rewards", "data", "online", "rollout",
+    "core", "chat", "sandbox", "tools", "worlds", "agents", "credit", "rewards", "memory", "data", "online", "rollout",
     "policies", "objectives", "train", "evaluate", "speed", "serve", "view", "studies", "papers", "cli",
 )  # fmt: skip
 GUIDES = (
@@ -67,7 +67,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation from what exists."""
     arena = ["arena.md"] if (ROOT / "docs/arena.md").is_file() else []
     nav: list[Any] = [
-        {"Start": ["index.md", "quickstart.md", "architecture.md"]},
+        {"Start": ["index.md", "quickstart.md", "architecture.md", "extend.md"]},
         {"Guide": _existing("guide", GUIDES)},
         {"Papers": ["papers.md", *arena, *_existing("claims")]},
         {"Records": _existing("records")},
