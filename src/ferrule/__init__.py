@@ -13,11 +13,8 @@ __version__ = "0.1.0"
 # Where each name of the face comes from: a module that holds it under the same name, or the import path of an object.
 # ``__init__.pyi`` says the same to editors and type checkers.
 _FACE = {
-    **dict.fromkeys(
-        ("Agent", "Call", "Message", "Observation", "Policy", "Reward", "Score", "Session", "Task", "Tool"),
-        "ferrule.core.records",
-    ),
-    **dict.fromkeys(("Trajectory", "World"), "ferrule.core.records"),
+    **dict.fromkeys(("Agent", "Policy", "Reward", "Session", "World"), "ferrule.core.flows"),
+    **dict.fromkeys(("Call", "Message", "Observation", "Score", "Task", "Tool", "Trajectory"), "ferrule.core.records"),
     **dict.fromkeys(("Method", "Recipe", "Stage", "vary"), "ferrule.core.recipe"),
     "Settings": "ferrule.train.settings",
     "ToolLoop": "ferrule.agents.react",
