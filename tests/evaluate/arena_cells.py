@@ -9,7 +9,7 @@ from typing import Any
 
 from ferrule.evaluate.arena import Arena, play_arena
 from ferrule.evaluate.queue import Show
-from ferrule.papers import recipes as known
+from ferrule.papers import known
 
 __all__ = ["SMALL", "cells", "play"]
 

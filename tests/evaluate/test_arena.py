@@ -17,9 +17,9 @@ import pytest
 from tests.evaluate.arena_cells import SMALL, cells, play
 from tests.toys import Bench
 
-from ferrule.core.recipe import Recipe
+from ferrule.core.recipe import Recipe, Roles
 from ferrule.evaluate.arena import tokens
-from ferrule.evaluate.methods import entry
+from ferrule.evaluate.methods import METHODS, entry, known_of
 from ferrule.evaluate.queue import Job, results
 from ferrule.evaluate.recipes import recipes_of, stack
 from ferrule.evaluate.standings import Cell, page, summarise
@@ -215,6 +215,17 @@ def test_what_cannot_run_is_refused_before_anything_is_played(
     assert not (tmp_path / "arena").exists()
 
 
+def test_methods_of_papers_are_known_by_their_piece() -> None:
+    methods = known_of(discover()).methods
+    assert {"thor-method", "rlad-method", "tir-recipe-pipeline", *METHODS} == set(methods)
+    settings: dict[str, Any] = {"tasks": 2, "levels": (1,), "seed": 0, "budget": 100}
+    roles = methods["thor-method"](grpo(num_generations=3), Bench(), **settings)
+    assert isinstance(roles, Roles)
+    assert set(roles.recipes) == {"episode", "step"}
+    with pytest.raises(ValueError, match="world 'bench' has no reference solutions"):
+        methods["tir-recipe-pipeline"](grpo(), Bench(), **settings)
+
+
 def test_a_method_that_the_world_cannot_serve_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="'sft' cannot run in this arena: world 'bench' has no reference solutions"):
-        entry("sft", grpo(), Bench(), {}, tasks=2, levels=(1,), seed=0, budget=100)
+        entry("sft", grpo(), Bench(), known_of([]), tasks=2, levels=(1,), seed=0, budget=100)

@@ -12,16 +12,18 @@ import torch
 from tests.contracts.checks import check_credit, check_reward
 
 from ferrule.core.arrays import apply, by_name, pack
-from ferrule.core.recipe import Recipe, Stage
+from ferrule.core.recipe import Drawn, Recipe, Stage, vary
 from ferrule.core.records import Message, Score, Task, Trajectory, Turn
 from ferrule.data.filters import Trace
 from ferrule.data.formats import Row
 from ferrule.papers import find, tir_recipe
 from ferrule.papers.claims import tir_recipe as claim
 from ferrule.papers.tir_recipe import Checkpoint
+from ferrule.policies.named import load
 from ferrule.studies.standins import additions
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
+from ferrule.worlds.arithmetic import Arithmetic
 
 ROWS = [
     Checkpoint(100, 0.710, 9000, 0.52),
@@ -133,3 +135,30 @@ def test_the_method_tunes_on_what_is_not_refused_and_then_learns_from_rewards() 
     assert (second.num_iterations, second.objective) == (1, tir_recipe.recipe(grpo()).objective)
     with pytest.raises(ValueError, match="all 4 traces are refused"):
         tir_recipe.method(grpo(), traces, rows, least_gain=0.9)
+
+
+@pytest.mark.parametrize("solved", [None, 0.0, 1.0])
+def test_the_pipeline_learns_where_the_tool_helps_and_from_a_share_of_text(solved: float | None) -> None:
+    """Solutions call the tool and so have two turns, text has one; a quarter of text is a third as many rows.
+
+    Where all is solved without tools nothing is learned, where nothing is, every solution and no text.
+    """
+
+    def pays(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+        return [Score(0.0 if solved is None else solved) for _ in trajectories]
+
+    base = grpo(num_generations=2, max_completion_length=16)
+    base = base if solved is None else vary(base, reward=pays)
+    first, second = tir_recipe.pipeline(base, Arithmetic(), tasks=4, levels=(1, 2), seed=0, budget=240).stages
+    assert isinstance(first, Stage)
+    assert isinstance(second, Recipe)
+    drawn = first.data(load("pocket"), 0)
+    assert isinstance(drawn, Drawn)
+    assert drawn.sampled >= 240 / 4
+    turns = [max(row.turn) + 1 for row in drawn.items]
+    tool, text = turns.count(2), turns.count(1)
+    assert tool + text == len(turns)
+    if solved is None:
+        assert text == round(tool / 3) > 0
+    else:
+        assert (tool > 0, tool % 4, text) == (not solved, 0, 0)

@@ -13,7 +13,7 @@ from tests.toys import own_world, tiny_policy
 from tests.train.pieces import LETTERS, Speller, recipe
 
 from ferrule.core.arrays import chain
-from ferrule.core.recipe import Method
+from ferrule.core.recipe import Drawn, Method
 from ferrule.credit.group import whiten
 from ferrule.credit.returns import gae, value_targets
 from ferrule.data.formats import Pair, Row
@@ -26,7 +26,7 @@ from ferrule.rollout.drive import seed_of
 from ferrule.train.check import steps_of
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
-from ferrule.train.stage import best_and_worst, dpo, fit, sft
+from ferrule.train.stage import best_and_worst, dpo, fit, kto, labelled, sft
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,6 +103,19 @@ def test_a_part_may_have_a_budget_of_its_own(tiny: Any) -> None:
 def test_tokens_generated_for_a_stage_count_once(tiny: Any) -> None:
     pairs_ = best_and_worst(recipe(agent=Speller(tokens=3)), LETTERS, tasks=5)
     summary = train(dpo(pairs_, max_steps=4), None, tiny, settings(), None)
+    assert (summary["steps"], summary["sampled_tokens"]) == (4, 60)
+
+
+def test_episodes_are_rows_labelled_by_their_reward(tiny: Any) -> None:
+    """5 tasks with 4 samples of 3 tokens; ``seeded`` pays the sum of the ids modulo 7, here good from 3 on."""
+    source = labelled(recipe(agent=Speller(tokens=3)), LETTERS, tasks=5, least=3)
+    drawn = source(tiny, 0)
+    assert isinstance(drawn, Drawn)
+    assert (len(drawn.items), drawn.sampled) == (20, 60)
+    for item in drawn.items:
+        assert item.label == (sum(i for i, turn in zip(item.ids, item.turn, strict=True) if turn >= 0) % 7 >= 3)
+    assert {item.label for item in drawn.items} == {True, False}
+    summary = train(kto(source, max_steps=4), None, tiny, settings(), None)
     assert (summary["steps"], summary["sampled_tokens"]) == (4, 60)
 
 

@@ -40,7 +40,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     "--recipes",
     required=True,
     callback=_split,
-    help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo.",
+    help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo, kto.",
 )
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
 @click.option("--budget", default="400k", show_default=True, help="Generated tokens per run (sft: learned from).")
@@ -66,7 +66,7 @@ def command(
     """
     from ferrule.evaluate.arena import Arena, play_arena, tokens
     from ferrule.evaluate.standings import page
-    from ferrule.papers import recipes as known
+    from ferrule.papers import known
 
     if seeds < 1 or not recipes:
         raise click.UsageError("an arena needs at least one recipe and one seed")

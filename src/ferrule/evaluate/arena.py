@@ -17,9 +17,9 @@ from typing import Any
 from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Method, Part, Recipe
 from ferrule.evaluate.evaluate import Evaluation, evaluate
-from ferrule.evaluate.methods import entry
+from ferrule.evaluate.methods import Known, entry
 from ferrule.evaluate.queue import Job, Show, address_of, results, work
-from ferrule.evaluate.recipes import Changes, Make
+from ferrule.evaluate.recipes import Changes
 from ferrule.evaluate.run import versions
 from ferrule.evaluate.standings import cell_from, cell_of, summarise
 from ferrule.policies.named import load, weights_digest
@@ -32,10 +32,10 @@ from ferrule.train.policy import needs, refuse
 from ferrule.train.settings import Settings
 from ferrule.worlds.named import worlds
 
-__all__ = ["Arena", "Known", "play_arena", "play_cell", "tokens"]
+__all__ = ["Arena", "Offer", "play_arena", "play_cell", "tokens"]
 
-Known = Callable[[], Mapping[str, Make]]
-"""Returns recipes by name; importable by its own name, so that worker processes find it."""
+Offer = Callable[[], Known]
+"""Returns what an arena may name; importable by its own name, so that worker processes find it."""
 UNTRAINED = "untrained"
 EVAL_SEED = 1234
 """Seed of the held-out tasks and of their sampling, for every recipe and training seed."""
@@ -96,15 +96,13 @@ def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluati
     )
 
 
-def _entry(
-    arena: Arena, world: World, name: str, seed: int, known: Mapping[str, Make]
-) -> tuple[Method | Part, Changes]:
+def _entry(arena: Arena, world: World, name: str, seed: int, known: Known) -> tuple[Method | Part, Changes]:
     return entry(
         name, _base(arena), world, known, tasks=arena.groups, levels=arena.levels, seed=seed, budget=arena.budget
     )
 
 
-def _check(arena: Arena, world: World, known: Mapping[str, Make]) -> None:
+def _check(arena: Arena, world: World, known: Known) -> None:
     """Refuse what cannot run when it is named, before anything is played."""
     policy = load(arena.model)
     for name in arena.recipes:
@@ -118,7 +116,7 @@ def _check(arena: Arena, world: World, known: Mapping[str, Make]) -> None:
             raise ValueError(f"{name!r} cannot run in this arena: {error}") from error
 
 
-def play_cell(arena: Arena, name: str, seed: int, folder: Path, known: Known) -> dict[str, Any]:
+def play_cell(arena: Arena, name: str, seed: int, folder: Path, offer: Offer) -> dict[str, Any]:
     """Train one recipe or method with one seed, and measure it; a run that was killed goes on from its checkpoint.
 
     ``folder`` holds the run. Return JSON data: ``cell`` (a ``Cell``), and ``curve``, the success on the training tasks
@@ -127,7 +125,7 @@ def play_cell(arena: Arena, name: str, seed: int, folder: Path, known: Known) ->
     world, policy = worlds(arena.worlds), load(arena.model)
     if name == UNTRAINED:
         return {"cell": asdict(cell_of(name, seed, _measured(arena, policy, world, name))), "curve": []}
-    method, changes = _entry(arena, world, name, seed, known())
+    method, changes = _entry(arena, world, name, seed, offer())
     resume = checkpoint.latest(folder) is not None
     if not resume and folder.exists():
         shutil.rmtree(folder)  # killed before its first checkpoint
@@ -152,14 +150,14 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     return points
 
 
-def _jobs(arena: Arena, folder: Path, known: Known) -> list[Job]:
+def _jobs(arena: Arena, folder: Path, offer: Offer) -> list[Job]:
     """Return one job per cell; all append to one record."""
     conditions, place, jobs = _conditions(arena), folder.resolve(), []
     for seed in range(arena.seeds):
         # Without training a seed changes nothing.
         for name in dict.fromkeys((UNTRAINED, *arena.recipes) if seed == 0 else arena.recipes):
             address = address_of(conditions=conditions, recipe=name, seed=seed)
-            arguments = (arena, name, seed, place / name / f"seed-{seed}", known)
+            arguments = (arena, name, seed, place / name / f"seed-{seed}", offer)
             about = {"recipe": name, "seed": seed}
             jobs.append(Job(address, place / "units.jsonl", play_cell, arguments, f"{name}, seed {seed}", about))
     return jobs
@@ -167,7 +165,7 @@ def _jobs(arena: Arena, folder: Path, known: Known) -> list[Job]:
 
 def play_arena(
     arena: Arena,
-    known: Known,
+    offer: Offer,
     folder: Path,
     *,
     overwrite: bool = False,
@@ -177,15 +175,15 @@ def play_arena(
 ) -> dict[str, Any]:
     """Play every recipe or method with every seed and return the comparison; what is finished is not played again.
 
-    ``known()`` returns recipes by name, such as those of ``recipes_of``; the methods of ``evaluate.methods`` are known
-    as well. What cannot run is refused (``ValueError``) before anything is played. ``workers`` and ``ray`` are those of
-    ``queue.work``: results do not depend on them, since every worker computes with one thread.
+    ``offer()`` returns what may be named, such as ``known_of(papers)``. What cannot run is refused (``ValueError``)
+    before anything is played. ``workers`` and ``ray`` are those of ``queue.work``: results do not depend on them, since
+    every worker computes with one thread.
 
     Everything lies under ``folder``: one run per recipe and seed, ``units.jsonl`` with a line per finished cell, and
     ``arena.json``. Workers on other machines need to see the same folder. One that holds an arena under other
     conditions is refused unless ``overwrite``; further recipes and seeds are added to what it holds.
     """
-    _check(arena, worlds(arena.worlds), known())
+    _check(arena, worlds(arena.worlds), offer())
     conditions = _conditions(arena)
     settings = folder / "settings.json"
     if overwrite and folder.exists():
@@ -196,7 +194,7 @@ def play_arena(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(settings, conditions)
-    jobs = _jobs(arena, folder, known)
+    jobs = _jobs(arena, folder, offer)
     units = work(jobs, folder / "queue", workers=workers, ray=ray, show=_telling(jobs, show))
     cells = [cell_from(units[job.address]["cell"]) for job in jobs]
     curves = {f"{job.about['recipe']}/{job.about['seed']}": units[job.address]["curve"] for job in jobs}

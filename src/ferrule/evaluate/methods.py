@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ferrule.core.arrays import nearest
+from ferrule.core.arrays import by_name, nearest
 from ferrule.core.flows import World
 from ferrule.core.recipe import Method, Part, Recipe, Stage
-from ferrule.evaluate.recipes import Changes, Make, stack
-from ferrule.train.stage import best_and_worst, demonstrations, dpo, ipo, rpo, sft, simpo
+from ferrule.evaluate.recipes import Changes, Make, Published, recipes_of, stack
+from ferrule.train.stage import best_and_worst, demonstrations, dpo, ipo, kto, labelled, rpo, sft, simpo
 
-__all__ = ["METHODS", "MakeMethod", "entry"]
+__all__ = ["METHODS", "Known", "MakeMethod", "entry", "known_of"]
 
 _ROUNDS = 1_000_000
 """More than any budget pays for."""
@@ -39,26 +41,63 @@ def _sft(base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed:
 
 
 def _preferred(
-    make: Any, base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed: int, budget: int
+    make: Any, source: Any, base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed: int, budget: int
 ) -> Method:
-    """Round by round: play the base recipe, pair the best episode of a task with the worst, and take two steps on them.
+    """Round by round: play the base recipe and take two steps on the pairs, or rows, that ``source`` makes of it.
 
     The weights that played a round are its reference.
     """
-    pairs = best_and_worst(base, world, tasks=tasks, levels=levels, seed=seed)
+    items = source(base, world, tasks=tasks, levels=levels, seed=seed)
     own = {"max_steps": 2, "warmup_steps": 0, "gradient_accumulation_steps": 1}
-    return Method((make(pairs, per_device_train_batch_size=max(tasks // 2, 1), **own),), rounds=_ROUNDS)
+    drawn = tasks * (base.num_generations if source is labelled else 1)  # a row per episode, at most a pair per task
+    return Method((make(items, per_device_train_batch_size=max(drawn // 2, 1), **own),), rounds=_ROUNDS)
 
 
 METHODS: Mapping[str, MakeMethod] = {
     "sft": _sft,
-    **{make.__name__: partial(_preferred, make) for make in (dpo, ipo, simpo, rpo)},
+    **{make.__name__: partial(_preferred, make, best_and_worst) for make in (dpo, ipo, simpo, rpo)},
+    "kto": partial(_preferred, kto, labelled),
 }
-"""Methods by name. ``kto`` is missing: it needs labelled rows, which no world has."""
+"""Methods by name."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an arena may name: recipes, which change one another, and methods, which stand alone."""
+
+    recipes: Mapping[str, Make]
+    methods: Mapping[str, MakeMethod]
+
+
+def known_of(papers: Iterable[Published]) -> Known:
+    """Return ``METHODS``, and the recipes and methods of the papers.
+
+    A piece that returns a ``Method``, ``Roles`` or ``Stage`` and asks for nothing but what ``MakeMethod`` is given is
+    known as ``SLUG-PIECE``, such as ``thor-method``.
+    """
+    published = list(papers)
+    methods = dict(METHODS)
+    for paper in published:
+        for name, piece in paper.pieces.items():
+            signature = inspect.signature(piece)
+            single = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+            required = {p.name for p in single if p.default is p.empty}
+            makes = str(signature.return_annotation) in ("Method", "Roles", "Stage")
+            if makes and "base" in required and required <= {"base", *_GIVEN}:
+                methods[f"{paper.slug}-{name}"] = partial(_published, piece)
+    return Known(recipes_of(published), methods)
+
+
+_GIVEN = ("world", "tasks", "levels", "seed", "budget")
+
+
+def _published(piece: Callable[..., Method | Part], base: Recipe, world: World, **settings: Any) -> Method | Part:
+    method: Method | Part = by_name(piece, {"base": base, "world": world, **settings})
+    return method
 
 
 def entry(
-    name: str, base: Recipe, world: World, known: Mapping[str, Make], *, tasks: int, levels: Sequence[int], seed: int,
+    name: str, base: Recipe, world: World, known: Known, *, tasks: int, levels: Sequence[int], seed: int,
     budget: int,
 ) -> tuple[Method | Part, Changes]:  # fmt: skip
     """Return what a name of an arena stands for, and which recipe of a stack set which field.
@@ -69,18 +108,18 @@ def entry(
     """
     members = name.split("+")
     for member in members:
-        if member not in known and member not in METHODS:
-            raise ValueError(f"no recipe or method {member!r}; {nearest(member, [*known, *METHODS])}")
+        if member not in known.recipes and member not in known.methods:
+            raise ValueError(f"no recipe or method {member!r}; {nearest(member, [*known.recipes, *known.methods])}")
     try:
-        if name in METHODS:
-            return METHODS[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
+        if name in known.methods:
+            return known.methods[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
         first, *rest = members
         recipes = rest if first == "sft" else members
         for member in recipes:
-            if member in METHODS:
+            if member in known.methods:
                 told = "must stand first" if member == "sft" else "cannot be stacked"
                 raise ValueError(f"{member!r} {told}; a stack holds recipes, with 'sft' before them or without")
-        recipe, changes = stack(base, "+".join(recipes), known)
+        recipe, changes = stack(base, "+".join(recipes), known.recipes)
         if recipes is members:
             return recipe, changes
         return Method((_shown(world, tasks, levels, seed, max_sampled_tokens=max(budget // 4, 1)), recipe)), changes

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferrule.core.arrays import nearest
-from ferrule.evaluate.recipes import Make, recipes_of
 from ferrule.studies.paper import Paper
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["discover", "find", "measure", "recipes", "slugs", "study"]
+if TYPE_CHECKING:
+    from ferrule.evaluate.methods import Known
+
+__all__ = ["discover", "find", "known", "measure", "slugs", "study"]
 
 
 def slugs() -> list[str]:
@@ -41,9 +42,11 @@ def discover() -> list[Paper]:
     return sorted(map(find, slugs()), key=lambda paper: paper.number)
 
 
-def recipes() -> Mapping[str, Make]:
-    """Return the recipes of all papers by name, as an arena knows them."""
-    return recipes_of(discover())
+def known() -> Known:
+    """Return the recipes and methods of all papers by name, as an arena takes them."""
+    from ferrule.evaluate.methods import known_of
+
+    return known_of(discover())
 
 
 def study(slug: str) -> Study:

@@ -210,6 +210,6 @@ PAPER = Paper(
     title="RLAD: Training LLMs to Discover Abstractions for Solving Reasoning Problems",
     date="2025-10",
     url="https://arxiv.org/abs/2510.02263",
-    pieces={"solver": solver_reward, "proposer": hand_up, "leaks": leaks, "recipe": recipe},
+    pieces={"solver": solver_reward, "proposer": hand_up, "leaks": leaks, "recipe": recipe, "method": method},
     summary="A proposer is paid for how far its abstractions lift a solver, which is paid for solving with them.",
 )

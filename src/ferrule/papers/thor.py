@@ -245,6 +245,13 @@ PAPER = Paper(
     title="THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning",
     date="2025-09",
     url="https://arxiv.org/abs/2509.13761",
-    pieces={"reward": episode, "execution": execution, "agent": SelfCorrect, "repair": repair, "recipe": recipe},
+    pieces={
+        "reward": episode,
+        "execution": execution,
+        "agent": SelfCorrect,
+        "repair": repair,
+        "recipe": recipe,
+        "method": method,
+    },
     summary="Trains episodes on answers and failed calls on whether they run; goes back in thought when one fails.",
 )

@@ -29,23 +29,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, chain, part_of
-from ferrule.core.flows import Reward
-from ferrule.core.recipe import Method, Recipe, vary
+from ferrule.core.demonstration import Demonstrates
+from ferrule.core.flows import Reward, World
+from ferrule.core.recipe import Drawn, Method, Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.keep import spread
 from ferrule.data.filters import Trace, refused
-from ferrule.data.formats import Row
+from ferrule.data.formats import Row, trajectory_row
 from ferrule.data.mixing import mixed
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER", "Checkpoint", "method", "rank_teachers", "recipe", "select_checkpoint", "uncut_credit", "uncut_reward",
+    "PAPER", "Checkpoint", "method", "pipeline", "rank_teachers", "recipe", "select_checkpoint", "uncut_credit",
+    "uncut_reward",
 ]  # fmt: skip
 
 
@@ -142,6 +144,52 @@ def method(
     return Method((sft(mixed(good, text, rho=rho, seed=seed), **settings), recipe(base)))
 
 
+def pipeline(
+    base: Recipe,
+    world: World,
+    *,
+    tasks: int,
+    levels: Sequence[int],
+    seed: int,
+    budget: int,
+    rho: float = 0.25,
+    max_steps: int = 15,
+) -> Method:
+    """Return the pipeline on a world with reference solutions: these are the traces, whatever teacher is at hand.
+
+    Tasks are played without tools, ``tasks`` of them at a time and at most 60 times, until a quarter of the ``budget``
+    of tokens is spent. That measures what the tool adds, and right answers are the text-only traces. ``max_steps`` of
+    supervised fine-tuning on batches of ``tasks`` rows follow, and then ``recipe(base)``.
+    """
+    from ferrule.rollout.drive import seed_of
+    from ferrule.train.sample import groups_of
+    from ferrule.train.stage import demonstrations, sft
+    from ferrule.train.stream import Stream
+
+    shown, knows = demonstrations(world, tasks=tasks, levels=levels, seed=seed), cast(Demonstrates, world)
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        good, text, spent = list[Row](), list[Row](), 0
+        for part in range(60):
+            asked = Stream(world, "train", levels, seed, position=part * tasks)(tasks)
+            rows = cast(Sequence[Row], shown(policy, part))
+            plain = [replace(task, tools=()) for task in asked]
+            played = groups_of(base, plain, world, policy, seed=seed_of(seed, "text", lap, part))
+            for task, row, group in zip(asked, rows, played, strict=True):
+                right = [t for s, t in zip(group.scores, group.trajectories, strict=True) if s.value > 0.5]
+                calls = len(knows.demonstrate(task).calls)
+                trace = Trace(1.0, len(right) / base.num_generations, len(row.ids), True, calls)
+                good += [] if refused(trace) else [row]
+                text += [trajectory_row(t) for t in right]
+            spent += sum(episode.sampled_count for group in played for episode in group.episodes)
+            if spent >= budget / 4:
+                break
+        return Drawn(mixed(good, text, rho=rho if text else 0.0, seed=seed), spent)
+
+    settings = {"max_steps": max_steps, "per_device_train_batch_size": tasks, "gradient_accumulation_steps": 1}
+    return Method((sft(drawn, **settings), recipe(base)))
+
+
 PAPER = Paper(
     number=1,
     slug="tir-recipe",
@@ -154,6 +202,7 @@ PAPER = Paper(
         "checkpoint": select_checkpoint,
         "reward": uncut_reward,
         "recipe": recipe,
+        "pipeline": pipeline,
     },
     summary="Tool-advantaged traces, text-only ones mixed in, checkpoints by pass@k and length, on-policy learning.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "fit",
     "ipo",
     "kto",
+    "labelled",
     "probe",
     "reward_model",
     "rpo",
@@ -168,6 +170,25 @@ def best_and_worst(
             if best[0] - worst[0] > margin:
                 pairs.append(Pair(trajectory_row(best[1]), trajectory_row(worst[1])))
         return Drawn(pairs, sum(episode.sampled_count for group in played for episode in group.episodes))
+
+    return drawn
+
+
+def labelled(
+    recipe: Recipe, world: World, *, tasks: int = 16, split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5),
+    seed: int = 0, least: float = 0.5, **options: Any,
+) -> Data:  # fmt: skip
+    """Return a source of labelled rows: episodes, good where the recipe's reward is at least ``least``.
+
+    Everything else is as for ``best_and_worst``.
+    """
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        stream = Stream(world, split, levels, seed, position=lap * tasks)
+        played = groups_of(recipe, stream(tasks), world, policy, seed=seed_of(seed, "rows", lap), step=lap, **options)
+        scored = [(s, t) for group in played for s, t in zip(group.scores, group.trajectories, strict=True)]
+        rows = [replace(trajectory_row(t), label=s.value >= least) for s, t in scored if _whole(t)]
+        return Drawn(rows, sum(episode.sampled_count for group in played for episode in group.episodes))
 
     return drawn
 
