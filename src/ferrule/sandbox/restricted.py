@@ -199,8 +199,8 @@ class _Block:
             values = list(value)
             if len(values) != len(target.elts):
                 raise ValueError(f"{len(values)} values for {len(target.elts)} targets")
-            for part, one in zip(target.elts, values, strict=True):
-                self._bind(part, one)
+            for part, item in zip(target.elts, values, strict=True):
+                self._bind(part, item)
         else:
             raise SyntaxError(f"a value cannot be bound to {type(target).__name__}")
 
@@ -321,7 +321,7 @@ class _Block:
         return None
 
     def _sorted(self, values: Any, key: Any = None, reverse: bool = False) -> list[Any]:
-        by = (lambda one: self._apply(key, [one], {})) if isinstance(key, _Function) else key
+        by = (lambda entry: self._apply(key, [entry], {})) if isinstance(key, _Function) else key
         return sorted(values, key=by, reverse=reverse)
 
     def _range(self, *given: Any) -> range:
