@@ -74,7 +74,7 @@ def test_fields_of_another_type_than_declared_come_back_too(odd: Any) -> None:
         ({"role": "user", "calls": [1]}, "Message.calls cannot be 1"),
         ({"role": "user", "calls": [{"name": "f", "arguments": []}]}, "Call.arguments"),
         ({"role": "user", "name": {"!": "surprise"}}, "unknown kind 'surprise'"),
-        ({"role": "user", "name": {"!": "tuple"}}, "kind 'tuple' is not in order"),
+        ({"role": "user", "name": {"!": "tuple"}}, "kind 'tuple' is invalid"),
     ],
 )
 def test_data_that_is_no_such_record_is_refused_with_the_field(data: Any, where: str) -> None:

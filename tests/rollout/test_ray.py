@@ -149,6 +149,6 @@ def test_settings_are_checked(wrong: dict[str, Any]) -> None:
 def test_more_workers_than_the_cluster_has_room_for(workers: RayWorkers) -> None:
     with (
         RayWorkers(count=3, patience=1.0) as more,
-        pytest.raises(RuntimeError, match=r"of 3 workers came up in 1 s; each needs 1 CPU"),
+        pytest.raises(RuntimeError, match=r"of 3 workers started in 1 s; each needs 1 CPU"),
     ):
         more.drive(Calling("x"), Desk().tasks("train", 1), Desk(), Scripted(word))

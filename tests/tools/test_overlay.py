@@ -135,9 +135,9 @@ def tampered(change: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[", "no overlay"),
+        ("[", "not an overlay"),
         ('{"versions": []}', "no versions"),
-        ('{"versions": [{"id": "x"}]}', "no overlay: KeyError"),
+        ('{"versions": [{"id": "x"}]}', "not an overlay: KeyError"),
         (tampered(lambda v: v["texts"]["add"].update(name="minus")), "it was changed"),
         (tampered(lambda v: v["texts"]["add"].update(run="os.system")), "unknown key 'run'"),
         (tampered(lambda v: v["texts"]["add"]["parameters"]["left"].update(type="string")), "unknown key 'type'"),

@@ -287,7 +287,7 @@ def test_fewer_apps_make_shorter_offers_and_fitting_tasks() -> None:
         assert session.act(Call("docs_list", {"app": "music"})).status == "error"
         played(session, WORLD.demonstrate(task).rounds)
         assert session.final()["passed"]
-    with pytest.raises(ValueError, match="no train task of level 3 gets by with the apps mail"):
+    with pytest.raises(ValueError, match="no train task of level 3 is possible with the apps mail"):
         Apps(apps=("mail",)).tasks("train", 1, levels=(3,))
     narrow = Apps(narrow=True)
     (task,) = narrow.tasks("train", 1, levels=(3,))

@@ -81,7 +81,10 @@ def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
         ({"prompt": "x", "answr": "1"}, r"line 2: no field 'answer'; did you mean 'answr'\?"),
         ({"prompt": " ", "answer": "1"}, "line 2: the field 'prompt' must be a text"),
         ({"prompt": "x", "answer": None}, "line 2: the field 'answer' is empty"),
-        ({"prompt": "x", "answer": "1", "verifier": "numerc"}, "line 2: no verifier 'numerc'; did you mean 'numeric'"),
+        (
+            {"prompt": "x", "answer": "1", "verifier": "numerc"},
+            "line 2: unknown verifier 'numerc'; did you mean 'numeric'",
+        ),
         ({"prompt": "x", "answer": "one", "verifier": "numeric"}, "line 2: the answer 'one' is not a number"),
         ({"prompt": "x", "answer": "(", "verifier": "regex"}, "line 2: the answer '\\(' is not a regular expression"),
         (
@@ -102,7 +105,7 @@ def test_fields_can_be_named_and_verifiers_are_those_of_the_rewards(tmp_path: Pa
     ((task,),) = (tasks for tasks in world.rows.values() if tasks)
     assert (task.prompt, task.answer, task.meta) == ("x", "1", {"verifier": "numeric"})
     assert set(VERIFIERS) == set(REAL)
-    with pytest.raises(ValueError, match="no verifier 'fuzzy'"):
+    with pytest.raises(ValueError, match="unknown verifier 'fuzzy'"):
         from_file(path, prompt_field="q", answer_field="a", verifier="fuzzy")
 
 

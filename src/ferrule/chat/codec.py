@@ -79,7 +79,7 @@ def codec_names() -> list[str]:
 def codec_type(name: str) -> type[Any]:
     """Return the class of a codec; an unknown name is refused with the nearest known one (``ValueError``)."""
     if name not in codec_names():
-        raise ValueError(f"no codec {name!r}; {nearest(name, codec_names())}")
+        raise ValueError(f"unknown codec {name!r}; {nearest(name, codec_names())}")
     kind: type[Any] = importlib.import_module(f"ferrule.chat.{name}").CODEC
     return kind
 

@@ -20,7 +20,7 @@ _SHORT = {"string": "str", "integer": "int", "number": "float", "boolean": "bool
 def check_style(style: str) -> None:
     """Refuse an unknown description style with the valid ones (``ValueError``)."""
     if style not in STYLES:
-        raise ValueError(f"no description style {style!r}; {nearest(style, STYLES)}")
+        raise ValueError(f"unknown description style {style!r}; {nearest(style, STYLES)}")
 
 
 def tool_schema(tool: Tool) -> dict[str, Any]:

@@ -274,7 +274,7 @@ def decode(data: Any) -> Any:
     try:
         return _tagged(data[_TAG], data)
     except (KeyError, TypeError, AttributeError) as problem:
-        raise ValueError(f"a value of the kind {data[_TAG]!r} is not in order: {problem!r}") from None
+        raise ValueError(f"a value of the kind {data[_TAG]!r} is invalid: {problem!r}") from None
 
 
 def _tagged(kind: Any, data: Mapping[str, Any]) -> Any:

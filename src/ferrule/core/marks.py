@@ -25,7 +25,7 @@ def exempt(*promises: Promise) -> Callable[[F], F]:
     """
     for promise in promises:
         if promise not in _PROMISES:
-            raise ValueError(f"no promise {promise!r}; {nearest(promise, _PROMISES)}")
+            raise ValueError(f"unknown promise {promise!r}; {nearest(promise, _PROMISES)}")
 
     def mark(function: F) -> F:
         setattr(function, "exempt", frozenset(promises))  # noqa: B010

@@ -188,7 +188,7 @@ def verify(name: str, answer: str | None, gold: Any) -> float:
     an unknown verifier (naming the nearest) and on a gold the verifier cannot use.
     """
     if name not in VERIFIERS:
-        raise ValueError(f"no verifier {name!r}; {nearest(name, list(VERIFIERS))}")
+        raise ValueError(f"unknown verifier {name!r}; {nearest(name, list(VERIFIERS))}")
     if answer is None:
         return 0.0
     if isinstance(gold, (list, tuple)):

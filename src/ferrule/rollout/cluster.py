@@ -31,7 +31,7 @@ class RayWorkers:
 
     The episodes of a lost worker are played again from the start, with the same seeds, on another one. An episode that
     has lost ``retries`` workers is played once more when nothing else is; if that worker is lost as well it ends as
-    data: finish ``error`` and a ``problem``. Raises ``RuntimeError`` when no worker comes up within ``patience``
+    data: finish ``error`` and a ``problem``. Raises ``RuntimeError`` when no worker starts within ``patience``
     seconds. World and agent must be importable or picklable. Needs ``pip install "ferrule[ray]"``.
     """
 
@@ -128,7 +128,7 @@ class RayWorkers:
     # ---------------------------------------------------------------------------------------------------------- workers
 
     async def _bring_up(self, count: int) -> None:
-        """Give the job to the workers there are and start those that are missing; the first time all must come up."""
+        """Give the job to the workers there are and start those that are missing; the first time all must start."""
         self._changed = asyncio.Event()
         for worker in list(self._live)[count:]:
             self._ray.kill(worker)
@@ -145,7 +145,7 @@ class RayWorkers:
                 raise error
         if len(self._live) < (1 if self._complete else count):
             raise RuntimeError(
-                f"{len(self._live)} of {count} workers came up in {self.patience:g} s; each needs {self.cpus:g} CPU, "
+                f"{len(self._live)} of {count} workers started in {self.patience:g} s; each needs {self.cpus:g} CPU, "
                 f"the cluster has {self._ray.available_resources().get('CPU', 0):g} free: ask for fewer workers"
             )
         self._complete = True
@@ -161,7 +161,7 @@ class RayWorkers:
             self.lose(worker, restart=False)
 
     def _start(self, worker: Any = None) -> None:
-        """Start a worker (or go on with one that was starting); it counts from when it has taken the job."""
+        """Start a worker (or go on with one that was starting); it counts as live once it has taken the job."""
         if worker is None:
             kind = self._ray.remote(RayWorker).options(
                 num_cpus=self.cpus, max_restarts=0, max_concurrency=10_000, scheduling_strategy="SPREAD"
@@ -182,11 +182,13 @@ class RayWorkers:
 
         start = asyncio.ensure_future(begin())
         self._starts.add(start)
-        start.add_done_callback(lambda future: future.cancelled() or future.exception())  # seen, whoever looks
+        start.add_done_callback(
+            lambda future: future.cancelled() or future.exception()
+        )  # retrieved, so that asyncio does not warn
         start.add_done_callback(self._starts.discard)
 
     def lose(self, worker: Any, *, restart: bool = True) -> None:
-        """Take a worker out that does not answer; what it played will be played elsewhere."""
+        """Remove a worker that does not answer; its episodes will be played elsewhere."""
         if self._live.pop(worker, None) is None:
             return
         self.lost += 1
@@ -205,7 +207,7 @@ class RayWorkers:
             finally:
                 waiting.cancel()
             if not self._live:
-                raise RuntimeError(f"all {self.lost} workers were lost and no new one came up in {self.patience:g} s")
+                raise RuntimeError(f"all {self.lost} workers were lost and no new one started in {self.patience:g} s")
         worker = min(self._live, key=self._live.__getitem__)
         self._live[worker] += 1
         return worker
@@ -282,7 +284,7 @@ class _Rollout:
         return Episode(task, sample, seed, Recorder(task).paths(None, "error", {}, problem), problem)
 
     async def _try(self, index: int, gather: Gather, times: int) -> bool:
-        """Play one episode until it ends or has lost ``times`` workers; tell whether it ended."""
+        """Play one episode until it ends or has lost ``times`` workers; return whether it ended."""
         for _ in range(times):
             if not self.workers._live:  # while there is nobody to play on, the others need not wait for this episode
                 gather.busy -= 1

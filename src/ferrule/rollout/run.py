@@ -155,7 +155,7 @@ class Run:
 
     def _fail(self, problem: str, finish: Finish = "error") -> None:
         self.pending, self.answer, self.finish, self.problem = {}, None, finish, problem
-        with contextlib.suppress(Exception):  # a generator may raise while it is closed; there is nobody to tell
+        with contextlib.suppress(Exception):  # a generator may raise while it is closed; nobody waits for the error
             self._flow.close()
 
     def take(self, slot: int, results: Sequence[Any], limit: int) -> None:

@@ -249,7 +249,7 @@ class _Wrapped:
         return self.popen.pid
 
     def pause(self, stopped: bool) -> None:
-        """Nothing: a signal to bubblewrap does not reach the session inside."""
+        """Do nothing: a signal to bubblewrap does not reach the session."""
 
     def drop(self) -> None:
         self.reap(0.0)

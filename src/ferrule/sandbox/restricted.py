@@ -90,7 +90,7 @@ class Restricted:
         return twin
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class _Function:

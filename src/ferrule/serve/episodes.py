@@ -15,7 +15,7 @@ from ferrule.serve.wire import refusal
 __all__ = ["Episodes", "Limits", "Lost", "Runner"]
 
 T = TypeVar("T")
-_REMEMBERED = 100_000  # ids whose loss nobody has been told of yet; the oldest are forgotten
+_REMEMBERED = 100_000  # ids whose loss was not reported yet; the oldest are forgotten
 _LOST = {
     "worker_died": "the process that held this episode died: its variables and files are lost",
     "expired": "this episode was closed because it lay idle: its variables and files are lost",

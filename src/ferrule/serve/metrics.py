@@ -59,7 +59,7 @@ class Counted:
         """Run one call and count it."""
         began = time.perf_counter()
         observation = await self._host.act(episode, call, seconds)
-        tool = call.name if call.name in self._known else "unknown"  # a model's spelling must not make new series
+        tool = call.name if call.name in self._known else "unknown"  # a model's spelling must not create new series
         self._calls.labels(tool, observation.status).inc()
         self._seconds.labels(tool).observe(time.perf_counter() - began)
         if reason := host_reason(observation):

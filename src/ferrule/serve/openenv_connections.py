@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """An environment with a thread of its own, in which everything of it runs."""
+    """An environment with a thread of its own, in which all its code runs."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment

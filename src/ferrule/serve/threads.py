@@ -151,7 +151,7 @@ def _act(session: Session, call: Call, seconds: float | None) -> Observation:
 
 
 def _close(session: Session) -> None:
-    with contextlib.suppress(Exception):  # there is nobody to tell
+    with contextlib.suppress(Exception):  # nobody waits for the error
         session.close()
 
 

@@ -108,7 +108,7 @@ class Toolset:
             from ferrule.tools.tool import load_tools
 
             return load_tools(name)
-        raise ValueError(f"no toolset {name!r}; {nearest(name, toolset_names())}")
+        raise ValueError(f"unknown toolset {name!r}; {nearest(name, toolset_names())}")
 
 
 class _Code:

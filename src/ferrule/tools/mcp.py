@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _UNKNOWN_METHOD = -32601
 _PAGES = 1000  # of tools/list; a server that names more is broken
-_GRACE = 8.0  # seconds that closing may take before the caller is let go
+_GRACE = 8.0  # seconds that the caller waits for closing at most
 
 
 def connect(
@@ -348,7 +348,7 @@ class Connection:
         answer.set_exception(Refused(f"the MCP server refused: {reason} ({error.get('code')})"))
 
     async def _renew(self) -> None:
-        with contextlib.suppress(Exception):  # a list that cannot be had leaves the one that is known
+        with contextlib.suppress(Exception):  # without a new list the known one stays
             self._tools = await asyncio.wait_for(self._list(), self._seconds)
 
     def lose(self, reason: str) -> None:

@@ -194,9 +194,9 @@ def from_json(text: str) -> Overlay:
         versions = json.loads(text)["versions"]
         rows = [(str(row["id"]), dict(row["texts"])) for row in versions]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"no overlay: {type(error).__name__}: {error}; wanted an object with 'versions'") from None
+        raise ValueError(f"not an overlay: {type(error).__name__}: {error}; wanted an object with 'versions'") from None
     if not rows:
-        raise ValueError("no overlay: it has no versions")
+        raise ValueError("not an overlay: it has no versions")
     overlay: Overlay | None = None
     for name, texts in rows:
         overlay = Overlay({tool: _tool_text(tool, entry) for tool, entry in texts.items()}, parent=overlay)

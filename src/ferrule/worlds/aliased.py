@@ -39,7 +39,7 @@ def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True, words:
     ``ValueError`` on unknown ``words``.
     """
     if words not in get_args(Words):
-        raise ValueError(f"no kind of words {words!r}; {nearest(words, get_args(Words))}")
+        raise ValueError(f"unknown kind of words {words!r}; {nearest(words, get_args(Words))}")
     rng = random.Random(f"aliases/{seed}")
     taken = {name for tool in tools for name in (tool.name, *tool.parameters.get("properties", {}))}
 

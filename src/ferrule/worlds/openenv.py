@@ -242,7 +242,7 @@ class OpenEnvSession:
         branch = OpenEnvSession(self._world, self.task, self._reset)
         try:
             if _bare(branch._first) != _bare(self._first):
-                raise RuntimeError("this OpenEnv session cannot be branched: the same reset came out differently")
+                raise RuntimeError("this OpenEnv session cannot be branched: the same reset gave another result")
             for number, (action, before) in enumerate(log, start=1):
                 branch._repeat(number, action, before)
         except BaseException:

@@ -188,7 +188,7 @@ class _Replaying:
         row = finals[min(next(self._finals), len(finals) - 1)]
         if "raised" in row:
             name, text = row["raised"]
-            raise type(name, (RuntimeError,), {})(text)  # whoever reports it names the same error as the recording
+            raise type(name, (RuntimeError,), {})(text)  # reports name the same error as the recording
         state: Mapping[str, Any] = decode(row["state"])
         return state
 

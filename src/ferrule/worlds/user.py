@@ -201,7 +201,7 @@ class Shape:
 
 def _check_verifier(verifier: Any, where: str) -> None:
     if verifier not in VERIFIERS:
-        raise ValueError(f"{where}: no verifier {verifier!r}; {nearest(str(verifier), VERIFIERS)}")
+        raise ValueError(f"{where}: unknown verifier {verifier!r}; {nearest(str(verifier), VERIFIERS)}")
 
 
 def _read(path: Path) -> Iterator[tuple[str, Row]]:
@@ -356,7 +356,7 @@ def known(
     Without ``tools`` a data set that comes with a corpus gets the tool ``search`` over it.
     """
     if name not in SHAPES:
-        raise ValueError(f"no known data set {name!r}; {nearest(name, list(SHAPES))}")
+        raise ValueError(f"unknown data set {name!r}; {nearest(name, list(SHAPES))}")
     entry = SHAPES[name]
     folder = data_folder(data) / entry.folder
     rows: dict[str, tuple[Task, ...]] = {}

@@ -158,7 +158,7 @@ class Apps:
         known = {level: self.templates(split, level) for level in chosen}
         for level, names in known.items():
             if not names:
-                raise ValueError(f"no {split} task of level {level} gets by with the apps {', '.join(self.apps)}")
+                raise ValueError(f"no {split} task of level {level} is possible with the apps {', '.join(self.apps)}")
         tasks = []
         for i in range(count):
             level = chosen[i % len(chosen)]
