@@ -54,6 +54,6 @@ def mt_grpo_whitened(signals: Signals, *, c: float = 1.0, eps: float = 1e-6, ref
     white_NT = whiten(adv_NT, signals.turn_NT)
     if reference:
         return white_NT
-    told = np.zeros(int(signals.group_N.max(initial=-1)) + 1, dtype=bool)
-    np.logical_or.at(told, signals.group_N, (np.abs(adv_NT) > _ROUNDING).any(axis=1))
-    return np.where(told[signals.group_N][:, None], white_NT, 0.0)
+    informative = np.zeros(int(signals.group_N.max(initial=-1)) + 1, dtype=bool)
+    np.logical_or.at(informative, signals.group_N, (np.abs(adv_NT) > _ROUNDING).any(axis=1))
+    return np.where(informative[signals.group_N][:, None], white_NT, 0.0)

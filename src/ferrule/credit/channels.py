@@ -67,9 +67,9 @@ def _weighted_sum(weights_C: FloatArray, parts_CN: FloatArray, group_N: IntArray
     total_N = np.asarray(weights_C @ parts_CN, dtype=np.float64)
     size_N = np.abs(weights_C) @ np.abs(parts_CN)
     for group in np.unique(group_N):
-        own = group_N == group
-        if np.ptp(total_N[own]) <= _ROUNDING * size_N[own].max():
-            total_N[own] = total_N[own].min()
+        members = group_N == group
+        if np.ptp(total_N[members]) <= _ROUNDING * size_N[members].max():
+            total_N[members] = total_N[members].min()
     return total_N
 
 
@@ -142,8 +142,8 @@ def effective_weights(
     total_N = _weighted_sum(weights_C, parts_CN, group_N)
     rows = []
     for group in np.unique(group_N):
-        own = group_N == group
-        spread_C = np.asarray([_spread(part, ddof) for part in parts_CN[:, own]])
-        total = _spread(total_N[own], ddof)
+        members = group_N == group
+        spread_C = np.asarray([_spread(part, ddof) for part in parts_CN[:, members]])
+        total = _spread(total_N[members], ddof)
         rows.append(weights_C * spread_C / total if total > 0 else np.zeros(len(parts_CN)))
     return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(parts_CN))

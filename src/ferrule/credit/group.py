@@ -101,14 +101,14 @@ def whiten(adv_NT: FloatArray, turn_NT: IntArray, *, shift: bool = True, eps: fl
     ``chain(broadcast, whiten)``. Source: survey 52 (GAE whitening, REINFORCE++).
     """
     mine_NT = turn_NT >= 0
-    out = np.zeros(turn_NT.shape, dtype=np.float64)
+    white_NT = np.zeros(turn_NT.shape, dtype=np.float64)
     values = np.asarray(adv_NT, dtype=np.float64)[mine_NT]
     if values.size == 0:
-        return out
+        return white_NT
     low = values.min()
     centred = values - low
     mean = centred.mean()
     scale = np.sqrt(centred.var(ddof=1) + eps) if values.max() > low else np.inf
     centred = (centred - mean) / scale
-    out[mine_NT] = centred if shift else centred + (mean + low)
-    return out
+    white_NT[mine_NT] = centred if shift else centred + (mean + low)
+    return white_NT

@@ -58,6 +58,6 @@ def all_of(*filters: Keep) -> Keep:
     """Keep groups that every filter keeps."""
 
     def keep(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> bool:
-        return all(one(trajectories, scores) for one in filters)
+        return all(rule(trajectories, scores) for rule in filters)
 
     return keep

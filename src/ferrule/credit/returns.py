@@ -31,16 +31,16 @@ def token_rewards(reward_N: FloatArray, turn_NT: IntArray, turn_reward_NK: Float
 
     Rewards of turns without model tokens are not placed anywhere.
     """
-    out = np.zeros(turn_NT.shape, dtype=np.float64)
+    reward_NT = np.zeros(turn_NT.shape, dtype=np.float64)
     rows, columns = np.nonzero(turn_NT >= 0)
     if not len(rows):
-        return out
+        return reward_NT
     turns = turn_NT[rows, columns]
     ends = np.append((rows[1:] != rows[:-1]) | (turns[1:] != turns[:-1]), True)
-    out[rows[ends], columns[ends]] = turn_reward_NK[rows[ends], turns[ends]]
+    reward_NT[rows[ends], columns[ends]] = turn_reward_NK[rows[ends], turns[ends]]
     finals = np.append(rows[1:] != rows[:-1], True)
-    out[rows[finals], columns[finals]] += reward_N[rows[finals]]
-    return out
+    reward_NT[rows[finals], columns[finals]] += reward_N[rows[finals]]
+    return reward_NT
 
 
 @exempt("centred")
@@ -159,6 +159,6 @@ def _centred(gain_NK: FloatArray, group_N: IntArray, turn_NT: IntArray, *, apart
     low = np.full(len(size), np.inf)
     np.minimum.at(low, index, values)
     above = values - low[index]
-    out = np.zeros(gain_NK.shape)
-    out[cells] = above - (np.bincount(index, weights=above) / np.maximum(size, 1))[index]
-    return out
+    centred_NK = np.zeros(gain_NK.shape)
+    centred_NK[cells] = above - (np.bincount(index, weights=above) / np.maximum(size, 1))[index]
+    return centred_NK

@@ -30,7 +30,7 @@ def nudged(
     """
     if not 0.0 <= limit < 1.0:
         raise ValueError(f"limit is {limit}; it must be at least 0 and below 1, or signs could change")
-    out = np.array(adv_NT, dtype=np.float64)
+    nudged_NT = np.array(adv_NT, dtype=np.float64)
     eligible_N = np.asarray(eligible_N, dtype=bool)
     for group in np.unique(group_N[eligible_N]):
         rows = np.flatnonzero(eligible_N & (group_N == group))
@@ -38,10 +38,10 @@ def nudged(
         if scale == 0.0:
             continue
         push = delta * (feature_N[rows] - feature_N[rows].mean()) / scale
-        gains = np.maximum(out[rows], 0.0)
+        gains = np.maximum(nudged_NT[rows], 0.0)
         most = np.minimum(limit * gains, np.nextafter(gains, 0.0))  # the product of a tiny number is rounded up to it
-        out[rows] += np.where(own_NT[rows], np.clip(push[:, None], -most, most), 0.0)
-    return out
+        nudged_NT[rows] += np.where(own_NT[rows], np.clip(push[:, None], -most, most), 0.0)
+    return nudged_NT
 
 
 def drop_small(adv_NT: FloatArray, turn_NT: IntArray, *, least: float = 0.01) -> FloatArray:

@@ -12,7 +12,7 @@ __all__ = ["both", "check_labels", "inside", "outside", "within"]
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Refuse what is no sequence of labels of spans, a single text among them (``ValueError``)."""
+    """Refuse anything but a sequence of labels of spans, a single text included (``ValueError``)."""
     if isinstance(labels, str):
         raise ValueError(f"spans is the text {labels!r}; give several labels, such as ({labels!r},)")
     if not labels or not all(isinstance(label, str) and label for label in labels):
@@ -42,9 +42,9 @@ def both(*masks: Callable[..., BoolArray]) -> Callable[[Signals], BoolArray]:
 
     def mask(signals: Signals) -> BoolArray:
         kept_NT = signals.turn_NT >= 0
-        for one in masks:
-            own = np.asarray(by_name(one, {**signals.named(), "signals": signals}), dtype=bool)
-            kept_NT = kept_NT & (own if own.ndim == 2 else own[:, None])
+        for part in masks:
+            marked = np.asarray(by_name(part, {**signals.named(), "signals": signals}), dtype=bool)
+            kept_NT = kept_NT & (marked if marked.ndim == 2 else marked[:, None])
         return kept_NT
 
     return mask

@@ -1,4 +1,4 @@
-"""Credit on trees: what a step's descendants come to, steps compared with their siblings, and shared steps once.
+"""Credit on trees: values of a step's descendants, steps compared with their siblings, and shared steps once.
 
 A tree is the matrix ``node_NK`` (rows share the ids of the steps they share). Source: "PORTool: Tool-Use LLM Training
 with Rewarded Tree" (31); how values of descendants are joined is a reconstruction and stays a choice.
@@ -60,18 +60,18 @@ def tree_rewards(
 
     ``R_i`` is ``reward_N``, ``T_i`` the last turn of the path, ``t`` the turn of the step and ``r`` its own
     ``turn_reward_NK``. Shape (N, K), 0 past the last turn; a shared step has one value in all its rows. Raises
-    ``ValueError`` on settings that are none (``check_settings``) and on rewards that are not finite.
+    ``ValueError`` for invalid settings (``check_settings``) and for rewards that are not finite.
     """
     check_settings(gamma, join)
     if not (np.isfinite(reward_N).all() and np.isfinite(turn_reward_NK).all()):
         raise ValueError("rewards must be finite: found NaN or infinity in reward_N or turn_reward_NK")
-    out = np.zeros(node_NK.shape, dtype=np.float64)
+    reward_NK = np.zeros(node_NK.shape, dtype=np.float64)
     for cells in _paths(node_NK).values():
         reached = [gamma ** (int(turns_N[n]) - 1 - k) * reward_N[n] for n, k in cells]
         value = max(reached) if join == "max" else float(np.mean(reached))
         for n, k in cells:
-            out[n, k] = value + turn_reward_NK[n, k]
-    return out
+            reward_NK[n, k] = value + turn_reward_NK[n, k]
+    return reward_NK
 
 
 def _standard(values: FloatArray, eps: float) -> FloatArray:
@@ -115,8 +115,8 @@ def tree_relative(
     adv_NK = np.zeros(node_NK.shape)
     for siblings in families.values():
         fork = _standard(np.asarray([value_NK[cells[node][0]] for node in siblings]), eps)
-        for node, own in zip(siblings, fork, strict=True):
+        for node, relative in zip(siblings, fork, strict=True):
             mean = float(np.mean([path_N[n] for n, _ in cells[node]]))
             for place in cells[node]:
-                adv_NK[place] = trajectory_weight * mean + fork_weight * own
+                adv_NK[place] = trajectory_weight * mean + fork_weight * relative
     return spread_turns(adv_NK, turn_NT)

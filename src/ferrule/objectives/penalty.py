@@ -67,17 +67,17 @@ def with_entropy(objective: Objective, coefficient: float) -> Objective:
     return naming(encouraged, objective, adds=("entropy_NT", "turn_NT"))
 
 
-def add(objective: Objective, other: Objective, weight: float) -> Objective:
-    """Return ``objective + weight * other``; the result reads what both read.
+def add(objective: Objective, penalty: Objective, weight: float) -> Objective:
+    """Return ``objective + weight * penalty``; the result reads what both read.
 
     For example ``add(surrogate, nll_on_positives, 0.1)``.
     """
 
     def both(**arrays: Any) -> Tensor:
-        total: Tensor = by_name(objective, arrays) + weight * by_name(other, arrays)
+        total: Tensor = by_name(objective, arrays) + weight * by_name(penalty, arrays)
         return total
 
-    return naming(both, objective, other)
+    return naming(both, objective, penalty)
 
 
 def weighted(objective: Objective, by: str) -> Objective:

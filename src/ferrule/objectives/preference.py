@@ -156,10 +156,10 @@ def ranked(head: str = "reward", *, loss: Callable[..., Tensor] = bradley_terry)
     """
     key = f"{head}_N"
 
-    def scored(turn_NT: Tensor, pair_N: Tensor, chosen_N: Tensor, **said: Tensor) -> Tensor:
+    def scored(turn_NT: Tensor, pair_N: Tensor, chosen_N: Tensor, **by_head: Tensor) -> Tensor:
         first, second = _members(pair_N, chosen_N)
-        pair_P = loss(said[key][first], said[key][second])
-        row_N = torch.zeros_like(said[key]).index_put((first,), pair_P).index_put((second,), pair_P)
+        pair_P = loss(by_head[key][first], by_head[key][second])
+        row_N = torch.zeros_like(by_head[key]).index_put((first,), pair_P).index_put((second,), pair_P)
         return _on_first(row_N, turn_NT)
 
     return naming(scored, scored, adds=(key,))
@@ -169,11 +169,11 @@ def labelled(head: str = "probe") -> Objective:
     """Return the objective of a probe per row: the log loss of ``sigmoid(HEAD_N)`` against the labels ``chosen_N``."""
     key = f"{head}_N"
 
-    def told(turn_NT: Tensor, chosen_N: Tensor, **said: Tensor) -> Tensor:
-        row_N = binary_cross_entropy_with_logits(said[key], chosen_N.to(said[key].dtype), reduction="none")
+    def labelled_rows(turn_NT: Tensor, chosen_N: Tensor, **by_head: Tensor) -> Tensor:
+        row_N = binary_cross_entropy_with_logits(by_head[key], chosen_N.to(by_head[key].dtype), reduction="none")
         return _on_first(row_N, turn_NT)
 
-    return naming(told, told, adds=(key,))
+    return naming(labelled_rows, labelled_rows, adds=(key,))
 
 
 def on_rows(loss: Callable[..., Tensor]) -> Objective:

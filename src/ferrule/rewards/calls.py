@@ -31,7 +31,7 @@ Grain: TypeAlias = Literal["fine", "intermediate", "coarse"]
 Names: TypeAlias = Literal["required", "union"]
 _OVERLAPS: dict[str, Callable[[list[Any], list[Any]], float]] = {
     "jaccard": multiset_jaccard,
-    "exact": lambda one, other: float(one == other),
+    "exact": lambda call, gold: float(call == gold),
 }
 
 
@@ -42,14 +42,14 @@ def _check(**choices: tuple[str, Sequence[str]]) -> None:
             raise ValueError(f"{label} is {value!r}; {nearest(value, known)}")
 
 
-def _same(made: Call, gold: Call, strict: bool) -> bool:
+def _same(call: Call, gold: Call, strict: bool) -> bool:
     """Say whether two calls are equal as a whole."""
-    names = set(made.arguments) == set(gold.arguments)
-    return names and same_name(made, gold) and equal_values(made, gold, strict=strict) == len(gold.arguments)
+    names = set(call.arguments) == set(gold.arguments)
+    return names and same_name(call, gold) and equal_values(call, gold, strict=strict) == len(gold.arguments)
 
 
 def correctness(
-    made: Sequence[Call],
+    calls: Sequence[Call],
     golds: Sequence[Call],
     *,
     grain: Grain = "fine",
@@ -68,27 +68,27 @@ def correctness(
     _check(
         grain=(grain, get_args(Grain)), names=(names, tuple(_OVERLAPS)), assignment=(assignment, get_args(Assignment))
     )
-    sound = [call for call in made if readable(call)]
-    if len(sound) == len(made) == len(golds) and all(_same(m, g, strict) for m, g in zip(made, golds, strict=True)):
+    sound = [call for call in calls if readable(call)]
+    if len(sound) == len(calls) == len(golds) and all(_same(m, g, strict) for m, g in zip(calls, golds, strict=True)):
         return 1.0
     if grain == "coarse":
         return 0.0
     overlap = _OVERLAPS[names]
 
-    def points(one: Call, gold: Call) -> float:
-        if grain == "intermediate" or not same_name(one, gold):
-            return float(_same(one, gold, strict))
-        return overlap(list(one.arguments), list(gold.arguments)) + equal_values(one, gold, strict=strict)
+    def points(call: Call, gold: Call) -> float:
+        if grain == "intermediate" or not same_name(call, gold):
+            return float(_same(call, gold, strict))
+        return overlap(list(call.arguments), list(gold.arguments)) + equal_values(call, gold, strict=strict)
 
     score_PG = similarities(sound, golds, points)
     earned = math.fsum(score_PG[pair] for pair in assign(score_PG, assignment))
     most = sum(1 if grain == "intermediate" else 1 + len(gold.arguments) for gold in golds)
-    called = [call.name if readable(call) else None for call in made]
+    called = [call.name if readable(call) else None for call in calls]
     return (overlap(called, [gold.name for gold in golds]) + earned) / (1 + most)
 
 
 def call_rewards(
-    made: Sequence[Call],
+    calls: Sequence[Call],
     golds: Sequence[Call],
     *,
     mode: Literal["hard", "soft"] = "hard",
@@ -99,22 +99,22 @@ def call_rewards(
     """Reward of every call made against all gold calls, each 0 to 1.
 
     ``hard`` gives a call the similarity of its one match (0 without). ``soft`` gives ``sum_j T_ij S_ij`` with the
-    transport plan ``T`` of ``reg`` and uniform marginals, which is at most ``1 / len(made)``: fewer calls raise all
-    that remain. Calls that could not be read are no calls and get 0. Raises ``ValueError`` on unknown settings.
+    transport plan ``T`` of ``reg`` and uniform marginals, which is at most ``1 / len(calls)``: fewer calls raise all
+    that remain. Calls that could not be read are left out and get 0. Raises ``ValueError`` on unknown settings.
     Source: MatchTIR (23).
     """
     _check(mode=(mode, ("hard", "soft")), assignment=(assignment, get_args(Assignment)))
     if not reg > 0:
         raise ValueError(f"reg is {reg}; it must be above 0")
-    places = [p for p, call in enumerate(made) if readable(call)]
-    score_PG = similarities([made[p] for p in places], golds, similarity)
+    places = [p for p, call in enumerate(calls) if readable(call)]
+    score_PG = similarities([calls[p] for p in places], golds, similarity)
     if mode == "soft":
         earned = [float(value) for value in (transport(score_PG, reg=reg) * score_PG).sum(axis=1)]
     else:
         matched = dict(assign(score_PG, assignment))
         earned = [float(score_PG[p, matched[p]]) if p in matched else 0.0 for p in range(len(places))]
     by_place = dict(zip(places, earned, strict=True))
-    return [by_place.get(p, 0.0) for p in range(len(made))]
+    return [by_place.get(p, 0.0) for p in range(len(calls))]
 
 
 def call_score(

@@ -72,7 +72,7 @@ def format_reward(
 ) -> list[Score]:
     """Score the form of each trajectory: ``max(0, 1 - sum of penalties / number of calls)``, part ``format``.
 
-    Without calls the form is 1. With ``need_answer`` a trajectory that came to no answer scores 0. Correctness plays
+    Without calls the form is 1. With ``need_answer`` a trajectory without an answer scores 0. Correctness plays
     no role; combine with an outcome reward by ``ferrule.rewards.combine.weighted``.
     """
     scores = []

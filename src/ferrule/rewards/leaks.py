@@ -42,7 +42,7 @@ def computes_answer(text: str, task: Task) -> bool:
         return False
     plain = _FRACTION.sub(r"(\1)/(\2)", text)
     written = [*_EXPRESSION.findall(plain), *_NUMBER.findall(plain)]
-    values = (_value(one) for one in written)
+    values = (_value(number) for number in written)
     return any(value is not None and same_number(value, gold) for value in values for gold in golds)
 
 

@@ -26,33 +26,33 @@ Assignment = Literal["greedy", "exact", "in_order"]
 Similarity: TypeAlias = Callable[[Call, Call], float]
 
 
-def multiset_jaccard(one: Iterable[Hashable], other: Iterable[Hashable]) -> float:
+def multiset_jaccard(first: Iterable[Hashable], second: Iterable[Hashable]) -> float:
     """Overlap of two multisets: ``sum min(count) / sum max(count)``; 1 when both are empty."""
-    a, b = Counter(iter(one)), Counter(iter(other))  # a mapping would be read as counts
+    a, b = Counter(iter(first)), Counter(iter(second))  # a mapping would be read as counts
     union = (a | b).total()
     return (a & b).total() / union if union else 1.0
 
 
-def equal_values(made: Call, gold: Call, *, strict: bool = True) -> int:
-    """Count the parameters of ``gold`` that ``made`` gives the same value.
+def equal_values(call: Call, gold: Call, *, strict: bool = True) -> int:
+    """Count the parameters of ``gold`` that ``call`` gives the same value.
 
     ``strict`` tells 1 from True at any depth, as JSON does (1 and 1.0 are one number); without it Python's equality
     decides.
     """
-    shared = [name for name in gold.arguments if name in made.arguments]
-    return sum(_same(made.arguments[name], gold.arguments[name], strict) for name in shared)
+    shared = [name for name in gold.arguments if name in call.arguments]
+    return sum(_same(call.arguments[name], gold.arguments[name], strict) for name in shared)
 
 
-def _same(one: object, other: object, strict: bool) -> bool:
-    if one != other:
+def _same(first: object, second: object, strict: bool) -> bool:
+    if first != second:
         return False
     if not strict:
         return True
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(_same(one[key], other[key], strict) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return all(_same(a, b, strict) for a, b in zip(one, other, strict=True))
-    return isinstance(one, bool) == isinstance(other, bool)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return all(_same(first[key], second[key], strict) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return all(_same(a, b, strict) for a, b in zip(first, second, strict=True))
+    return isinstance(first, bool) == isinstance(second, bool)
 
 
 def readable(call: Call) -> bool:
@@ -65,27 +65,27 @@ def call_key(call: Call) -> str:
     return json.dumps([call.name, dict(call.arguments)], sort_keys=True, default=str)
 
 
-def same_name(made: Call, gold: Call, *, fold_case: bool = False) -> bool:
+def same_name(call: Call, gold: Call, *, fold_case: bool = False) -> bool:
     """Say whether two calls name the same tool; ``fold_case`` ignores upper and lower case."""
-    return made.name.casefold() == gold.name.casefold() if fold_case else made.name == gold.name
+    return call.name.casefold() == gold.name.casefold() if fold_case else call.name == gold.name
 
 
-def call_similarity(made: Call, gold: Call, *, fold_case: bool = True, strict: bool = False) -> float:
+def call_similarity(call: Call, gold: Call, *, fold_case: bool = True, strict: bool = False) -> float:
     """Similarity in 0 to 1: ``(1 + J + v) / (2 + n)``, 0 for another tool.
 
     ``J`` is the Jaccard overlap of the parameter names, ``v`` the number of gold parameters with equal value and ``n``
     the number of gold parameters. Source: MatchTIR (23).
     """
-    if not same_name(made, gold, fold_case=fold_case):
+    if not same_name(call, gold, fold_case=fold_case):
         return 0.0
-    names = multiset_jaccard(made.arguments, gold.arguments)
-    return (1.0 + names + equal_values(made, gold, strict=strict)) / (2.0 + len(gold.arguments))
+    names = multiset_jaccard(call.arguments, gold.arguments)
+    return (1.0 + names + equal_values(call, gold, strict=strict)) / (2.0 + len(gold.arguments))
 
 
-def similarities(made: Sequence[Call], golds: Sequence[Call], similarity: Similarity = call_similarity) -> FloatArray:
+def similarities(calls: Sequence[Call], golds: Sequence[Call], similarity: Similarity = call_similarity) -> FloatArray:
     """Return the matrix ``score_PG`` of all pairs, P calls made by G gold calls."""
-    values = [[similarity(one, gold) for gold in golds] for one in made]
-    return np.asarray(values, dtype=np.float64).reshape(len(made), len(golds))
+    values = [[similarity(call, gold) for gold in golds] for call in calls]
+    return np.asarray(values, dtype=np.float64).reshape(len(calls), len(golds))
 
 
 def assign(score_PG: FloatArray, mode: Assignment = "exact") -> list[tuple[int, int]]:

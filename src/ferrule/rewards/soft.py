@@ -35,19 +35,19 @@ def _exact(answer: str, gold: str) -> float:
 
 
 def _fact(answer: str, gold: str) -> float:
-    one, other = normal_form(answer), normal_form(gold)
-    if other and other in one:
+    text, wanted = normal_form(answer), normal_form(gold)
+    if wanted and wanted in text:
         return 1.0
-    apart = _edits(one, other) / max(len(one), len(other), 1)
-    return 1.0 - apart if other and apart < 0.5 else 0.0
+    apart = _edits(text, wanted) / max(len(text), len(wanted), 1)
+    return 1.0 - apart if wanted and apart < 0.5 else 0.0
 
 
-def _edits(one: str, other: str) -> int:
+def _edits(first: str, second: str) -> int:
     """Fewest insertions, deletions and replacements that turn one text into the other."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
         before, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
+        for j, b in enumerate(second, 1):
             before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
     return row[-1]
 
@@ -61,16 +61,16 @@ def _complex(text: str) -> complex | None:
 
 
 def _calculator(answer: str, gold: str) -> float:
-    one, other = _complex(answer), _complex(gold)
-    return float(one is not None and other is not None and abs(one - other) <= _WITHIN)
+    value, wanted = _complex(answer), _complex(gold)
+    return float(value is not None and wanted is not None and abs(value - wanted) <= _WITHIN)
 
 
 def _near(answer: str, gold: str) -> float:
-    one = _complex(re.sub(r"[^\d+.-]", "", normal_form(answer)))
-    other = _complex(gold)
-    if one is None or other is None:
+    value = _complex(re.sub(r"[^\d+.-]", "", normal_form(answer)))
+    wanted = _complex(gold)
+    if value is None or wanted is None:
         return 0.0
-    return float(abs(one - other) < 0.05 * abs(other) or one == other)
+    return float(abs(value - wanted) < 0.05 * abs(wanted) or value == wanted)
 
 
 SOURCES: Mapping[str, Callable[[str, str], float]] = MappingProxyType(
@@ -95,7 +95,7 @@ def soft_score(answer: str | None, gold: Any, *, source: str = "default") -> flo
     if key not in SOURCES:
         raise ValueError(f"no source {source!r}; {nearest(source, list(SOURCES))}")
     if isinstance(gold, (list, tuple)):
-        return max((soft_score(answer, one, source=source) for one in gold), default=0.0)
+        return max((soft_score(answer, accepted, source=source) for accepted in gold), default=0.0)
     if gold is None:
         raise ValueError("there is no gold to compare with; give the task an answer")
     return 0.0 if answer is None else SOURCES[key](answer[-LONGEST_ANSWER:], str(gold))

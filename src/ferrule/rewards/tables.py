@@ -25,15 +25,15 @@ Execute: TypeAlias = Callable[[Task, str], Table | None]
 """Runs a query of a task; None when it fails."""
 
 
-def same_table(one: Table, other: Table) -> bool:
+def same_table(first: Table, second: Table) -> bool:
     """Say whether two tables hold the same rows, in any order, after some permutation of the columns."""
-    if len(one) != len(other):
+    if len(first) != len(second):
         return False
-    widths = {len(row) for row in (*one, *other)}
+    widths = {len(row) for row in (*first, *second)}
     if len(widths) != 1:
         return not widths
     (width,) = widths
-    ours, theirs = list(zip(*one, strict=True)), list(zip(*other, strict=True))
+    ours, theirs = list(zip(*first, strict=True)), list(zip(*second, strict=True))
 
     def fits(chosen: tuple[int, ...]) -> bool:
         """Extend a choice of the other table's columns: the rows so far must agree as multisets."""
@@ -54,8 +54,9 @@ def by_tool(build: Callable[[Task], Tool]) -> Execute:
 
     def execute(task: Task, query: str) -> Table | None:
         tool = build(task)
-        seen = invoke(tool, Call(tool.name, {"query": query}))
-        rows: Table | None = seen.data["rows"] if seen.status == "ok" and isinstance(seen.data, dict) else None
+        observation = invoke(tool, Call(tool.name, {"query": query}))
+        data = observation.data
+        rows: Table | None = data["rows"] if observation.status == "ok" and isinstance(data, dict) else None
         return rows
 
     return execute
@@ -76,10 +77,10 @@ def sql_reward(execute: Execute) -> Reward:
 
 
 def _sql_score(execute: Execute, task: Task, trajectory: Trajectory, gold: Table | None) -> Score:
-    found = _SOLUTION.findall(replies_text(trajectory))
+    queries = _SOLUTION.findall(replies_text(trajectory))
     thought = all(_THINK.match(plain_text(turn.reply)) for turn in trajectory.turns if turn.reply.calls)
-    if not found or not thought:
+    if not queries or not thought:
         return Score(value=-1.0, parts={"outcome": 0.0, "format": 0.0})
-    table = execute(task, found[-1].strip())
+    table = execute(task, queries[-1].strip())
     right = float(gold is not None and table is not None and same_table(table, gold))
     return Score(value=right, parts={"outcome": right, "format": 1.0})

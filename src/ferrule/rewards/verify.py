@@ -10,7 +10,7 @@
 =============  =============================================================================================
 
 A list or tuple of golds accepts any of its members. A wrong, missing or unreadable answer scores 0.0 and never
-raises; a gold that is no number, pattern or expression is a mistake in the data set and raises ``ValueError``.
+raises; an invalid gold (not a number, pattern or expression) is a mistake in the data set and raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -55,28 +55,28 @@ def last_number(text: str) -> tuple[Fraction, bool] | None:
     typographic minus. A percentage keeps its face value: ``50%`` gives ``(50, True)``.
     """
     text = _FRACTION.sub(r"\1/\2", text[-ANSWER_LIMIT:].replace("\u2212", "-").replace("{,}", ","))
-    found = None
-    for found in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
+    match = None
+    for match in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
         pass
-    if found is None or len(found["top"]) > 400:
+    if match is None or len(match["top"]) > 400:
         return None
-    value = Fraction(found["top"].replace(",", ""))
-    if found["bottom"] is not None:
-        if int(found["bottom"]) == 0:
+    value = Fraction(match["top"].replace(",", ""))
+    if match["bottom"] is not None:
+        if int(match["bottom"]) == 0:
             return None
-        value /= int(found["bottom"])
-    if found["whole"] is not None:
-        value += int(found["whole"])
-    return (-value if found["sign"] == "-" else value), found["percent"] is not None
+        value /= int(match["bottom"])
+    if match["whole"] is not None:
+        value += int(match["whole"])
+    return (-value if match["sign"] == "-" else value), match["percent"] is not None
 
 
-def same_number(one: Fraction, other: Fraction, *, tolerance: float = TOLERANCE) -> bool:
+def same_number(first: Fraction, second: Fraction, *, tolerance: float = TOLERANCE) -> bool:
     """Compare two numbers: whole numbers exactly, others within ``tolerance`` relative to the larger magnitude."""
-    if one == other:
+    if first == second:
         return True
-    if one.denominator == 1 and other.denominator == 1:
+    if first.denominator == 1 and second.denominator == 1:
         return False
-    return abs(one - other) <= Fraction(tolerance) * max(abs(one), abs(other))
+    return abs(first - second) <= Fraction(tolerance) * max(abs(first), abs(second))
 
 
 def _exact(answer: str, gold: Any) -> float:
