@@ -118,9 +118,9 @@ def pocket() -> None:
         table(card),
         "```",
         "",
-        "What stands out: without tools it knows next to nothing, level 1 included; with tools it often answers level",
-        "1 of arithmetic from its head all the same, and wrongly. In `apis` levels 3 and 5 it copies names with",
-        "a wrong first syllable. Both leave reinforcement learning something to do.",
+        "Without tools it knows very little, level 1 included; with tools it often answers level 1 of arithmetic",
+        "without calling any, and wrongly. In `apis` levels 3 and 5 it copies names with a wrong first syllable.",
+        "Both leave reinforcement learning something to do.",
         "",
     ]
     (RECORDS / "pocket.md").write_text("\n".join(lines), encoding="utf-8")
