@@ -109,7 +109,7 @@ def entry(
     members = name.split("+")
     for member in members:
         if member not in known.recipes and member not in known.methods:
-            raise ValueError(f"no recipe or method {member!r}; {nearest(member, [*known.recipes, *known.methods])}")
+            raise ValueError(f"unknown recipe or method {member!r}; {nearest(member, [*known.recipes, *known.methods])}")
     try:
         if name in known.methods:
             return known.methods[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
