@@ -109,7 +109,8 @@ def entry(
     members = name.split("+")
     for member in members:
         if member not in known.recipes and member not in known.methods:
-            raise ValueError(f"unknown recipe or method {member!r}; {nearest(member, [*known.recipes, *known.methods])}")
+            names = [*known.recipes, *known.methods]
+            raise ValueError(f"unknown recipe or method {member!r}; {nearest(member, names)}")
     try:
         if name in known.methods:
             return known.methods[name](base, world, tasks=tasks, levels=levels, seed=seed, budget=budget), {}
