@@ -44,7 +44,7 @@ def acting(*calls: Call, seen: bool = True, texts: Sequence[str] = ()) -> Trajec
 
 
 def test_settings_of_the_ladder_are_checked_without_schemas_too() -> None:
-    for names, said in (("bogus", "no ladder 'bogus'"), ("union", "give them as offered")):
+    for names, said in (("bogus", "unknown ladder 'bogus'"), ("union", "give them as offered")):
         with pytest.raises(ValueError, match=said):
             adareasoner.adareasoner_reward(TASK, [acting(FULL)], names=names)  # type: ignore[arg-type]
 

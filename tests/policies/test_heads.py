@@ -12,7 +12,7 @@ import torch
 from tests.toys import tiny_policy
 
 from ferrule.data.formats import Pair, Row
-from ferrule.policies.heads import REWARD, VALUE, Head, key_of, told
+from ferrule.policies.heads import REWARD, VALUE, Head, head_values, key_of
 from ferrule.policies.local import load
 from ferrule.train import checkpoint
 from ferrule.train.check import check
@@ -40,14 +40,14 @@ def test_a_head_per_row_reads_the_last_token_that_the_model_wrote(depth: int, ti
     with torch.no_grad():
         states = tiny.model(input_ids=IDS.clamp(min=0), output_hidden_states=True).hidden_states[depth]
         expected = [float(layer(states[0, 3])), 0.0, float(layer(states[2, 5]))]
-    assert told(tiny, "probe", IDS, TURN).tolist() == pytest.approx(expected, abs=1e-5)
+    assert head_values(tiny, "probe", IDS, TURN).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_padding_and_later_observations_do_not_change_what_a_row_is_worth(tiny: Any) -> None:
     tiny.add_head(REWARD)
     drawn(tiny, "reward")
-    (alone,) = told(tiny, "reward", IDS[:1, :4], TURN[:1, :4]).tolist()
-    assert alone == pytest.approx(told(tiny, "reward", IDS, TURN).tolist()[0], abs=1e-5)
+    (alone,) = head_values(tiny, "reward", IDS[:1, :4], TURN[:1, :4]).tolist()
+    assert alone == pytest.approx(head_values(tiny, "reward", IDS, TURN).tolist()[0], abs=1e-5)
 
 
 def test_a_head_per_token_reads_the_state_at_the_token(tiny: Any) -> None:
@@ -55,14 +55,14 @@ def test_a_head_per_token_reads_the_state_at_the_token(tiny: Any) -> None:
     layer = drawn(tiny, "gate")
     states = tiny.model(input_ids=IDS.clamp(min=0), output_hidden_states=True).hidden_states[1]
     expected = torch.where(TURN >= 0, layer(states).squeeze(-1), 0.0)
-    assert torch.allclose(told(tiny, "gate", IDS, TURN), expected, atol=1e-5)
+    assert torch.allclose(head_values(tiny, "gate", IDS, TURN), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("through", [False, True])
 def test_gradients_reach_the_model_only_through_a_head_that_lets_them(through: bool, tiny: Any) -> None:
     tiny.add_head(Head("probe", "row", through=through))
     drawn(tiny, "probe")
-    torch.autograd.backward(told(tiny, "probe", IDS, TURN).sum())
+    torch.autograd.backward(head_values(tiny, "probe", IDS, TURN).sum())
     assert any(p.grad is not None and bool(p.grad.any()) for p in tiny.model.parameters()) is through
     assert bool(tiny.heads["probe"].weight.grad.any())
 
@@ -75,7 +75,7 @@ def test_heads_are_saved_and_loaded_with_the_model(tiny: Any, tmp_path: Path) ->
     other = load(tmp_path)
     assert other.head_kinds == tiny.head_kinds
     for name in tiny.head_kinds:
-        assert torch.equal(told(other, name, IDS, TURN), told(tiny, name, IDS, TURN))
+        assert torch.equal(head_values(other, name, IDS, TURN), head_values(tiny, name, IDS, TURN))
     assert np.array_equal(other.values(IDS.numpy(), TURN.numpy()), tiny.values(IDS.numpy(), TURN.numpy()))
 
 
@@ -115,7 +115,7 @@ def settings(**changes: Any) -> Settings:
 
 def says(policy: Any, rows: list[Row], name: str) -> list[float]:
     with torch.no_grad():
-        return [float(told(policy, name, torch.tensor([r.ids]), torch.tensor([r.turn]))) for r in rows]
+        return [float(head_values(policy, name, torch.tensor([r.ids]), torch.tensor([r.turn]))) for r in rows]
 
 
 def test_a_reward_model_learns_what_is_preferred(tiny: Any) -> None:
@@ -163,7 +163,7 @@ def test_names_of_heads_are_told(tiny: Any) -> None:
     assert [key_of(head) for head in (VALUE, REWARD, Head("gate", "token"))] == ["value_NT", "reward_N", "gate_NT"]
     tiny.add_head(REWARD)
     with pytest.raises(ValueError, match=r"no head 'rewards'; did you mean 'reward'\?"):
-        told(tiny, "rewards", IDS, TURN)
+        head_values(tiny, "rewards", IDS, TURN)
     with pytest.raises(ValueError, match="has another head 'reward'"):
         tiny.add_head(Head("reward", "token"))
 

@@ -180,5 +180,5 @@ def test_splitting_rule_keeps_digits_apart_and_blanks_together() -> None:
     # What llama.cpp's tokenizer of this model does; the byte-level rule alone would give "a", " ", " 3".
     pieces = gguf_convert._splitter("smollm").pre_tokenize_str("a  345 b")
     assert [piece for piece, _ in pieces] == ["a", "ĠĠ", "3", "4", "5", "Ġb"]
-    with pytest.raises(RuntimeError, match="no splitting rule 'llama-bpe'"):
+    with pytest.raises(RuntimeError, match="unknown splitting rule 'llama-bpe'"):
         gguf_convert._splitter("llama-bpe")

@@ -187,7 +187,7 @@ def test_data_that_are_no_rows_are_refused(tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (sft(DATA, max_step=3), r"there is no setting 'max_step'; did you mean 'max_steps'\?"),
+        (sft(DATA, max_step=3), r"unknown setting 'max_step'; did you mean 'max_steps'\?"),
         (sft(DATA, fsdp=True), "'fsdp' holds for a whole run"),
         (sft(DATA, sample_ahead=1), "only a Recipe samples ahead"),
         (replace(sft(DATA), reference=True), "Stage.reference would do nothing"),
@@ -195,7 +195,7 @@ def test_data_that_are_no_rows_are_refused(tiny: Any) -> None:
             replace(dpo([]), reference=False),
             r"objective reads 'ref_NT', which this stage does not provide; set Stage.ref",
         ),
-        (Method((sft(DATA), sft(DATA, warmup=1))), r"part 1 of the method \(Stage\): there is no setting 'warmup'"),
+        (Method((sft(DATA), sft(DATA, warmup=1))), r"part 1 of the method \(Stage\): unknown setting 'warmup'"),
         (
             recipe(settings={"gradient_accumulation_steps": 2}),
             "a Recipe plays episodes and needs a world; world is None",

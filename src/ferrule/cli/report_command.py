@@ -22,6 +22,6 @@ def command(name: str, as_json: bool) -> None:
     folder = Path(name) if Path(name).is_dir() else Path("runs") / name
     if not folder.is_dir():
         runs = sorted(p.name for p in Path("runs").glob("*")) if Path("runs").is_dir() else []
-        raise click.UsageError(f"no run {name!r}; runs here: {', '.join(runs) or 'none'}")
+        raise click.UsageError(f"unknown run {name!r}; runs here: {', '.join(runs) or 'none'}")
     path = write_report(folder)
     emit({"report": str(path)}, as_json, lambda: click.echo(str(path)))

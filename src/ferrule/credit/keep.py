@@ -21,7 +21,7 @@ def _values(scores: Sequence[Score], part: str | None) -> list[float]:
         return [score.value for score in kept]
     for score in kept:
         if part not in score.parts:
-            raise ValueError(f"no reward part {part!r}; {nearest(part, list(score.parts))}")
+            raise ValueError(f"unknown reward part {part!r}; {nearest(part, list(score.parts))}")
     return [score.parts[part] for score in kept]
 
 

@@ -54,7 +54,7 @@ def stack(base: Recipe, names: str, known: Mapping[str, Make]) -> tuple[Recipe, 
     recipe, changes = base, dict[str, list[str]]()
     for name in names.split("+"):
         if name not in known:
-            raise ValueError(f"no recipe {name!r}; {nearest(name, list(known))}")
+            raise ValueError(f"unknown recipe {name!r}; {nearest(name, list(known))}")
         before, recipe = recipe, known[name](recipe)
         for field in fields(Recipe):
             if getattr(before, field.name) is not getattr(recipe, field.name):

@@ -25,7 +25,7 @@ def slugs() -> list[str]:
 def _module(slug: str, below: str = "") -> ModuleType:
     known = slugs()
     if slug not in known:
-        raise KeyError(f"no paper {slug!r}; {nearest(slug, known)}")
+        raise KeyError(f"unknown paper {slug!r}; {nearest(slug, known)}")
     return importlib.import_module(f"{__name__}.{below}{slug.replace('-', '_')}")
 
 

@@ -101,7 +101,7 @@ def turn_scores(
     run have no valid values. Raises ``ValueError`` on unknown ``names``, and on ``"union"`` without ``offered``.
     """
     if names not in get_args(Names):
-        raise ValueError(f"no ladder {names!r}; {nearest(names, get_args(Names))}")
+        raise ValueError(f"unknown ladder {names!r}; {nearest(names, get_args(Names))}")
     if names == "union" and offered is None:
         raise ValueError('names="union" compares with the schemas of the tools; give them as offered')
     required = None if offered is None else {t.name: list(t.parameters.get("required", ())) for t in offered}

@@ -107,7 +107,7 @@ def tag_error(text: str, *, family: str = "default") -> bool:
 
 def _known(family: str) -> Family:
     if family not in FAMILIES:
-        raise ValueError(f"no family {family!r}; {nearest(family, list(FAMILIES))}")
+        raise ValueError(f"unknown family {family!r}; {nearest(family, list(FAMILIES))}")
     return FAMILIES[family]
 
 
@@ -152,7 +152,7 @@ def balanced_reward(
     ``ValueError`` on an unknown family or measure.
     """
     if difficulty_by not in ("base", "accuracy"):
-        raise ValueError(f"no measure {difficulty_by!r}; {nearest(difficulty_by, ('base', 'accuracy'))}")
+        raise ValueError(f"unknown measure {difficulty_by!r}; {nearest(difficulty_by, ('base', 'accuracy'))}")
     weights, rows = _known(family), []
     for given, trajectory in zip(base(task, trajectories), trajectories, strict=True):
         long = len(final_answer(trajectory.answer or "")) >= LONGEST_ANSWER

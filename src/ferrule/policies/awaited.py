@@ -12,20 +12,20 @@ __all__ = ["Awaited"]
 
 
 class Awaited:
-    """Asks on their way; ``start`` begins one and returns the future of its replies.
+    """Asks in flight; ``start`` begins one and returns the future of its replies.
 
-    ``advance`` waits for replies for ``seconds`` at most, so that the caller can see to its tools in between. ``seen``
-    is given the replies of every ask that is complete, each with its ask.
+    ``advance`` waits for replies for ``seconds`` at most, so that the caller can see to its tools in between.
+    ``on_replies`` is given the replies of every ask that is complete, each with its ask.
     """
 
     def __init__(
         self,
         start: Callable[[Ask], Future[list[Reply]]],
-        seen: Callable[[Sequence[Reply], Sequence[Ask]], None] | None = None,
+        on_replies: Callable[[Sequence[Reply], Sequence[Ask]], None] | None = None,
         *,
         seconds: float = 0.02,
     ) -> None:
-        self._start, self._seen, self._seconds = start, seen, seconds
+        self._start, self._on_replies, self._seconds = start, on_replies, seconds
         self._out: dict[int, tuple[Ask, Future[list[Reply]]]] = {}
 
     def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
@@ -35,13 +35,13 @@ class Awaited:
     def advance(self) -> list[tuple[int, list[Reply]]]:
         """Return the asks that are complete, by number; what went wrong with one is raised."""
         wait([future for _, future in self._out.values()], timeout=self._seconds, return_when=FIRST_COMPLETED)
-        out = []
+        complete = []
         for number in sorted(number for number, (_, future) in self._out.items() if future.done()):
             ask, future = self._out.pop(number)
-            out.append((number, future.result()))
-            if self._seen:
-                self._seen(out[-1][1], [ask] * ask.n)
-        return out
+            complete.append((number, future.result()))
+            if self._on_replies:
+                self._on_replies(complete[-1][1], [ask] * ask.n)
+        return complete
 
     def close(self) -> None:
         """Give up what is on its way."""

@@ -84,7 +84,7 @@ def _splitter(pre: str) -> Any:
         )
     }
     if pre not in rules:
-        raise RuntimeError(f"no splitting rule {pre!r}; {nearest(pre, list(rules))}")
+        raise RuntimeError(f"unknown splitting rule {pre!r}; {nearest(pre, list(rules))}")
     return rules[pre]()
 
 

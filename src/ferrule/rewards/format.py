@@ -59,7 +59,7 @@ def call_penalty(trajectory: Trajectory, penalties: Mapping[str, float] = PENALT
     """Sum of the penalties of all calls by status; raises ``ValueError`` on a status that does not exist."""
     for status in penalties:
         if status not in get_args(Status):
-            raise ValueError(f"no call status {status!r}; {nearest(status, list(get_args(Status)))}")
+            raise ValueError(f"unknown call status {status!r}; {nearest(status, list(get_args(Status)))}")
     return sum(penalties.get(observation.status, 0.0) for _, observation in trajectory.calls)
 
 

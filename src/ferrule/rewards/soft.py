@@ -93,7 +93,7 @@ def soft_score(answer: str | None, gold: Any, *, source: str = "default") -> flo
     """
     key = "aime" if source.startswith("aime") else source
     if key not in SOURCES:
-        raise ValueError(f"no source {source!r}; {nearest(source, list(SOURCES))}")
+        raise ValueError(f"unknown source {source!r}; {nearest(source, list(SOURCES))}")
     if isinstance(gold, (list, tuple)):
         return max((soft_score(answer, accepted, source=source) for accepted in gold), default=0.0)
     if gold is None:

@@ -53,7 +53,7 @@ DEVICES: dict[str, Device] = {device.name: device for device in _ALL}
 def device_of(name: str) -> Device:
     """Return an accelerator by name; ``ValueError`` names the nearest."""
     if name.lower() not in DEVICES:
-        raise ValueError(f"no device {name!r}; {nearest(name.lower(), list(DEVICES))}")
+        raise ValueError(f"unknown device {name!r}; {nearest(name.lower(), list(DEVICES))}")
     return DEVICES[name.lower()]
 
 

@@ -154,7 +154,9 @@ def shape_of(name: str) -> Shape:
     path = Path(name).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"no model {name!r}: {nearest(name.lower(), list(MODELS))}; a config.json will do as well")
+        raise ValueError(
+            f"unknown model {name!r}: {nearest(name.lower(), list(MODELS))}; a config.json will do as well"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

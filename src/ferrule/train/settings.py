@@ -91,7 +91,7 @@ def varied(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if name in _OF_THE_RUN:
             raise ValueError(f"{name!r} holds for a whole run; set it in the settings of the run, not of a part")
         if name not in known:
-            raise ValueError(f"there is no setting {name!r}; {nearest(name, known)}")
+            raise ValueError(f"unknown setting {name!r}; {nearest(name, known)}")
     return replace(settings, **changes)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import Totals
-from ferrule.policies.heads import HasHeads, key_of, told
+from ferrule.policies.heads import HasHeads, head_values, key_of
 from ferrule.policies.packing.packed import micro_batches
 from ferrule.train.memory import hand_back
 from ferrule.train.policy import Refers, Trains
@@ -109,7 +109,7 @@ def _loss(policy: Trains, lesson: Lesson, rows: Sequence[int]) -> tuple[Tensor, 
     adv = named.pop("adv") if "adv" in named else torch.zeros_like(named["logp_NT"])
     for head in getattr(policy, "head_kinds", {}).values():
         if head.at != "before" and key_of(head) in inspect.signature(lesson.objective).parameters:
-            named[key_of(head)] = told(cast(HasHeads, policy), head.name, ids_NT, turn_NT)
+            named[key_of(head)] = head_values(cast(HasHeads, policy), head.name, ids_NT, turn_NT)
     loss_NT = over_channels(lesson.objective, adv if adv.ndim == 3 else adv[None], {**named, "turn_NT": turn_NT})
     return loss_NT, turn_NT, {**named, "adv_NT": adv if adv.ndim == 2 else adv.sum(0)}
 

@@ -259,8 +259,8 @@ class Endpoint:
             self.model = names[0] if names else ""
 
     def _stops(self, ask: Ask) -> tuple[str, ...]:
-        own = self.codec.stop if self.codec is not None else ()
-        return tuple(dict.fromkeys((*own, *ask.stop)))
+        codec_stops = self.codec.stop if self.codec is not None else ()
+        return tuple(dict.fromkeys((*codec_stops, *ask.stop)))
 
     def body(self, ask: Ask, sample: int = 0, n: int = 1) -> dict[str, Any]:
         """Return the JSON body of the request for ``n`` samples of an ask, beginning with number ``sample``."""

@@ -55,14 +55,14 @@ def native_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     Calls without an id get one, and a result without one answers the oldest call that waits. Arguments are always
     valid JSON, because servers parse the history: what a malformed call held is in its observation.
     """
-    out: list[dict[str, Any]] = []
+    converted: list[dict[str, Any]] = []
     waiting: list[str] = []
     for i, message in enumerate(messages):
         if message.role == "tool":
             identity = message.call_id or (waiting[0] if waiting else f"call_{i}")
             if identity in waiting:
                 waiting.remove(identity)
-            out.append({"role": "tool", "tool_call_id": identity, "content": _content(message)})
+            converted.append({"role": "tool", "tool_call_id": identity, "content": _content(message)})
             continue
         entry: dict[str, Any] = {"role": message.role, "content": _content(message)}
         if message.calls:
@@ -75,26 +75,26 @@ def native_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 }
                 for identity, call in zip(waiting, message.calls, strict=True)
             ]
-        out.append(entry)
-    return out
+        converted.append(entry)
+    return converted
 
 
 def textual_messages(
     messages: Sequence[Message], codec: Codec, tools: Sequence[Tool], tool_role: str
 ) -> list[dict[str, Any]]:
     """Return messages whose calls and results are text written by the codec; results in a row share one message."""
-    out: list[dict[str, Any]] = []
+    converted: list[dict[str, Any]] = []
     after_tool = False
     for message in with_tools(messages, codec, tools):
         if message.role != "tool":
             text = codec.write(message) if message.role == "assistant" else _content(message)
-            out.append({"role": message.role, "content": text})
+            converted.append({"role": message.role, "content": text})
         elif after_tool:
-            out[-1]["content"] += "\n" + codec.show(message)
+            converted[-1]["content"] += "\n" + codec.show(message)
         else:
-            out.append({"role": tool_role, "content": codec.show(message)})
+            converted.append({"role": tool_role, "content": codec.show(message)})
         after_tool = message.role == "tool"
-    return out
+    return converted
 
 
 def _flaws(message: Message) -> int:
@@ -161,8 +161,8 @@ def _text(content: Any) -> str:
 
 def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
     """Return (token text, log-prob in nats) per sampled token, as far as the server tells."""
-    held = choice.get("logprobs")
-    entries = held.get("content") if isinstance(held, Mapping) else None
+    logprobs = choice.get("logprobs")
+    entries = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(entries, list):
         return ()
     return tuple(
@@ -174,8 +174,8 @@ def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
 
 def _tops(choice: Mapping[str, Any]) -> tuple[tuple[tuple[str, float], ...], ...]:
     """Return the most probable tokens (text, log-prob in nats) per sampled token, as far as the server tells."""
-    held = choice.get("logprobs")
-    entries = held.get("content") if isinstance(held, Mapping) else None
+    logprobs = choice.get("logprobs")
+    entries = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(entries, list):
         return ()
     rows = [e.get("top_logprobs") for e in entries if isinstance(e, Mapping)]
@@ -200,10 +200,10 @@ def from_choice(
 
     Ids and log-probs are filled in only when the server gives prompt ids, sampled ids and one log-prob for each of
     those. ``extras`` may hold ``reasoning`` (text), ``logprobs`` (pairs of token text and log-prob) and ``finish`` (the
-    server's word when it is none of the usual).
+    server's word when it is an unusual one).
     """
-    held = choice.get("message")
-    message = held if isinstance(held, Mapping) else {}
+    raw = choice.get("message")
+    message = raw if isinstance(raw, Mapping) else {}
     word = choice.get("finish_reason")
     finish = _FINISH.get(str(word), "error" if word in _FAILED else "stop")
     text = _text(message.get("content"))
@@ -213,10 +213,10 @@ def from_choice(
     text = whole(text, stops, codec, hit if isinstance(hit, str) else None, word == "stop")
     entries = message.get("tool_calls")
     if codec is not None:
-        said = codec.read(text)
+        reply = codec.read(text)
     else:
         calls = tuple(_call(entry, i) for i, entry in enumerate(entries)) if isinstance(entries, list) else ()
-        said = Message("assistant", text, calls)
+        reply = Message("assistant", text, calls)
     extras: dict[str, Any] = {}
     if reasoning := _text(message.get("reasoning_content") or message.get("reasoning")):
         extras["reasoning"] = reasoning
@@ -229,5 +229,5 @@ def from_choice(
     given = _ids(body.get("prompt_token_ids") or choice.get("prompt_token_ids"))
     sampled = _ids(choice.get("token_ids"))
     if not (given and sampled and len(sampled) == len(pairs)):
-        return Reply(said, finish=finish, extras=extras)
-    return Reply(said, given, sampled, tuple(logp for _, logp in pairs), finish, extras=extras)
+        return Reply(reply, finish=finish, extras=extras)
+    return Reply(reply, given, sampled, tuple(logp for _, logp in pairs), finish, extras=extras)

@@ -75,7 +75,7 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
     ids, mask = (part.to(device) for part in _left_padded(list(prompts), pad))
     cache: Any = DynamicCache()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = model(
+    result = model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
@@ -85,11 +85,11 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
         output_hidden_states=wanted,
     )
     pick = torch.tensor([prompts[row.given] for row in rows], device=device)
-    cache = out.past_key_values
+    cache = result.past_key_values
     cache.batch_select_indices(pick)
     _with_room(cache)
-    logits, mask = out.logits[:, -1][pick], mask[pick]
-    hidden = out.hidden_states[-1][:, -1][pick] if wanted else None
+    logits, mask = result.logits[:, -1][pick], mask[pick]
+    hidden = result.hidden_states[-1][:, -1][pick] if wanted else None
     live = list(rows)
     while True:
         places = [place for place, row in enumerate(live) if not row.finish]
@@ -104,7 +104,7 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
             mask, live = mask[index], [live[place] for place in keep]
         last = torch.tensor([[row.sampled[-1]] for row in live], device=device)
         mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-        out = model(
+        result = model(
             input_ids=last,
             attention_mask=mask,
             position_ids=mask.sum(-1, keepdim=True) - 1,
@@ -112,8 +112,8 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
             use_cache=True,
             output_hidden_states=wanted,
         )
-        logits = out.logits[:, -1]
-        hidden = out.hidden_states[-1][:, -1] if wanted else None
+        logits = result.logits[:, -1]
+        hidden = result.hidden_states[-1][:, -1] if wanted else None
 
 
 class Whole:

@@ -111,7 +111,7 @@ class Engine:
     @property
     def busy(self) -> int:
         """Rows that are not finished."""
-        return len(self._live) + sum(1 + len(one.twins) for one in self._waiting)
+        return len(self._live) + sum(1 + len(sequence.twins) for sequence in self._waiting)
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue rows; those with equal prompts are computed together."""
@@ -135,19 +135,19 @@ class Engine:
     def cancel(self, rows: Sequence[Row]) -> None:
         """Let go of rows, whatever their state."""
         gone = set(map(id, rows))
-        for one in [one for one in self._live if id(one.row) in gone]:
-            self._leave(one)
-        for one in list(self._waiting):
-            members = [row for row in (one.row, *one.twins) if id(row) not in gone]
+        for sequence in [sequence for sequence in self._live if id(sequence.row) in gone]:
+            self._leave(sequence)
+        for sequence in list(self._waiting):
+            members = [row for row in (sequence.row, *sequence.twins) if id(row) not in gone]
             if members:
-                one.row, one.twins = members[0], members[1:]
+                sequence.row, sequence.twins = members[0], members[1:]
             else:
-                self._waiting.remove(one)
+                self._waiting.remove(sequence)
 
     def forget(self) -> None:
         """Forget everything cached, because the weights changed; rows on their way are computed again."""
-        for one in self._live:
-            self._reset(one)
+        for sequence in self._live:
+            self._reset(sequence)
         self.pages.forget()
         self.forward.bind()
 
@@ -158,19 +158,19 @@ class Engine:
             return []
         self.forward.grow(self.pages.count)
         size, ids, positions, pages, rows, last = self.pages.size, [], [], [], [], []
-        table = np.zeros((len(plan), max(len(one.pages) for one, _ in plan)), np.int64)
+        table = np.zeros((len(plan), max(len(sequence.pages) for sequence, _ in plan)), np.int64)
         ready = []
-        for i, (one, count) in enumerate(plan):
-            table[i, : len(one.pages)] = one.pages
-            everything = one.ids()
-            ids += everything[one.done : one.done + count]
-            for at in range(one.done, one.done + count):
+        for i, (sequence, count) in enumerate(plan):
+            table[i, : len(sequence.pages)] = sequence.pages
+            everything = sequence.ids()
+            ids += everything[sequence.done : sequence.done + count]
+            for at in range(sequence.done, sequence.done + count):
                 positions.append(at)
-                pages.append(one.pages[at // size])
+                pages.append(sequence.pages[at // size])
             rows += [i] * count
-            one.done += count
-            if one.done == len(everything):
-                ready.append(one)
+            sequence.done += count
+            if sequence.done == len(everything):
+                ready.append(sequence)
                 last.append(len(ids) - 1)
         self.computed += len(ids)
         logits, hidden = self.forward(ids, positions, pages, rows, table, last)
@@ -180,110 +180,110 @@ class Engine:
         """Choose what is computed next: a token of every row that samples, then prompts up to the token budget."""
         plan: list[tuple[_Sequence, int]] = []
         room = self.tokens
-        for one in list(self._live):
-            if one not in self._live or not room:  # set back meanwhile, or next time
+        for sequence in list(self._live):
+            if sequence not in self._live or not room:  # set back meanwhile, or next time
                 continue
-            count = min(room, len(one.row.given) + len(one.row.sampled) - one.done)
-            if self._hold(one, count):
-                plan.append((one, count))
+            count = min(room, len(sequence.row.given) + len(sequence.row.sampled) - sequence.done)
+            if self._hold(sequence, count):
+                plan.append((sequence, count))
                 room -= count
         while self._waiting and room and len(self._live) < self.rows:
-            one = self._waiting[0]
-            ids = one.ids()
-            one.pages = self.pages.match(ids)
-            one.done, one.sealed = len(one.pages) * self.pages.size, len(one.pages)
-            count = min(room, len(ids) - one.done)
-            if not self._fits(one, count):
-                self._reset(one)
+            sequence = self._waiting[0]
+            ids = sequence.ids()
+            sequence.pages = self.pages.match(ids)
+            sequence.done, sequence.sealed = len(sequence.pages) * self.pages.size, len(sequence.pages)
+            count = min(room, len(ids) - sequence.done)
+            if not self._fits(sequence, count):
+                self._reset(sequence)
                 if not self._live:
                     raise self._full(len(ids))
                 break
             self._waiting.popleft()
-            self._live.append(one)
-            plan.append((one, count))
+            self._live.append(sequence)
+            plan.append((sequence, count))
             room -= count
-        return [(one, count) for one, count in plan if one in self._live]
+        return [(sequence, count) for sequence, count in plan if sequence in self._live]
 
     def _full(self, tokens: int) -> MemoryError:
-        held = self.pages.limit * self.pages.size
+        room = self.pages.limit * self.pages.size
         return MemoryError(
-            f"the cache of {self.cache_mb} MiB holds {held} tokens and cannot hold a row of {tokens}; raise cache_mb"
+            f"the cache of {self.cache_mb} MiB holds {room} tokens and cannot hold a row of {tokens}; raise cache_mb"
         )
 
-    def _hold(self, one: _Sequence, count: int) -> bool:
+    def _hold(self, sequence: _Sequence, count: int) -> bool:
         """Give a live row the pages for its next tokens; rows that came later are set back for it, then itself."""
-        while not self._fits(one, count):
+        while not self._fits(sequence, count):
             last = self._live[-1]
-            if last is one and len(self._live) == 1:
-                raise self._full(one.done + count)
+            if last is sequence and len(self._live) == 1:
+                raise self._full(sequence.done + count)
             self._reset(last)
             self._live.remove(last)
             self._waiting.appendleft(last)
             self.set_back += 1
-            if last is one:
+            if last is sequence:
                 return False
         return True
 
-    def _fits(self, one: _Sequence, count: int) -> bool:
+    def _fits(self, sequence: _Sequence, count: int) -> bool:
         """Take pages for the next ``count`` tokens and make the full ones known; false when there are too few."""
         size = self.pages.size
-        while len(one.pages) * size < one.done + count:
+        while len(sequence.pages) * size < sequence.done + count:
             page = self.pages.take()
             if page is None:
                 return False
-            one.pages.append(page)
-        ids = one.ids()
-        while (one.sealed + 1) * size <= one.done + count:
-            k = one.sealed
-            before = one.pages[k - 1] if k else -1
+            sequence.pages.append(page)
+        ids = sequence.ids()
+        while (sequence.sealed + 1) * size <= sequence.done + count:
+            k = sequence.sealed
+            before = sequence.pages[k - 1] if k else -1
             # Keys are written before any is read, so a page may be shared from the step that fills it.
-            one.pages[k] = self.pages.seal(one.pages[k], before, ids[k * size : (k + 1) * size])
-            one.sealed += 1
+            sequence.pages[k] = self.pages.seal(sequence.pages[k], before, ids[k * size : (k + 1) * size])
+            sequence.sealed += 1
         return True
 
     def _sample(self, ready: list[_Sequence], logits: Tensor, hidden: Tensor) -> list[Row]:
         """Draw for the rows at their end, and for rows that waited for the same prompt."""
         pick = list(range(len(ready)))
-        for i, one in enumerate(list(ready)):
+        for i, sequence in enumerate(list(ready)):
             free = self.rows - len(self._live)
-            joining, one.twins = one.twins[:free], one.twins[free:]
+            joining, sequence.twins = sequence.twins[:free], sequence.twins[free:]
             for row in joining:
-                twin = self._branch(one, row)
+                twin = self._branch(sequence, row)
                 if twin is None:
-                    one.twins.insert(0, row)
+                    sequence.twins.insert(0, row)
                     continue
                 ready.append(twin)
                 pick.append(i)
-            if one.twins:
-                self._waiting.appendleft(_Sequence(one.twins[0], one.twins[1:]))
-                one.twins = []
-        rows = [one.row for one in ready]
+            if sequence.twins:
+                self._waiting.appendleft(_Sequence(sequence.twins[0], sequence.twins[1:]))
+                sequence.twins = []
+        rows = [sequence.row for sequence in ready]
         shared = len(pick) > len(logits) or pick != list(range(len(pick)))
         advance(rows, logits[pick] if shared else logits, self.stops, hidden[pick] if shared else hidden)
         self.sampled += len(rows)
-        for one in ready:
-            if one.row.finish:
-                self._leave(one)
+        for sequence in ready:
+            if sequence.row.finish:
+                self._leave(sequence)
         return [row for row in rows if row.finish]
 
-    def _branch(self, one: _Sequence, row: Row) -> _Sequence | None:
+    def _branch(self, sequence: _Sequence, row: Row) -> _Sequence | None:
         """Let another row go on from the same tokens: full pages are shared, the last one is copied."""
-        twin = _Sequence(row, pages=one.pages[: one.sealed], done=one.done, sealed=one.sealed)
-        if len(one.pages) > one.sealed:
+        twin = _Sequence(row, pages=sequence.pages[: sequence.sealed], done=sequence.done, sealed=sequence.sealed)
+        if len(sequence.pages) > sequence.sealed:
             page = self.pages.take()
             if page is None:
                 return None
             self.forward.grow(self.pages.count)
-            self.forward.copy(one.pages[-1], page)
+            self.forward.copy(sequence.pages[-1], page)
             twin.pages.append(page)
-        self.pages.hold(one.pages[: one.sealed])
+        self.pages.hold(sequence.pages[: sequence.sealed])
         self._live.append(twin)
         return twin
 
-    def _reset(self, one: _Sequence) -> None:
-        self.pages.drop(one.pages)
-        one.pages, one.done, one.sealed = [], 0, 0
+    def _reset(self, sequence: _Sequence) -> None:
+        self.pages.drop(sequence.pages)
+        sequence.pages, sequence.done, sequence.sealed = [], 0, 0
 
-    def _leave(self, one: _Sequence) -> None:
-        self._reset(one)
-        self._live.remove(one)
+    def _leave(self, sequence: _Sequence) -> None:
+        self._reset(sequence)
+        self._live.remove(sequence)

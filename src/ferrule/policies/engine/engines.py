@@ -85,9 +85,9 @@ def _difference(model: Any, forward: Forward | None, autocast: bool) -> str:
                 pages = [i // forward.page_size for i in at]
                 logits, _ = forward(ids[begin:end], at, pages, [0] * len(at), table, [len(at) - 1])
             device = next(model.parameters()).device
-            own = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[:, -1]
+            expected = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[:, -1]
     finally:
         model.train(was)
-    gap, size = float((logits.float() - own.float()).abs().max()), float(own.float().abs().max())
-    limit = 0.05 if autocast or own.dtype is not torch.float32 else 1e-3
+    gap, size = float((logits.float() - expected.float()).abs().max()), float(expected.float().abs().max())
+    limit = 0.05 if autocast or expected.dtype is not torch.float32 else 1e-3
     return "" if gap <= limit * max(size, 1.0) else f"its logits differ by {gap:.2g} of {size:.2g}"

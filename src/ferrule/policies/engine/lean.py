@@ -81,8 +81,8 @@ class Lean:
         none = np.zeros(0, np.float32)
 
         def view(owner: Any, name: str) -> np.ndarray[Any, Any]:
-            found = getattr(owner, name, None)
-            return none if found is None else found.detach().numpy()
+            tensor = getattr(owner, name, None)
+            return none if tensor is None else tensor.detach().numpy()
 
         self.layers = []
         for part in body.layers:
@@ -90,9 +90,9 @@ class Lean:
             linears = (a.q_proj, a.k_proj, a.v_proj, a.o_proj, m.gate_proj, m.up_proj, m.down_proj)
             norms = (part.input_layernorm, part.post_attention_layernorm)
             heads = (getattr(a, "q_norm", None), getattr(a, "k_norm", None))
-            vectors = [view(one, "weight") for one in (*norms, *heads)]
-            vectors += [view(one, "bias") for one in linears[:4]]
-            self.layers.append((tuple(view(one, "weight") for one in linears), tuple(vectors)))
+            vectors = [view(module, "weight") for module in (*norms, *heads)]
+            vectors += [view(module, "bias") for module in linears[:4]]
+            self.layers.append((tuple(view(module, "weight") for module in linears), tuple(vectors)))
         self.norm = view(body.norm, "weight")
         self.table, self.head = view(body.embed_tokens, "weight"), view(self.model.lm_head, "weight")
 

@@ -50,25 +50,25 @@ class _Step:
         self.single = torch.tensor([a for a, b, _ in stretches if b - a == 1], dtype=torch.long, device=device)
         self.rows = torch.tensor([row for a, b, row in stretches if b - a == 1], dtype=torch.long, device=device)
         reach = torch.arange(table.shape[1] * owner.page_size, device=device)
-        self.seen = reach[None] <= positions[:, None]
+        self.visible = reach[None] <= positions[:, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Store keys and values (H, N, D) and return attention (N, H, D)."""
         keys, values = self.owner.store(layer, key, value)
         keys[self.pages, self.slots] = key.transpose(0, 1).to(keys.dtype)
         values[self.pages, self.slots] = value.transpose(0, 1).to(values.dtype)
-        out = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
+        attended = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
         q = query.transpose(0, 1)
         if len(self.single):
             at = self.single
             k, v = (store[self.table[self.rows]].flatten(1, 2).transpose(1, 2) for store in (keys, values))
-            out[at] = _attention(q[at, :, None], k, v, self.seen[at, None, None], scale)[:, :, 0]
+            attended[at] = _attention(q[at, :, None], k, v, self.visible[at, None, None], scale)[:, :, 0]
         for begin, end, row in self.longer:
             reach = int(self.table.shape[1]) * self.owner.page_size
             k, v = (store[self.table[row]].flatten(0, 1).transpose(0, 1)[None, :, :reach] for store in (keys, values))
-            mask = self.seen[None, None, begin:end]
-            out[begin:end] = _attention(query[None, :, begin:end], k, v, mask, scale)[0].transpose(0, 1)
-        return out
+            mask = self.visible[None, None, begin:end]
+            attended[begin:end] = _attention(query[None, :, begin:end], k, v, mask, scale)[0].transpose(0, 1)
+        return attended
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None) -> Tensor:
@@ -150,14 +150,14 @@ class Paged:
 
         at = tensor(positions)
         with _attending(self.model, _Step(self, at, tensor(pages), rows, tensor(table))):
-            out = self.model(
+            result = self.model(
                 input_ids=tensor(ids)[None],
                 position_ids=at[None],
                 use_cache=False,
                 logits_to_keep=tensor(last or [0]),
                 output_hidden_states=True,
             )
-        return out.logits[0, : len(last)], out.hidden_states[-1][0, tensor(last)]
+        return result.logits[0, : len(last)], result.hidden_states[-1][0, tensor(last)]
 
 
 @contextmanager

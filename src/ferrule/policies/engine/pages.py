@@ -43,16 +43,16 @@ class Pages:
 
     def match(self, ids: Sequence[int]) -> list[int]:
         """Return the known pages at the beginning of ``ids``, held for the caller; one token at least stays out."""
-        found: list[int] = []
+        matched: list[int] = []
         before = -1
         for start in range(0, (len(ids) - 1) // self.size * self.size, self.size):
             page = self._known.get((before, tuple(ids[start : start + self.size])))
             if page is None:
                 break
-            found.append(page)
+            matched.append(page)
             before = page
-        self.hold(found)
-        return found
+        self.hold(matched)
+        return matched
 
     def hold(self, pages: Sequence[int]) -> None:
         """Count one more user of each page."""
@@ -74,11 +74,11 @@ class Pages:
         return page
 
     def _forget(self, page: int) -> None:
-        one = self._pages[page]
+        entry = self._pages[page]
         del self._idle[page]
-        if one.key is not None:
-            del self._known[one.key]
-            before, one.key = one.key[0], None
+        if entry.key is not None:
+            del self._known[entry.key]
+            before, entry.key = entry.key[0], None
             if before >= 0:
                 self._pages[before].children -= 1
                 self._rest(before)
@@ -87,12 +87,12 @@ class Pages:
     def seal(self, page: int, before: int, ids: Sequence[int]) -> int:
         """Make a full page known and return it, or the page known for these tokens already (held in its place)."""
         key = (before, tuple(ids))
-        other = self._known.get(key)
-        if other is not None and other != page:
-            self.hold([other])
+        known = self._known.get(key)
+        if known is not None and known != page:
+            self.hold([known])
             self.drop([page])
-            return other
-        if other is None:
+            return known
+        if known is None:
             self._pages[page].key = key
             self._known[key] = page
             if before >= 0:
@@ -102,16 +102,16 @@ class Pages:
     def drop(self, pages: Sequence[int]) -> None:
         """Count one user less of each page; unknown pages without users are empty again."""
         for page in reversed(pages):
-            one = self._pages[page]
-            one.users -= 1
-            if one.users == 0 and one.key is None:
+            entry = self._pages[page]
+            entry.users -= 1
+            if entry.users == 0 and entry.key is None:
                 self._free.append(page)
             else:
                 self._rest(page)
 
     def _rest(self, page: int) -> None:
-        one = self._pages[page]
-        if one.users == 0 and one.children == 0 and one.key is not None:
+        entry = self._pages[page]
+        if entry.users == 0 and entry.children == 0 and entry.key is not None:
             self._idle[page] = None
 
     def forget(self) -> None:

@@ -103,34 +103,34 @@ class Stops:
                 self._pieces = self._tokenizer.batch_decode([[i] for i in range(size)], skip_special_tokens=False)
             ends = {stop[-1] for stop in stops}
             every = any(not end.isascii() or end.isspace() for end in ends)
-            found = (i for i, piece in enumerate(self._pieces) if every or any(end in piece for end in ends))
-            self._enders[stops] = frozenset(found)
+            enders = (i for i, piece in enumerate(self._pieces) if every or any(end in piece for end in ends))
+            self._enders[stops] = frozenset(enders)
         return self._enders[stops]
 
 
 def _constrain(logits: Tensor, row: Row) -> Tensor:
     """Return the logits (V) a constrained row draws from, at its temperature; what it may not take is ``-inf``."""
-    out = logits / (row.temperature or 1.0)
+    scaled = logits / (row.temperature or 1.0)
     for token, more in row.bias.items():
-        out[token] += more
+        scaled[token] += more
     for ban in row.bans:
         if tuple(row.tail(len(ban) - 1)) == ban[:-1]:
-            out[ban[-1]] = -torch.inf
+            scaled[ban[-1]] = -torch.inf
     if row.allowed is not None:
         ids = row.allowed((*row.begun, *row.sampled))
         if ids is not None:
-            keep = torch.zeros_like(out, dtype=torch.bool)
-            keep[torch.as_tensor(list(ids), dtype=torch.long, device=out.device)] = True
-            out = out.masked_fill(~keep, -torch.inf)
-    if row.top_k and row.top_k < len(out):
-        out = out.masked_fill(out < out.topk(row.top_k).values[-1], -torch.inf)
+            keep = torch.zeros_like(scaled, dtype=torch.bool)
+            keep[torch.as_tensor(list(ids), dtype=torch.long, device=scaled.device)] = True
+            scaled = scaled.masked_fill(~keep, -torch.inf)
+    if row.top_k and row.top_k < len(scaled):
+        scaled = scaled.masked_fill(scaled < scaled.topk(row.top_k).values[-1], -torch.inf)
     if row.top_p < 1:
-        order = out.argsort(descending=True)
-        probs = out[order].softmax(-1)
-        out[order[probs.cumsum(-1) - probs >= row.top_p]] = -torch.inf
-    if not bool(torch.isfinite(out).any()):
+        order = scaled.argsort(descending=True)
+        probs = scaled[order].softmax(-1)
+        scaled[order[probs.cumsum(-1) - probs >= row.top_p]] = -torch.inf
+    if not bool(torch.isfinite(scaled).any()):
         raise ValueError("the constraints of an ask leave no token to sample; check bias, ban and allowed")
-    return out
+    return scaled
 
 
 def _draw(weights: Tensor, noise: Sequence[float]) -> Tensor:
@@ -171,8 +171,8 @@ def advance(rows: Sequence[Row], logits: Tensor, stops: Stops, hidden: Tensor | 
         )
     _note(rows, scaled, weights, log_total)
     tight = {i: _constrain(logits[i], row) for i, row in enumerate(rows) if row.constrained}
-    for i, own in tight.items():
-        weights[i] = (own - own.amax()).exp()
+    for i, constrained in tight.items():
+        weights[i] = (constrained - constrained.amax()).exp()
     drawn = _draw(weights, [row.noise[len(row.sampled)] for row in rows])
     for i, row in enumerate(rows):
         if row.temperature == 0:
@@ -196,5 +196,5 @@ def _note(rows: Sequence[Row], scaled: Tensor, weights: Tensor, log_total: Tenso
             rows[i].entropies.append(value)
     for i, row in enumerate(rows):
         if row.top_logps:
-            found = (scaled[i] - log_total[i]).topk(min(row.top_logps, scaled.shape[1]))
-            row.tops.append(tuple(zip(found.indices.tolist(), found.values.tolist(), strict=True)))
+            top = (scaled[i] - log_total[i]).topk(min(row.top_logps, scaled.shape[1]))
+            row.tops.append(tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)))

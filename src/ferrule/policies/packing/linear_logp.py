@@ -28,8 +28,8 @@ def linear_logp(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
     size = _BYTES.get(kind, _BYTES_ELSEWHERE) // (4 * max(len(hidden_MD), 1))
     columns = min(max(size // 64 * 64, 256), len(weight_VD))
-    out = _LinearLogp.apply(hidden_MD, weight_VD, bias_V, target_M, float(temperature), dtype, columns)  # type: ignore[no-untyped-call]
-    return cast(tuple[Tensor, Tensor], out)
+    result = _LinearLogp.apply(hidden_MD, weight_VD, bias_V, target_M, float(temperature), dtype, columns)  # type: ignore[no-untyped-call]
+    return cast(tuple[Tensor, Tensor], result)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -52,11 +52,11 @@ class _LinearLogp(torch.autograd.Function):
                 dtype: torch.dtype, columns: int) -> tuple[Tensor, Tensor]:  # fmt: skip
         ctx.set_materialize_grads(False)
         with torch.autocast(hidden.device.type, enabled=False):
-            own = hidden.to(dtype)
+            hidden_MD = hidden.to(dtype)
             top = torch.full((len(hidden), 1), _LOWEST, dtype=_wide(dtype), device=hidden.device)
             total, weighted, chosen = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
             for start in range(0, len(weight), columns):
-                z = _block(own, weight, bias, start, start + columns, temperature)
+                z = _block(hidden_MD, weight, bias, start, start + columns, temperature)
                 inside, at = _inside(target, start, z.shape[1])
                 chosen = torch.where(inside, z.gather(1, at), chosen)
                 new = torch.maximum(top, z.amax(1, keepdim=True))
@@ -83,10 +83,10 @@ class _LinearLogp(torch.autograd.Function):
         on_bias = torch.empty_like(bias) if bias is not None and wants[2] else None
         g = torch.zeros_like(top) if on_logp is None else on_logp[:, None]
         e = None if on_entropy is None else on_entropy[:, None]
-        own = hidden.to(dtype)
+        hidden_MD = hidden.to(dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(weight), columns):
-                z = _block(own, weight, bias, start, start + columns, temperature).sub_(top).sub_(spread)
+                z = _block(hidden_MD, weight, bias, start, start + columns, temperature).sub_(top).sub_(spread)
                 push = -g if e is None else torch.addcmul(-g - e * entropy, z, e, value=-1)
                 z.exp_().mul_(push)
                 inside, at = _inside(target, start, z.shape[1])
@@ -99,7 +99,7 @@ class _LinearLogp(torch.autograd.Function):
                 if on_hidden is not None:
                     on_hidden += z @ weight[start : start + columns].to(dtype)
                 if on_weight is not None:
-                    on_weight[start : start + columns] = z.T @ own
+                    on_weight[start : start + columns] = z.T @ hidden_MD
         return None if on_hidden is None else on_hidden.to(hidden.dtype), on_weight, on_bias, None, None, None, None
 
 

@@ -85,9 +85,9 @@ def _try(model: Any, autocast: bool) -> str:
     rows = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 6, 5, 4], [1, 2, 3, 6, 1, 2], [2, 3, 4, 5, 6, 7]]
     ids = torch.tensor(rows, device=next(model.parameters()).device) % head.out_features
     turn = torch.zeros_like(ids)
-    one, other = (score(model, ids, turn, autocast=autocast)["logp_NT"] for score in (packed_logps, padded_logps))
+    packed, padded = (score(model, ids, turn, autocast=autocast)["logp_NT"] for score in (packed_logps, padded_logps))
     exact = head.weight.dtype is torch.float32 and not autocast
-    gap = float((one - other).abs().max())
+    gap = float((packed - padded).abs().max())
     return "" if gap < (1e-3 if exact else 0.1) else f"its log-probs differ by {gap:.2g} when packed"
 
 
@@ -96,20 +96,20 @@ def packed_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: fl
     """Do what ``logps`` does on one sequence. Raises ``ValueError`` for a model whose layers go another way."""
     device = ids_NT.device
     head, config = model.get_output_embeddings(), model.config.get_text_config()
-    out = _empty(ids_NT, head)
+    scores = _empty(ids_NT, head)
     tree = pack(list(ids_NT.clamp(min=0).cpu().numpy()), list(turn_NT.cpu().numpy()))
     if not len(tree.at_M):
-        return out
+        return scores
     on = partial(_tensor, device=device)
-    target_M, found, values = on(tree.target_M), [], []
+    target_M, answers, values = on(tree.target_M), [], []
 
     def answer(hidden: Tensor) -> Tensor:
         hidden_MD = hidden[0]
         both = linear_logp(hidden_MD, head.weight, target_M, bias_V=head.bias, temperature=temperature)
         if value_head is not None:
             values.append(value_head(hidden_MD.to(value_head.weight.dtype).detach()).squeeze(-1))
-        found.append(torch.stack((torch.stack(both, -1),)))
-        return found[-1]
+        answers.append(torch.stack((torch.stack(both, -1),)))
+        return answers[-1]
 
     kind = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
     with kind, exchanged(config, _NAME, _attention), _answering(head, answer):
@@ -118,7 +118,7 @@ def packed_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: fl
     if tree.calls != config.num_hidden_layers:
         raise ValueError(f"{tree.calls} of the model's {config.num_hidden_layers} layers took the tree attention")
     scores_M2 = result.logits[0]
-    if scores_M2.shape != found[0][0].shape or not torch.equal(scores_M2, found[0][0]):
+    if scores_M2.shape != answers[0][0].shape or not torch.equal(scores_M2, answers[0][0]):
         raise ValueError("the model changes the logits after its output layer")
     if scores_M2.requires_grad and any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         scores_M2.register_hook(lambda grad: _attend_again(config))
@@ -126,23 +126,24 @@ def packed_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: fl
     pair_C = on(tree.pair_C)
     parts = {"logp_NT": scores_M2[:, 0], "entropy_NT": scores_M2[:, 1], **({"value_NT": values[0]} if values else {})}
     for name, score_M in parts.items():
-        out[name] = out[name].view(-1).index_copy(0, cell_C, score_M[pair_C].to(out[name].dtype)).view(ids_NT.shape)
-    return out
+        flat = scores[name].view(-1)
+        scores[name] = flat.index_copy(0, cell_C, score_M[pair_C].to(flat.dtype)).view(ids_NT.shape)
+    return scores
 
 
 def padded_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: float = 1.0, autocast: bool = False,
                  value_head: Any = None) -> dict[str, Tensor]:  # fmt: skip
     """Do what ``logps`` does on a padded batch; logits are computed only at columns that some row needs."""
     needed = torch.nonzero((turn_NT[:, 1:] >= 0).any(0)).squeeze(1)
-    out = _empty(ids_NT, model.get_output_embeddings())
+    scores = _empty(ids_NT, model.get_output_embeddings())
     if needed.numel() == 0:
-        return out
+        return scores
     ids, columns = ids_NT.clamp(min=0), needed + 1
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=autocast):
         result = model(
             input_ids=ids, use_cache=False, logits_to_keep=needed, output_hidden_states=value_head is not None
         )
-    logp = torch.log_softmax(result.logits.to(out["logp_NT"].dtype) / temperature, dim=-1)
+    logp = torch.log_softmax(result.logits.to(scores["logp_NT"].dtype) / temperature, dim=-1)
     chosen = logp.gather(2, ids[:, columns, None]).squeeze(2)
     parts = {"logp_NT": chosen, "entropy_NT": -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)}
     if value_head is not None:
@@ -151,10 +152,10 @@ def padded_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: fl
         ).squeeze(-1)
     mine = turn_NT[:, columns] >= 0
     for name, score in parts.items():
-        out[name] = out[name].index_copy(
-            1, columns, torch.where(mine, score, torch.zeros_like(score)).to(out[name].dtype)
+        scores[name] = scores[name].index_copy(
+            1, columns, torch.where(mine, score, torch.zeros_like(score)).to(scores[name].dtype)
         )
-    return out
+    return scores
 
 
 def _empty(ids_NT: Tensor, head: Any) -> dict[str, Tensor]:
@@ -192,17 +193,17 @@ def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention
         scaled_dot_product_attention, dropout_p=dropout, scale=scaling, enable_gqa=key.shape[1] != query.shape[1]
     )
     past: dict[Any, list[Tensor]] = {}  # runs below the same path read one copy of it
-    out = []
-    for mine, *own, run in zip(*(torch.split(x, sizes, 2) for x in (query, key, value)), tree.runs, strict=True):
+    attended = []
+    for mine, *key_value, run in zip(*(torch.split(x, sizes, 2) for x in (query, key, value)), tree.runs, strict=True):
         if not run[2]:
-            out.append(attend(mine, *own, is_causal=True))
+            attended.append(attend(mine, *key_value, is_causal=True))
             continue
         if run[2] not in past:
             past[run[2]] = [torch.cat([x[:, :, a:b] for a, b in run[2]], dim=2) for x in (key, value)]
-        whole = [torch.cat(pair, dim=2) for pair in zip(past[run[2]], own, strict=True)]
+        whole = [torch.cat(pair, dim=2) for pair in zip(past[run[2]], key_value, strict=True)]
         mask = tree.run_mask(mine.shape[2], whole[0].shape[2] - mine.shape[2], query)
-        out.append(attend(mine, *whole, attn_mask=mask))
-    return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
+        attended.append(attend(mine, *whole, attn_mask=mask))
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
 
 
 def _attend_again(config: Any) -> None:
@@ -218,11 +219,11 @@ def _attend_again(config: Any) -> None:
 @contextlib.contextmanager
 def _answering(head: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Let an output layer answer with something else than logits."""
-    own = head.__dict__.get("forward")
+    before = head.__dict__.get("forward")
     head.forward = answer
     try:
         yield
     finally:
         del head.forward
-        if own is not None:
-            head.forward = own
+        if before is not None:
+            head.forward = before

@@ -67,10 +67,10 @@ def sees(until_T: Tensor) -> Callable[[Any, Any, Tensor, Tensor], Tensor]:
     return lambda b, h, q, k: (k <= q) & (q < until_T[k])
 
 
-def _common(one: Ints, other: Ints) -> int:
+def _common(first: Ints, second: Ints) -> int:
     """Return how many ids two rows share from the start."""
-    n = min(len(one), len(other))
-    differ = one[:n] != other[:n]
+    n = min(len(first), len(second))
+    differ = first[:n] != second[:n]
     return int(differ.argmax()) if differ.any() else n
 
 
@@ -110,15 +110,15 @@ def cut(
         return whole, new
 
     part: list[int] = []
-    held = 0
+    total = 0
     for unit in sorted(units, key=lambda unit: _key(read[unit[0]])):
         more, new = grown(part, unit)
         alone = new == sum(len(read[i]) for i in unit)
-        if part and (len(more) > rows or held + new > (apart if alone else tokens)):
+        if part and (len(more) > rows or total + new > (apart if alone else tokens)):
             yield part
-            held = 0
+            total = 0
             more, new = grown([], unit)
-        part, held = more, held + new
+        part, total = more, total + new
     if part:
         yield part
 
@@ -173,9 +173,9 @@ def pack(ids: Sequence[Ints], turn: Sequence[Ints]) -> Pack:
 
 def _clip(ranges: Ranges, length: int) -> Ranges:
     """Return the ranges of the first ``length`` tokens of a path."""
-    out = []
+    clipped = []
     for start, stop in ranges:
         if length > 0:
-            out.append((start, min(stop, start + length)))
+            clipped.append((start, min(stop, start + length)))
             length -= stop - start
-    return tuple(out)
+    return tuple(clipped)

@@ -143,15 +143,15 @@ def build(
     """Train the model, write weights, tokenizer and ``build.json`` to ``folder``, and return that report."""
     settings = settings or Build()
     began = time.perf_counter()
-    made: list[Conversation] = list(conversations(settings.conversations, settings.seed))
+    drawn: list[Conversation] = list(conversations(settings.conversations, settings.seed))
     layout = renderer()
-    texts = (layout.opening(c.messages, c.tools) for c in made[:20_000])
+    texts = (layout.opening(c.messages, c.tools) for c in drawn[:20_000])
     tokenizer = tokenizer_for(list(texts), settings.vocab_size)
 
     def encode(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    rows = [conversation(c.messages, c.tools, layout, encode) for c in made]
+    rows = [conversation(c.messages, c.tools, layout, encode) for c in drawn]
     model = _model(settings, len(tokenizer))
     losses = _train(model, rows, settings, progress)
     Local(model, tokenizer, layout, name="pocket").save(folder)

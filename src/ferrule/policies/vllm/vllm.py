@@ -62,7 +62,7 @@ class Vllm:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What pushes and checks came to."""
+        """Results of pushes and checks."""
         return self.beside.metrics
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
@@ -244,17 +244,17 @@ class _Beside:
     @torch.no_grad()
     def _difference(self, reply: Reply, ask: Ask) -> float:
         """Return the largest difference of log-probs over the sampled ids of a reply, in nats."""
-        own, first = self.local, len(reply.given)
-        ids = torch.tensor([[*reply.given, *reply.sampled]], device=own.device)
+        local, first = self.local, len(reply.given)
+        ids = torch.tensor([[*reply.given, *reply.sampled]], device=local.device)
         turn = torch.full_like(ids, -1)
         turn[:, first:] = 0
-        heat = (own.temperature if ask.temperature is None else ask.temperature) or 1.0
-        was = own.model.training
-        own.model.eval()
+        heat = (local.temperature if ask.temperature is None else ask.temperature) or 1.0
+        was = local.model.training
+        local.model.eval()
         try:
-            mine = own.logps(ids, turn, temperature=heat)["logp_NT"][0, first:]
+            mine = local.logps(ids, turn, temperature=heat)["logp_NT"][0, first:]
         finally:
-            own.model.train(was)
+            local.model.train(was)
         return float((mine.double().cpu() - torch.tensor(reply.logps, dtype=torch.float64)).abs().max())
 
     def close(self) -> None:

@@ -69,16 +69,16 @@ def _merged(base: Any, dtype: torch.dtype) -> dict[str, Tensor]:
         if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
             active = [a for a in module.active_adapters if a in module.lora_A]
             deltas[f"{name}.weight"] = sum((module.get_delta_weight(a) for a in active), torch.zeros(()))
-    out: dict[str, Tensor] = {}
-    seen: dict[int, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    by_memory: dict[int, Tensor] = {}
     for name, tensor in base.state_dict().items():
         if ".lora_" in name or ".modules_to_save." in name:
             continue
         plain = name.replace(".base_layer.", ".")
         if plain in deltas:
-            out[plain] = (tensor + deltas[plain].to(tensor)).to(dtype)
+            state[plain] = (tensor + deltas[plain].to(tensor)).to(dtype)
         else:
             key = tensor.data_ptr()
-            seen.setdefault(key, tensor.to(dtype) if tensor.is_floating_point() else tensor)
-            out[plain] = seen[key]
-    return out
+            by_memory.setdefault(key, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+            state[plain] = by_memory[key]
+    return state
