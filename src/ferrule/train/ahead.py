@@ -26,15 +26,15 @@ def corrected(
     signals = batch.signals
     if not len(signals.reward_N):
         return batch, {}
-    own = signals.turn_NT >= 0
+    mine_NT = signals.turn_NT >= 0
     present_NT = score_segments(lambda ids, turn: policy.scores(ids, turn, temperature=temperature), signals)
-    gap_NT = np.where(own, present_NT - signals.logp_NT, 0.0)
+    gap_NT = np.where(mine_NT, present_NT - signals.logp_NT, 0.0)
     weight_NT = np.minimum(np.exp(np.minimum(gap_NT, 60.0)), cap)
     metrics = {
         "stale/steps": 1.0,
-        "stale/weight": float(weight_NT[own].mean()),
-        "stale/capped": float((weight_NT[own] >= cap).mean()),
-        "stale/kl": float(-gap_NT[own].mean()),
+        "stale/weight": float(weight_NT[mine_NT].mean()),
+        "stale/capped": float((weight_NT[mine_NT] >= cap).mean()),
+        "stale/kl": float(-gap_NT[mine_NT].mean()),
     }
     return replace(batch, signals=replace(signals, logp_NT=present_NT), adv=batch.adv * weight_NT), metrics
 

@@ -47,8 +47,8 @@ def weights(policy: Trains) -> dict[str, torch.Tensor]:
 
 def _trained(policy: Trains) -> dict[str, nn.Parameter]:
     """Weights that may have changed (all, or the adapters), and those of the heads."""
-    own = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    return own | {f"heads.{name}": p for name, p in getattr(policy, "heads", nn.Module()).named_parameters()}
+    weights = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+    return weights | {f"heads.{name}": p for name, p in getattr(policy, "heads", nn.Module()).named_parameters()}
 
 
 @contextlib.contextmanager
@@ -65,9 +65,9 @@ def whole_or_not(folder: Path) -> Iterator[Path]:
     part.replace(folder)
 
 
-def _moving(own: dict[str, nn.Parameter], optimiser: Any) -> dict[str, dict[str, torch.Tensor]]:
+def _moving(weights: dict[str, nn.Parameter], optimiser: Any) -> dict[str, dict[str, torch.Tensor]]:
     """What the optimiser remembers of every weight that has had a gradient, by the weight's name."""
-    return {name: dict(optimiser.state[p]) for name, p in own.items() if optimiser.state.get(p)}
+    return {name: dict(optimiser.state[p]) for name, p in weights.items() if optimiser.state.get(p)}
 
 
 def write(
@@ -90,9 +90,9 @@ def write(
     target, together = run / f"checkpoint-{step}", is_sharded(policy)
     with whole_or_not(target) if main else contextlib.nullcontext(run / f".{target.name}.part") as part:
         _meet(together)
-        own = _trained(policy)
-        tensors = {f"trained.{name}": p.detach() for name, p in own.items()}
-        for name, row in _moving(own, optimiser).items():
+        weights = _trained(policy)
+        tensors = {f"trained.{name}": p.detach() for name, p in weights.items()}
+        for name, row in _moving(weights, optimiser).items():
             tensors |= {f"optimizer.{name}.{key}": tensor for key, tensor in row.items()}
         if main or together:
             write_tensors(part, {**tensors, _RANDOM: torch.get_rng_state()})
@@ -129,7 +129,7 @@ def read(folder: Path, policy: Trains, optimiser: Any) -> dict[str, Any]:
     The policy may be sharded in any way, or not at all; of a sharded one all processes call this. Raises ``ValueError``
     when the checkpoint is of another model, or of one whose products were computed in another precision.
     """
-    own = _trained(policy)
+    weights = _trained(policy)
     state = state_of(folder)
     present, precision = _computed(policy), {True: "bfloat16", False: "float32"}
     then, now = (precision[about["autocast"]] for about in (state, present))
@@ -139,29 +139,29 @@ def read(folder: Path, policy: Trains, optimiser: Any) -> dict[str, Any]:
         )
     sizes = {name: entry.shape for name, entry in index_of(folder).items()}
     theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
-    ours = {(name, tuple(p.shape)) for name, p in own.items()}
+    ours = {(name, tuple(p.shape)) for name, p in weights.items()}
     if ours != theirs:
         odd = sorted({name for name, _ in ours ^ theirs})[:3]
         raise ValueError(f"{folder} does not fit this model or these settings: weights differ, for example {odd}")
-    moving, random = _room(own, sizes), torch.get_rng_state()
-    into = {f"trained.{name}": p.detach() for name, p in own.items()}
+    moving, random = _room(weights, sizes), torch.get_rng_state()
+    into = {f"trained.{name}": p.detach() for name, p in weights.items()}
     into |= {f"optimizer.{name}.{key}": t for name, row in moving.items() for key, t in row.items()}
     read_tensors(folder, {**into, _RANDOM: random})
     optimiser.state.clear()
-    optimiser.state.update((own[name], state) for name, state in moving.items())
+    optimiser.state.update((weights[name], state) for name, state in moving.items())
     torch.set_rng_state(random)
     if state["processes"] == present["processes"]:  # with others, sums are cut otherwise in any case
         torch.set_num_threads(state["threads"])
     return state
 
 
-def _room(own: dict[str, nn.Parameter], sizes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, torch.Tensor]]:
+def _room(weights: dict[str, nn.Parameter], sizes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, torch.Tensor]]:
     """Make room for what the optimiser remembered; what has the shape of a weight is sharded like the weight."""
     room: dict[str, dict[str, torch.Tensor]] = {}
     for full, size in sizes.items():
         name, _, key = full.removeprefix("optimizer.").rpartition(".")
-        if full.startswith("optimizer.") and name in own:
-            like = own[name].detach() if size == tuple(own[name].shape) else torch.zeros(size)
+        if full.startswith("optimizer.") and name in weights:
+            like = weights[name].detach() if size == tuple(weights[name].shape) else torch.zeros(size)
             room.setdefault(name, {})[key] = torch.zeros_like(like)
     return room
 

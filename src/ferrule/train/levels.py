@@ -25,7 +25,7 @@ Play: TypeAlias = Callable[..., Mapping[str, Sequence[Group]]]
 
 @dataclass(frozen=True)
 class Levels:
-    """The parents' groups, scored by what their children came to, and the children's groups in the same order.
+    """The parents' groups, scored by the results of their children, and the children's groups in the same order.
 
     ``of`` names for every child group the parent group and the place of the parent's trajectory in it.
     """
@@ -50,26 +50,26 @@ def two_levels(
     """Play ``parent.samples`` episodes per task, then ``child.samples`` for every one of them, and score both levels.
 
     ``hand_down(task, trajectory)`` returns the task that a parent's trajectory sets its children (None: no children);
-    ``hand_up(task, trajectories, groups)`` returns the parents' scores from the groups of their children (None where
-    there are none). The parent's own reward is not asked. ``options`` are those of ``drive`` (seed, limits ...).
-    Use ``kept_of`` and then ``credit`` of ``ferrule.train.sample`` on either list of groups, with the recipe of that
-    level.
+    ``hand_up(task, trajectories, groups)`` returns the parents' scores from the groups of their children (None for a
+    parent without children). The parent's own reward is not asked. ``options`` are those of ``drive`` (seed, limits
+    ...). Use ``kept_of`` and then ``credit`` of ``ferrule.train.sample`` on either list of groups, with the recipe of
+    that level.
     """
     first = groups_of(replace(parent, reward=_unscored), tasks, world, policy, step=step, **options)
     places: list[tuple[int, int]] = []
     handed: list[Task] = []
     for i, group in enumerate(first):
         for j, trajectory in enumerate(group.trajectories):
-            made = hand_down(group.task, trajectory)
-            if made is not None:
+            task = hand_down(group.task, trajectory)
+            if task is not None:
                 places.append((i, j))
-                handed.append(replace(made, meta={**made.meta, "pass": f"{made.meta.get('pass', 0)}/{i}/{j}"}))
+                handed.append(replace(task, meta={**task.meta, "pass": f"{task.meta.get('pass', 0)}/{i}/{j}"}))
     below = groups_of(child, handed, world, policy, step=step, **options) if handed else []
-    found = dict(zip(places, below, strict=True))
+    children = dict(zip(places, below, strict=True))
     parents = []
     for i, group in enumerate(first):
-        own = [found.get((i, j)) for j in range(len(group.trajectories))]
-        scores = tuple(hand_up(group.task, group.trajectories, own))
+        groups = [children.get((i, j)) for j in range(len(group.trajectories))]
+        scores = tuple(hand_up(group.task, group.trajectories, groups))
         if len(scores) != len(group.trajectories):
             raise ValueError(
                 f"hand_up gave {len(scores)} scores for {len(group.trajectories)} trajectories of {group.task.id!r}"

@@ -96,8 +96,10 @@ class _Underway:
     def settings(self, number: int) -> Settings:
         """Settings of a part; every part but the first has a seed of its own."""
         part, run = self.parts[number % len(self.parts)], self.run.settings
-        own = varied(run, part.settings)
-        return own if not number or "seed" in part.settings else replace(own, seed=seed_of(run.seed, "part", number))
+        part_settings = varied(run, part.settings)
+        if not number or "seed" in part.settings:
+            return part_settings
+        return replace(part_settings, seed=seed_of(run.seed, "part", number))
 
 
 def train(
@@ -129,19 +131,19 @@ def train(
     parts = parts_of(method)
     _check_run(parts, world, policy, settings, folder)
     run = Run(settings, folder, health or Health(), evaluate, show, pool)
-    found = _last(folder) if resume else None
+    last = _last(folder) if resume else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
-    way = _Underway(parts, rounds, world, policy, run, limits, play)
-    first, why = int(found[1]["course"]["part"]) if found else 0, ""
+    underway = _Underway(parts, rounds, world, policy, run, limits, play)
+    first, why = int(last[1]["course"]["part"]) if last else 0, ""
     run.open()
     with contextlib.closing(run), interruptible(run):
         for number in range(first, rounds * len(parts)):
-            back = found[0] if found and number == first else None
+            saved = last[0] if last and number == first else None
             lap, index = divmod(number, len(parts))
-            if stop is not None and lap and not index and not back and stop(policy, lap - 1):
+            if stop is not None and lap and not index and not saved and stop(policy, lap - 1):
                 why = "stop"
                 break
-            why = _part(way, number, back)
+            why = _part(underway, number, saved)
             if why in _ENDS_THE_RUN or run.spent:
                 break
     summary = {"steps": run.course.steps, "stopped_by": why, "seconds": round(time.perf_counter() - run.began, 1),
@@ -156,11 +158,11 @@ def _check_run(
 ) -> None:
     """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
     for part in parts:
-        own = varied(settings, part.settings)
-        refuse(policy, needs(part, ahead=bool(own.sample_ahead)))
+        part_settings = varied(settings, part.settings)
+        refuse(policy, needs(part, ahead=bool(part_settings.sample_ahead)))
         if world is None and not isinstance(part, Stage):
             raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
-        if folder is None and own.save_steps:
+        if folder is None and part_settings.save_steps:
             raise ValueError("save_steps would do nothing: this run has no folder")
 
 
@@ -172,28 +174,28 @@ def _last(folder: Path | None) -> tuple[Path, dict[str, Any]]:
     return place, checkpoint.state_of(place)
 
 
-def _part(way: _Underway, number: int, back: Path | None) -> str:
-    """Train one part of a method, from its beginning or ``back`` from a checkpoint in it; return why it ended."""
-    run, policy, settings = way.run, way.policy, way.settings(number)
-    part = way.parts[number % len(way.parts)]
-    if way.rounds * len(way.parts) > 1:
-        run.label = dict(zip(("round", "part"), divmod(number, len(way.parts)), strict=True))
-    if back is None:
+def _part(underway: _Underway, number: int, saved: Path | None) -> str:
+    """Train one part of a method, from its beginning or from the checkpoint ``saved`` in it; return why it ended."""
+    run, policy, settings = underway.run, underway.policy, underway.settings(number)
+    part = underway.parts[number % len(underway.parts)]
+    if underway.rounds * len(underway.parts) > 1:
+        run.label = dict(zip(("round", "part"), divmod(number, len(underway.parts)), strict=True))
+    if saved is None:
         run.course.enter(number)
         run.monitor = Monitor(run.health, run.monitor.given)
-    drawn = _data(way, part, number, settings, back) if isinstance(part, Stage) else Drawn(())
+    drawn = _data(underway, part, number, settings, saved) if isinstance(part, Stage) else Drawn(())
     if drawn.sampled and not drawn.items:
         run.warn(f"part {number} is left out: nothing to learn from came of {drawn.sampled} generated tokens.")
         return "empty"
-    _prepare(way, part, number, settings, back)
+    _prepare(underway, part, number, settings, saved)
     shards = Shards(policy, run.pool) if settings.fsdp else None
     whole = shards.whole if shards else contextlib.nullcontext
     optimiser = optimiser_of(policy, settings)
-    equipment = Equipment(policy, optimiser, settings, run.pool, way.limits, way.play, whole)
-    step = _step(part, way.world, drawn, equipment)
+    equipment = Equipment(policy, optimiser, settings, run.pool, underway.limits, underway.play, whole)
+    step = _step(part, underway.world, drawn, equipment)
     with contextlib.closing(step):
-        if back is not None:
-            state = checkpoint.read(back, policy, optimiser)
+        if saved is not None:
+            state = checkpoint.read(saved, policy, optimiser)
             run.restore(state)
             step.load(state["moving"])
         why = loop(step, equipment, run)
@@ -209,17 +211,17 @@ def _step(part: Part, world: World | None, drawn: Drawn, equipment: Equipment) -
     return on_roles(part, world, equipment) if isinstance(part, Roles) else on_policy(part, world, equipment)
 
 
-def _data(way: _Underway, stage: Stage, number: int, settings: Settings, back: Path | None) -> Drawn:
+def _data(underway: _Underway, stage: Stage, number: int, settings: Settings, saved: Path | None) -> Drawn:
     """Ask a stage for its data, and keep them in the run folder; a part that is resumed learns from what was kept."""
-    run = way.run
+    run = underway.run
     path = (
         run.folder / "data" / f"part-{number}.safetensors" if run.folder is not None and settings.save_steps else None
     )
-    if back is not None:
+    if saved is not None:
         assert path is not None
         return kept(path)
     began = time.perf_counter()
-    data = stage.data(way.policy, number // len(way.parts))
+    data = stage.data(underway.policy, number // len(underway.parts))
     drawn = data if isinstance(data, Drawn) else Drawn(data)
     if run.pool is not None:  # all learn from what the first process drew
         from accelerate.utils import broadcast_object_list
@@ -233,23 +235,23 @@ def _data(way: _Underway, stage: Stage, number: int, settings: Settings, back: P
     return drawn
 
 
-def _prepare(way: _Underway, part: Part, number: int, settings: Settings, back: Path | None) -> None:
+def _prepare(underway: _Underway, part: Part, number: int, settings: Settings, saved: Path | None) -> None:
     """Give the policy the heads and the reference that a part needs.
 
     A part's reference is what the policy was when the part began; a resumed run reads these weights from its folder.
     """
-    policy, count = way.policy, len(way.parts)
-    for before in way.parts if number >= count else way.parts[: number + 1]:
+    policy, count = underway.policy, len(underway.parts)
+    for before in underway.parts if number >= count else underway.parts[: number + 1]:
         for head in heads_of(before):
             cast(HasHeads, policy).add_head(head)
     if not part.reference:
         return
-    folder = way.run.folder
+    folder = underway.run.folder
     if number and folder is not None and settings.save_steps:
         place, weights = folder / "starts" / f"part-{number}", checkpoint.weights(policy)
-        if back is not None:
+        if saved is not None:
             read_tensors(place, weights)
-        elif way.run.main:
+        elif underway.run.main:
             with checkpoint.whole_or_not(place) as written:
                 write_tensors(written, weights)
     cast(Refers, policy).keep_reference(anew=number > 0)

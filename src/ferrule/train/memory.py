@@ -16,8 +16,8 @@ _LARGE = 1 << 28  # bytes of parameters from which freed activations are worth t
 @functools.cache
 def _trim() -> Callable[[int], int] | None:
     with contextlib.suppress(OSError, AttributeError):
-        found = ctypes.CDLL(None).malloc_trim
-        return lambda pad: int(found(pad))
+        malloc_trim = ctypes.CDLL(None).malloc_trim
+        return lambda pad: int(malloc_trim(pad))
     return None
 
 

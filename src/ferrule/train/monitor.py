@@ -53,43 +53,47 @@ class Monitor:
         self.rows.append(row)
         while len(self.rows) > self.health.window:
             self.rows.popleft()
-        found: dict[str, str] = {}
+        warnings: dict[str, str] = {}
         if not math.isfinite(row.get("loss", 0.0)) or not math.isfinite(row.get("grad_norm", 0.0)):
-            found["finite"] = "the loss or its gradient is not finite; the step was skipped. Lower the learning rate."
+            warnings["finite"] = (
+                "the loss or its gradient is not finite; the step was skipped. Lower the learning rate."
+            )
         if row.get("drifted", 0.0) > 0:
-            found["drift"] = "token ids of some samples were not append-only; those samples were left out of training."
+            warnings["drift"] = (
+                "token ids of some samples were not append-only; those samples were left out of training."
+            )
         if row.get("tokens") == 0.0 and row.get("groups", 0.0) > 0:
-            found["silent"] = (
+            warnings["silent"] = (
                 "the model wrote nothing at all: its prompts, tools included, do not fit its context. Offer fewer "
                 "tools, shorten the prompt, or take a model with a longer context."
             )
         if len(self.rows) == self.health.window:
-            found |= self._window_warnings()
-        new = [text for kind, text in found.items() if kind not in self.given]
-        self.given |= set(found)
+            warnings |= self._window_warnings()
+        new = [text for kind, text in warnings.items() if kind not in self.given]
+        self.given |= set(warnings)
         return new
 
     def _window_warnings(self) -> dict[str, str]:
-        h, found = self.health, {}
+        h, warnings = self.health, {}
         calls = self._mean("calls/mean")
         if self.first_calls is None:
             self.first_calls = calls
         if (share := self._mean("malformed/share")) > h.malformed:
-            found["malformed"] = f"{share:.0%} of the calls cannot be read; check the codec, or add a format reward."
+            warnings["malformed"] = f"{share:.0%} of the calls cannot be read; check the codec, or add a format reward."
         if self.first_calls and calls < h.calls * self.first_calls:
-            found["calls"] = (
+            warnings["calls"] = (
                 f"calls per task fell from {self.first_calls:.2f} to {calls:.2f}; the model is giving tools up. "
                 "A cold start on demonstrations or a lower learning rate usually helps."
             )
         if (entropy := self._mean("entropy")) < h.entropy:
-            found["entropy"] = f"entropy is {entropy:.4f} nats per token; samples of a group are nearly equal now."
+            warnings["entropy"] = f"entropy is {entropy:.4f} nats per token; samples of a group are nearly equal now."
         if (share := self._mean("groups/zero_spread")) > h.zero_spread:
-            found["zero_spread"] = (
+            warnings["zero_spread"] = (
                 f"{share:.0%} of the groups have equal rewards and teach nothing; "
                 "choose harder or easier levels, or keep only mixed groups."
             )
         means = {name: self._mean(name) for name in h.bands}
         for name in left_bands(means, h.bands):
             low, high = h.bands[name]
-            found[f"band {name}"] = f"{name} is {means[name]:.4g}; it was to stay between {low:g} and {high:g}."
-        return found
+            warnings[f"band {name}"] = f"{name} is {means[name]:.4g}; it was to stay between {low:g} and {high:g}."
+        return warnings

@@ -50,19 +50,23 @@ class _OnData:
         self.rng, self.order = np.random.default_rng(equipment.settings.seed), list[int]()
 
     def __call__(self, step: int) -> Taken:
-        own, stage, items, began = self.equipment, self.stage, self.drawn.items, time.perf_counter()
-        size = own.settings.samples(own.processes)
+        equipment, stage, items, began = self.equipment, self.stage, self.drawn.items, time.perf_counter()
+        size = equipment.settings.samples(equipment.processes)
         while len(self.order) < min(size, len(items)):
             self.order += self.rng.permutation(len(items)).tolist()
         chosen, self.order = self.order[:size], self.order[size:]
         seqs = self.laid_out([items[i] for i in chosen])
-        metrics = own.learn(
+        metrics = equipment.learn(
             [Lesson(seqs, stage.objective, stage.reduce, reference=stage.reference)], step,
-            rows=own.settings.per_device_train_batch_size * self.members, seed=own.settings.seed + step,
+            rows=equipment.settings.per_device_train_batch_size * self.members, seed=equipment.settings.seed + step,
         )  # fmt: skip
         learned = seqs.total(range(len(seqs.ids))).tokens
-        told = {"rows": float(len(seqs.ids)), "tokens/learned": learned, "seconds/update": time.perf_counter() - began}
-        return Taken({**metrics, **told}, 0 if self.drawn.sampled else int(learned))
+        counts = {
+            "rows": float(len(seqs.ids)),
+            "tokens/learned": learned,
+            "seconds/update": time.perf_counter() - began,
+        }
+        return Taken({**metrics, **counts}, 0 if self.drawn.sampled else int(learned))
 
     @property
     def settled(self) -> bool:

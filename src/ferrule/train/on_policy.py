@@ -57,12 +57,12 @@ class _OnPolicy(_Streamed):
         self.ahead = Ahead(self._sampled, policy, self._starts_anew) if ahead else None
 
     def _sampled(self, step: int, policy: Any) -> Batch:
-        own = self.equipment
-        seed = seed_of(own.settings.seed, "sample")
-        with own.whole():
+        equipment = self.equipment
+        seed = seed_of(equipment.settings.seed, "sample")
+        with equipment.whole():
             return sample(
-                self.recipe, self.stream, self.groups, self.world, policy, seed=seed, step=step, limits=own.limits,
-                pool=own.pool, play=own.play, carry=self.carry,
+                self.recipe, self.stream, self.groups, self.world, policy, seed=seed, step=step,
+                limits=equipment.limits, pool=equipment.pool, play=equipment.play, carry=self.carry,
             )  # fmt: skip
 
     def _starts_anew(self, step: int) -> bool:
@@ -71,20 +71,20 @@ class _OnPolicy(_Streamed):
         return step >= settings.max_steps or bool(settings.save_steps and step % settings.save_steps == 0)
 
     def __call__(self, step: int) -> Taken:
-        own, recipe, began = self.equipment, self.recipe, time.perf_counter()
+        equipment, recipe, began = self.equipment, self.recipe, time.perf_counter()
         stale: dict[str, float] = {}
         if self.ahead is not None:
             batch, stale = self.ahead(step, recipe.temperature)
         else:
-            batch = self._sampled(step, own.policy)
+            batch = self._sampled(step, equipment.policy)
         sampled = time.perf_counter()
-        metrics = own.learn(
+        metrics = equipment.learn(
             [_lesson(recipe, batch)],
             step,
-            rows=own.settings.per_device_train_batch_size,
+            rows=equipment.settings.per_device_train_batch_size,
             num_iterations=recipe.num_iterations,
             num_mini_batches=recipe.num_mini_batches,
-            seed=seed_of(own.settings.seed, "update", step),
+            seed=seed_of(equipment.settings.seed, "update", step),
         )
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
         return Taken({**stats(batch), **metrics, **stale, **times}, batch.sampled, batch.groups)
@@ -116,40 +116,41 @@ class _OnRoles(_Streamed):
         self.roles, self.groups = roles, groups_per_step(roles, equipment.settings, equipment.processes)
 
     def _batches(self, step: int) -> dict[str, Batch]:
-        own, recipes = self.equipment, self.roles.recipes
+        equipment, recipes = self.equipment, self.roles.recipes
         tasks = self.stream(self.groups)
-        if own.pool is not None:
-            tasks = list(np.array_split(np.asarray(tasks, dtype=object), own.processes)[own.pool.process_index])
-        with own.whole():
+        if equipment.pool is not None:
+            shares = np.array_split(np.asarray(tasks, dtype=object), equipment.processes)
+            tasks = list(shares[equipment.pool.process_index])
+        with equipment.whole():
             played = self.roles.play(
-                recipes, tasks, self.world, own.policy, step=step, seed=seed_of(own.settings.seed, "sample", step),
-                limits=own.limits, play=own.play,
+                recipes, tasks, self.world, equipment.policy, step=step,
+                seed=seed_of(equipment.settings.seed, "sample", step), limits=equipment.limits, play=equipment.play,
             )  # fmt: skip
             if set(played) != set(recipes):
                 raise ValueError(f"Roles.play returned groups of {sorted(played)}; the roles are {sorted(recipes)}")
-            whole = {name: gathered(list(played[name]), own.pool) for name in recipes}
-            return {name: _credited(recipe, whole[name], own.policy, step) for name, recipe in recipes.items()}
+            whole = {name: gathered(list(played[name]), equipment.pool) for name in recipes}
+            return {name: _credited(recipe, whole[name], equipment.policy, step) for name, recipe in recipes.items()}
 
     def __call__(self, step: int) -> Taken:
-        own, began, names = self.equipment, time.perf_counter(), list(self.roles.recipes)
+        equipment, began, names = self.equipment, time.perf_counter(), list(self.roles.recipes)
         batches = self._batches(step)
         sampled = time.perf_counter()
         training = [names[step % len(names)]] if self.roles.alternate else names
         first = self.roles.recipes[names[0]]
-        metrics = own.learn(
+        metrics = equipment.learn(
             [_lesson(self.roles.recipes[name], batches[name]) for name in training],
             step,
-            rows=own.settings.per_device_train_batch_size,
+            rows=equipment.settings.per_device_train_batch_size,
             num_iterations=first.num_iterations,
             num_mini_batches=first.num_mini_batches,
-            seed=seed_of(own.settings.seed, "update", step),
+            seed=seed_of(equipment.settings.seed, "update", step),
         )
-        told = {f"{name}/{key}": value for name in names for key, value in stats(batches[name]).items()}
+        by_role = {f"{name}/{key}": value for name in names for key, value in stats(batches[name]).items()}
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
         spent = sum(batch.sampled for batch in batches.values())
         groups = tuple(group for batch in batches.values() for group in batch.groups)
         return Taken(
-            {**stats(batches[names[0]]), **told, **metrics, "tokens/sampled": float(spent), **times}, spent, groups
+            {**stats(batches[names[0]]), **by_role, **metrics, "tokens/sampled": float(spent), **times}, spent, groups
         )
 
 

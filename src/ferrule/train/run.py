@@ -172,13 +172,13 @@ def _forget_starts(folder: Path) -> None:
 
 
 def _extras(groups: tuple[Group, ...], step: int) -> list[dict[str, Any]]:
-    out = []
+    lines = []
     for group in groups:
         for j in range(len(group.episodes)):
             scores = [s for s, owner in zip(group.scores, group.owners, strict=True) if owner == j]
             listed = [{"value": s.value, "parts": dict(s.parts)} for s in scores]
-            out.append({"step": step, "phase": "train", "scores": listed})
-    return out
+            lines.append({"step": step, "phase": "train", "scores": listed})
+    return lines
 
 
 @contextlib.contextmanager

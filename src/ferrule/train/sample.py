@@ -91,10 +91,10 @@ def groups_of(
     def take(place: int, episode: Episode) -> None:
         ended[place] = episode
         while len(scoring) < len(tasks):
-            own = range(len(scoring) * recipe.num_generations, (len(scoring) + 1) * recipe.num_generations)
-            if not all(i in ended for i in own):
+            members = range(len(scoring) * recipe.num_generations, (len(scoring) + 1) * recipe.num_generations)
+            if not all(i in ended for i in members):
                 return
-            scoring.append(pool.submit(_scored, recipe, tasks[len(scoring)], [ended.pop(i) for i in own], step))
+            scoring.append(pool.submit(_scored, recipe, tasks[len(scoring)], [ended.pop(i) for i in members], step))
 
     with ThreadPoolExecutor(1, thread_name_prefix="ferrule-score") as pool:
         settings: dict[str, Any] = {
@@ -153,12 +153,14 @@ def sample(
         tasks = list(draw(math.ceil(missing * (recipe.oversample if recipe.keep else 1.0))))
         if pool is not None:
             tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
-        own = seed_of(seed, step, attempt)
-        made = gathered(groups_of(recipe, tasks, world, policy, seed=own, step=step, limits=limits, play=play), pool)
-        good = kept_of(recipe, made)
-        drifted += sum(episode.drifted for g in made for episode in g.episodes)
-        sampled += sum(episode.sampled_count for g in made for episode in g.episodes)
-        dropped += len(made) - len(good)
+        attempt_seed = seed_of(seed, step, attempt)
+        played = gathered(
+            groups_of(recipe, tasks, world, policy, seed=attempt_seed, step=step, limits=limits, play=play), pool
+        )
+        good = kept_of(recipe, played)
+        drifted += sum(episode.drifted for g in played for episode in g.episodes)
+        sampled += sum(episode.sampled_count for g in played for episode in g.episodes)
+        dropped += len(played) - len(good)
         kept += good
     if carry is not None:
         carry[:] = kept[groups:]
@@ -205,13 +207,13 @@ def _beside(name: str, rule: Callable[..., Any], signals: Signals, adv: FloatArr
     """Ask a rule of ``Recipe.beside`` for its numbers and lay them out per token."""
     if not len(signals.reward_N):
         return np.zeros(signals.turn_NT.shape)
-    found = apply(rule, signals, adv_NT=adv if adv.ndim == 2 else adv.sum(0))
-    if found.shape not in (signals.turn_NT.shape, signals.reward_N.shape):
+    array = apply(rule, signals, adv_NT=adv if adv.ndim == 2 else adv.sum(0))
+    if array.shape not in (signals.turn_NT.shape, signals.reward_N.shape):
         raise ValueError(
-            f"Recipe.beside[{name!r}] has shape {found.shape}; expected one number per row {signals.reward_N.shape} "
+            f"Recipe.beside[{name!r}] has shape {array.shape}; expected one number per row {signals.reward_N.shape} "
             f"or per token {signals.turn_NT.shape}"
         )
-    return np.where(signals.turn_NT >= 0, found if found.ndim == 2 else found[:, None], 0.0)
+    return np.where(signals.turn_NT >= 0, array if array.ndim == 2 else array[:, None], 0.0)
 
 
 def masked(signals: Signals, mask: Callable[..., Any]) -> Signals:
@@ -242,18 +244,18 @@ def segments(signals: Signals) -> Iterator[tuple[int, IntArray]]:
 
 def score_segments(score: Callable[[IntArray, IntArray], FloatArray], signals: Signals) -> FloatArray:
     """Score every segment on its own and lay the results out like ``turn_NT``, 0 elsewhere."""
-    out = np.zeros(signals.turn_NT.shape, dtype=np.float64)
+    score_NT = np.zeros(signals.turn_NT.shape, dtype=np.float64)
     places = list(segments(signals))
     if not places:
-        return out
+        return score_NT
     shape = (len(places), max(len(at) for _, at in places))
     ids_NT, turn_NT = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
     for i, (n, at) in enumerate(places):
         ids_NT[i, : len(at)], turn_NT[i, : len(at)] = signals.ids_NT[n, at], signals.turn_NT[n, at]
     found_NT = score(ids_NT, turn_NT)
     for i, (n, at) in enumerate(places):
-        out[n, at] = found_NT[i, : len(at)]
-    return out
+        score_NT[n, at] = found_NT[i, : len(at)]
+    return score_NT
 
 
 def _right(group: Group) -> list[bool]:
@@ -286,7 +288,7 @@ def stats(batch: Batch) -> dict[str, float]:
     calls = [pair for g in batch.groups for t in g.trajectories for pair in t.calls]
     statuses = [observation.status for _, observation in calls]
     spread = [np.ptp([x.value for x in g.scores]) if g.scores else 0.0 for g in batch.groups]
-    out = {
+    metrics = {
         "reward/mean": float(s.reward_N.mean()),
         "reward/std": float(s.reward_N.std()),
         "success": float(np.mean([right for g in batch.groups for right in _right(g)])),
@@ -305,5 +307,5 @@ def stats(batch: Batch) -> dict[str, float]:
         "cut_off/share": float(np.mean([t.finish == "length" for g in batch.groups for t in g.trajectories])),
     }
     for c, name in enumerate(s.channels):
-        out[f"reward/{name}"] = float(s.parts_CN[c].mean())
-    return out
+        metrics[f"reward/{name}"] = float(s.parts_CN[c].mean())
+    return metrics

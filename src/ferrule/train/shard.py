@@ -88,13 +88,13 @@ def _shard(module: Any, mesh: Any) -> None:
         return
     inner = module.get_base_model() if hasattr(module, "get_base_model") else module  # inside the adapters
     kinds = set(getattr(inner, "_no_split_modules", None) or ())
-    for block in [one for one in module.modules() if type(one).__name__ in kinds]:
+    for block in [child for child in module.modules() if type(child).__name__ in kinds]:
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
-    for one in module.modules():
-        if isinstance(one, FSDPModule):
-            one.set_gradient_divide_factor(1.0)
-            one.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
+    for child in module.modules():
+        if isinstance(child, FSDPModule):
+            child.set_gradient_divide_factor(1.0)
+            child.set_force_sum_reduction_for_comms(True)  # gloo knows no other reduction
 
 
 def is_sharded(policy: Trains) -> bool:

@@ -135,15 +135,15 @@ def demonstrations(
         knows.demonstrate(task)  # a mixture may have members that cannot
 
     def shown(policy: Any, lap: int) -> list[Row]:
-        stream, out = Stream(world, split, levels, seed, position=lap * tasks), []
+        stream, rows = Stream(world, split, levels, seed, position=lap * tasks), []
         for task in stream(tasks):
             session = world.start(task)
             try:
                 messages = transcript(task, session, knows.demonstrate(task))
-                out.append(conversation(messages, session.tools, policy.renderer, policy.encode))
+                rows.append(conversation(messages, session.tools, policy.renderer, policy.encode))
             finally:
                 session.close()
-        return out
+        return rows
 
     return shown
 

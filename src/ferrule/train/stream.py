@@ -31,16 +31,16 @@ class Stream:
 
     def __call__(self, count: int) -> list[Task]:
         """Return the next ``count`` tasks."""
-        out: list[Task] = []
+        drawn: list[Task] = []
         block, offset = divmod(self.position, 240)
         self.position += count
-        while len(out) < count:
+        while len(drawn) < count:
             tasks = self._tasks(block)
             if not tasks:
                 raise ValueError(f"world {self.world.name!r} has no tasks in split {self.split!r}")
-            out += [self._pick(tasks, block, i) for i in range(offset, min(240, offset + count - len(out)))]
+            drawn += [self._pick(tasks, block, i) for i in range(offset, min(240, offset + count - len(drawn)))]
             block, offset = block + 1, 0
-        return out
+        return drawn
 
     def _pick(self, tasks: list[Task], block: int, i: int) -> Task:
         """A data set smaller than a block is gone through again; ``meta["pass"]`` then sets the passes apart."""

@@ -69,12 +69,12 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     The folder must exist. Of tensors that are cut (``DTensor``) all processes call this with the same names.
     """
     rank = _rank()
-    own = {
+    parts = {
         name: _local(tensor).detach().cpu().contiguous()
         for name, tensor in tensors.items()
         if isinstance(tensor, DTensor) or rank == 0
     }
-    save_file({name: part for name, part in own.items() if part.dim() == 0 or len(part)}, folder / _file(rank))
+    save_file({name: part for name, part in parts.items() if part.dim() == 0 or len(part)}, folder / _file(rank))
     if rank == 0:
         listed = {name: vars(_entry(tensor)) for name, tensor in tensors.items()}
         (folder / INDEX).write_text(json.dumps(listed), encoding="utf-8")

@@ -41,38 +41,38 @@ class Sequences:
 
     def units(self) -> list[list[int]]:
         """Return the row numbers of every unit."""
-        found: dict[int, list[int]] = {}
+        units: dict[int, list[int]] = {}
         for i in range(len(self.ids)):
-            found.setdefault(self.unit[i] if self.unit is not None else i, []).append(i)
-        return list(found.values())
+            units.setdefault(self.unit[i] if self.unit is not None else i, []).append(i)
+        return list(units.values())
 
     def total(self, rows: Sequence[int]) -> Totals:
         """Count model tokens and rows that have any."""
-        own = [int((self.turn[i] >= 0).sum()) for i in rows]
-        return Totals(float(sum(own)), float(sum(n > 0 for n in own)))
+        counts = [int((self.turn[i] >= 0).sum()) for i in rows]
+        return Totals(float(sum(counts)), float(sum(n > 0 for n in counts)))
 
 
 def sequences(batch: Batch) -> Sequences:
     """Cut every trajectory into its context segments; rows without model tokens are left out."""
-    s, out = batch.signals, Sequences([], [], {"old_NT": [], "adv": []})
+    s, rows = batch.signals, Sequences([], [], {"old_NT": [], "adv": []})
     if batch.target_NT is not None:
-        out.beside.update(target_NT=[], old_value_NT=[])
+        rows.beside.update(target_NT=[], old_value_NT=[])
     if s.ref_NT is not None:
-        out.beside.update(ref_NT=[])
-    out.beside.update((name, []) for name in batch.beside)
+        rows.beside.update(ref_NT=[])
+    rows.beside.update((name, []) for name in batch.beside)
     for n, at in segments(s):
-        out.ids.append(s.ids_NT[n, at])
-        out.turn.append(s.turn_NT[n, at])
-        out.beside["old_NT"].append(s.logp_NT[n, at])
-        out.beside["adv"].append(batch.adv[..., n, at])
+        rows.ids.append(s.ids_NT[n, at])
+        rows.turn.append(s.turn_NT[n, at])
+        rows.beside["old_NT"].append(s.logp_NT[n, at])
+        rows.beside["adv"].append(batch.adv[..., n, at])
         for name, array_NT in batch.beside.items():
-            out.beside[name].append(array_NT[n, at])
+            rows.beside[name].append(array_NT[n, at])
         if s.ref_NT is not None:
-            out.beside["ref_NT"].append(s.ref_NT[n, at])
+            rows.beside["ref_NT"].append(s.ref_NT[n, at])
         if batch.target_NT is not None and s.value_NT is not None:
-            out.beside["target_NT"].append(batch.target_NT[n, at])
-            out.beside["old_value_NT"].append(s.value_NT[n, at])
-    return out
+            rows.beside["target_NT"].append(batch.target_NT[n, at])
+            rows.beside["old_value_NT"].append(s.value_NT[n, at])
+    return rows
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def _passes(
     total = seqs.total([i for unit in units for i in unit])
     if not total.tokens:
         return False
-    own = units[pool.process_index :: pool.num_processes] if pool is not None else units
+    share = units[pool.process_index :: pool.num_processes] if pool is not None else units
     cut = list(micro_batches(
-        policy.model, seqs.ids, seqs.turn, units=own, rows=rows, tokens=tokens,
+        policy.model, seqs.ids, seqs.turn, units=share, rows=rows, tokens=tokens,
         autocast=getattr(policy, "autocast", False),
     ))  # fmt: skip
     idle = passes_missing(policy, len(cut), pool)
