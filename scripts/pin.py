@@ -19,7 +19,7 @@ HEADER = "# {what}: written by `make pins` from an environment whose tests pass.
 
 def closure(name: str, extras: frozenset[str]) -> dict[str, str]:
     """Return name -> version of everything that ``name[extras]`` needs on this machine, itself left out."""
-    found: dict[str, str] = {}
+    pins: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(canonicalize_name(name), extras)]
     while waiting:
@@ -29,13 +29,13 @@ def closure(name: str, extras: frozenset[str]) -> dict[str, str]:
         seen.add((current, wanted))
         dist = distribution(current)
         # A local version label ("+cpu") names one build of a release; the pin names the release.
-        found[current] = dist.version.split("+")[0]
+        pins[current] = dist.version.split("+")[0]
         for line in dist.requires or ():
             need = Requirement(line)
             if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in {*wanted, ""}):
                 waiting.append((canonicalize_name(need.name), frozenset(need.extras)))
-    found.pop(canonicalize_name(name), None)
-    return found
+    pins.pop(canonicalize_name(name), None)
+    return pins
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ def _row(name: str, cells: list[str]) -> str:
     return f"| {name} | " + " | ".join(cells) + " |\n"
 
 
-def _table(title: str, found: Mapping[tuple[str, int], Any], cell: Callable[[Any], str]) -> str:
+def _table(title: str, plans: Mapping[tuple[str, int], Any], cell: Callable[[Any], str]) -> str:
     """Return one table, models down and devices across."""
     head = _row(title, [str(count) for count in COUNTS]) + _row("---", ["---:"] * len(COUNTS))
-    return head + "".join(_row(name, [cell(found[name, count]) for count in COUNTS]) for name in SIZES) + "\n"
+    return head + "".join(_row(name, [cell(plans[name, count]) for count in COUNTS]) for name in SIZES) + "\n"
 
 
 def _rates() -> str:
@@ -49,7 +49,7 @@ def _rates() -> str:
 
 def tables() -> str:
     """Return the generated part of the page."""
-    found = {
+    plans = {
         (name, count): plan(MODELS[name], DEVICES[DEVICE], Workload(), Setup(gpus=count))
         for name in SIZES
         for count in COUNTS
@@ -59,20 +59,20 @@ def tables() -> str:
         return lambda row: cell(row) if row["fits"] else "–"
 
     def memory(row: Any) -> str:
-        made = f"{row['generation']['total'] / 1e9:,.0f}" if row["generation"]["fits"] else "no room"
-        return f"{row['training_memory']['total'] / 1e9:,.0f}, {made}"
+        rollout = f"{row['generation']['total'] / 1e9:,.0f}" if row["generation"]["fits"] else "no room"
+        return f"{row['training_memory']['total'] / 1e9:,.0f}, {rollout}"
 
     parts = [
         "Seconds of a step, generation, update and weights together (–: does not fit):\n\n",
-        _table("model", found, fitting(lambda row: f"{row['step_seconds']:,.0f}")),
+        _table("model", plans, fitting(lambda row: f"{row['step_seconds']:,.0f}")),
         "Tokens per second that the model writes while it generates, tools included:\n\n",
-        _table("model", found, fitting(lambda row: f"{row['generation']['tokens_per_second']:,.0f}")),
+        _table("model", plans, fitting(lambda row: f"{row['generation']['tokens_per_second']:,.0f}")),
         "Row tokens per second of the update:\n\n",
-        _table("model", found, fitting(lambda row: f"{row['update']['row_tokens_per_second']:,.0f}")),
+        _table("model", plans, fitting(lambda row: f"{row['update']['row_tokens_per_second']:,.0f}")),
         "Memory per device in GB, update and generation (72 GB are usable):\n\n",
-        _table("model", found, memory),
+        _table("model", plans, memory),
         "Network: GB that each device receives in a step:\n\n",
-        _table("model", found, fitting(lambda row: f"{row['network']['total'] / 1e9:,.0f}")),
+        _table("model", plans, fitting(lambda row: f"{row['network']['total'] / 1e9:,.0f}")),
         "Rates of the known accelerators, per device, links and network in one direction:\n\n",
         _rates(),
     ]
@@ -80,7 +80,7 @@ def tables() -> str:
 
 
 def filled(page: str) -> str:
-    """Return the page with its generated part made anew; ``ValueError`` when the page has no place for it."""
+    """Return the page with its generated part written again; ``ValueError`` when the page has no place for it."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

@@ -20,9 +20,9 @@ RECORDS = ROOT / "docs" / "records"
 ARMS = ("with tools", "without tools")
 
 
-def _share(found: Mapping[str, Any]) -> str:
-    low, high = found["interval"]
-    return f"{found['success']:.1%} [{low:.1%}, {high:.1%}]"
+def _share(numbers: Mapping[str, Any]) -> str:
+    low, high = numbers["interval"]
+    return f"{numbers['success']:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def demo(folders: Sequence[Path]) -> None:
@@ -86,9 +86,9 @@ def smollm2() -> None:
         "| --- | --- | --- | --- | --- |",
     ]
     for phase, name in (("before", "pretrained"), ("after_sft", "after the cold start"), ("after_grpo", "after GRPO")):
-        found = record[phase]
-        malformed = "-" if found["malformed"] is None else f"{found['malformed']:.1%}"
-        lines.append(f"| {name} | {_share(found)} | {found['calls']:.2f} | {malformed} | {found['minutes']} |")
+        numbers = record[phase]
+        malformed = "-" if numbers["malformed"] is None else f"{numbers['malformed']:.1%}"
+        lines.append(f"| {name} | {_share(numbers)} | {numbers['calls']:.2f} | {malformed} | {numbers['minutes']} |")
     lines += [
         "",
         "The cold start teaches the form of a call. The GRPO part is short: read its effect from the intervals above.",

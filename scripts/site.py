@@ -27,7 +27,7 @@ GUIDES = (
 
 def modules() -> dict[str, list[str]]:
     """Return the dotted names of all modules with a public name, by folder, in reading order."""
-    found: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         if len(parts) < 3 or any(part.startswith("_") for part in parts[:-1]):
@@ -35,9 +35,9 @@ def modules() -> dict[str, list[str]]:
         names = parts[:-1] if parts[-1] == "__init__" else parts
         if names[-1].startswith("_") or not _documented(path):
             continue
-        found.setdefault(parts[1], []).append(".".join(names))
+        folders.setdefault(parts[1], []).append(".".join(names))
     order = {name: place for place, name in enumerate(ORDER)}
-    return dict(sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+    return dict(sorted(folders.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
 
 def _documented(path: Path) -> bool:

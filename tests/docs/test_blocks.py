@@ -21,8 +21,8 @@ BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | 
 def blocks(page: Path, *languages: str) -> list[tuple[int, str]]:
     """Return the first line and the code of every fenced block of these languages."""
     text = page.read_text(encoding="utf-8")
-    found = [match for match in BLOCK.finditer(text) if match["language"] in languages]
-    return [(text.count("\n", 0, match.start("code")), match["code"]) for match in found]
+    matches = [match for match in BLOCK.finditer(text) if match["language"] in languages]
+    return [(text.count("\n", 0, match.start("code")), match["code"]) for match in matches]
 
 
 def name(page: Path) -> str:
@@ -64,9 +64,9 @@ def parse(line: str) -> None:
     group: click.Command = main
     context = click.Context(main, info_name="ferrule")
     while isinstance(group, click.Group) and words and not words[0].startswith("-"):
-        _, found, words = group.resolve_command(context, words)
-        assert found is not None
-        group, context = found, click.Context(found, parent=context)
+        _, command, words = group.resolve_command(context, words)
+        assert command is not None
+        group, context = command, click.Context(command, parent=context)
     group.make_context("shown", words, parent=context)
 
 

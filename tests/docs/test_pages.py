@@ -120,8 +120,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         if re.match(r"https?://|#|mailto:", target):
             continue
         where = (page.parent / target.split("#")[0]).resolve()
-        made = where.is_relative_to(ROOT / "docs/reference") and (ROOT / "src/ferrule" / where.stem).is_dir()
-        assert where.exists() or made, f"{page.name} links to {target}"
+        generated = where.is_relative_to(ROOT / "docs/reference") and (ROOT / "src/ferrule" / where.stem).is_dir()
+        assert where.exists() or generated, f"{page.name} links to {target}"
 
 
 def public_modules() -> Iterator[str]:
@@ -161,6 +161,6 @@ def test_public_names_are_documented(name: str) -> None:
         return
     missing = [key for key in module.__all__ if not hasattr(module, key)]
     assert not missing, f"{name}.__all__ lists {missing}"
-    own = [key for key in module.__all__ if getattr(getattr(module, key), "__module__", name) == name]
-    lacking = [found for key in own for found in undocumented(f"{name}.{key}", getattr(module, key))]
+    defined = [key for key in module.__all__ if getattr(getattr(module, key), "__module__", name) == name]
+    lacking = [thing for key in defined for thing in undocumented(f"{name}.{key}", getattr(module, key))]
     assert not lacking, f"without a docstring: {', '.join(lacking)}"
