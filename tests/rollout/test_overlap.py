@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,9 +14,9 @@ from tests.train.pieces import recipe
 
 from ferrule.core.flows import Ask, use
 from ferrule.core.flows import ask as asking
-from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, plain_text
+from ferrule.core.records import Call, Message, Observation, Reply, Score, Task, Tool, plain_text
 from ferrule.rollout.calls import Calls
-from ferrule.rollout.drive import Limits, drive
+from ferrule.rollout.drive import Limits, adrive, drive
 from ferrule.train.sample import groups_of
 
 TASKS = [Task(f"t{i}", str(i)) for i in range(3)]
@@ -164,14 +166,14 @@ def test_what_the_reward_raises_is_raised() -> None:
 def test_a_tool_that_was_slow_is_not_waited_for_again() -> None:
     gate = threading.Event()
 
-    def slow() -> Observation:
+    def slow() -> list[Observation]:
         gate.wait(20)
-        return Observation("late")
+        return [Observation("late")]
 
     with ThreadPoolExecutor(4) as pool:
         calls = Calls(pool, patience=0.2)
         calls.start(0, ["slow"], [slow])
-        calls.start(1, ["quick"], [lambda: Observation("now")])
+        calls.start(1, ["quick"], [lambda: [Observation("now")]])
         assert [(i, seen[0].text) for i, seen in calls.ready()] == [(1, "now")]
         assert calls._slow == {"slow"}
         calls.start(2, ["slow"], [slow])
@@ -185,3 +187,69 @@ def test_a_tool_that_was_slow_is_not_waited_for_again() -> None:
 
 def test_limits_say_how_long_quick_is() -> None:
     assert Limits().patience == 0.05
+
+
+class Ledger:
+    """A session with one tool that changes state and one that only reads; a first call is slower than a second."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+        self.running, self.together = 0, False
+        self.lock = threading.Lock()
+        schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+        self.tools = (
+            Tool("add", "Add an entry.", schema, run=print, effects="write"),
+            Tool("look", "Look.", schema, run=print),
+        )
+
+    def act(self, call: Call) -> Observation:
+        with self.lock:
+            self.running += 1
+            self.together |= self.running > 1
+        if call.arguments["text"] == "first":
+            time.sleep(0.2)
+        with self.lock:
+            self.entries.append(str(call.arguments["text"]))
+            self.running -= 1
+            return Observation(str(len(self.entries)))
+
+    def fork(self) -> Any:
+        return self
+
+    def final(self) -> dict[str, Any]:
+        return {"entries": tuple(self.entries), "together": self.together}
+
+    def close(self) -> None: ...
+
+
+class Ledgers:
+    name = "ledgers"
+
+    def start(self, task: Task, seed: int = 0) -> Ledger:
+        return Ledger()
+
+    def tasks(self, split: str, count: int, **_: Any) -> list[Task]:
+        return TASKS[:count]
+
+
+def _asyncio(*given: Any) -> Any:
+    return asyncio.run(adrive(*given))
+
+
+@pytest.mark.parametrize(
+    ("names", "together"), [(("add", "add"), False), (("look", "add"), False), (("look", "look"), True)]
+)
+@pytest.mark.parametrize("driver", [drive, _asyncio])
+def test_calls_that_may_change_state_run_in_their_order(names: tuple[str, str], together: bool, driver: Any) -> None:
+    """The first call is slower, so that side by side the second would end before it; observations keep their places."""
+
+    def agent(task: Task, session: Any) -> Any:
+        calls = tuple(Call(name, {"text": text}) for name, text in zip(names, ("first", "second"), strict=True))
+        observations = yield from use(*calls)
+        return " ".join(observation.text for observation in observations)
+
+    (episode,) = driver(agent, TASKS[:1], Ledgers(), OneByOne())
+    (trajectory,) = episode.trajectories
+    assert trajectory.final["together"] is together
+    assert trajectory.final["entries"] == (("second", "first") if together else ("first", "second"))
+    assert trajectory.answer == ("2 1" if together else "1 2")

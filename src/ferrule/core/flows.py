@@ -108,9 +108,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A request to run tool calls, as an agent yields it; the calls of one ``Use`` run at the same time.
+    """A request to run tool calls, as an agent yields it.
 
-    ``session`` is a branch of the episode (``Session.fork``) that the calls belong to; None is the episode itself.
+    Calls of tools that only read (``Tool.effects``) run at the same time; when one of the calls may change state, all
+    of the ``Use`` run in their order. ``session`` is a branch of the episode (``Session.fork``) that the calls belong
+    to; None is the episode itself.
     """
 
     calls: tuple[Call, ...]

@@ -21,7 +21,7 @@ class _Out:
     """The calls of one ``Use``."""
 
     tools: frozenset[str]
-    futures: tuple[Future[Observation], ...]
+    futures: tuple[Future[list[Observation]], ...]
     until: float
 
     @property
@@ -49,8 +49,8 @@ class Calls:
     def __len__(self) -> int:
         return len(self._out)
 
-    def start(self, at: At, tools: Sequence[str], acts: Sequence[Callable[[], Observation]]) -> None:
-        """Begin calls that belong together, one function for each tool named."""
+    def start(self, at: At, tools: Sequence[str], acts: Sequence[Callable[[], list[Observation]]]) -> None:
+        """Begin calls of the tools named, which belong together; each function runs one or several, in their order."""
         futures = tuple(self._pool.submit(call) for call in acts)
         patient = not self._slow.intersection(tools)
         until = time.monotonic() + (self._patience if patient else 0.0)
@@ -75,4 +75,5 @@ class Calls:
 
     def _take(self) -> list[tuple[At, list[Observation]]]:
         done = sorted(at for at, flight in self._out.items() if flight.back)
-        return [(at, [future.result() for future in self._out.pop(at).futures]) for at in done]
+        groups = [(at, [future.result() for future in self._out.pop(at).futures]) for at in done]
+        return [(at, [observation for lane in lanes for observation in lane]) for at, lanes in groups]

@@ -363,7 +363,8 @@ async def carry_out(
     async def results_of(slot: int, request: Ask | Use) -> Sequence[Any]:
         if isinstance(request, Ask):
             return await replies_to(request, (index, slot), policies, gather)
-        return await asyncio.gather(*(loop.run_in_executor(pool, call) for call in run.acts(slot)))
+        lanes = await asyncio.gather(*(loop.run_in_executor(pool, lane) for lane in run.acts(slot)))
+        return [observation for lane in lanes for observation in lane]
 
     slots = list(run.pending)
     for slot, results in zip(

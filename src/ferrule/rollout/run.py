@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ferrule.core.acting import Place, act
-from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Use, World
+from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Session, Use, World
 from ferrule.core.records import Answer, Call, Finish, Observation, Task
 from ferrule.rollout.record import Asked, Episode, Recorder
 
@@ -54,6 +54,19 @@ class _Used:
 
     request: Use
     places: tuple[Place, ...]
+
+
+def _only_read(session: Session, calls: Sequence[Call]) -> bool:
+    """Tell whether none of the calls is of a tool that may change state."""
+    try:
+        changing = {tool.name for tool in session.tools if tool.effects != "read"}
+    except Exception:  # a session that cannot say runs its calls in order
+        return False
+    return not any(call.name in changing for call in calls)
+
+
+def _in_order(session: Session, pairs: Sequence[tuple[Call, Place]]) -> list[Observation]:
+    return [act(session, call, place) for call, place in pairs]
 
 
 class Run:
@@ -185,12 +198,19 @@ class Run:
         else:
             self.advance(results[0] if self._alone else tuple(results))
 
-    def acts(self, slot: int) -> list[Callable[[], Observation]]:
-        """Return one function for each call of a slot, which runs it; every failure is an observation."""
+    def acts(self, slot: int) -> list[Callable[[], list[Observation]]]:
+        """Return functions that may run at the same time; each runs calls of a slot and returns their observations.
+
+        Calls that only read run side by side. When one of them may change state all run in their order, so that the
+        results do not depend on which was quicker. Every failure is an observation.
+        """
         used = self._round[slot]
         assert isinstance(used, _Used)
         session = self.session if used.request.session is None else used.request.session
-        return [partial(act, session, *pair) for pair in zip(used.request.calls, used.places, strict=True)]
+        pairs = list(zip(used.request.calls, used.places, strict=True))
+        if len(pairs) > 1 and not _only_read(session, used.request.calls):
+            return [partial(_in_order, session, pairs)]
+        return [partial(_in_order, session, [pair]) for pair in pairs]
 
     def give_up(self) -> None:
         """End the agent, which closes the branches it opened, and the session; what either raises is ignored."""

@@ -79,7 +79,7 @@ class Decisions:
                 if isinstance(request, Ask):
                     run.take(slot, [self._reply(request, player) for _ in range(request.n)], LIMIT)
                 else:
-                    run.take(slot, [act() for act in run.acts(slot)], LIMIT)
+                    run.take(slot, [observation for act in run.acts(slot) for observation in act()], LIMIT)
         episode = run.close()
         if episode.problem:
             raise RuntimeError(f"the agent failed: {episode.problem}")
