@@ -125,7 +125,7 @@ def test_turns_wait_for_tools_and_keep_their_cache() -> None:
     assert both["tools"] == 2.0
     work = 4 * 5 * 3 * (288 + 16 * 12.5) + 4 * 80
     assert both["prefill"] - first["prefill"] == pytest.approx(work / 1000)
-    assert two.own == 2 * 4 + 5
+    assert two.continuation == 2 * 4 + 5
     assert two.sampled == 32
 
 

@@ -38,11 +38,11 @@ def command(model: str, rows: str, dtype: str, device: str, output: Path | None,
     settings = Bench(rows=_pairs(rows), **given)
     policy = load_policy(model, weights=True, dtype=dtype, device=device)
     with Console(stderr=True).status("measuring") as status:
-        found = bench(policy, settings, name=model, progress=status.update)
+        result = bench(policy, settings, name=model, progress=status.update)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(output, found)
-    show(found)
+        write_json(output, result)
+    show(result)
 
 
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
@@ -51,21 +51,21 @@ def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     except ValueError:
         pairs = []
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise click.UsageError(f"--rows {text!r} is no list of prompts x samples, for example 1x8,2x8")
+        raise click.UsageError(f"--rows {text!r} is not a list of prompts x samples; write for example 1x8,2x8")
     return tuple((first, second) for first, second in pairs)
 
 
-def show(found: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print the result as tables."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    rates = found["roofline"]["rates"]
+    rates = result["roofline"]["rates"]
     console.print(
-        f"{found['model']}, {found['parameters']['model'] / 1e6:.1f} M parameters, {found['dtype']}, "
-        f"{found['device']}, {found['threads']} threads, {found['engine']}, "
-        f"load {found['load']['before']} to {found['load']['after']}",
+        f"{result['model']}, {result['parameters']['model'] / 1e6:.1f} M parameters, {result['dtype']}, "
+        f"{result['device']}, {result['threads']} threads, {result['engine']}, "
+        f"load {result['load']['before']} to {result['load']['after']}",
         highlight=False,
         markup=False,
     )
@@ -74,11 +74,11 @@ def show(found: dict[str, Any]) -> None:
         f"matrix products {rates['flops'] / 1e9:.0f} GFLOP/s",
         highlight=False,
     )
-    size = found["settings"]
+    size = result["settings"]
     table = Table(title=f"tokens/s, prompts of {size['prompt']}, {size['new']} new (update: tokens of all rows)")
     for name in ("", "rows", "measured", "roofline", "reached", "by its matrices", "bound by"):
         table.add_column(name, justify="left" if not name else "right")
-    for row in found["rollout"]:
+    for row in result["rollout"]:
         rows = f"{row['prompts']} x {row['samples']}"
         table.add_row(
             "rollout", rows, f"{row['tokens_per_second']:,.0f}", f"{row['ideal_tokens_per_second']:,.0f}",
@@ -89,7 +89,7 @@ def show(found: dict[str, Any]) -> None:
             f"{row['decode_ideal_tokens_per_second']:,.0f}", f"{row['decode_fraction']:.0%}",
             f"{row['decode_linear_tokens_per_second']:,.0f}", row["decode_bound"],
         )  # fmt: skip
-    row = found["update"]
+    row = result["update"]
     table.add_row(
         "update", f"{row['prompts']} x {row['samples']}", f"{row['row_tokens_per_second']:,.0f}",
         f"{row['ideal_row_tokens_per_second']:,.0f}", f"{row['fraction']:.0%}",

@@ -12,15 +12,15 @@ __all__ = ["command"]
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Try out the isolation, number formats and extras of this machine and say what was found."""
+    """Try out the isolation, number formats and extras of this machine and report the results."""
     from rich.console import Console
     from rich.tree import Tree
 
     from ferrule.sandbox.doctor import doctor
 
-    found = doctor()
+    report = doctor()
     if as_json:
-        click.echo(json.dumps(found, indent=1, default=str))
+        click.echo(json.dumps(report, indent=1, default=str))
         return
     tree = Tree("ferrule doctor")
 
@@ -32,5 +32,5 @@ def command(as_json: bool) -> None:
                 else:
                     branch.add(f"{key}: {value}")
 
-    grow(tree, found)
+    grow(tree, report)
     Console().print(tree, markup=False)

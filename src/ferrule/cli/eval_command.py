@@ -56,7 +56,7 @@ def command(suite: str | None, **given: Any) -> None:
     policy = recorded_policy(None if given["replay"] else load_policy(given["model"], **options), cassette)
     world = recorded(world, cassette)
     agent = ToolLoop(max_tokens=given["max_completion_length"])
-    found = evaluate(
+    evaluation = evaluate(
         agent,
         policy,
         world,
@@ -69,8 +69,8 @@ def command(suite: str | None, **given: Any) -> None:
     if cassette.misses:
         click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
     if given["output"] is not None:
-        save(given["output"], found.episodes)
-    data = {"suite": suite or str(given["tasks"]), "model": given["model"], **found.as_dict()}
+        save(given["output"], evaluation.episodes)
+    data = {"suite": suite or str(given["tasks"]), "model": given["model"], **evaluation.as_dict()}
     emit(data, given["as_json"], lambda: _text(data))
 
 

@@ -95,9 +95,9 @@ def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> Non
     from ferrule.worlds.named import world
 
     # The worlds of the pocket model's corpus: their prompts fit the smallest models.
-    found = measure(load_policy(model), {name: world(name) for name in PARTS}, eval_tasks)
+    result = measure(load_policy(model), {name: world(name) for name in PARTS}, eval_tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 
-        write_json(output, found)
-    emit(found, as_json, lambda: click.echo(table(found)))
+        write_json(output, result)
+    emit(result, as_json, lambda: click.echo(table(result)))

@@ -66,13 +66,13 @@ def command(model: str, device: str | None, gpus: str, rates: Path | None, as_js
     counts, hardware = _counts(gpus), device_of(device or "h100")
     shares: dict[str, float] = {}
     if rates is not None:
-        found, shares = measured(rates)
+        host, shares = measured(rates)
         if device is None and max(counts) > 1:
             raise click.UsageError("--rates knows one device and no links; name the --device that has the links")
         if device is None:
-            hardware = found
+            hardware = host
         else:  # which keeps its memory and links
-            hardware = replace(hardware, flops=found.flops, bandwidth=found.bandwidth, width=found.width)
+            hardware = replace(hardware, flops=host.flops, bandwidth=host.bandwidth, width=host.width)
     known = {kind: {f.name for f in fields(kind)} for kind in (Workload, Setup, Fractions)}
     chosen = {
         kind: {name: value for name, value in given.items() if name in names and value is not None}
@@ -90,7 +90,7 @@ def _counts(text: str) -> list[int]:
     except ValueError:
         counts = []
     if not counts:
-        raise click.UsageError(f"--gpus {text!r} is no list of numbers, for example 1,8,64")
+        raise click.UsageError(f"--gpus {text!r} is not a list of numbers; write for example 1,8,64")
     return counts
 
 
@@ -109,30 +109,30 @@ def show(plans: list[dict[str, Any]]) -> None:
     )
     table = Table()
     table.add_column("devices")
-    for found in plans:
-        table.add_column(str(found["gpus"]), justify="right")
-    cells = [_column(found) for found in plans]
+    for plan in plans:
+        table.add_column(str(plan["gpus"]), justify="right")
+    cells = [_column(plan) for plan in plans]
     for name in max(cells, key=len):  # a plan that does not fit lacks some rows, and no other
         table.add_row(name, *(cell.get(name, "–") for cell in cells))
     console.print(table)
-    for found in plans:
-        for line in found["problems"]:
-            console.print(f"{found['gpus']} devices: {line}", highlight=False, markup=False)
+    for plan in plans:
+        for line in plan["problems"]:
+            console.print(f"{plan['gpus']} devices: {line}", highlight=False, markup=False)
 
 
-def _column(found: dict[str, Any]) -> dict[str, str]:
+def _column(plan: dict[str, Any]) -> dict[str, str]:
     """Return what the table says about one plan."""
-    made, work = found["generation"], found["update"]
-    rows = {"fits": "yes" if found["fits"] else "no"}
-    if found["fits"]:
-        rows["step, s"] = f"{found['step_seconds']:,.1f}"
-        rows["episodes per hour"] = f"{found['episodes_per_hour']:,.0f}"
-    if made["fits"]:
-        rows["generation, s"] = f"{made['seconds']:,.1f}"
-        rows["  tokens/s written"] = f"{made['tokens_per_second']:,.0f}"
-        rows["  memory, GB"] = f"{made['total'] / 1e9:,.1f}"
+    generated, work = plan["generation"], plan["update"]
+    rows = {"fits": "yes" if plan["fits"] else "no"}
+    if plan["fits"]:
+        rows["step, s"] = f"{plan['step_seconds']:,.1f}"
+        rows["episodes per hour"] = f"{plan['episodes_per_hour']:,.0f}"
+    if generated["fits"]:
+        rows["generation, s"] = f"{generated['seconds']:,.1f}"
+        rows["  tokens/s written"] = f"{generated['tokens_per_second']:,.0f}"
+        rows["  memory, GB"] = f"{generated['total'] / 1e9:,.1f}"
     rows["update, s"] = f"{work['seconds']:,.1f}"
     rows["  row tokens/s"] = f"{work['row_tokens_per_second']:,.0f}"
-    rows["  memory, GB "] = f"{found['training_memory']['total'] / 1e9:,.1f}"
-    rows["network per device, GB"] = f"{found['network']['total'] / 1e9:,.1f}"
+    rows["  memory, GB "] = f"{plan['training_memory']['total'] / 1e9:,.1f}"
+    rows["network per device, GB"] = f"{plan['network']['total'] / 1e9:,.1f}"
     return rows

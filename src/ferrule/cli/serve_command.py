@@ -141,10 +141,10 @@ def _key(path: Path | None) -> str | None:
     """Return the API key: from the file, else from the environment, else none."""
     from ferrule.serve.access import check_key
 
-    said = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get("FERRULE_API_KEY", "")
-    if path is None and not said:
+    key = path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get("FERRULE_API_KEY", "")
+    if path is None and not key:
         return None
-    return check_key(said)
+    return check_key(key)
 
 
 def _workers(

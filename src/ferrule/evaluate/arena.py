@@ -214,12 +214,12 @@ def _telling(jobs: Sequence[Job], show: Show | None) -> Show | None:
     """Return ``show`` that also tells what the cells reached that were finished since it was called last."""
     if show is None:
         return None
-    told = set(results(jobs))
+    reported = set(results(jobs))
 
     def tell(line: str) -> None:
         for address, unit in results(jobs).items():
-            if address not in told:
-                told.add(address)
+            if address not in reported:
+                reported.add(address)
                 cell = unit["result"]["cell"]
                 name = f"{cell['recipe']}, seed {cell['seed']}"
                 show(f"{name}: success {cell['success']:.1%}, {cell['sampled']:,} tokens")
@@ -249,7 +249,7 @@ def tokens(text: str) -> int:
     try:
         count = int(float(text[:-1] if scale > 1 else text) * scale)
     except ValueError:
-        raise ValueError(f"{text!r} is no number of tokens; write 20000, 400k or 1.5M") from None
+        raise ValueError(f"{text!r} is not a number of tokens; write 20000, 400k or 1.5M") from None
     if count < 1:
         raise ValueError(f"a budget of {text!r} tokens trains nothing; the least is 1")
     return count

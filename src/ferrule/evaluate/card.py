@@ -31,14 +31,14 @@ def measure(
     card: dict[str, Any] = {"tasks_per_level": count, "seed": seed, "temperature": temperature, "worlds": {}}
     for name, world in worlds.items():
         tasks = world.tasks("test", count * len(levels), seed=seed, levels=levels)
-        found = arms(agent, policy, world, tasks, seed=seed, temperature=temperature, name=name)
-        card["worlds"][name] = {"arms": {arm: evaluation.as_dict() for arm, evaluation in found.items()}}
+        evaluations = arms(agent, policy, world, tasks, seed=seed, temperature=temperature, name=name)
+        card["worlds"][name] = {"arms": {arm: evaluation.as_dict() for arm, evaluation in evaluations.items()}}
     return card
 
 
-def _share(found: Mapping[str, Any]) -> str:
-    low, high = found["interval"]
-    return f"{100 * found['success']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
+def _share(evaluation: Mapping[str, Any]) -> str:
+    low, high = evaluation["interval"]
+    return f"{100 * evaluation['success']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def _rate(value: float | None, percent: bool) -> str:
@@ -54,7 +54,7 @@ def table(card: Mapping[str, Any]) -> str:
         first, second = world["arms"][WITH], world["arms"][WITHOUT]
         rates = (_rate(first["calls"], False), _rate(first["malformed"], True))
         rows.append((name, "all", _share(first), _share(second), *rates))
-        for level, found in first["by_level"].items():
-            rows.append((name, level, _share(found), _share(second["by_level"][level]), "", ""))
+        for level, evaluation in first["by_level"].items():
+            rows.append((name, level, _share(evaluation), _share(second["by_level"][level]), "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

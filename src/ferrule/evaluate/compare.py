@@ -41,7 +41,7 @@ class Comparison:
             "better": self.better,
             "worse": self.worse,
             "same": self.same,
-            "by_level": {level: found.as_dict("difference") for level, found in self.by_level.items()},
+            "by_level": {level: estimate.as_dict("difference") for level, estimate in self.by_level.items()},
         }
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Comparison:
 def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparison:
     """Pair two evaluations by task id and return the difference of their task means with its 95 % interval.
 
-    Raises ``ValueError`` when they are not of the same tasks: a difference over other tasks is no comparison.
+    Raises ``ValueError`` when they are not of the same tasks: only equal tasks can be compared.
     """
     old, new = before.scores(), after.scores()
     if old.keys() != new.keys():
@@ -91,7 +91,7 @@ def solvability(without: Sequence[bool], using: Sequence[bool]) -> dict[str, flo
     """Return shares of problems by who solves them, without and with something (a tool, for example).
 
     ``expansion`` are solved with it alone, ``preservation`` either way, ``shrinkage`` without it alone, and
-    ``unsolved`` never; all are 0 where there are no problems. Raises ``ValueError`` for sequences of different
+    ``unsolved`` never; all are 0 without problems. Raises ``ValueError`` for sequences of different
     lengths. Source: "Understanding Tool-Integrated Reasoning" (12).
     """
     if len(without) != len(using):

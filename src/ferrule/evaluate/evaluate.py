@@ -25,7 +25,7 @@ WITHOUT = "without tools"
 
 @dataclass(frozen=True)
 class Row:
-    """What one episode came to.
+    """The result of one episode.
 
     ``calls`` counts executed calls of tools that do not end the episode, ``attempts`` all calls, ``malformed`` those
     that could not be read and ``failed`` those that ended in anything but ``ok``. ``tokens`` counts what the model
@@ -135,7 +135,7 @@ def _turns(episode: Episode) -> list[Turn]:
 
 def _row(episode: Episode, score: float) -> Row:
     turns, first = _turns(episode), episode.trajectories[0]
-    seen = [observation for turn in turns for observation in turn.observations]
+    observations = [observation for turn in turns for observation in turn.observations]
     sampled = sum(len(turn.sampled) for turn in turns)
     level = episode.task.meta.get("level")
     return Row(
@@ -147,10 +147,10 @@ def _row(episode: Episode, score: float) -> Row:
         level=level if isinstance(level, int) else None,
         world=episode.task.world,
         turns=len(turns),
-        attempts=len(seen),
-        calls=sum(o.counted for o in seen),
-        malformed=sum(o.status == "malformed" for o in seen),
-        failed=sum(o.status != "ok" for o in seen),
+        attempts=len(observations),
+        calls=sum(o.counted for o in observations),
+        malformed=sum(o.status == "malformed" for o in observations),
+        failed=sum(o.status != "ok" for o in observations),
         tokens=sampled or None,
         problem=episode.problem,
     )
@@ -195,7 +195,7 @@ def evaluate(
     ``ValueError`` for an empty list, and for tasks that share an id (pairs are made by it).
     """
     if not tasks:
-        raise ValueError("there are no tasks to evaluate")
+        raise ValueError("an evaluation needs at least one task; the list of tasks is empty")
     twice = [task for task, count in Counter(task.id for task in tasks).items() if count > 1]
     if twice:
         raise ValueError(f"{len(twice)} task ids appear more than once, for example {twice[0]!r}")

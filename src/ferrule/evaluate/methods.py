@@ -48,9 +48,9 @@ def _preferred(
     The weights that played a round are its reference.
     """
     items = source(base, world, tasks=tasks, levels=levels, seed=seed)
-    own = {"max_steps": 2, "warmup_steps": 0, "gradient_accumulation_steps": 1}
+    options = {"max_steps": 2, "warmup_steps": 0, "gradient_accumulation_steps": 1}
     drawn = tasks * (base.num_generations if source is labelled else 1)  # a row per episode, at most a pair per task
-    return Method((make(items, per_device_train_batch_size=max(drawn // 2, 1), **own),), rounds=_ROUNDS)
+    return Method((make(items, per_device_train_batch_size=max(drawn // 2, 1), **options),), rounds=_ROUNDS)
 
 
 METHODS: Mapping[str, MakeMethod] = {
@@ -118,8 +118,8 @@ def entry(
         recipes = rest if first == "sft" else members
         for member in recipes:
             if member in known.methods:
-                told = "must stand first" if member == "sft" else "cannot be stacked"
-                raise ValueError(f"{member!r} {told}; a stack holds recipes, with 'sft' before them or without")
+                problem = "must stand first" if member == "sft" else "cannot be stacked"
+                raise ValueError(f"{member!r} {problem}; a stack holds recipes, with 'sft' before them or without")
         recipe, changes = stack(base, "+".join(recipes), known.recipes)
         if recipes is members:
             return recipe, changes

@@ -117,7 +117,7 @@ def paired_difference(before: Sequence[float], after: Sequence[float], *, seed: 
     sequences of different lengths.
     """
     if len(before) != len(after):
-        raise ValueError(f"{len(before)} values before and {len(after)} after are no pairs")
+        raise ValueError(f"{len(before)} values before and {len(after)} after; pairs need equally many")
     differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     if not (_binary(before) and _binary(after)):
         return bootstrap_mean(differences.tolist(), seed=seed)

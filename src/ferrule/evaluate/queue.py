@@ -104,9 +104,11 @@ def work(
     elif todo:
         _in_processes(todo, locks, min(workers, len(todo)), _teller(jobs, show))
     failed = {path.stem: path.read_text(encoding="utf-8") for path in locks.glob("*.failed")}
-    told = [f"{job.label or job.address}:\n{failed[job.address]}" for job in jobs if job.address in failed]
-    if told:
-        raise QueueError(f"{len(told)} of {len(jobs)} measurements failed; the others are stored.\n" + "\n".join(told))
+    messages = [f"{job.label or job.address}:\n{failed[job.address]}" for job in jobs if job.address in failed]
+    if messages:
+        raise QueueError(
+            f"{len(messages)} of {len(jobs)} measurements failed; the others are stored.\n" + "\n".join(messages)
+        )
     return {address: line["result"] for address, line in results(jobs).items()}
 
 
@@ -237,8 +239,8 @@ def _on_ray(jobs: Sequence[Job], locks: Path, address: str, tell: Callable[[], N
     }
     try:
         remote = library.remote(num_cpus=1, max_retries=3, runtime_env=environment)(_call)
-        with contextlib.ExitStack() as held:
-            free = [job for job in jobs if held.enter_context(_taken(locks, job))]
+        with contextlib.ExitStack() as stack:
+            free = [job for job in jobs if stack.enter_context(_taken(locks, job))]
             waiting = {remote.remote(job.call, job.arguments): job for job in free}
             while waiting:
                 (ready, *_), _ = library.wait(list(waiting), num_returns=1)

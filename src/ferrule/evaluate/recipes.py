@@ -33,7 +33,7 @@ class Published(Protocol):
 
 def recipes_of(papers: Iterable[Published]) -> dict[str, Make]:
     """Return every recipe of the papers: the piece ``recipe`` under the paper's slug, others under their own name."""
-    found: dict[str, Make] = {}
+    recipes: dict[str, Make] = {}
     for paper in papers:
         for name, piece in paper.pieces.items():
             signature = inspect.signature(piece)
@@ -41,8 +41,8 @@ def recipes_of(papers: Iterable[Published]) -> dict[str, Make]:
             required = [p for p in single if p.default is p.empty]
             makes = "Recipe" in str(signature.return_annotation) and [p.name for p in required] == ["base"]
             if makes:
-                found[paper.slug if name == "recipe" else name] = piece
-    return found
+                recipes[paper.slug if name == "recipe" else name] = piece
+    return recipes
 
 
 def stack(base: Recipe, names: str, known: Mapping[str, Make]) -> tuple[Recipe, Changes]:

@@ -61,14 +61,18 @@ class Plan:
 
 def versions() -> dict[str, Any]:
     """Return the versions and the machine that figures were taken on."""
-    out: dict[str, Any] = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+    packages: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+    }
     for name in ("ferrule", "torch", "transformers", "numpy", "accelerate", "peft"):
         try:
-            out[name] = importlib.metadata.version(name)
+            packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    out["machine"] = platform.machine()
-    return out
+    packages["machine"] = platform.machine()
+    return packages
 
 
 def _prepare(plan: Plan, resume: bool, overwrite: bool) -> None:
@@ -92,9 +96,9 @@ def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
     arms = {"with tools": plan.eval_tasks}
     if plan.without_tools:
         arms["without tools"] = tuple(replace(task, tools=()) for task in plan.eval_tasks)
-    out: dict[str, Any] = {"arms": {}, "temperature": plan.eval_temperature}
+    summary: dict[str, Any] = {"arms": {}, "temperature": plan.eval_temperature}
     for name, tasks in arms.items():
-        found = evaluate(
+        evaluation = evaluate(
             cast(Agent, plan.agent),
             plan.policy,
             plan.world,
@@ -102,11 +106,11 @@ def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
             seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
         )
-        out["arms"][name] = found.as_dict()
-        extras = [{"phase": f"{phase}, {name}", "scores": [{"value": v}]} for v in found.values]
-        append(plan.folder / "evaluation.jsonl", found.episodes, extras)
-        show(f"{phase}, {name}: success {found.success:.1%}")
-    return out
+        summary["arms"][name] = evaluation.as_dict()
+        extras = [{"phase": f"{phase}, {name}", "scores": [{"value": v}]} for v in evaluation.values]
+        append(plan.folder / "evaluation.jsonl", evaluation.episodes, extras)
+        show(f"{phase}, {name}: success {evaluation.success:.1%}")
+    return summary
 
 
 def execute(
@@ -153,11 +157,11 @@ def _between(plan: Plan) -> Any:
     def measure(policy: Policy, step: int) -> dict[str, float]:
         from ferrule.evaluate.evaluate import evaluate
 
-        found = evaluate(
+        evaluation = evaluate(
             cast(Agent, plan.agent), policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
         )  # fmt: skip
-        return {"success": found.success}
+        return {"success": evaluation.success}
 
     return measure
 
@@ -166,8 +170,8 @@ def _kept(folder: Path) -> dict[str, Any]:
     import json
 
     path = folder / "evaluations.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return {"before": found["before"]} if "before" in found else {}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return {"before": kept["before"]} if "before" in kept else {}
 
 
 def _report(folder: Path, show: Any) -> str | None:
@@ -192,8 +196,8 @@ def table(evaluations: Mapping[str, Any], console: Console | None = None) -> Non
     for arm in evaluations[phases[0]]["arms"] if phases else ():
         cells = []
         for phase in phases:
-            found = evaluations[phase]["arms"][arm]
-            low, high = found["interval"]
-            cells.append(f"{found['success']:.1%} [{low:.1%}, {high:.1%}]")
+            evaluation = evaluations[phase]["arms"][arm]
+            low, high = evaluation["interval"]
+            cells.append(f"{evaluation['success']:.1%} [{low:.1%}, {high:.1%}]")
         grid.add_row(arm, *cells)
     (console or Console(file=sys.stdout)).print(grid)

@@ -63,21 +63,21 @@ _MEASURED = ("success", "calls", "tokens", "malformed", "steps", "sampled", "sec
 def summarise(cells: Sequence[Cell], *, against: str) -> list[dict[str, Any]]:
     """Return one row per recipe: means over seeds, 95 % Student intervals over seeds, differences to ``against``.
 
-    Differences are paired by seed. With one seed there are no intervals (None).
+    Differences are paired by seed. Intervals need at least two seeds and are None with one.
     """
     rows = []
     base = {cell.seed: cell for cell in cells if cell.recipe == against}
     for name in dict.fromkeys(cell.recipe for cell in cells):
-        own = [cell for cell in cells if cell.recipe == name]
-        row: dict[str, Any] = {"recipe": name, "seeds": [cell.seed for cell in own]}
-        row |= {key: fmean(float(getattr(cell, key)) for cell in own) for key in _MEASURED}
-        row["success_interval"] = _interval([cell.success for cell in own])
-        row["pass_at"] = {k: fmean(cell.pass_at[k] for cell in own) for k in own[0].pass_at}
-        paired = [cell.success - base[cell.seed].success for cell in own if cell.seed in base]
-        told = name != against and len(paired) == len(base)
-        row["difference"] = fmean(paired) if told else None
-        row["difference_interval"] = _interval(paired) if told else None
-        row["changes"] = own[0].changes or {}
+        group = [cell for cell in cells if cell.recipe == name]
+        row: dict[str, Any] = {"recipe": name, "seeds": [cell.seed for cell in group]}
+        row |= {key: fmean(float(getattr(cell, key)) for cell in group) for key in _MEASURED}
+        row["success_interval"] = _interval([cell.success for cell in group])
+        row["pass_at"] = {k: fmean(cell.pass_at[k] for cell in group) for k in group[0].pass_at}
+        paired = [cell.success - base[cell.seed].success for cell in group if cell.seed in base]
+        comparable = name != against and len(paired) == len(base)
+        row["difference"] = fmean(paired) if comparable else None
+        row["difference_interval"] = _interval(paired) if comparable else None
+        row["changes"] = group[0].changes or {}
         rows.append(row)
     return rows
 

@@ -68,12 +68,13 @@ def measured(path: Path) -> tuple[Device, dict[str, float]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         rates, reached = data["roofline"]["rates"], data["reached"]
         width = {"float32": 4, "bfloat16": 2}[data["dtype"]]
-        found = Device(
+        device = Device(
             str(data["device"]), rates["flops"], rates["read"], float(data["memory"]), float("inf"), float("inf"),
             width, str(path),
         )  # fmt: skip
-        return found, {key: min(float(reached[key]), 1.0) for key in ("decode", "prefill", "train")} | {"overhead": 0.0}
+        shares = {key: min(float(reached[key]), 1.0) for key in ("decode", "prefill", "train")}
+        return device, {**shares, "overhead": 0.0}
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no result of 'ferrule bench --json': {error!r}") from None
+        raise ValueError(f"{path} is not a result of 'ferrule bench --json': {error!r}") from None

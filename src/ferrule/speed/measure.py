@@ -86,23 +86,23 @@ def timed_rollout(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, ne
     ``first`` are the seconds until every row has a token, ``later`` the tokens sampled after that (0 with an engine
     that does all in one step). No token ends a row early; ``RuntimeError`` when a row has another number of tokens.
     """
-    made = [Row(given, new, 1.0, seed, ignore_end=True) for given in prompts for seed in range(rows)]
+    batch = [Row(given, new, 1.0, seed, ignore_end=True) for given in prompts for seed in range(rows)]
     engine = policy.engine
     engine.forget()  # the prompts of the run before
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     with _inference(policy):
         start = _now(policy)
-        engine.submit(made)
+        engine.submit(batch)
         while engine.busy:
             engine.step()
-            if not found and all(row.sampled for row in made):
-                found["first"] = _now(policy) - start
-                found["later"] = float(sum(new - len(row.sampled) for row in made))
-        found["seconds"] = _now(policy) - start
-    wrong = [len(row.sampled) for row in made if len(row.sampled) != new]
+            if not times and all(row.sampled for row in batch):
+                times["first"] = _now(policy) - start
+                times["later"] = float(sum(new - len(row.sampled) for row in batch))
+        times["seconds"] = _now(policy) - start
+    wrong = [len(row.sampled) for row in batch if len(row.sampled) != new]
     if wrong:
-        raise RuntimeError(f"{len(wrong)} rows have not {new} tokens, the first has {wrong[0]}")
-    return found
+        raise RuntimeError(f"{len(wrong)} rows do not have {new} tokens; the first has {wrong[0]}")
+    return times
 
 
 def timed_update(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, new: int, optimiser: Any) -> float:
@@ -174,11 +174,11 @@ def bench(
 def _roofline(policy: Any, shape: Shape, settings: Bench, dtype: torch.dtype) -> tuple[dict[str, Any], Device]:
     """Measure the rates in the policy's number format, and the matrix rate of the others that are not emulated."""
     kind = str(policy.device)
-    found = rates(shape, dtype=dtype, device=kind, quick=settings.quick)
+    measured = rates(shape, dtype=dtype, device=kind, quick=settings.quick)
     others: dict[str, Any] = {}
     for other in (torch.float32, torch.bfloat16):
         slow = other is not torch.float32 and emulated(other, kind)
-        more = None if slow else rates(shape, dtype=other, device=kind, quick=True) if other is not dtype else found
+        more = None if slow else rates(shape, dtype=other, device=kind, quick=True) if other is not dtype else measured
         others[str(other).removeprefix("torch.")] = "emulated" if more is None else {"flops": more["flops"]}
     options: dict[str, Any] = {"dtype": dtype, "device": kind, "repeats": 1 if settings.quick else 3}
     linear: dict[str, Any] = {"decode": {}}
@@ -188,8 +188,8 @@ def _roofline(policy: Any, shape: Shape, settings: Bench, dtype: torch.dtype) ->
     tokens = prompts * (settings.prompt + samples * settings.new)
     linear["train_tokens"] = tokens
     linear["train"] = linear_seconds(shape, tokens, backward=True, **options)
-    return {"rates": found, "formats": others, "linear_seconds": linear}, device_of(
-        found, _name(policy.device), _memory(policy.device), dtype
+    return {"rates": measured, "formats": others, "linear_seconds": linear}, device_of(
+        measured, _name(policy.device), _memory(policy.device), dtype
     )
 
 
@@ -243,8 +243,8 @@ def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: A
         spent.append(timed_update(policy, prompts, rows, settings.new, optimiser))
     middle = statistics.median(spent)
     load = Workload(count * rows, rows, settings.prompt, settings.new, 0, 1, 0.0)
-    one = Setup(gpus=1, gradient_checkpointing=False, fractions=Fractions(train=1.0))
-    work = update_work(shape, device, load, one)
+    single = Setup(gpus=1, gradient_checkpointing=False, fractions=Fractions(train=1.0))
+    work = update_work(shape, device, load, single)
     products_least = work["flops"] / device.flops
     adam = work["seconds"] - products_least  # the planner adds the optimiser's own least seconds
     tokens, linear = count * rows * (settings.prompt + settings.new), floor["linear_seconds"]

@@ -42,7 +42,7 @@ class Workload:
     tool_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no step."""
+        """Refuse invalid sizes."""
         _at_least(self, episodes=1, num_generations=1, prompt=1, new=1, observation=0, turns=1)
         if self.tool_seconds < 0 or not math.isfinite(self.tool_seconds):
             raise ValueError(f"tool_seconds is {self.tool_seconds}; it must be a number from 0 on")
@@ -53,7 +53,7 @@ class Workload:
         return math.ceil(self.episodes / self.num_generations)
 
     @property
-    def own(self) -> int:
+    def continuation(self) -> int:
         """Tokens of an episode after its prompt."""
         return self.turns * self.new + (self.turns - 1) * self.observation
 
@@ -65,7 +65,7 @@ class Workload:
     @property
     def tokens(self) -> int:
         """Tokens of an update, in which a group's prompt counts once."""
-        return self.groups * self.prompt + self.episodes * self.own
+        return self.groups * self.prompt + self.episodes * self.continuation
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Fractions:
     overhead: float = 0.002
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Refuse invalid shares and times."""
         for name in ("train", "prefill", "decode", "network"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, above 0 and 1 at most")
@@ -107,7 +107,7 @@ class Setup:
     fractions: Fractions = field(default_factory=Fractions)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no machine has."""
+        """Refuse invalid numbers of devices and tokens."""
         _at_least(self, gpus=1, per_node=1, micro=1, lora_r=0)
 
 
@@ -133,9 +133,9 @@ def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
     block are four hidden vectors, queries, keys, values and the attention's output, and four of the wide ones; with
     checkpointing one hidden vector per block, and one block in full. The head holds 256 MiB of logits at a time.
     """
-    one = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
+    heads = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
     wide = (4 if shape.gated else 2) * shape.intermediate
-    per_token = device.width * (4 * shape.hidden + one + wide)
+    per_token = device.width * (4 * shape.hidden + heads + wide)
     kept = per_token + device.width * shape.hidden * shape.layers  # one block, and a hidden vector of each
     blocks = kept if setup.gradient_checkpointing else per_token * shape.layers
     alone = setup.gpus == 1
@@ -143,12 +143,12 @@ def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
         gathered = 0 if device.width == 4 else device.width * shape.parameters
     else:
         gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora_r else 4 * shape.block)
-    found = {
+    memory = {
         "state": _state(shape, setup),
         "gathered": float(gathered),
         "activations": float(setup.micro * blocks + 2**28),
     }
-    return {**found, "total": sum(found.values()), "usable": _USABLE * device.memory}
+    return {**memory, "total": sum(memory.values()), "usable": _USABLE * device.memory}
 
 
 def _engine(shape: Shape, device: Device, setup: Setup) -> tuple[int, float]:
@@ -181,7 +181,7 @@ def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> di
     share, (tensor, room) = setup.fractions, _engine(shape, device, setup)
     engines = max(setup.gpus // tensor, 1)
     wanted = math.ceil(load.episodes / engines)
-    per_row = shape.cache_bytes(device.width) * (load.prompt / load.num_generations + load.own)
+    per_row = shape.cache_bytes(device.width) * (load.prompt / load.num_generations + load.continuation)
     fits = int(room // per_row) if room > 0 else 0
     if fits < 1:
         return {"fits": False, "tensor": tensor, "engines": engines, "room": room, "row_bytes": per_row}
@@ -196,9 +196,9 @@ def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> di
         work = shape.block_flops(fresh, context) + shape.head_flops(rows)
         reading = shape.read * device.width / (device.bandwidth * share.decode)
         prefill += max(work / (device.flops * share.prefill), reading) / tensor if fresh else 0.0
-        own = before + load.new / 2
+        length = before + load.new / 2
         ideal = decode_seconds(
-            shape, device, rows, load.prompt + own, prompts * load.prompt + rows * own, tensor=tensor
+            shape, device, rows, load.prompt + length, prompts * load.prompt + rows * length, tensor=tensor
         )
         # Two sums over the engine's devices per block, each moving a row's hidden vector almost twice.
         moved = 2 * (tensor - 1) / tensor * rows * shape.hidden * device.width / (device.link * share.network)
@@ -207,10 +207,10 @@ def generation(shape: Shape, device: Device, load: Workload, setup: Setup) -> di
     tools = (load.turns - 1) * load.tool_seconds
     seconds = waves * (prefill + decode + tools)
     cache = rows * per_row / tensor
-    found = {"fits": True, "tensor": tensor, "engines": engines, "rows": rows, "waves": waves, "cache": cache}
-    found.update(prefill=waves * prefill, decode=waves * decode, tools=waves * tools, seconds=seconds)
+    result = {"fits": True, "tensor": tensor, "engines": engines, "rows": rows, "waves": waves, "cache": cache}
+    result.update(prefill=waves * prefill, decode=waves * decode, tools=waves * tools, seconds=seconds)
     total = shape.parameters * device.width / tensor + cache + _state(shape, setup)
-    return {**found, "total": total, "tokens_per_second": load.sampled / seconds}
+    return {**result, "total": total, "tokens_per_second": load.sampled / seconds}
 
 
 def network(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str, float]:
@@ -239,9 +239,9 @@ def update(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[s
     """
     passes = (2 if setup.lora_r else 3) + (1 if setup.gradient_checkpointing else 0)
     head = (3 if setup.lora_r else 4) * shape.head_flops(load.sampled)
-    context = load.prompt + load.own / 2  # of the episode's own tokens; the prompt's own attend to half of it
-    own = shape.block_flops(load.episodes * load.own, context)
-    work = passes * (own + shape.block_flops(load.groups * load.prompt, load.prompt / 2)) + head
+    context = load.prompt + load.continuation / 2  # of the episode's own tokens; the prompt's own attend to half of it
+    continued = shape.block_flops(load.episodes * load.continuation, context)
+    work = passes * (continued + shape.block_flops(load.groups * load.prompt, load.prompt / 2)) + head
     # The optimiser reads four numbers of 4 bytes and writes three.
     adam = 28 * _trained(shape, setup) / (setup.gpus * device.bandwidth)
     return {"flops": work, "seconds": work / (setup.gpus * device.flops * setup.fractions.train) + adam}
@@ -253,24 +253,24 @@ def plan(shape: Shape, device: Device, load: Workload, setup: Setup) -> dict[str
     The update takes the longer of arithmetic and network: shards are fetched while the last ones are computed with.
     """
     memory = training(shape, device, setup)
-    made = generation(shape, device, load, setup)
+    generated = generation(shape, device, load, setup)
     sent, work = network(shape, device, load, setup), update(shape, device, load, setup)
     trained = max(work["seconds"], sent["update_seconds"])
-    rows = load.episodes * (load.prompt + load.own)
-    found: dict[str, Any] = {
+    rows = load.episodes * (load.prompt + load.continuation)
+    result: dict[str, Any] = {
         "model": shape.name, "parameters": shape.parameters, "device": device.name, "gpus": setup.gpus,
         "tokens": {"sampled": load.sampled, "packed": load.tokens},
-        "training_memory": memory, "generation": made, "network": sent,
+        "training_memory": memory, "generation": generated, "network": sent,
         "update": {**work, "seconds": trained, "row_tokens_per_second": rows / trained},
     }  # fmt: skip
-    fits = made["fits"] and memory["total"] <= memory["usable"]
-    found["fits"] = fits
+    fits = generated["fits"] and memory["total"] <= memory["usable"]
+    result["fits"] = fits
     if fits:
-        found["step_seconds"] = made["seconds"] + trained + sent["push_seconds"]
-        found["episodes_per_hour"] = 3600 * load.episodes / found["step_seconds"]
-    found["problems"] = [] if fits else _problems(shape, device, load, setup, memory, made)
-    found["settings"] = {"workload": asdict(load), "setup": asdict(setup)}
-    return found
+        result["step_seconds"] = generated["seconds"] + trained + sent["push_seconds"]
+        result["episodes_per_hour"] = 3600 * load.episodes / result["step_seconds"]
+    result["problems"] = [] if fits else _problems(shape, device, load, setup, memory, generated)
+    result["settings"] = {"workload": asdict(load), "setup": asdict(setup)}
+    return result
 
 
 def _fits(shape: Shape, device: Device, load: Workload, setup: Setup) -> bool:
@@ -278,21 +278,21 @@ def _fits(shape: Shape, device: Device, load: Workload, setup: Setup) -> bool:
     return memory["total"] <= memory["usable"] and bool(generation(shape, device, load, setup)["fits"])
 
 
-def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory: Any, made: Any) -> list[str]:
+def _problems(shape: Shape, device: Device, load: Workload, setup: Setup, memory: Any, generated: Any) -> list[str]:
     """Say what does not fit, then whether adapters would, and the least number of devices that would."""
-    said = []
+    problems = []
     if memory["total"] > memory["usable"]:
-        said.append(
+        problems.append(
             f"training needs {memory['total'] / 1e9:.1f} GB per device, {memory['usable'] / 1e9:.1f} GB are usable"
         )
-    if not made["fits"]:
-        said.append(
-            f"generation has {made['room'] / 1e9:.1f} GB for the cache beside the weights and the training state; "
-            f"one episode needs {made['row_bytes'] / 1e9:.2f} GB"
+    if not generated["fits"]:
+        problems.append(
+            f"generation has {generated['room'] / 1e9:.1f} GB for the cache beside the weights and the training state; "
+            f"one episode needs {generated['row_bytes'] / 1e9:.2f} GB"
         )
     ways = {"LoRA of rank 16": replace(setup, lora_r=16)} if not setup.lora_r else {}
     ways |= {f"{2**k} devices": replace(setup, gpus=2**k) for k in range(_MOST) if 2**k > setup.gpus}
     fitting = [name for name, other in ways.items() if _fits(shape, device, load, other)]
     fewest = [name for name in fitting if "devices" in name][:1]
     named = [*(name for name in fitting if "devices" not in name), *fewest]
-    return [*said, f"would fit: {', or '.join(named)}" if named else "neither adapters nor more devices would fit"]
+    return [*problems, f"would fit: {', or '.join(named)}" if named else "neither adapters nor more devices would fit"]

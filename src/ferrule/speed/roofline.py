@@ -75,7 +75,7 @@ def linear_seconds(
     512 MiB of them the rest is scaled up.
     """
     kinds = {name: (*sizes, shape.layers) for name, sizes in shape.linears().items()}
-    found = {}
+    times = {}
     for name, (inputs, outputs, count) in {**kinds, "head": (shape.hidden, shape.vocab, 1)}.items():
         width = torch.finfo(dtype).bits // 8
         kept = max(1, min(count, (512 << 20) // (inputs * outputs * width)))
@@ -90,15 +90,15 @@ def linear_seconds(
                     g @ weight
                     g.T @ x
 
-        found[name] = seconds(work, device=device, repeats=repeats) * count / kept
-    return found
+        times[name] = seconds(work, device=device, repeats=repeats) * count / kept
+    return times
 
 
-def device_of(found: dict[str, float], name: str, memory: float, dtype: torch.dtype) -> Device:
+def device_of(rates: dict[str, float], name: str, memory: float, dtype: torch.dtype) -> Device:
     """Return measured rates as a device of the planner, alone and without a host beside it."""
     far = float("inf")
     width = torch.finfo(dtype).bits // 8
-    return Device(name, found["flops"], found["read"], memory, far, far, width)
+    return Device(name, rates["flops"], rates["read"], memory, far, far, width)
 
 
 def rollout_seconds(shape: Shape, device: Device, *, prompts: int, rows: int, prompt: int, new: int) -> dict[str, Any]:

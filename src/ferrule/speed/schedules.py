@@ -83,8 +83,8 @@ class Waiting:
         rng = random.Random(f"ids/{ask.seed}")
         sampled = tuple(rng.randrange(1000) for _ in range(4))
         shown = tuple(len(message.role) for message in ask.messages[ask.fresh :])
-        said = sum(message.role == "assistant" for message in ask.messages)
-        calls = (Call("wait", {"key": str(ask.seed)}, id="call_0"),) if said < self.turns else ()
+        replies = sum(message.role == "assistant" for message in ask.messages)
+        calls = (Call("wait", {"key": str(ask.seed)}, id="call_0"),) if replies < self.turns else ()
         message = Message("assistant", str(rng.random()), calls=calls)
         return Reply(message, given=(*ask.context, *shown), sampled=sampled, logps=(0.0,) * len(sampled))
 

@@ -44,7 +44,7 @@ class Shape:
     def linears(self) -> dict[str, tuple[int, int]]:
         """Return the matrices of one block by name, each (inputs, outputs)."""
         wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        found = {
+        linears = {
             "q": (self.hidden, wide),
             "k": (self.hidden, narrow),
             "v": (self.hidden, narrow),
@@ -52,7 +52,7 @@ class Shape:
             "up": (self.hidden, self.intermediate),
             "down": (self.intermediate, self.hidden),
         }
-        return {**found, "gate": (self.hidden, self.intermediate)} if self.gated else found
+        return {**linears, "gate": (self.hidden, self.intermediate)} if self.gated else linears
 
     @property
     def block(self) -> int:

@@ -125,34 +125,34 @@ def _linear(rows: Rows, *, arm: str, quantity: str, factor: float, plus: float) 
     return factor * float(rows[arm][quantity]) + plus
 
 
-def less(quantity: str, one: str, other: str) -> Value:
-    """Return the value ``rows[one][quantity] - rows[other][quantity]``: paired within a seed."""
-    return partial(_difference, quantity=quantity, one=one, other=other)
+def less(quantity: str, arm: str, against: str) -> Value:
+    """Return the value ``rows[arm][quantity] - rows[against][quantity]``: paired within a seed."""
+    return partial(_difference, quantity=quantity, arm=arm, against=against)
 
 
-def _difference(rows: Rows, *, quantity: str, one: str, other: str) -> float:
-    return float(rows[one][quantity]) - float(rows[other][quantity])
+def _difference(rows: Rows, *, quantity: str, arm: str, against: str) -> float:
+    return float(rows[arm][quantity]) - float(rows[against][quantity])
 
 
-def over(quantity: str, one: str, other: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
-    """Return the value ``factor * rows[one][quantity] / rows[other][quantity] + plus``: paired within a seed.
+def over(quantity: str, arm: str, against: str, *, factor: float = 1.0, plus: float = 0.0) -> Value:
+    """Return the value ``factor * rows[arm][quantity] / rows[against][quantity] + plus``: paired within a seed.
 
-    The relative fall from ``other`` to ``one`` has ``factor=-1, plus=1``.
+    The relative fall from ``against`` to ``arm`` has ``factor=-1, plus=1``.
     """
-    return partial(_quotient, quantity=quantity, one=one, other=other, factor=factor, plus=plus)
+    return partial(_quotient, quantity=quantity, arm=arm, against=against, factor=factor, plus=plus)
 
 
-def _quotient(rows: Rows, *, quantity: str, one: str, other: str, factor: float, plus: float) -> float:
-    return factor * (float(rows[one][quantity]) / float(rows[other][quantity])) + plus
+def _quotient(rows: Rows, *, quantity: str, arm: str, against: str, factor: float, plus: float) -> float:
+    return factor * (float(rows[arm][quantity]) / float(rows[against][quantity])) + plus
 
 
-def minus(one: Value, other: Value) -> Value:
-    """Return the value ``one - other``: paired within a seed."""
-    return partial(_minus, one=one, other=other)
+def minus(value: Value, subtracted: Value) -> Value:
+    """Return the value ``value - subtracted``: paired within a seed."""
+    return partial(_minus, value=value, subtracted=subtracted)
 
 
-def _minus(rows: Rows, *, one: Value, other: Value) -> float:
-    return float(one(rows)) - float(other(rows))
+def _minus(rows: Rows, *, value: Value, subtracted: Value) -> float:
+    return float(value(rows)) - float(subtracted(rows))
 
 
 def conclude(measured: Sequence[Measured]) -> Verdict:
@@ -167,5 +167,5 @@ def describe(measured: Measured) -> str:
     """One line: name, effect, interval, threshold and verdict."""
     low, high = (f"{end:.3f}" if math.isfinite(end) else str(end) for end in measured.interval)
     effect = f"{measured.effect:.3f} [{low}, {high}], threshold {measured.threshold:.3f}"
-    told = f"{measured.name}: {effect}: {measured.verdict}"
-    return told if measured.decides else f"Beside the verdict: {told}"
+    line = f"{measured.name}: {effect}: {measured.verdict}"
+    return line if measured.decides else f"Beside the verdict: {line}"

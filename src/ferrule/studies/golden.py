@@ -54,7 +54,7 @@ def write(folder: Path, study: Study) -> Path:
 
 
 def digest(stored: Any) -> str:
-    """Return a digest of the stored golden of an arm; ``none`` where there is none."""
+    """Return a digest of the stored golden of an arm; ``none`` without one."""
     if stored is None:
         return "none"
     return hashlib.blake2b(json.dumps(stored, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -75,12 +75,13 @@ def differences(stored: Mapping[str, Any], measured: Mapping[str, Any], *, toler
     return lines
 
 
-def _close(one: Any, other: Any, tolerance: float) -> bool:
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(_close(a, b, tolerance) for a, b in zip(one, other, strict=True))
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance * 1e-3) or (one != one and other != other)
-    return bool(one == other)
+def _close(first: Any, second: Any, tolerance: float) -> bool:
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(_close(a, b, tolerance) for a, b in zip(first, second, strict=True))
+    if isinstance(first, (int, float)) and isinstance(second, (int, float)):
+        both_nan = first != first and second != second
+        return both_nan or math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance * 1e-3)
+    return bool(first == second)
 
 
 def _rounded(data: Any) -> Any:

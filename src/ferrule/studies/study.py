@@ -103,7 +103,7 @@ class Study:
         seeds = [rows[seed] for seed in rows]
         measured = [condition.measure(seeds) for condition in self.asks]
         shown = _shown(measured)
-        told = (*map(describe, measured), *self.notes(seeds))
+        notes = (*map(describe, measured), *self.notes(seeds))
         conditions = [condition.as_dict() for condition in measured]
         return Claim(
             paper=self.paper,
@@ -119,7 +119,7 @@ class Study:
             size=size,
             grade=self.grade,
             trained=self.trained,
-            notes=told,
+            notes=notes,
             setup={**self.setup, "size": dict(self.settings(size)), "conditions": conditions},
         )
 

@@ -203,7 +203,7 @@ def train_table(
                 trajectories = tuple(trajectory for _, trajectory in owned)
                 scores = scored(recipe, task, trajectories, step)
                 if recipe.keep is None or recipe.keep(trajectories, scores):
-                    kept.append(Group(task, (), trajectories, scores, tuple(own for own, _ in owned), step))
+                    kept.append(Group(task, (), trajectories, scores, tuple(owner for owner, _ in owned), step))
             if len(kept) >= per_step:
                 break
         learn_from(weights, recipe, kept, learning_rate=learning_rate, rng=rng, step=step)
@@ -243,7 +243,7 @@ def learn_from(
 
 
 def steps_to(curve: Sequence[float], level: float, never: float) -> float:
-    """Number of the first value that is at least ``level``, counted from 1; ``never`` where there is none."""
+    """Number of the first value that is at least ``level``, counted from 1; ``never`` without one."""
     return next((float(i + 1) for i, value in enumerate(curve) if value >= level), float(never))
 
 

@@ -46,7 +46,7 @@ def arena_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     ]
     with _style():
         figure = _figure(13, 4.2)
-        bars, passes, way = (figure.add_subplot(1, 3, place) for place in (1, 2, 3))
+        bars, passes, progress = (figure.add_subplot(1, 3, place) for place in (1, 2, 3))
         _bars(bars, rows)
         for place, row in enumerate(rows):
             ks = [int(k) for k in row["pass_at"]]
@@ -60,15 +60,15 @@ def arena_figure(result: Mapping[str, Any], path: str | Path) -> Path:
         _percent(passes)
         passes.legend(fontsize=8)
         for name in trained:
-            own = [curve for key, curve in result["curves"].items() if key.rpartition("/")[0] == name and curve]
-            if not own:
+            curves = [curve for key, curve in result["curves"].items() if key.rpartition("/")[0] == name and curve]
+            if not curves:
                 continue
             place = next(i for i, row in enumerate(rows) if row["recipe"] == name)
-            grid = np.linspace(0, max(curve[-1][0] for curve in own), 60)
-            mean = np.mean([np.interp(grid, *np.asarray(curve).T) for curve in own], axis=0)
-            way.plot(grid, smooth(mean.tolist(), 5), color=_colour(place), linewidth=1.8)
-        way.set_title("success by generated tokens")
-        way.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:.0f}k")
-        _percent(way)
+            grid = np.linspace(0, max(curve[-1][0] for curve in curves), 60)
+            mean = np.mean([np.interp(grid, *np.asarray(curve).T) for curve in curves], axis=0)
+            progress.plot(grid, smooth(mean.tolist(), 5), color=_colour(place), linewidth=1.8)
+        progress.set_title("success by generated tokens")
+        progress.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:.0f}k")
+        _percent(progress)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return write_png(figure, path, dpi=120)

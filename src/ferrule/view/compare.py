@@ -94,8 +94,8 @@ def _mapping(data: Any, *keys: str) -> Mapping[str, Any]:
     if isinstance(data, Mapping):
         for key in keys:
             if isinstance(data.get(key), Mapping):
-                found: Mapping[str, Any] = data[key]
-                return found
+                mapping: Mapping[str, Any] = data[key]
+                return mapping
     return {}
 
 
@@ -126,22 +126,22 @@ def _block(title: str, before: Any, after: Any, *, worlds: bool = True) -> Block
 def blocks(evaluations: Mapping[str, Any]) -> list[Block]:
     """Return one block per arm, then one per world that was evaluated on its own."""
     before, after = _mapping(evaluations, "before"), _mapping(evaluations, "after")
-    found = [_block(name, *pair) for name, *pair in _both(_mapping(before, "arms"), _mapping(after, "arms"))]
-    if not found and ("success" in before or "success" in after):
-        found.append(_block("held-out tasks", before, after, worlds=False))
+    result = [_block(name, *pair) for name, *pair in _both(_mapping(before, "arms"), _mapping(after, "arms"))]
+    if not result and ("success" in before or "success" in after):
+        result.append(_block("held-out tasks", before, after, worlds=False))
     for name, old, new in _both(_mapping(before, "worlds"), _mapping(after, "worlds")):
         arms = list(_both(_mapping(old, "arms"), _mapping(new, "arms")))
-        found += [_block(f"{name}, {arm}", *pair) for arm, *pair in arms]
+        result += [_block(f"{name}, {arm}", *pair) for arm, *pair in arms]
         if not arms:
-            found.append(_block(name, old, new))
-    return found
+            result.append(_block(name, old, new))
+    return result
 
 
-def verdict(found: list[Block]) -> str:
+def verdict(blocks: list[Block]) -> str:
     """Say in one sentence what the first block shows; its intervals decide, not the difference alone."""
-    if not found:
+    if not blocks:
         return "Success before and after was not recorded."
-    row, where = found[0].rows[0], found[0].title
+    row, where = blocks[0].rows[0], blocks[0].title
     if row.after.value is None or row.before.value is None:
         side = "before" if row.before.value is None else "after"
         known = row.after if row.before.value is None else row.before

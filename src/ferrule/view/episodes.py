@@ -56,16 +56,16 @@ class Sample:
 
 def visible(raw: Any) -> str:
     """Return text in which nothing hides: control, direction and lone surrogate characters become visible marks."""
-    out = []
+    shown = []
     for char in raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str):
         kind = unicodedata.category(char)
         if char in "\n\t" or kind not in ("Cc", "Cf", "Cs", "Co"):
-            out.append(char)
+            shown.append(char)
         elif ord(char) < 0x20:
-            out.append(chr(0x2400 + ord(char)))
+            shown.append(chr(0x2400 + ord(char)))
         else:
-            out.append(f"⟨U+{ord(char):04X}⟩")
-    return "".join(out)
+            shown.append(f"⟨U+{ord(char):04X}⟩")
+    return "".join(shown)
 
 
 def text(raw: Any, *, long: int = 700, lines: int = 12) -> Text:
@@ -120,16 +120,17 @@ def _turn(turn: Any, index: int, answered: bool) -> tuple[Line, ...]:
             lines.append(Line(role, role, text(_content(message), **short)))
     reply = _get(turn, "reply", {})
     calls, observations = _get(reply, "calls", []), _get(turn, "observations", [])
-    said = _content(reply)
-    if said or not calls:
+    content = _content(reply)
+    if content or not calls:
         cut = ("cut off at the token limit",) if _get(turn, "finish", "stop") == "length" else ()
-        lines.append(Line("assistant", "model", text(said or "(nothing)"), notes=cut))
+        lines.append(Line("assistant", "model", text(content or "(nothing)"), notes=cut))
     for place, call in enumerate(calls):
         lines.append(_call(call))
         if place < len(observations):
-            seen = observations[place]
-            notes = tuple(visible(f"argument repaired: {repair}") for repair in _get(seen, "repairs", []))
-            lines.append(Line("observation", "result", text(_get(seen, "text", "")), _get(seen, "status", "ok"), notes))
+            observation = observations[place]
+            notes = tuple(visible(f"argument repaired: {repair}") for repair in _get(observation, "repairs", []))
+            status = _get(observation, "status", "ok")
+            lines.append(Line("observation", "result", text(_get(observation, "text", "")), status, notes))
         else:
             lines.append(Line("observation", "result", Text("(no result recorded)"), "missing"))
     return tuple(lines)

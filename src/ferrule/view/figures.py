@@ -146,7 +146,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def curves(metrics: Iterable[Mapping[str, Any]]) -> list[Curve]:
     """Collect every numeric metric as a curve: known ones first, in order of importance, then the rest by name."""
-    found: dict[str, dict[str, dict[float, float]]] = {}
+    points: dict[str, dict[str, dict[float, float]]] = {}
     for index, row in enumerate(metrics):
         flat = flatten(row)
         step = number(flat.get("step"))
@@ -157,13 +157,13 @@ def curves(metrics: Iterable[Mapping[str, Any]]) -> list[Curve]:
             reading = number(value)
             if key not in _NOT_CURVES and reading is not None:
                 # A resumed run writes a step again; the later line is the one that counts.
-                found.setdefault(key, {}).setdefault(phase, {})[float(index) if step is None else step] = reading
+                points.setdefault(key, {}).setdefault(phase, {})[float(index) if step is None else step] = reading
     order = list(KNOWN)
-    listed = sorted(found, key=lambda key: (order.index(key) if key in order else len(order), key))
+    listed = sorted(points, key=lambda key: (order.index(key) if key in order else len(order), key))
     result = []
     for key in listed:
-        phases = sorted(found[key], key=lambda phase: (phase != "train", phase))
-        series = {phase: tuple(sorted(found[key][phase].items())) for phase in phases}
+        phases = sorted(points[key], key=lambda phase: (phase != "train", phase))
+        series = {phase: tuple(sorted(points[key][phase].items())) for phase in phases}
         title, share = KNOWN.get(key, (key, key.endswith("/share")))
         values = [value for pairs in series.values() for _, value in pairs]
         result.append(Curve(key, title, share and min(values) >= 0 and max(values) <= 1, series))
@@ -291,24 +291,24 @@ def learning_curve(
     ``ValueError`` when a run has no training values of ``key``, and names those it has.
     """
     folders = [Path(run) for run in run_dirs]
-    found: list[Curve] = []
+    chosen: list[Curve] = []
     for folder in folders:
         listed = {curve.key: curve for curve in curves(read_run(folder).metrics) if "train" in curve.series}
         if key not in listed:
             raise ValueError(f"{folder} has no training values of {key!r}; it has {', '.join(listed) or 'none'}")
-        found.append(listed[key])
-    if not found:
+        chosen.append(listed[key])
+    if not chosen:
         raise ValueError("learning_curve needs at least one run folder")
-    steps, values = _grid([curve.series["train"] for curve in found], window)
+    steps, values = _grid([curve.series["train"] for curve in chosen], window)
     if not len(steps):
-        raise ValueError("the runs share no training step")
+        raise ValueError("the runs have no training step in common")
     with _style():
         figure = _figure(8, 4)
         axes = figure.add_subplot()
         first, second = COLOURS["first"], COLOURS["second"]
-        seeds = f"mean of {len(found)} seeds" if len(found) > 1 else "one seed"
+        seeds = f"mean of {len(chosen)} seeds" if len(chosen) > 1 else "one seed"
         axes.plot(steps, values.mean(axis=0), color=first, linewidth=2.4, label=f"training tasks, {seeds}")
-        if len(found) > 1:
+        if len(chosen) > 1:
             low, high = values.min(axis=0), values.max(axis=0)
             axes.fill_between(steps, low, high, color=first, alpha=0.18, linewidth=0, label="lowest to highest seed")
         ends = _held_out(folders) if key == "success" else []
@@ -317,10 +317,10 @@ def learning_curve(
             heights = [pair[side] for pair in ends]
             label = "held-out tasks, before and after" if side == 0 and heights else None
             axes.plot([x] * len(heights), heights, "o", color=second, markersize=6, alpha=0.85, label=label)
-        if found[0].share:
+        if chosen[0].share:
             _percent(axes)
         _steps(axes)
-        axes.set_title(title or found[0].title)
+        axes.set_title(title or chosen[0].title)
         axes.legend(loc="lower right")
     return write_png(figure, path, dpi=150)
 

@@ -61,7 +61,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _object(path: Path, troubles: list[str]) -> Row:
-    """Return the JSON object of a file, empty when there is none."""
+    """Return the JSON object of a file, empty without the file."""
     if not path.exists():
         return {}
     try:

@@ -40,12 +40,12 @@ def _slug(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-") or "metric"
 
 
-def _curves(run: Run, found: Iterable[figures.Curve]) -> Iterator[dict[str, Any]]:
+def _curves(run: Run, curves: Iterable[figures.Curve]) -> Iterator[dict[str, Any]]:
     """Draw every metric, write its PNG, and yield what the page shows of it."""
     from markupsafe import Markup
 
     used: set[str] = set()
-    for curve in found:
+    for curve in curves:
         slug = _slug(curve.key)
         while slug in used:
             slug += "-2"
@@ -72,15 +72,15 @@ def _table(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _warnings(run: Run) -> list[tuple[str, str]]:
     """Return the health warnings as (when, what); equal ones are shown once with their count."""
-    found: dict[str, list[str]] = {}
+    by_text: dict[str, list[str]] = {}
     for row in run.warnings:
-        said = row.get("message", row.get("text", row.get("warning")))
+        message = row.get("message", row.get("text", row.get("warning")))
         step = row.get("step")
         rest = {key: value for key, value in row.items() if key not in ("step", "time")}
-        what = said if isinstance(said, str) else json.dumps(rest, ensure_ascii=False, default=str)
-        found.setdefault(what, []).append("" if step is None else str(step))
+        what = message if isinstance(message, str) else json.dumps(rest, ensure_ascii=False, default=str)
+        by_text.setdefault(what, []).append("" if step is None else str(step))
     result = []
-    for what, steps in found.items():
+    for what, steps in by_text.items():
         when = f"step {steps[0]}" if steps[0] else ""
         if len(steps) > 1:
             when = f"{when} and {len(steps) - 1} more times".removeprefix(" and ")
@@ -124,19 +124,19 @@ def write_report(run_dir: str | Path) -> Path:
 
     Reads ``settings.json``, ``versions.json``, ``metrics.jsonl``, ``evaluations.json``, ``warnings.jsonl`` and the
     episodes of ``evaluation.jsonl`` (``episodes.jsonl`` where nothing was evaluated); whatever is missing or damaged is
-    named on the page. Raises ``FileNotFoundError`` when there is no such folder and ``ImportError`` when the ``view``
+    named on the page. Raises ``FileNotFoundError`` when the folder is missing and ``ImportError`` when the ``view``
     extra is not installed.
     """
     environment = _environment()
     run = read_run(run_dir)
-    found = compare.blocks(run.evaluations)
+    blocks = compare.blocks(run.evaluations)
     curves = figures.curves(run.metrics)
     steady = [(episodes.visible(c.title), c.say(c.ends[0])) for c in curves if c.constant]
     page = environment.get_template("report.html.j2").render(
         name=episodes.visible(run.name),
-        verdict=episodes.visible(compare.verdict(found)),
+        verdict=episodes.visible(compare.verdict(blocks)),
         facts=_facts(run),
-        blocks=found,
+        blocks=blocks,
         curves=list(_curves(run, [curve for curve in curves if not curve.constant])),
         steady=steady,
         tasks=_tasks(run),

@@ -104,7 +104,7 @@ def play(model: Recurrent, problems: Sequence[Problem], *, tools: bool, generato
 
 
 def _record(problem: Problem, tools: bool, ids: list[int], written: list[bool], logps: list[float]) -> Trajectory:
-    """Cut one row into turns: what was given, what was written, and what came back."""
+    """Cut one row into turns: what was given, what was written, and what was observed."""
     task = Task(f"{problem.a}+{problem.b}", "?", " ".join(map(str, problem.digits)))
     turns: list[Turn] = []
     given, start, calls = problem.prompt(tools), 0, 0

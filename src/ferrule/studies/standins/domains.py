@@ -43,13 +43,13 @@ STATES = 5 * len(DOMAINS) * PAIRS
 
 @dataclass(frozen=True)
 class Interface:
-    """Which tags a domain understands: one for all domains or one each (``None``: there is no tool)."""
+    """Which tags a domain understands: one for all domains or one each (``None``: no tool)."""
 
     shared_call: bool | None = True
     shared_answer: bool = True
 
     def call(self, domain: int) -> int:
-        """Return the call tag of a domain, -1 when there is none."""
+        """Return the call tag of a domain, -1 without one."""
         return -1 if self.shared_call is None else CALL + (0 if self.shared_call else domain)
 
     def answer(self, domain: int) -> int:

@@ -77,12 +77,12 @@ class Chains:
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return ``count`` tasks; order numbers of the test split are odd. There is one level of difficulty."""
         check_split(split, levels)
-        out = []
+        tasks = []
         for key in (f"{self.name}/{split}/{seed}/{i}" for i in range(count)):
             row = rows_of(key)[0]
             prompt = f"Which courier serves {row['order']}?"
-            out.append(Task(key, prompt, row["courier"], self.name, meta={"entities": {"order": row["order"]}}))
-        return out
+            tasks.append(Task(key, prompt, row["courier"], self.name, meta={"entities": {"order": row["order"]}}))
+        return tasks
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the four look-ups."""
@@ -113,14 +113,14 @@ def chain_contracts(arm: str) -> dict[str, Contract]:
     """
     if arm not in ARMS:
         raise ValueError(f"arm is {arm!r}; {nearest(arm, ARMS)}")
-    out = {}
+    contracts = {}
     for kind, wanted in pairwise(KINDS):
         post = (f'has_field("{wanted}")', f"result.{wanted} != None")
         echo = (f"result.{kind} == args.{kind}",) if arm == "full" else ()
         updates = {wanted: f"result.{wanted}"}
         gated = Contract(pre=(f"exists({kind})",), post=(*post, *echo), updates=updates)
-        out[f"find_{wanted}"] = Contract(updates=updates) if arm == "none" else gated
-    return out
+        contracts[f"find_{wanted}"] = Contract(updates=updates) if arm == "none" else gated
+    return contracts
 
 
 def chooser(right: float = 0.8) -> Scripted:

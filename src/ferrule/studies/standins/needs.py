@@ -65,7 +65,7 @@ def play(task: Task, player: Player) -> Trajectory:
 
 def evaluate(chance_SA: FloatArray) -> dict[str, float]:
     """Return the exact accuracy and calls of every kind, and their means."""
-    out: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for k, (kind, needs) in enumerate(NEEDS.items()):
         at = np.zeros(STAGES)
         at[0], right, calls = 1.0, 0.0, 0.0
@@ -80,10 +80,10 @@ def evaluate(chance_SA: FloatArray) -> dict[str, float]:
                 later[stage] -= moved
                 later[stage + 1] += moved
             at = later
-        out |= {f"accuracy {kind}": right, f"calls {kind}": calls}
+        figures |= {f"accuracy {kind}": right, f"calls {kind}": calls}
     for name in ("accuracy", "calls"):
-        out[name] = float(np.mean([out[f"{name} {kind}"] for kind in NEEDS]))
-    return out
+        figures[name] = float(np.mean([figures[f"{name} {kind}"] for kind in NEEDS]))
+    return figures
 
 
 def written_words(trajectory: Trajectory) -> float:

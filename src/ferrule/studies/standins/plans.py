@@ -1,7 +1,7 @@
 """Chains of arithmetic whose thoughts pick plans that some code cannot carry out, played by a table.
 
 A step of a chain takes five decisions: how to read the operation, a plan (the thought), and an opening, an operator and
-a closing (the code). Two of four plans lead to text that is no expression. The calculator runs the code.
+a closing (the code). Two of four plans lead to text that is not an expression. The calculator runs the code.
 
 Source: a stand-in for the problems of "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical
 Reasoning" (paper 39).

@@ -43,9 +43,9 @@ def wanted(task: int) -> tuple[int, ...]:
     return tuple((task // 3**i + i) % VALUES for i in range(len(APPS)))
 
 
-def final_state(task: int, held: Mapping[str, int], completed: bool) -> dict[str, Any]:
-    """Check the end of an episode: one test per app and one for completion; an untouched state holds none."""
-    right = [held.get(app) == value for app, value in zip(APPS, wanted(task), strict=True)]
+def final_state(task: int, values: Mapping[str, int], completed: bool) -> dict[str, Any]:
+    """Check the end of an episode: one test per app and one for completion; none holds in an untouched state."""
+    right = [values.get(app) == value for app, value in zip(APPS, wanted(task), strict=True)]
     checks = [*right, completed and any(right)]
     return {"partial": sum(checks) / len(checks), "passed": all(checks)}
 
@@ -53,17 +53,17 @@ def final_state(task: int, held: Mapping[str, int], completed: bool) -> dict[str
 def play(task: Task, player: Player) -> Trajectory:
     """Play one episode: writes until the task is completed, at most ``HORIZON`` calls."""
     number = int(task.id)
-    held: dict[str, int] = {}
+    values: dict[str, int] = {}
     for _ in range(HORIZON):
-        touched = sum(2**i for i, app in enumerate(APPS) if app in held)
+        touched = sum(2**i for i, app in enumerate(APPS) if app in values)
         action = player.decide(number * 2 ** len(APPS) + touched)
         if action == ACTIONS - 1:
             player.turn("", [(Call("complete"), Observation("done", terminal=True))])
-            return player.trajectory(task, "done", final=final_state(number, held, True))
+            return player.trajectory(task, "done", final=final_state(number, values, True))
         app, value = APPS[action // VALUES], action % VALUES
-        held[app] = value
+        values[app] = value
         player.turn("", [(Call("write", {"app": app, "value": value}), Observation("written"))])
-    return player.trajectory(task, None, finish="turns", final=final_state(number, held, False))
+    return player.trajectory(task, None, finish="turns", final=final_state(number, values, False))
 
 
 def _ways(task: int) -> tuple[IntArray, IntArray]:
