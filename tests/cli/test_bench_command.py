@@ -115,10 +115,10 @@ def test_plan_in_words_and_in_json() -> None:
 def test_wrong_words_are_refused(tmp_path: Path) -> None:
     assert "did you mean 'qwen3-8b'" in refused("plan", "--model", "qwen3-8")
     assert "did you mean 'mi300x'" in refused("plan", "--device", "mi300")
-    assert "no list of numbers" in refused("plan", "--gpus", "many")
+    assert "not a list of numbers" in refused("plan", "--gpus", "many")
     assert "turns is 0" in refused("plan", "--turns", "0")
     (tmp_path / "other.json").write_text("{}")
-    assert "no result of 'ferrule bench" in refused("plan", "--rates", str(tmp_path / "other.json"))
+    assert "not a result of 'ferrule bench" in refused("plan", "--rates", str(tmp_path / "other.json"))
     assert "prompts x samples" in refused("bench", "--rows", "8")
     assert "prompts x samples" in refused("bench", "--rows", "0x8")
     assert "new is 1" in refused("bench", "--new", "1")

@@ -180,7 +180,7 @@ def test_nonsense_does_not_stop_an_evaluation() -> None:
 
 def test_bad_input_is_refused() -> None:
     task = WORLD.tasks("test", 1)[0]
-    with pytest.raises(ValueError, match="no tasks"):
+    with pytest.raises(ValueError, match="at least one task"):
         evaluate(AGENT, Scripted([]), WORLD, [])
     with pytest.raises(ValueError, match="appear more than once, for example '0'"):
         evaluate(AGENT, Scripted([]), WORLD, [task, task])

@@ -112,7 +112,7 @@ def test_pairing_removes_what_tasks_share() -> None:
     paired = paired_difference(before.tolist(), after.tolist())
     assert 0.09 < paired.low < paired.high < 0.11
     assert bootstrap_mean(before.tolist()).high > bootstrap_mean(after.tolist()).low
-    with pytest.raises(ValueError, match="no pairs"):
+    with pytest.raises(ValueError, match="pairs need equally many"):
         paired_difference([1.0], [])
 
 

@@ -244,7 +244,7 @@ def test_measured_rates_are_read(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text(json.dumps(result(reached={"decode": 1.2, "prefill": 0.4, "train": 0.3})))
     assert measured(tmp_path / "bench.json")[1]["decode"] == 1.0
     (tmp_path / "bench.json").write_text(json.dumps(result(reached={})))
-    with pytest.raises(ValueError, match="no result of 'ferrule bench"):
+    with pytest.raises(ValueError, match="not a result of 'ferrule bench"):
         measured(tmp_path / "bench.json")
     with pytest.raises(ValueError, match="No such file"):
         measured(tmp_path / "none.json")

@@ -6,7 +6,7 @@ from ferrule.studies.standins.plans import code_of, run_code
 
 
 def test_plans_that_cannot_be_carried_out() -> None:
-    """Whatever the code, two of four plans are no expression; the other two can be right, wrong or invalid."""
+    """Whatever the code, two of four plans are not expressions; the other two can be right, wrong or invalid."""
 
     def statuses(plan: int) -> set[str]:
         return {run_code(code_of("7", "3", 0, plan, a, b, c)).status for a in (0, 1) for b in range(4) for c in (0, 1)}

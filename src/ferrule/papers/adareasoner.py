@@ -108,18 +108,18 @@ def turn_scores(
     turns = list(trajectory.turns)
     if turns and trajectory.answer is not None and not turns[-1].reply.calls:
         turns.pop()
-    out = []
+    scores = []
     for turn in turns:
-        call, seen = turn.pairs[0] if turn.pairs else (None, None)
+        call, observation = turn.pairs[0] if turn.pairs else (None, None)
         if call is None or not readable(call):
-            out.append(0.0)
+            scores.append(0.0)
             continue
-        good = 0.0 if seen is None else min(max(valid(call, seen), 0.0), 1.0)
+        good = 0.0 if observation is None else min(max(valid(call, observation), 0.0), 1.0)
         if required is None:
-            out.append(3.0 + good if seen is None else _BY_STATUS.get(seen.status, 3.0 + good))
+            scores.append(3.0 + good if observation is None else _BY_STATUS.get(observation.status, 3.0 + good))
         else:
-            out.append(call_score(call, required, names=names, valid=lambda _, good=good: good))  # type: ignore[misc]
-    return out
+            scores.append(call_score(call, required, names=names, valid=lambda _, good=good: good))  # type: ignore[misc]
+    return scores
 
 
 def written(judge: Callable[[str], bool]) -> Callable[[Trajectory], bool]:
@@ -179,15 +179,15 @@ def adareasoner_reward(
     ``outcome``, ``tools`` (0 to 4) and ``format``. Source: AdaReasoner (29).
     """
     tools = None if offered is None else offered(task)
-    out = []
+    scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         accuracy = score.parts.get("outcome", score.value)
         earned = reduced(turn_scores(trajectory, offered=tools, names=names, valid=valid), trim=reference)
         form = gate(trajectory)
         value = combined(accuracy > 0.5, earned, right=right, weight=weight, added=added) if form else 0.0
         parts = {**score.parts, "outcome": accuracy, "tools": earned, "format": float(form)}
-        out.append(replace(score, value=value, parts=parts))
-    return out
+        scores.append(replace(score, value=value, parts=parts))
+    return scores
 
 
 def recipe(base: Recipe, *, offered: Callable[[Task], Sequence[Tool]] | None = None) -> Recipe:

@@ -79,8 +79,8 @@ def early_calls(signals: Signals, *, delta: float = -2.0, limit: float = 0.7, ch
     """Push right answers that called towards calling earlier: ``A + clip(delta (p - mean p) / mean L, -+ limit A)``.
 
     ``p`` is the position of the first executed call and ``L`` the length of the reply, both in tokens; means run over
-    the right answers of the group that called. Right is a reward channel ``channel`` above 0 (the reward itself where
-    there are no channels). Runs behind a comparison in a ``chain``. Raises ``ValueError`` without one, and where the
+    the right answers of the group that called. Right is a reward channel ``channel`` above 0 (the reward itself
+    without channels). Runs behind a comparison in a ``chain``. Raises ``ValueError`` without one, and where the
     batch has other channels only.
     """
     if signals.adv_NT is None:
@@ -125,13 +125,13 @@ def bonus_reward(
     places = [first_call(t) if s.value > 0 else -1 for t, s in zip(trajectories, scores, strict=True)]
     known = np.asarray([p for p in places if p >= 0], dtype=np.float64)
     spread = float(known.std()) if len(known) else 0.0
-    out = []
+    pushed = []
     for score, place in zip(scores, places, strict=True):
         push = 0.0
         if place >= 0 and spread > 0:
             push = delta * float(np.clip((place - known.mean()) / spread, -limit, limit))
-        out.append(Score(score.value + push, parts=score.parts, info={**score.info, "bonus": push}))
-    return out
+        pushed.append(Score(score.value + push, parts=score.parts, info={**score.info, "bonus": push}))
+    return pushed
 
 
 PAPER = Paper(

@@ -163,9 +163,9 @@ def balanced_reward(
     pay = difficulty(math.fsum(measured) / len(rows), gamma=gamma, delta=delta) if rows else 0.0
     scores = []
     for (plain, right, tools), trajectory in zip(rows, trajectories, strict=True):
-        seen = [_counted(turn) for turn in trajectory.turns]
-        turns = tuple(0.0 if all(succeeded(o, reference=reference) for o in own) else failure for own in seen)
-        closed = float(not seen or not seen[-1])
+        counted = [_counted(turn) for turn in trajectory.turns]
+        turns = tuple(0.0 if all(succeeded(o, reference=reference) for o in turn) else failure for turn in counted)
+        closed = float(not counted or not counted[-1])
         parts = {"base": plain, "tools": tools, "outcome": float(right), "closed": closed}
         scores.append(Score(plain + pay * tools, turns=turns, parts=parts, info={"difficulty": pay}))
     return scores
@@ -173,10 +173,10 @@ def balanced_reward(
 
 def turn_returns(rewards: Sequence[float], *, beta: float = 0.2) -> list[float]:
     """Discounted sums over later turns: ``g_k = r_k + beta g_(k+1)``."""
-    out: list[float] = []
+    returns: list[float] = []
     for reward in reversed(rewards):
-        out.append(reward + beta * (out[-1] if out else 0.0))
-    return out[::-1]
+        returns.append(reward + beta * (returns[-1] if returns else 0.0))
+    return returns[::-1]
 
 
 @exempt("independent")

@@ -61,7 +61,7 @@ def fold_preference(direct: float | None, folded: float | None) -> float:
 def right_call(task: Task, call: Call, observation: Observation) -> bool:
     """Judge one call: among the task's reference calls, or, where it has none, run without an error."""
     try:
-        wanted = {call_key(one) for one in reference_calls(task)}
+        wanted = {call_key(gold) for gold in reference_calls(task)}
     except ValueError:
         return observation.status == "ok"
     return observation.executed and readable(call) and call_key(call) in wanted
@@ -81,13 +81,13 @@ def action_reward(
 
     Equal calls count once unless ``repeats``; without a ``preference`` (or where it is None) the second term is 0.
     """
-    out = []
+    scores = []
     for trajectory in trajectories:
         keys = [call_key(call) for call, observation in trajectory.calls if right(task, call, observation)]
         count = len(keys) if repeats else len(set(keys))
         preferred = (preference(trajectory) if preference else None) or 0.0
-        out.append(Score(calls * count + folds * preferred))
-    return out
+        scores.append(Score(calls * count + folds * preferred))
+    return scores
 
 
 def success_and_action(

@@ -116,12 +116,12 @@ def _reset(turn: int, budget: int, outputs: Sequence[str]) -> str:
 
 def script(ask: Ask, sample: int = 0) -> str:
     """Return the teacher's next turn from what it was shown: system message, prompt and outcomes, nothing private."""
-    said = [plain_text(m) for m in ask.messages]
-    persistent = "Runtime: persistent" in said[0]
-    prompt = next(t for m, t in zip(ask.messages, said, strict=True) if m.role == "user")
+    texts = [plain_text(m) for m in ask.messages]
+    persistent = "Runtime: persistent" in texts[0]
+    prompt = next(t for m, t in zip(ask.messages, texts, strict=True) if m.role == "user")
     inspections = re.search(r"Inspections: (\d+)", prompt)
     budget = int(inspections[1]) if inspections else 0
-    outputs = [str(json.loads(t)["output"]) for m, t in zip(ask.messages, said, strict=True) if m.role == "tool"]
+    outputs = [str(json.loads(t)["output"]) for m, t in zip(ask.messages, texts, strict=True) if m.role == "tool"]
     block = _persistent(len(outputs), budget) if persistent else _reset(len(outputs), budget, outputs)
     return f"```python\n{block}\n```"
 

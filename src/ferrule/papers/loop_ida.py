@@ -10,7 +10,7 @@ nothing are set aside, and the rest is used for several epochs with a ratio per 
 Departures from the paper:
 
 1. A rollout with a small advantage has its advantage set to 0 and stays in the denominators. The released code removes
-   it and divides by a constant, which comes to the same gradient in a full part. Here a batch makes a fixed number of
+   it and divides by a constant, which gives the same gradient in a full part. Here a batch makes a fixed number of
    parts (8 is what 40 tasks with 6 rollouts in parts of 32 make): smaller batches make smaller parts, and a part whose
    rollouts were all set aside still moves the optimiser's averages.
 2. Log-probs of the old policy are those of the sampler, which is the trained model itself in this framework; an engine
@@ -48,7 +48,7 @@ __all__ = ["PAPER", "dense_return", "idle_turns", "plain", "pushed", "recipe", "
 
 
 def tests_passed(trajectory: Trajectory) -> float | None:
-    """Return the share of the world's checks that hold at the end (``final["partial"]``), None where there are none."""
+    """Return the share of the world's checks that hold at the end (``final["partial"]``), None without checks."""
     share = trajectory.final.get("partial")
     if share is not None and not math.isfinite(share):
         raise ValueError(f"the world reports {share} as its share of passed tests; it must be finite")
@@ -78,13 +78,13 @@ def dense_return(
     """
     if failed < 0 or idle < 0:
         raise ValueError(f"prices are failed={failed} and idle={idle}; the least is 0")
-    out = []
+    scores = []
     for score, trajectory in zip(base(task, trajectories), trajectories, strict=True):
         share = tests_passed(trajectory)
         passed = score.value if share is None else share
         cost = failed * failed_calls(trajectory) + idle * idle_turns(trajectory)
-        out.append(replace(score, value=max(0.0, passed - cost), info={**score.info, "passed": passed}))
-    return out
+        scores.append(replace(score, value=max(0.0, passed - cost), info={**score.info, "passed": passed}))
+    return scores
 
 
 @exempt("centred")

@@ -12,8 +12,8 @@ Departures from the paper:
    them greedily (``"greedy"``), which can differ and depends on the order of ties.
 2. The model attends to tool results and they are kept out of the loss only; the release computes log-probs as if they
    had not been there.
-3. Calls of the answering turn earn nothing, and here they are no part of the matching either. Calls that could not be
-   read are no calls; a turn's mean is over the calls that could. Without reference calls, calls earn nothing.
+3. Calls of the answering turn earn nothing, and here they are left out of the matching as well. Calls that could not be
+   read are ignored; a turn's mean is over the calls that could. Without reference calls, calls earn nothing.
    Tasks bring their own reference calls (``golds``); the published rows of data are not read.
 4. A turn is what one model turn wrote; several accepted answers count by the best of them.
 5. The lone member of a turn gets its raw return, as published, which is on another scale than the rest;
@@ -68,9 +68,9 @@ def matchtir_reward(
 def _score(task: Task, trajectory: Trajectory, wanted: Sequence[Call], answer: Any, matching: dict[str, Any]) -> Score:
     answers = trajectory.answer is not None and len(trajectory.turns) > 0
     calling = trajectory.turns[:-1] if answers else trajectory.turns
-    made = [[call for call in turn.reply.calls if readable(call)] for turn in calling]
-    rewards = iter(call_rewards([call for calls in made for call in calls], wanted, **matching))
-    turns = [math.fsum(next(rewards) for _ in calls) / len(calls) if calls else 0.0 for calls in made]
+    by_turn = [[call for call in turn.reply.calls if readable(call)] for turn in calling]
+    rewards = iter(call_rewards([call for calls in by_turn for call in calls], wanted, **matching))
+    turns = [math.fsum(next(rewards) for _ in calls) / len(calls) if calls else 0.0 for calls in by_turn]
     last = [float(answer(trajectory.answer, task.answer))] if answers else []
     parts = {"calls": math.fsum(turns), "answer": math.fsum(last)}
     return Score(math.fsum(parts.values()), turns=(*turns, *last), parts=parts)

@@ -108,12 +108,12 @@ def otc_reward(
     best = min(right, default=None)
     if best is not None and memory is not None:
         best = memory.update(task.id, best)
-    out = []
+    scaled = []
     for m, score in zip(costs, scores, strict=True):
         factor = 1.0
         if best is not None and correct(score) and score.value > 0:
             factor = alpha * (coefficient_group(m, best, c=c) if grouped else coefficient_alone(m, c=c))
-        out.append(
+        scaled.append(
             Score(
                 value=factor * score.value,
                 turns=score.turns,
@@ -121,7 +121,7 @@ def otc_reward(
                 info={**score.info, "coefficient": factor, "calls": m},
             )
         )
-    return out
+    return scaled
 
 
 def recipe(base: Recipe) -> Recipe:

@@ -46,7 +46,7 @@ def step_form(turn: Turn, *, last: bool, answered: bool, cap: float = 0.5) -> fl
 
     A step with calls has four checks per call, each of which needs the one before: it could be read, it names a tool on
     offer, its arguments fit, it ran without an error. Calls that were never run pass none but the first. A step without
-    calls has one check: it is the last one and came to an answer.
+    calls has one check: it is the last one and gives an answer.
     """
     if not turn.reply.calls:
         return cap * float(last and answered)
@@ -70,7 +70,7 @@ def step_rewards(
 
     A path without an answer has the value (and the part ``outcome``) 0.
     """
-    out = []
+    scores = []
     for score, t in zip(base(task, trajectories), trajectories, strict=True):
         forms = tuple(
             step_form(turn, last=k == len(t.turns) - 1, answered=t.answer is not None, cap=cap)
@@ -79,8 +79,8 @@ def step_rewards(
         if t.answer is None:
             parts = {name: 0.0 if name == "outcome" else value for name, value in score.parts.items()}
             score = replace(score, value=0.0, parts=parts)
-        out.append(replace(score, turns=forms))
-    return out
+        scores.append(replace(score, turns=forms))
+    return scores
 
 
 def recipe(

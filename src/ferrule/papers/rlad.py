@@ -81,13 +81,13 @@ def solver_reward(
     The parts are those of the base and ``unaided``, 1 without an abstraction and else 0; those without one are compared
     among themselves. The setting ``unaided`` pays solutions without one as well.
     """
-    out = []
+    scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         aided = bool(trajectory.task.meta.get("abstraction"))
         value = score.value if aided or unaided else 0.0
         group = score.group if aided or unaided else f"{score.group}/unaided"
-        out.append(replace(score, value=value, group=group, parts={**score.parts, "unaided": float(not aided)}))
-    return out
+        scores.append(replace(score, value=value, group=group, parts={**score.parts, "unaided": float(not aided)}))
+    return scores
 
 
 def hand_down(task: Task, trajectory: Trajectory) -> Task | None:
@@ -107,12 +107,12 @@ def hand_up(
 
     ``info`` holds ``leaking``.
     """
-    out = []
+    scores = []
     for trajectory, group in zip(trajectories, groups, strict=True):
         leaking = leaks(trajectory.answer or "", problem, probes=probes)
         right = [score.parts.get("outcome", score.value) for score in group.scores] if group is not None else []
-        out.append(Score(abstraction_reward(right, leaking=leaking), info={"leaking": leaking}))
-    return out
+        scores.append(Score(abstraction_reward(right, leaking=leaking), info={"leaking": leaking}))
+    return scores
 
 
 def _some(outcomes: Sequence[Sequence[float]]) -> None:

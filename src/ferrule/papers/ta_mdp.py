@@ -105,7 +105,7 @@ def identity_gap(signals: Signals, *, weights: Mapping[str, float] = WEIGHTS, st
     _, index_N = np.unique(signals.group_N, return_inverse=True)
     total_NT = np.zeros(signals.turn_NT.shape)
     for c, name in enumerate(signals.channels):
-        alone = decomposed(weights={other: float(other == name) for other in signals.channels}, eps=0.0, std=std)
+        alone = decomposed(weights={channel: float(channel == name) for channel in signals.channels}, eps=0.0, std=std)
         total_NT += real_GC[index_N, c][:, None] * apply(alone, signals)
     return float(np.abs(apply(joint(weights=weights, eps=0.0, std=std), signals) - total_NT).max(initial=0.0))
 

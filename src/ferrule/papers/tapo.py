@@ -53,7 +53,7 @@ __all__ = ["PAPER", "formed", "recipe", "tapo_reward"]
 
 
 def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
-    """Say whether an episode came to an answer, all its calls could be read, and the model wrote no results itself.
+    """Say whether an episode ended with an answer, all its calls could be read, and the model wrote no results itself.
 
     Replies without calls hold tags of ``TAGS`` only, and the tags of the last one, beside those of a leading thought,
     pass ``text_gate``.
@@ -86,12 +86,12 @@ def tapo_reward(
     ``calls`` per tool.
     """
     source = task.meta.get("source")
-    own = base(task, trajectories) if source is None else [None] * len(trajectories)
+    outcomes = base(task, trajectories) if source is None else [None] * len(trajectories)
     long = overlong(
         task, trajectories, longest=longest, buffer=buffer, factor=factor, floor=-math.inf, length=length
     )  # fmt: skip
     scores = []
-    for trajectory, given, penalty in zip(trajectories, own, long, strict=True):
+    for trajectory, given, penalty in zip(trajectories, outcomes, long, strict=True):
         good = text_gate(transcript(trajectory), tags=tags) if reference else formed(trajectory)
         if given is None:
             answer = None if trajectory.answer is None else answer_block(trajectory.answer)
@@ -101,7 +101,7 @@ def tapo_reward(
         acc = float(good and soft > 0.9)
         value = soft if good else -1.0
         parts = {"acc": acc, "outcome": acc, "score": value, **penalty.parts}
-        calls = Counter(call.name for call, seen in trajectory.calls if seen.counted)
+        calls = Counter(call.name for call, observation in trajectory.calls if observation.counted)
         scores.append(Score(value + penalty.value, parts=parts, info={"calls": dict(calls)}))
     return scores
 

@@ -87,7 +87,7 @@ def observed(
     """Return what a model is shown of a run, and whether the run passed.
 
     Passed means a return code of 0 and some output (``silent``: output or not). A failure shows the last line of
-    ``stderr`` when it names an error, and ``late`` when there is none. Of a text of 256 characters or more the
+    ``stderr`` when it names an error, and ``late`` otherwise. Of a text of 256 characters or more the
     first and last 128 are shown. ``reference`` reduces passed output that holds "Error" to its last line as well.
     """
     good = code == 0 and (silent or bool(stdout.strip()))
@@ -127,13 +127,13 @@ def episode(
     Dropped are trajectories with any call that did not pass, without an answer, or of at most ``least_tokens`` tokens.
     ``info`` holds the pass rate (key ``passes``).
     """
-    out = []
+    scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         failed = not all(passed(observation, silent=silent) for _, observation in trajectory.calls)
         short = trajectory.sampled_count <= least_tokens or trajectory.finish != "answer"
         info = {**score.info, "passes": pass_rate(trajectory, silent=silent), "failed": failed}
-        out.append(replace(score, drop=score.drop or failed or short, info=info))
-    return out
+        scores.append(replace(score, drop=score.drop or failed or short, info=info))
+    return scores
 
 
 def execution(
@@ -143,12 +143,12 @@ def execution(
 
     Without any call the score is 0 (``reference``: 1).
     """
-    out = []
+    scores = []
     for trajectory in trajectories:
         passes = [passed(observation, silent=silent) for _, observation in trajectory.calls]
         good = all(passes) and bool(passes or reference)
-        out.append(Score(float(good), parts={"repair": 1.0}))
-    return out
+        scores.append(Score(float(good), parts={"repair": 1.0}))
+    return scores
 
 
 @exempt("centred", "independent")
@@ -162,14 +162,14 @@ def own_share(
     """
     mine_NT = turn_NT >= 0
     step_N = part_of(parts_CN, channels, "repair") > 0
-    out = np.zeros(turn_NT.shape)
+    weight_NT = np.zeros(turn_NT.shape)
     for level_N in (step_N, ~step_N):
         own_NT = mine_NT & level_N[:, None]
         if positives:
             own_NT = own_NT & (adv_NT > 0)
         if own_NT.any():
-            out[own_NT] = mine_NT.sum() / own_NT.sum()
-    return out
+            weight_NT[own_NT] = mine_NT.sum() / own_NT.sum()
+    return weight_NT
 
 
 def recipe(
@@ -179,7 +179,7 @@ def recipe(
     """Return ``base`` with the episode level: what it drops, the group filters, the dual clip and the likelihood term.
 
     ``method`` trains both levels in one step, in which either has its own groups, rewards and denominators. After
-    ``rounds`` replies with calls one more may answer. Raises ``ValueError`` on ``rounds`` for an agent that is no
+    ``rounds`` replies with calls one more may answer. Raises ``ValueError`` on ``rounds`` for an agent other than
     ``ToolLoop``.
     """
     from ferrule.objectives.penalty import add, weighted

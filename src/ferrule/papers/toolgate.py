@@ -17,7 +17,7 @@ Departures from the paper:
 2. New facts get the type that the output schema declares, or that of their value, and not always ``string``; updates
    are checked against types and constraints. A lenient ``State`` checks nothing.
 3. Custom functions see plain values; with ``reference=True`` they see records with value and type.
-4. A tool with a required argument that is no fact is passed over; ``published()`` calls it with null.
+4. A tool with a required argument that is not a known fact is passed over; ``published()`` calls it with null.
 5. A tool that failed may be tried again in a later step when it only reads or is idempotent; ``published()`` bans
    it for the rest of the run.
 6. Retrieval is BM25 over the same texts. Any function of query, tools and contracts may take its place, an embedding

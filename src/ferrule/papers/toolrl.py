@@ -13,12 +13,12 @@ Departures from the paper:
    an episode which repairs it is not lost; in one turn's text it costs everything, as published.
 2. Values are equal as in JSON, so 1 is not True; the release compares as Python does (``strict=False``).
 3. Arguments may stand under ``parameters`` or ``arguments``; the release reads the first only.
-   Calls that end an episode count where the reference has them, and are no calls elsewhere.
+   Calls that end an episode count where the reference has them, and are ignored elsewhere.
 4. ``smooth`` keeps the least format reward at the 0 that is configured. The release ignores it and pays as little as
    -2 to -1 for a wrong form: ``reference=True``.
 5. The format tolerates no further tag of its own kinds inside a block; what the gold turn thinks is not read. The
    target of the length reward stays where it is after its last step. Training from the instruct model, data and
-   prompts are no part of this module.
+   prompts are left out.
 6. The claim trains a table instead of a model, with thoughts of 8 to 512 words that have no effect on the call.
 """
 
@@ -113,7 +113,7 @@ def format_holds(text: str, gold: str) -> bool:
 
 
 class UnreadableGold(ValueError):
-    """A gold turn has call tags, and what stands in them is no call."""
+    """A gold turn has call tags, and what stands in them is not a call."""
 
 
 def gold_calls(gold: str) -> list[Call]:
@@ -147,16 +147,16 @@ def _score(form: bool, share: float | None, scales: Scales, length: float | None
     return Score(math.fsum(parts.values()), parts=parts, info={"share": share})
 
 
-def _made(trajectory: Trajectory, golds: Sequence[Call]) -> list[Call]:
+def _countable(trajectory: Trajectory, golds: Sequence[Call]) -> list[Call]:
     """The calls of an episode, without those that ended it unless the reference ends so too."""
     wanted = {call.name for call in golds}
     pairs = [pair for turn in trajectory.turns for pair in turn.pairs]
-    return [call for call, seen in pairs if seen is None or not seen.terminal or call.name in wanted]
+    return [call for call, o in pairs if o is None or not o.terminal or call.name in wanted]
 
 
 def well_formed(trajectory: Trajectory, golds: Sequence[Call]) -> bool:
     """Say whether an episode ends with an answer, made no unreadable call, and calls exactly when there are golds."""
-    calls = _made(trajectory, golds)
+    calls = _countable(trajectory, golds)
     return trajectory.answer is not None and all(map(readable, calls)) and bool(calls) == bool(golds)
 
 
@@ -176,11 +176,11 @@ def toolrl_reward(
     ``rules`` are those of ``rewards.calls.correctness``. Parts are ``format`` and ``calls``. Source: ToolRL (47).
     """
     wanted, scales = list(golds(task)), schedule(step)
-    out = []
+    scores = []
     for trajectory in trajectories:
-        share = correctness(_made(trajectory, wanted), wanted, **rules) if wanted else None
-        out.append(_score(form(trajectory, wanted), share, scales))
-    return out
+        share = correctness(_countable(trajectory, wanted), wanted, **rules) if wanted else None
+        scores.append(_score(form(trajectory, wanted), share, scales))
+    return scores
 
 
 def turn_reward(
@@ -219,8 +219,8 @@ def text_reward(
 
     Raises ``ValueError`` when the calls of the gold turn cannot be read.
     """
-    wanted, scales, made = gold_calls(gold), schedule(step), calls_in(text)
-    share = (0.0 if made is None else correctness(made, wanted, **rules)) if wanted else None
+    wanted, scales, calls = gold_calls(gold), schedule(step), calls_in(text)
+    share = (0.0 if calls is None else correctness(calls, wanted, **rules)) if wanted else None
     length = None if target is None else length_score(text, target(step))
     return _score(format_holds(text, gold), share, scales, length)
 

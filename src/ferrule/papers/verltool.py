@@ -121,8 +121,8 @@ def search_reward(
     scores = []
     for trajectory in trajectories:
         text = replies_text(trajectory)
-        found = _ANSWER.findall(f"{task.prompt}\n{text}" if reference else text)
-        right = bool(found) and exact_form(found[-1]) in wanted
+        answers = _ANSWER.findall(f"{task.prompt}\n{text}" if reference else text)
+        right = bool(answers) and exact_form(answers[-1]) in wanted
         tags = max(tag_counts(text, "answer"))
         value = (spam if tags > most_tags else 1.0) if right else 0.0
         scores.append(Score(value=value, parts={"outcome": float(right)}))
@@ -209,7 +209,7 @@ def carries_loss(
 ) -> list[bool]:
     """Say for every trajectory whether its tokens are trained on.
 
-    ``mask_overlong`` leaves out those that ``loop`` ended before they came to their own end, ``mask_void`` those that
+    ``mask_overlong`` leaves out those that ``loop`` ended before they were complete, ``mask_void`` those that
     made no valid call and wrote no answer either.
     """
     return [

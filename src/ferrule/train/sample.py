@@ -252,9 +252,9 @@ def score_segments(score: Callable[[IntArray, IntArray], FloatArray], signals: S
     ids_NT, turn_NT = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
     for i, (n, at) in enumerate(places):
         ids_NT[i, : len(at)], turn_NT[i, : len(at)] = signals.ids_NT[n, at], signals.turn_NT[n, at]
-    found_NT = score(ids_NT, turn_NT)
+    scored_NT = score(ids_NT, turn_NT)
     for i, (n, at) in enumerate(places):
-        score_NT[n, at] = found_NT[i, : len(at)]
+        score_NT[n, at] = scored_NT[i, : len(at)]
     return score_NT
 
 

@@ -39,10 +39,10 @@ def guessing(bits: int, *, tool: bool, seed: int) -> FloatArray:
     for i in range(INPUTS):
         digest = hashlib.blake2b(f"input {seed} {i}".encode(), key=b"secret", digest_size=4).digest()
         answer = int.from_bytes(digest, "big") >> (32 - bits)
-        said = rng.integers(2**bits, size=SAMPLES)
+        answers = rng.integers(2**bits, size=SAMPLES)
         if tool:
-            said = np.where(rng.random(SAMPLES) < CALLING, answer, said)
-        passed.append(pass_at_k(SAMPLES, int((said == answer).sum()), SAMPLES))
+            answers = np.where(rng.random(SAMPLES) < CALLING, answer, answers)
+        passed.append(pass_at_k(SAMPLES, int((answers == answer).sum()), SAMPLES))
     return np.asarray(passed)
 
 
@@ -50,7 +50,7 @@ def reach(*, seed: int, **size: Any) -> dict[str, dict[str, float]]:
     """Return pass@256 by number of bits without and with the tool, and the share of 12-bit inputs it adds."""
     passed = {name: [guessing(bits, tool=name == "tool", seed=seed) for bits in BITS] for name in ("guessing", "tool")}
     rows = {
-        name: {f"pass_256_{bits}_bits": float(own.mean()) for bits, own in zip(BITS, by_bits, strict=True)}
+        name: {f"pass_256_{bits}_bits": float(rates.mean()) for bits, rates in zip(BITS, by_bits, strict=True)}
         for name, by_bits in passed.items()
     }
     solved = {name: (by_bits[-1] > 0.5).tolist() for name, by_bits in passed.items()}

@@ -39,15 +39,15 @@ def has_name_error(trajectory: Trajectory) -> bool:
 
 
 def cell(
-    policy: Policy, world: Knapsack, agent: CodeAct, tasks: Sequence[Task], *, told: bool, seed: int
+    policy: Policy, world: Knapsack, agent: CodeAct, tasks: Sequence[Task], *, stated: bool, seed: int
 ) -> dict[str, float]:
     """Play every task once, greedily, in the runtime of ``world``, and return means over tasks.
 
-    The system message states the runtime ``told``. Scores (0 to 100) come from the world's state, never from what the
+    The system message states the runtime ``stated``. Scores (0 to 100) come from the world's state, never from what the
     agent says. ``tokens`` counts what the model wrote, ``length`` all tokens of the conversation, and ``per_1k`` is the
     score per thousand of those; ``globals`` is the largest number of names that outlived a block.
     """
-    speaker = replace(agent, persistent=told)
+    speaker = replace(agent, persistent=stated)
     episodes = [e.trajectories[0] for e in drive(speaker, tasks, world, policy, seed=seed, temperature=0.0)]
     score = 100 * float(np.mean([float(t.final.get("score", 0.0)) for t in episodes]))
     length = float(np.mean([sum(len(turn.given) + len(turn.sampled) for turn in t.turns) for t in episodes]))
@@ -112,9 +112,9 @@ def two_by_two(
     cells: dict[str, dict[str, float]] = {}
     for name, (trained, runs) in CELLS.items():
         world = replace(WORLD, persistent=runs)
-        cells[name] = cell(students[trained], world, agent, drawn, told=runs, seed=seed)
+        cells[name] = cell(students[trained], world, agent, drawn, stated=runs, seed=seed)
         if trained is not runs:
-            cells[f"{name}, told otherwise"] = cell(students[trained], world, agent, drawn, told=not runs, seed=seed)
+            cells[f"{name}, told otherwise"] = cell(students[trained], world, agent, drawn, stated=not runs, seed=seed)
     return {**cells, **figures}
 
 

@@ -52,7 +52,7 @@ def _trained(
                 alone = float(np.mean([score.parts["outcome"] for score in below[-1].scores]))
                 group = play(proposer, task, partial(propose, task), count=ABSTRACTIONS)
                 handed = [hand_down(task, proposal) for proposal in group.trajectories]
-                uses = [play(solver, one, partial(solve, one), count=USES) for one in handed if one is not None]
+                uses = [play(solver, child, partial(solve, child), count=USES) for child in handed if child is not None]
                 scores = tuple(hand_up(task, group.trajectories, uses))
                 above.append(replace(group, scores=_selected(scores, alone) if rejecting else scores))
                 below += uses

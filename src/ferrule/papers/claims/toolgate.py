@@ -78,15 +78,15 @@ def slips(tasks: Sequence[Task], right: float = 0.8) -> Scripted:
     rounds = {task.prompt: Apis().demonstrate(task).rounds for task in tasks}
 
     def speak(request: Ask, sample: int) -> str | Message:
-        said = [plain_text(message) for message in request.messages if message.role != "assistant"]
+        texts = [plain_text(message) for message in request.messages if message.role != "assistant"]
         turn = sum(message.role == "assistant" for message in request.messages)
-        if turn >= len(rounds[said[0]]):
-            return said[-1]
+        if turn >= len(rounds[texts[0]]):
+            return texts[-1]
         rng = random.Random(request.seed)
         if rng.random() < right:
-            return Message("assistant", "", rounds[said[0]][turn])
+            return Message("assistant", "", rounds[texts[0]][turn])
         change = next(tool.name for tool in request.tools if tool.name.startswith("set_"))
-        numbers = re.findall(r"\b\d+\b", " ".join(said)) or ["0"]
+        numbers = re.findall(r"\b\d+\b", " ".join(texts)) or ["0"]
         return Message(
             "assistant", "", (Call(change, {"id": int(rng.choice(numbers)), "value": rng.randint(10, 999)}),)
         )

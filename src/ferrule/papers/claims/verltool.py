@@ -60,7 +60,7 @@ def _observed(ids_NT: IntArray, turn_NT: IntArray) -> IntArray:
 def _played(policy: Any, world: Any, tasks: Sequence[Task], seed: int) -> tuple[IntArray, IntArray]:
     """Roll out tasks and return ids and turn index of the episodes in which a tool was used."""
     episodes = drive(ToolLoop(turns=3, max_tokens=64), tasks, world, policy, seed=seed, temperature=1.0)
-    used = [e.trajectories[0] for e in episodes if any(seen.executed for _, seen in e.trajectories[0].calls)]
+    used = [e.trajectories[0] for e in episodes if any(o.executed for _, o in e.trajectories[0].calls)]
     if not used:
         raise ValueError(f"no tool was used in {len(tasks)} episodes (seed {seed}); play more tasks")
     signals = pack(used, [Score(0.0)] * len(used), range(len(used)))
@@ -78,13 +78,13 @@ def learn(*, seed: int, masked: bool, tasks: int, steps: int, **_: Any) -> dict[
     world, policy = Arithmetic(tools=("calculator",)), load(WEIGHTS)
     ids, turn = _played(policy, world, world.tasks("train", tasks, seed=seed, levels=(3, 4)), seed)
     held_ids, held_turn = _played(policy, world, world.tasks("test", tasks, seed=seed, levels=(3, 4)), seed)
-    observed, held = _observed(ids, turn), _observed(held_ids, held_turn)
+    observed, held_out = _observed(ids, turn), _observed(held_ids, held_turn)
     trained = turn if masked else np.where(observed >= 0, 0, turn)
 
     def observation_logp() -> float:
         with torch.no_grad():
-            logp = policy.logps(torch.from_numpy(held_ids), torch.from_numpy(held))["logp_NT"]
-        return float(logp.sum()) / max(int((held >= 0).sum()), 1)
+            logp = policy.logps(torch.from_numpy(held_ids), torch.from_numpy(held_out))["logp_NT"]
+        return float(logp.sum()) / max(int((held_out >= 0).sum()), 1)
 
     rows, target = torch.from_numpy(ids), torch.from_numpy(trained)
     every = torch.from_numpy(np.where(observed >= 0, 0, turn))

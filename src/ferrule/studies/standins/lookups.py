@@ -90,7 +90,7 @@ class Chains:
 
 
 def _look_ups(desk: _Desk) -> tuple[Tool, ...]:
-    def one(kind: str, wanted: str) -> Tool:
+    def look_up(kind: str, wanted: str) -> Tool:
         entry = {"anyOf": [{"type": "string"}, {"type": "null"}]}
         parameters = {"type": "object", "properties": {kind: entry}, "required": [kind]}
         output = {"type": "object", "properties": {wanted: {"type": "string"}}}
@@ -102,7 +102,7 @@ def _look_ups(desk: _Desk) -> tuple[Tool, ...]:
             output=output,
         )
 
-    return tuple(one(kind, wanted) for kind, wanted in pairwise(KINDS))
+    return tuple(look_up(kind, wanted) for kind, wanted in pairwise(KINDS))
 
 
 def chain_contracts(arm: str) -> dict[str, Contract]:
