@@ -48,7 +48,7 @@ def tiny_model(seed: int = 0, **config: Any) -> Any:
     settings |= {"num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": False}
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer()), bos_token_id=None, eos_token_id=1, pad_token_id=0, **{**settings, **config}
+            bos_token_id=None, eos_token_id=1, pad_token_id=0, **{"vocab_size": len(tokenizer()), **settings, **config}
         )
     )
     with torch.no_grad():  # a fresh model is almost uniform; sharper logits make tests of sampling tell more

@@ -11,9 +11,13 @@ import pytest
 import torch
 from tests.toys import tiny_policy
 
+from ferrule.core.flows import Ask
+from ferrule.core.powers import require
+from ferrule.core.records import Message
 from ferrule.data.formats import Pair, Row
 from ferrule.policies.heads import REWARD, VALUE, Head, head_values, key_of
 from ferrule.policies.local import load
+from ferrule.policies.scripted import Scripted
 from ferrule.train import checkpoint
 from ferrule.train.check import check
 from ferrule.train.settings import Settings
@@ -103,6 +107,36 @@ def test_heads_are_part_of_a_checkpoint(tiny: Any, tmp_path: Path) -> None:
     other.add_head(REWARD)
     checkpoint.read(tmp_path / "checkpoint-1", other, torch.optim.SGD(other.parameters(), lr=0.1))
     assert torch.equal(other.heads["reward"].weight, tiny.heads["reward"].weight)
+
+
+def test_an_ask_may_want_what_heads_say_of_its_reply(tiny: Any) -> None:
+    """A gate at an inner layer says a number per sampled token, a probe one per reply: what ``head_values`` says of the ids."""
+    tiny.add_head(Head("gate", "token", 1))
+    tiny.add_head(Head("probe", "row"))
+    for name in ("gate", "probe"):
+        drawn(tiny, name)
+    ask = Ask((Message("user", "2 + 2?"),), n=2, seed=4, want=("head:gate", "head:probe"))
+    ((one, other),) = tiny.generate([ask])
+    for reply in (one, other):
+        ids = torch.tensor([[*reply.given, *reply.sampled]])
+        turn = torch.full_like(ids, -1)
+        turn[:, len(reply.given) :] = 0
+        with torch.no_grad():
+            gate, probe = head_values(tiny, "gate", ids, turn)[0], head_values(tiny, "probe", ids, turn)[0]
+        assert reply.extras["head:gate"] == pytest.approx(gate[len(reply.given) :].tolist(), abs=1e-4)
+        assert len(reply.extras["head:gate"]) == len(reply.sampled)
+        assert reply.extras["head:probe"] == pytest.approx(float(probe), abs=1e-4)
+    assert len({*one.extras["head:gate"], *other.extras["head:gate"]}) > 2
+    ((plain, _),) = tiny.generate([replace(ask, want=())])
+    assert (plain.sampled, dict(plain.extras)) == (one.sampled, {})
+
+
+def test_a_head_that_an_ask_wants_and_nobody_has_is_refused(tiny: Any) -> None:
+    tiny.add_head(Head("gate", "token", 1))
+    with pytest.raises(ValueError, match=r"no head 'gates'; did you mean 'gate'\?"):
+        tiny.generate([Ask((Message("user", "?"),), want=("head:gates",))])
+    with pytest.raises(ValueError, match=r"cannot tell what its heads say \(Ask.want 'head:NAME'\)"):
+        require(Scripted(["x"]), [Ask((Message("user", "?"),), want=("head:gate",))])
 
 
 def row(*ids: int, label: bool = True) -> Row:

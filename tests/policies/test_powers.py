@@ -309,6 +309,7 @@ def test_a_server_that_leaves_them_out_is_named() -> None:
 NEEDS = {
     "begun": user("x", begun=(5,)),
     "score": user("x", prefill="x", want=("score",)),
+    "head": user("x", want=("head:gate",)),
     "must_call": user("x", tools=(SEARCH,), must_call="search"),
 }
 
@@ -358,7 +359,7 @@ def test_policies_refuse_what_they_lack_when_asked_directly(power: str, tiny: Lo
         served = Served("http://127.0.0.1:9", tiny, sglang(), retries=0)
         for policy in (Scripted(["x"]), Scripted(["x"], codec("hermes")), endpoint, served):
             if power not in policy.powers:
-                with pytest.raises((ValueError, PolicyError), match=r"cannot (do|go|score|make)"):
+                with pytest.raises((ValueError, PolicyError), match=r"cannot (do|go|score|tell|make)"):
                     policy.generate([request])
         assert not wire.bodies
         served.close()

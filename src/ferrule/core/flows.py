@@ -81,7 +81,8 @@ class Ask:
     ``want`` names what a reply's ``extras`` should hold as well: ``"entropy"`` (per token), ``"hidden"`` (the last
     hidden state the last token was drawn from), ``"top_logps:5"`` (per token the most probable ones, each with its
     log-prob; ids from local models, texts from servers), ``"score"`` (the log-probs of the ids that ``prefill`` and
-    ``begun`` stand for; ``"scored"`` holds those ids). A policy that lacks what an ask needs is refused before it is
+    ``begun`` stand for; ``"scored"`` holds those ids), ``"head:NAME"`` (what a head beside the model says: a number per
+    reply, or one per token). A policy that lacks what an ask needs is refused before it is
     asked (``ferrule.core.powers``).
 
     The driver fills three fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the

@@ -12,6 +12,7 @@ __all__ = ["POWERS", "lacking", "needed", "require"]
 POWERS: Mapping[str, str] = {
     "begun": "go on from ids that were sampled before (Ask.begun)",
     "score": "score what a reply begins with (Ask.want 'score')",
+    "head": "tell what its heads say (Ask.want 'head:NAME')",
     "must_call": "make a call of a given tool (Ask.must_call)",
 }
 """Every power by name, and what it is. A policy lists those it has in its attribute ``powers``."""
@@ -21,7 +22,12 @@ def needed(ask: Ask) -> tuple[str, ...]:
     """Return the powers that an ask needs."""
     if not (ask.begun or ask.want or ask.must_call):
         return ()  # nearly all asks
-    wanted = {"begun": bool(ask.begun), "score": "score" in ask.want, "must_call": bool(ask.must_call)}
+    wanted = {
+        "begun": bool(ask.begun),
+        "score": "score" in ask.want,
+        "head": any(entry.startswith("head:") for entry in ask.want),
+        "must_call": bool(ask.must_call),
+    }
     return tuple(name for name, on in wanted.items() if on)
 
 

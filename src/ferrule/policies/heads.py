@@ -1,7 +1,9 @@
 """Heads: small linear layers beside a model that read its hidden states, as values that are saved and loaded with it.
 
 A critic (``VALUE``), a scalar reward model (``REWARD``), a probe on some layer and a gate that decides per token are
-all heads; they differ in where they read and whether their gradients reach the model.
+all heads; they differ in where they read and whether their gradients reach the model. What a head says of a reply is
+asked for with ``Ask(want=("head:NAME",))``. A gate at an inner layer says where a model could leave early; the engines
+compute all layers all the same, so it saves nothing by itself.
 """
 
 from __future__ import annotations

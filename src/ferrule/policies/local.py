@@ -30,8 +30,9 @@ from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.packing.packed import logps, micro_batches
-from ferrule.policies.replies import pieces_of, reply_of, rows_of, scores_of
+from ferrule.policies.replies import head_extras, pieces_of, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
+from ferrule.policies.vocab import add_tokens, load_tokens, save_tokens, without_tokens
 
 __all__ = ["Local", "fast_dtype", "load"]
 
@@ -68,6 +69,7 @@ class Local:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
         self.heads = torch.nn.ModuleDict()
         self.head_kinds: dict[str, Head] = {}
+        self.tokens: tuple[str, ...] = ()
         self._reference: Any = None
         self._settings: dict[str, Any] = {"kind": engine, "rows": rows, "cache_mb": cache_mb}
         self._engine: Decoder | None = None
@@ -210,6 +212,12 @@ class Local:
             width = self.model.get_output_embeddings().weight.shape[1]
             self.heads[head.name], self.head_kinds[head.name] = linear(width, self.device), head
 
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Freeze the weights and give new tokens trainable rows of their own (``policies.vocab.add_tokens``)."""
+        with self.lock:
+            add_tokens(self, tokens)
+            self._built = ()
+
     def hidden(self, ids_BT: Tensor, *, layer: int = -1) -> Tensor:
         """Return the hidden states of a layer at every token of right-padded rows, (B, T, D)."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
@@ -221,9 +229,9 @@ class Local:
     def keep_reference(self, anew: bool = False) -> None:
         """Remember the present weights as the reference, unless some are; with adapters that is the base model.
 
-        ``anew`` remembers the present weights in any case, adapters included.
+        ``anew`` remembers the present weights in any case, adapters included; so does a policy with new tokens.
         """
-        if anew or (self._reference is None and not hasattr(self.model, "disable_adapter")):
+        if anew or (self._reference is None and (self.tokens or not hasattr(self.model, "disable_adapter"))):
             self._reference = copy.deepcopy(self.model).requires_grad_(False)
 
     @torch.no_grad()
@@ -242,16 +250,19 @@ class Local:
 
         torch.manual_seed(seed)
         config = LoraConfig(r=lora_r, lora_alpha=2 * lora_r, target_modules="all-linear", task_type="CAUSAL_LM")
-        self.model = get_peft_model(self.model, config)
+        with without_tokens(self.model):
+            self.model = get_peft_model(self.model, config)
 
     def save(self, folder: Path) -> None:
-        """Write safetensors weights (or the PEFT adapter), heads, tokenizer and renderer settings to a folder."""
+        """Write safetensors weights (or the PEFT adapter), heads, new tokens, tokenizer and renderer to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder, safe_serialization=True)
+        with without_tokens(self.model):
+            self.model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         if isinstance(self.renderer, ChatML):
             (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
         save_heads(self, folder)
+        save_tokens(self, folder)
 
 
 class _Stream:
@@ -286,8 +297,11 @@ class _Stream:
 
     def _replies(self, number: int, ask: Ask, rows: Sequence[Row]) -> list[Reply]:
         replies = [reply_of(self._policy, ask, row) for row in rows]
-        more = self._scores.pop(number, None)
-        return [replace(reply, extras={**reply.extras, **more}) for reply in replies] if more else replies
+        more = self._scores.pop(number, {})
+        with self._policy.lock:
+            said = head_extras(self._policy, ask, rows)
+        extras = [{**more, **own} for own in said]
+        return [replace(r, extras={**r.extras, **x}) if x else r for r, x in zip(replies, extras, strict=True)]
 
     def _waiting(self) -> bool:
         return any(not row.finish for _, rows in self._open.values() for row in rows)
@@ -379,5 +393,6 @@ def load(
     policy = Local(model, tokenizer, renderer, name=str(name), autocast=fast is torch.bfloat16, **settings)
     for place in (name, adapter):
         if place is not None:
+            load_tokens(policy, Path(place))
             load_heads(policy, Path(place))
     return policy

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
+import torch
 
 from ferrule.chat.renderer import Renderer
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask
 from ferrule.core.records import Finish, Reply, Span
 from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.heads import HasHeads, Head, head_values
 
-__all__ = ["Speaker", "begun_finish", "pieces_of", "reply_of", "rows_of", "scores_of", "token_limit"]
+__all__ = ["Speaker", "begun_finish", "head_extras", "pieces_of", "reply_of", "rows_of", "scores_of", "token_limit"]
 
 
 class Speaker(Protocol):
@@ -26,6 +28,7 @@ class Speaker(Protocol):
     temperature: float
     max_tokens: int
     pad: int
+    head_kinds: dict[str, Head]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
@@ -40,7 +43,8 @@ class Speaker(Protocol):
         ...
 
 
-_WANTS = ("entropy", "hidden", "logprobs", "score", "top_logps:5")
+_HEAD = "head:"
+_WANTS = ("entropy", "head:NAME", "hidden", "logprobs", "score", "top_logps:5")
 
 
 def token_limit(ask: Ask, default: int) -> int:
@@ -75,7 +79,7 @@ def rows_of(policy: Speaker, ask: Ask) -> list[Row]:
         "bans": tuple((ban,) if isinstance(ban, int) else tuple(policy.encode(ban)) for ban in how.ban),
         "allowed": how.allowed,
         "ignore_end": how.ignore_end,
-        **_wanted(ask.want),
+        **_wanted(ask.want, list(policy.head_kinds)),
         "finish": begun_finish(policy, ask) or ("length" if most < 1 else ""),
     }
     heat = policy.temperature if ask.temperature is None else ask.temperature
@@ -145,7 +149,31 @@ def _prompt_end(policy: Speaker, ask: Ask, ids: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(bare, ids[:most], strict=False)) if a != b), min(len(bare), most))
 
 
-def _wanted(want: Sequence[str]) -> dict[str, Any]:
+def head_extras(policy: HasHeads, ask: Ask, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return for each finished row what the heads that ``want`` names (``head:NAME``) say of it.
+
+    One number for a head per row, else one for each sampled token. They come from one more pass over the whole rows,
+    after these were sampled.
+    """
+    names = [entry.removeprefix(_HEAD) for entry in ask.want if entry.startswith(_HEAD)]
+    said: list[dict[str, Any]] = [{} for _ in rows]
+    if not names:
+        return said
+    whole = [[*row.given, *row.sampled] for row in rows]
+    ids_NT = torch.full((len(rows), max(map(len, whole))), -1, device=next(policy.heads.parameters()).device)
+    turn_NT = torch.full_like(ids_NT, -1)
+    for i, (row, ids) in enumerate(zip(rows, whole, strict=True)):
+        ids_NT[i, : len(ids)], turn_NT[i, len(row.given) : len(ids)] = torch.tensor(ids), 0
+    for name in names:
+        with torch.no_grad():
+            numbers = head_values(policy, name, ids_NT, turn_NT).tolist()
+        for i, (row, ids) in enumerate(zip(rows, whole, strict=True)):
+            per_row = policy.head_kinds[name].at == "row"
+            said[i][_HEAD + name] = numbers[i] if per_row else tuple(numbers[i][len(row.given) : len(ids)])
+    return said
+
+
+def _wanted(want: Sequence[str], heads: Sequence[str]) -> dict[str, Any]:
     """Translate ``Ask.want`` into settings of a row."""
     wanted: dict[str, Any] = {}
     for entry in want:
@@ -154,6 +182,10 @@ def _wanted(want: Sequence[str]) -> dict[str, Any]:
             wanted["top_logps"] = int(count)
         elif entry in ("entropy", "hidden"):
             wanted[{"hidden": "wants_hidden"}.get(entry, entry)] = True
+        elif name == "head" and count in heads:
+            pass
+        elif name == "head":
+            raise ValueError(f"the policy has no head {count!r}; {nearest(count, heads)}")
         elif entry not in ("logprobs", "score"):
             raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
     return wanted

@@ -21,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ferrule.policies.engine.attention import exchanged
 from ferrule.policies.packing.linear_logp import linear_logp
 from ferrule.policies.packing.prefix_tree import Pack, by_length, cut, pack
+from ferrule.policies.vocab import OutputRows
 
 __all__ = ["logps", "micro_batches", "packed_logps", "padded_logps", "token_budget", "why_padded"]
 
@@ -80,7 +81,7 @@ def _try(model: Any, autocast: bool) -> str:
     others = sorted({*(getattr(config, "layer_types", None) or ())} - {"full_attention"})
     if others:
         return f"it has layers of the kind {others[0]}"
-    if not isinstance(head, torch.nn.Linear) or head.weight.shape != (head.out_features, head.in_features):
+    if not isinstance(head, torch.nn.Linear | OutputRows) or head.weight.shape != (head.out_features, head.in_features):
         return f"its output layer is a {type(head).__name__}"
     rows = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 6, 5, 4], [1, 2, 3, 6, 1, 2], [2, 3, 4, 5, 6, 7]]
     ids = torch.tensor(rows, device=next(model.parameters()).device) % head.out_features

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ferrule.policies.vocab import new_rows
+
 __all__ = ["fingerprint", "megabytes", "place", "write"]
 
 _PROBES = 32  # values looked at per parameter, evenly spread
@@ -53,8 +55,11 @@ def place(need_mb: float) -> Path:
 def write(model: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a causal model in the form its family is published in, with adapters added to the weights they adapt.
 
-    Raises ``ValueError`` for weights that are spread over processes: each holds a part only.
+    Raises ``ValueError`` for weights that are spread over processes (each holds a part only) and for models with new
+    tokens, which such an engine would leave out.
     """
+    if new_rows(model):
+        raise ValueError("the model has new tokens (Local.add_tokens), which only the local engine decodes")
     if any(hasattr(p, "full_tensor") for p in model.parameters()):
         raise ValueError("the weights are spread over processes (FSDP); an engine of its own needs them whole")
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
