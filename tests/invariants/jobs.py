@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.train.pieces import LETTERS, Speller, draw, recipe
 
 from ferrule.objectives.reduce import constant, sequence_mean, token_mean
 from ferrule.policies.scripted import nonsense
-from ferrule.rollout.record import dump
+from ferrule.rollout.record import Episode, dump
 from ferrule.train.loop import train
 from ferrule.train.sample import Batch, sample
 from ferrule.train.settings import Settings
@@ -39,9 +40,13 @@ def sampled(policy: Any, pool: Any = None) -> Batch:
 
 def lines(batch: Batch) -> list[str]:
     """The episodes of a batch as lines, without their wall-clock seconds."""
-    from dataclasses import replace
+    return [dump(timeless(episode)) for group in batch.groups for episode in group.episodes]
 
-    return [dump(replace(episode, seconds=0.0)) for group in batch.groups for episode in group.episodes]
+
+def timeless(episode: Episode) -> Episode:
+    """An episode without its wall-clock seconds."""
+    spent = {role: replace(took, seconds=0.0) for role, took in episode.spent.items()}
+    return replace(episode, seconds=0.0, spent=spent)
 
 
 def updated(reduce: str, rows: int, pool: Any = None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:

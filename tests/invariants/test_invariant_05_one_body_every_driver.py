@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def test_invariant_05_two_processes_leave_the_records_of_one(policy: str, two_pr
 
 
 def without_logps(episode: Episode) -> Any:
-    data = json.loads(jobs.dump(replace(episode, seconds=0.0)))
+    data = json.loads(jobs.dump(jobs.timeless(episode)))
     for turn in data["turns"]:
         turn["logps"] = None
     return data

@@ -261,7 +261,7 @@ def test_five_rounds_of_calls_may_be_followed_by_an_answer(most: int, answer: st
 
 
 def test_the_step_level_keeps_settings_of_the_base_agent() -> None:
-    base = vary(grpo(), agent=ToolLoop(stop=("```output",), max_tokens=3200, role="r"))
+    base = vary(grpo(), agent=ToolLoop(stop=("```output",), max_tokens=3200, role="r"), role="r")
     assert thor.step_recipe(base).agent == Resume(1, 3200, ("```output",), role="r")
     assert thor.step_recipe(base, max_tokens=9).agent.max_tokens == 9  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="rounds is 0"):

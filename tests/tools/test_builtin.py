@@ -123,6 +123,22 @@ def test_search_ranks_cuts_and_reports() -> None:
         search_tool(DOCUMENTS, k=0)
 
 
+def test_search_takes_any_retrieval() -> None:
+    """Negative scores are results of a retrieval that ranks by a distance; more than k are cut."""
+
+    def nearest(query: str, k: int) -> list[tuple[Document, float]]:
+        asked.append((query, k))
+        return [(document, -float(i)) for i, document in enumerate(reversed(DOCUMENTS))] if query == "pets" else []
+
+    asked: list[tuple[str, int]] = []
+    seen = invoke(search_tool(nearest, k=2), Call("search", {"query": "pets"}))
+    assert asked == [("pets", 2)]
+    assert [(row["id"], row["score"]) for row in seen.data] == [(DOCUMENTS[-1].id, 0.0), (DOCUMENTS[-2].id, -1.0)]
+    assert seen.text.startswith(f"[1] {DOCUMENTS[-1].title}\n")
+    nothing = invoke(search_tool(nearest), Call("search", {"query": "cars"}))
+    assert (nothing.text, nothing.data, nothing.status) == ("nothing fits this query", [], "ok")
+
+
 def test_corpora_from_folders_and_jsonl(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("alpha", encoding="utf-8")
     (tmp_path / "b.bin").write_text("beta", encoding="utf-8")

@@ -127,7 +127,7 @@ def test_roles_may_have_a_policy_each() -> None:
 
         return Scripted(speaker)
 
-    parent = replace(PARENT, agent=ToolLoop(turns=1, role="planner"))
+    parent = replace(PARENT, agent=ToolLoop(turns=1, role="planner"), role="planner")
     levels = two_levels(
         parent, CHILD, WORLD.tasks("train", 2), WORLD, {name: counting(name) for name in asked},
         hand_down=down, hand_up=up,

@@ -34,7 +34,7 @@ class Renderer(Protocol):
         """Text of the end-of-turn token."""
         ...
 
-    def opening(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+    def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """Return the whole prompt, up to where the assistant writes."""
         ...
 

@@ -29,7 +29,8 @@ class Recipe:
     carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
     ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
     objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling temperature.
-    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps.
+    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. ``role`` names whose turns are
+    scored and trained; those of other roles (a judge, a critic) stand beside them as ``Trajectory.others``.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
     into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the
     settings of the run that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
@@ -52,9 +53,13 @@ class Recipe:
     reference: bool = False
     critic: Callable[..., Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    role: str = "solver"
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, naming the field."""
+        asking = getattr(self.agent, "role", self.role)
+        if asking != self.role:
+            raise ValueError(f"Recipe.role is {self.role!r}, but its agent asks as {asking!r}; nothing would train")
         for name, least in (("num_generations", 1), ("num_iterations", 1), ("num_mini_batches", 1), ("refill", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"Recipe.{name} is {getattr(self, name)}; the least is {least}")

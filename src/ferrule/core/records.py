@@ -235,7 +235,8 @@ class Trajectory:
     """A root-to-leaf path of turns with its answer; branches of a tree share ``Turn`` objects.
 
     A turn whose ``parent`` is not the turn before it starts a new segment (its context was rewritten). ``final``
-    is what the session reports about the world's state at the end.
+    is what the session reports about the world's state at the end. ``others`` are the paths of the same episode under
+    other roles (a judge, a critic) as rewards get them; episode files hold them beside this one.
     """
 
     task: Task
@@ -245,6 +246,7 @@ class Trajectory:
     role: str = "solver"
     final: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    others: tuple[Trajectory, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def calls(self) -> tuple[tuple[Call, Observation], ...]:

@@ -14,6 +14,7 @@ from ferrule.evaluate.metrics import Estimate, pass_at_k, productivity, ratio, t
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
 from ferrule.rollout.record import Episode
+from ferrule.rollout.spent import Spent, added
 
 __all__ = ["WITH", "WITHOUT", "Evaluation", "Row", "arms", "evaluate", "measure"]
 
@@ -29,7 +30,7 @@ class Row:
 
     ``calls`` counts executed calls of tools that do not end the episode, ``attempts`` all calls, ``malformed`` those
     that could not be read and ``failed`` those that ended in anything but ``ok``. ``tokens`` counts what the model
-    wrote, None where the policy has no ids.
+    wrote, None where the policy has no ids. ``spent`` is what each role took.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Row:
     failed: int = 0
     tokens: int | None = None
     problem: str = ""
+    spent: Mapping[str, Spent] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Evaluation:
         """Return plain JSON data: success and interval, the same per level and world, and the other measures.
 
         ``calls`` and ``turns`` are per episode, ``tokens`` per episode where known, ``malformed`` and ``failed`` shares
-        of attempted calls, ``productivity`` right answers per call. ``rows`` adds every row.
+        of attempted calls, ``productivity`` right answers per call, ``by_role`` asks, tokens and seconds of each role
+        per episode. ``rows`` adds every row.
         """
         n = len(self.rows)
         attempts, calls = (sum(getattr(row, key) for row in self.rows) for key in ("attempts", "calls"))
@@ -112,6 +115,7 @@ class Evaluation:
             "finish": dict(sorted(Counter(row.finish for row in self.rows).items())),
             "problems": sum(bool(row.problem) for row in self.rows),
             "by_level": {key: value.as_dict("success") for key, value in self.split("level").items()},
+            "by_role": {role: _per_episode(took, n) for role, took in added(row.spent for row in self.rows).items()},
             "by_world": {key: value.as_dict("success") for key, value in self.split("world").items()},
         }
         if self.num_generations > 1:
@@ -119,6 +123,10 @@ class Evaluation:
         if rows:
             data["rows"] = [asdict(row) for row in self.rows]
         return data
+
+
+def _per_episode(took: Spent, episodes: int) -> dict[str, float]:
+    return {name: getattr(took, name) / episodes for name in ("asks", "tokens", "seconds")}
 
 
 def _by_task(rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -153,6 +161,7 @@ def _row(episode: Episode, score: float) -> Row:
         failed=sum(o.status != "ok" for o in observations),
         tokens=sampled or None,
         problem=episode.problem,
+        spent=episode.spent,
     )
 
 
@@ -169,7 +178,8 @@ def measure(episodes: Sequence[Episode], *, reward: Reward = outcome, name: str 
         raise ValueError(f"tasks have {sizes[0]} to {sizes[-1]} samples; an evaluation needs the same number for each")
     rows: list[Row] = []
     for group in groups.values():
-        scores = reward(group[0].task, [episode.trajectories[0] for episode in group])
+        paths = [episode.of_role(episode.trajectories[0].role)[0] for episode in group]
+        scores = reward(group[0].task, paths)
         rows += [_row(episode, score.value) for episode, score in zip(group, scores, strict=True)]
     played = tuple(episode for group in groups.values() for episode in group)
     return Evaluation(name, tuple(rows), sizes[0] if sizes else 0, seed, played)

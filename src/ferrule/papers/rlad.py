@@ -187,6 +187,7 @@ def proposer_recipe(base: Recipe, *, num_generations: int = 4, role: str = "prop
     return vary(
         base,
         agent=agent,
+        role=role,
         credit=partial(group_relative, std="unbiased"),
         keep=spread(),
         num_generations=num_generations,

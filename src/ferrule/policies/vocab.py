@@ -1,9 +1,9 @@
 """New tokens beside a model: their embedding and output rows are trained alone while the model stays as it is.
 
 A tool, an object or an act that shall be one token gets a row in the embedding and a row in the output layer. The rows
-are values beside the model, as heads are: saved, loaded and checkpointed with it, and taken off again by ``without_tokens``.
-Source: "ToolkenGPT: Augmenting Frozen Language Models with Massive Tools via Tool Embeddings", arXiv 2305.11554; there
-only the output rows are new and the input sees a tool's name, here both are.
+are values beside the model, as heads are: saved, loaded and checkpointed with it, and taken off again by
+``without_tokens``. Source: "ToolkenGPT: Augmenting Frozen Language Models with Massive Tools via Tool Embeddings",
+arXiv 2305.11554; there only the output rows are new and the input sees the name of a tool, here both are.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _inner(model: Any) -> Any:
 
 
 def _named(policy: HasTokens, tokens: Sequence[str]) -> int:
-    """Make texts tokens of a tokenizer of the policy's own and return the first id; they get the last ids there are."""
+    """Make texts tokens of a tokenizer of the policy's own and return the first id; they take the next free ids."""
     from tokenizers import AddedToken
 
     tokenizer = copy.deepcopy(policy.tokenizer)  # the one given may serve other policies

@@ -15,13 +15,17 @@ from typing import Any
 from ferrule.core.exact import line_of, read, write
 from ferrule.core.flows import Ask, Leaf
 from ferrule.core.records import Answer, Finish, Message, Observation, Reply, Task, Trajectory, Turn
+from ferrule.rollout.spent import Spent
 
 __all__ = ["Asked", "Episode", "Recorder", "append", "dump", "load", "parse", "save"]
 
 
 @dataclass(frozen=True)
 class Episode:
-    """The record of one run of an agent on a task; ``trajectories[0]`` holds the agent's answer."""
+    """The record of one run of an agent on a task; ``trajectories[0]`` holds the agent's answer.
+
+    ``spent`` is what each role took, by its name.
+    """
 
     task: Task
     sample: int
@@ -30,12 +34,22 @@ class Episode:
     problem: str = ""
     drifted: bool = False
     seconds: float = field(default=0.0, compare=False)
+    spent: Mapping[str, Spent] = field(default_factory=dict, hash=False)
 
     @property
     def sampled_count(self) -> int:
         """Number of tokens the models wrote, shared prefixes once and discarded branches included."""
         turns = {turn.id: len(turn.sampled) for path in self.trajectories for turn in path.turns}
         return sum(turns.values())
+
+    def of_role(self, role: str) -> tuple[Trajectory, ...]:
+        """Return the paths of a role, each with those of all other roles as ``others``.
+
+        A path without any turn belongs to every role: the episode failed before it asked.
+        """
+        paths = [path for path in self.trajectories if path.role == role or not path.turns]
+        others = tuple(path for path in self.trajectories if path.role != role and path.turns)
+        return tuple(replace(path, others=others) for path in paths) if others else tuple(paths)
 
 
 def _extends(messages: Sequence[Message], known: Sequence[Message]) -> bool:
@@ -158,13 +172,18 @@ class Recorder:
     ) -> tuple[Trajectory, ...]:
         """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer.
 
-        With ``leaves`` (what an agent said of its branches) their paths come first, in that order, and what leads to
-        none of them ended ``discarded``.
+        Where several roles asked, the latest turn of ``solver`` is meant, else that of the role which asked first. With
+        ``leaves`` (what an agent said of its branches) their paths come first, in that order, and what leads to none
+        of them ended ``discarded``.
         """
         if leaves and not problem:
             return self._branches(leaves)
         paths = []
-        for place, leaf in enumerate(self._ends(self._before)):
+        lead = next(
+            (turn.role for turn in self.turns if turn.role == "solver"), self.turns[0].role if self.turns else ""
+        )
+        ends = sorted(self._ends(self._before), key=lambda end: self.turns[end].role != lead)
+        for place, leaf in enumerate(ends):
             first = place == 0
             paths.append(
                 self._path(
@@ -231,6 +250,7 @@ class _Row:
     drifted: bool
     seconds: float
     extra: Mapping[str, Any]
+    spent: Mapping[str, Spent] = field(default_factory=dict)
 
 
 def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
@@ -254,6 +274,7 @@ def dump(episode: Episode, extra: Mapping[str, Any] | None = None) -> str:
         drifted=episode.drifted,
         seconds=episode.seconds,
         extra=extra or {},
+        spent=episode.spent,
     )
     return line_of(write(row)).decode("utf-8")
 
@@ -269,7 +290,7 @@ def parse(line: str | bytes) -> tuple[Episode, Mapping[str, Any]]:
         Trajectory(row.task, tuple(turns[i] for i in p.turns), p.answer, p.finish, p.role, p.final, p.problem)
         for p in row.paths
     )
-    episode = Episode(row.task, row.sample, row.seed, paths, row.problem, row.drifted, row.seconds)
+    episode = Episode(row.task, row.sample, row.seed, paths, row.problem, row.drifted, row.seconds, row.spent)
     return episode, row.extra
 
 

@@ -14,6 +14,7 @@ from ferrule.core.acting import Place, act
 from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Session, Use, World
 from ferrule.core.records import Answer, Call, Finish, Observation, Task
 from ferrule.rollout.record import Asked, Episode, Recorder
+from ferrule.rollout.spent import spent_by_role
 
 __all__ = ["Limits", "Run", "seed_of"]
 
@@ -94,7 +95,8 @@ class Run:
         self.leaves: tuple[Leaf, ...] = ()
         self.finish: Finish = "answer"
         self.problem = ""
-        self.began = time.perf_counter()
+        self.began = self._round_began = time.perf_counter()
+        self._waits: list[tuple[str, float]] = []
         self._flow: Any = None
         self._begin(agent)
 
@@ -134,7 +136,7 @@ class Run:
                 return
             placed.append(self._placed(request))
         self.used = self.used + 1 if self.asked == asked else 0
-        self._round, self._results = placed, [()] * len(placed)
+        self._round, self._results, self._round_began = placed, [()] * len(placed), time.perf_counter()
         self.pending = {slot: entry.request for slot, entry in enumerate(placed)}
 
     def _placed(self, request: Ask | Use) -> Asked | _Used:
@@ -176,6 +178,8 @@ class Run:
         request = self.pending.pop(slot)
         if isinstance(request, Ask) and len(results) != request.n:
             raise ValueError(f"the policy gave {len(results)} replies to an ask for {request.n}")
+        if isinstance(request, Ask):
+            self._waits.append((request.role, time.perf_counter() - self._round_began))
         self._results[slot] = tuple(results)
         if not self.pending:
             self._record(limit)
@@ -230,4 +234,5 @@ class Run:
             self.problem = self.problem or f"session.close raised {type(error).__name__}: {error}"
         trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem, self.leaves)
         seconds = time.perf_counter() - self.began
-        return Episode(self.task, self.sample, self.seed, trajectories, self.problem, self.recorder.drifted, seconds)
+        drifted, spent = self.recorder.drifted, spent_by_role(self._waits, self.recorder.turns)
+        return Episode(self.task, self.sample, self.seed, trajectories, self.problem, drifted, seconds, spent)

@@ -19,12 +19,14 @@ import torch
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.policies.engine.rows import Row
+from ferrule.policies.local import Local
 from ferrule.speed.devices import Device
 from ferrule.speed.plan import Fractions, Setup, Workload
 from ferrule.speed.plan import update as update_work
 from ferrule.speed.roofline import device_of, emulated, linear_seconds, rates, rollout_seconds
 from ferrule.speed.shapes import Shape, from_config
 from ferrule.train.optimiser import optimiser_of
+from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 from ferrule.train.update import Sequences, update
 
@@ -55,7 +57,7 @@ class Bench:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is {least}")
 
 
-def made_up(policy: Any, prompts: int, length: int) -> list[tuple[int, ...]]:
+def made_up(policy: Trains, prompts: int, length: int) -> list[tuple[int, ...]]:
     """Return that many different prompts of random ids, always the same ones."""
     size = policy.model.get_input_embeddings().weight.shape[0]
     drawn = np.random.Generator(np.random.Philox(key=0)).integers(0, size, (prompts, length))
@@ -63,7 +65,7 @@ def made_up(policy: Any, prompts: int, length: int) -> list[tuple[int, ...]]:
 
 
 @contextlib.contextmanager
-def _inference(policy: Any) -> Iterator[None]:
+def _inference(policy: Local) -> Iterator[None]:
     was = policy.model.training
     policy.model.eval()
     try:
@@ -73,14 +75,14 @@ def _inference(policy: Any) -> Iterator[None]:
         policy.model.train(was)
 
 
-def _now(policy: Any) -> float:
+def _now(policy: Trains) -> float:
     """Return the clock once the device has done all it was given."""
     if policy.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def timed_rollout(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, new: int) -> dict[str, float]:
+def timed_rollout(policy: Local, prompts: Sequence[tuple[int, ...]], rows: int, new: int) -> dict[str, float]:
     """Sample ``rows`` times ``new`` tokens for each prompt and return ``seconds``, ``first`` and ``later``.
 
     ``first`` are the seconds until every row has a token, ``later`` the tokens sampled after that (0 with an engine
@@ -105,7 +107,7 @@ def timed_rollout(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, ne
     return times
 
 
-def timed_update(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, new: int, optimiser: Any) -> float:
+def timed_update(policy: Trains, prompts: Sequence[tuple[int, ...]], rows: int, new: int, optimiser: Any) -> float:
     """Return the seconds of one clipped-surrogate step (log-probs, gradients, optimiser) on made-up rows."""
     rng = np.random.Generator(np.random.Philox(key=1))
     size = policy.model.get_input_embeddings().weight.shape[0]
@@ -122,7 +124,7 @@ def timed_update(policy: Any, prompts: Sequence[tuple[int, ...]], rows: int, new
 
 
 def bench(
-    policy: Any, settings: Bench, *, name: str = "", progress: Callable[[str], None] | None = None
+    policy: Local, settings: Bench, *, name: str = "", progress: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     """Measure the roofline, rollouts and an update; return plain JSON data.
 
@@ -171,7 +173,7 @@ def bench(
     }
 
 
-def _roofline(policy: Any, shape: Shape, settings: Bench, dtype: torch.dtype) -> tuple[dict[str, Any], Device]:
+def _roofline(policy: Trains, shape: Shape, settings: Bench, dtype: torch.dtype) -> tuple[dict[str, Any], Device]:
     """Measure the rates in the policy's number format, and the matrix rate of the others that are not emulated."""
     kind = str(policy.device)
     measured = rates(shape, dtype=dtype, device=kind, quick=settings.quick)
@@ -194,7 +196,7 @@ def _roofline(policy: Any, shape: Shape, settings: Bench, dtype: torch.dtype) ->
 
 
 def _rollout(
-    policy: Any, shape: Shape, device: Device, pair: tuple[int, int], settings: Bench, floor: Any, say: Any
+    policy: Local, shape: Shape, device: Device, pair: tuple[int, int], settings: Bench, floor: Any, say: Any
 ) -> dict[str, Any]:
     """Time one batch: all of it, until every row has a token, and the rest, which is decoding."""
     count, rows = pair
@@ -231,7 +233,7 @@ def _rollout(
     }
 
 
-def _update(policy: Any, shape: Shape, device: Device, settings: Bench, floor: Any, say: Any) -> dict[str, Any]:
+def _update(policy: Trains, shape: Shape, device: Device, settings: Bench, floor: Any, say: Any) -> dict[str, Any]:
     """Time optimiser steps; row tokens count a shared prompt in every row, as trainers without packing do."""
     count, rows = settings.rows[0]
     prompts = made_up(policy, count, settings.prompt)

@@ -12,13 +12,14 @@ from ferrule.core.recipe import Recipe
 from ferrule.core.records import Task
 from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.train.loop import train
+from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
 __all__ = ["learning_curve"]
 
 
 def learning_curve(
-    recipe: Recipe, world: World, policy: Any, settings: Settings, tasks: Sequence[Task]
+    recipe: Recipe, world: World, policy: Trains, settings: Settings, tasks: Sequence[Task]
 ) -> dict[int, Evaluation]:
     """Train ``policy`` in place and return its evaluations on ``tasks`` by step: before, and every ``eval_steps``.
 

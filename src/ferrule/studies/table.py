@@ -177,7 +177,7 @@ def train_table(
 ) -> Table:
     """Train softmax rows by a recipe and return them.
 
-    ``play(task, player)`` plays one episode (or returns the paths of one tree). Each step plays ``recipe.samples``
+    ``play(task, player)`` plays one episode (or returns the paths of one tree). Each step plays a group of
     episodes of ``groups`` tasks (None: of every task) in turns, scores, filters and refills as ``sample`` does, and
     takes ``recipe.epochs`` times ``recipe.minibatches`` gradient steps of ``learning_rate`` on the loss.
     ``group(task, chance_SA, rng, samples)`` plays all episodes of a group at once instead of ``play`` one by one.
@@ -222,7 +222,7 @@ def play_group(
     count: int | None = None,
     step: int = 0,
 ) -> Group:
-    """Play ``count`` episodes of a task (None: ``recipe.samples``) by a table and score them by the recipe."""
+    """Play ``count`` episodes of a task (None: ``recipe.num_generations``) by a table and score them by the recipe."""
     episodes = tuple(play(Player(chance_SA, rng)) for _ in range(recipe.num_generations if count is None else count))
     return Group(task, (), episodes, scored(recipe, task, episodes, step), tuple(range(len(episodes))), step)
 

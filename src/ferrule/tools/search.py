@@ -1,4 +1,4 @@
-"""The ``search`` tool: BM25 over a folder of text files, a JSONL file or a list of documents.
+"""The ``search`` tool: BM25 over a folder of text files, a JSONL file or a list of documents, or any retrieval given.
 
 Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009), in the form Lucene uses.
 """
@@ -10,10 +10,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from ferrule.core.clip import clip
 from ferrule.core.records import Observation, Tool
 from ferrule.tools.tool import tool
 
-__all__ = ["BM25", "Document", "read_corpus", "search_tool"]
+__all__ = ["BM25", "Document", "Retrieve", "bm25", "read_corpus", "search_tool"]
 
 _SUFFIXES = (".txt", ".md", ".rst")
 
@@ -34,6 +34,10 @@ class Document:
     id: str
     title: str
     text: str
+
+
+Retrieve: TypeAlias = Callable[[str, int], "Sequence[tuple[Document, float]]"]
+"""``retrieve(query, k)`` returns at most ``k`` documents with their scores, the best first."""
 
 
 class _Index(Protocol):
@@ -131,8 +135,27 @@ def _row(line: str, where: str, number: str, title: str, text: str) -> Document:
     return Document(str(row.get("id", number)), str(row.get(title, "")), row[text])
 
 
+def bm25(documents: Sequence[Document]) -> Retrieve:
+    """Return retrieval by BM25: documents that hold a word of the query; equal scores keep the order of the documents.
+
+    Raises ``ValueError`` for no documents.
+    """
+    if not documents:
+        raise ValueError("search_tool needs at least one document")
+    built = [_words(f"{document.title} {document.text}") for document in documents]
+    # A collection without a single word cannot be indexed by the package.
+    fast = importlib.util.find_spec("bm25s") is not None and any(built)
+    index: _Index = _Bm25s(built) if fast else BM25(built)
+
+    def retrieve(query: str, k: int) -> list[tuple[Document, float]]:
+        scores = index.scores(_words(query))
+        return [(documents[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:k] if scores[i] > 0]
+
+    return retrieve
+
+
 def search_tool(
-    corpus: str | Path | Sequence[Document],
+    corpus: str | Path | Sequence[Document] | Retrieve,
     *,
     k: int = 3,
     snippet: int = 500,
@@ -142,18 +165,16 @@ def search_tool(
 ) -> Tool:
     """Build a tool that returns the ``k`` best documents of ``corpus`` for a query, each cut to ``snippet`` characters.
 
-    ``corpus`` is a path for ``read_corpus`` or a list of documents. Equal scores keep the corpus order.
-    ``Observation.data`` lists id, title and score of the results.
+    ``corpus`` is a path for ``read_corpus`` or a list of documents, both ranked by ``bm25``, or a function that
+    retrieves in another way (``Retrieve``): by a trained encoder, from a server. ``Observation.data`` lists id, title
+    and score of the results.
     """
     if k < 1 or snippet < 1:
         raise ValueError(f"k is {k} and snippet is {snippet}; the least of both is 1")
-    documents = read_corpus(corpus, title=title, text=text) if isinstance(corpus, str | Path) else list(corpus)
-    if not documents:
-        raise ValueError("search_tool needs at least one document")
-    built = [_words(f"{document.title} {document.text}") for document in documents]
-    # A collection without a single word cannot be indexed by the package.
-    fast = importlib.util.find_spec("bm25s") is not None and any(built)
-    index: _Index = _Bm25s(built) if fast else BM25(built)
+    if isinstance(corpus, str | Path):
+        corpus = read_corpus(corpus, title=title, text=text)
+    retrieve = corpus if callable(corpus) else bm25(list(corpus))
+    nothing = "nothing fits this query" if callable(corpus) else "no document contains these words"
 
     @tool(name=name)
     def search(query: str) -> Observation:
@@ -163,15 +184,14 @@ def search_tool(
             query: the words to look for
         """
         words = _words(query)
-        scores = index.scores(words)
-        best = [int(i) for i in np.argsort(-scores, kind="stable")[:k] if scores[i] > 0]
+        best = list(retrieve(query, k))[:k]
         if not best:
-            return Observation("no document contains these words", data=[])
+            return Observation(nothing, data=[])
         parts = [
-            f"[{rank}] {documents[i].title}\n{_snippet(documents[i].text, words, snippet)}".replace("] \n", "]\n")
-            for rank, i in enumerate(best, 1)
+            f"[{rank}] {document.title}\n{_snippet(document.text, words, snippet)}".replace("] \n", "]\n")
+            for rank, (document, _) in enumerate(best, 1)
         ]
-        hits = [{"id": documents[i].id, "title": documents[i].title, "score": round(float(scores[i]), 6)} for i in best]
+        hits = [{"id": document.id, "title": document.title, "score": round(score, 6)} for document, score in best]
         return Observation("\n\n".join(parts), data=hits)
 
     return search

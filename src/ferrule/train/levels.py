@@ -47,7 +47,7 @@ def two_levels(
     step: int = 0,
     **options: Any,
 ) -> Levels:
-    """Play ``parent.samples`` episodes per task, then ``child.samples`` for every one of them, and score both levels.
+    """Play a group of the parent's episodes per task, then a group of the child's for each of them, and score both.
 
     ``hand_down(task, trajectory)`` returns the task that a parent's trajectory sets its children (None: no children);
     ``hand_up(task, trajectories, groups)`` returns the parents' scores from the groups of their children (None for a

@@ -12,6 +12,7 @@ import numpy as np
 from ferrule.core.flows import World
 from ferrule.core.recipe import Recipe, Roles
 from ferrule.rollout.drive import seed_of
+from ferrule.rollout.spent import added
 from ferrule.train.ahead import Ahead
 from ferrule.train.check import groups_per_step
 from ferrule.train.sample import Batch, Group, credit, gathered, kept_of, sample, stats
@@ -154,7 +155,7 @@ class _OnRoles(_Streamed):
         )
 
 
-def _credited(recipe: Recipe, groups: Sequence[Group], policy: Any, step: int) -> Batch:
+def _credited(recipe: Recipe, groups: Sequence[Group], policy: object, step: int) -> Batch:
     kept = kept_of(recipe, groups)
     episodes = [episode for group in groups for episode in group.episodes]
     return replace(
@@ -162,6 +163,7 @@ def _credited(recipe: Recipe, groups: Sequence[Group], policy: Any, step: int) -
         dropped=len(groups) - len(kept),
         drifted=sum(episode.drifted for episode in episodes),
         sampled=sum(episode.sampled_count for episode in episodes),
+        spent=added(episode.spent for episode in episodes),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, Policies, drive, seed_of
 from ferrule.rollout.record import Episode
+from ferrule.rollout.spent import Spent, added, metrics_of
+from ferrule.train.policy import HasHeads, Refers
 
 __all__ = [
     "Batch",
@@ -57,7 +59,7 @@ class Batch:
     """A packed batch: signals, advantages (NT, or CNT for one loss per channel), value targets, and the groups.
 
     ``sampled`` counts all tokens that were generated for it, those of dropped groups and discarded branches included.
-    ``beside`` holds the arrays of ``Recipe.beside``.
+    ``spent`` is what each role took of it, ``beside`` holds the arrays of ``Recipe.beside``.
     """
 
     signals: Signals
@@ -68,6 +70,7 @@ class Batch:
     drifted: int = 0
     sampled: int = 0
     beside: Mapping[str, FloatArray] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
 
 
 def groups_of(
@@ -80,10 +83,10 @@ def groups_of(
     play: Play = drive,
     **options: Any,
 ) -> list[Group]:
-    """Roll out ``recipe.samples`` episodes per task and score each group.
+    """Roll out ``recipe.num_generations`` episodes per task and score each group.
 
-    Drifted episodes and discarded branches are kept but not scored. A group is scored while later ones are still
-    played, one group at a time and in their order.
+    Drifted episodes, discarded branches and paths of other roles than ``recipe.role`` are kept but not scored. A group
+    is scored while later ones are still played, one group at a time and in their order.
     """
     ended: dict[int, Episode] = {}
     scoring: list[Future[Group]] = []
@@ -108,7 +111,7 @@ def groups_of(
 
 def _scored(recipe: Recipe, task: Task, episodes: Sequence[Episode], step: int) -> Group:
     whole = [(j, episode) for j, episode in enumerate(episodes) if not episode.drifted]
-    sound = [(j, t) for j, episode in whole for t in episode.trajectories if t.finish != "discarded"]
+    sound = [(j, t) for j, episode in whole for t in episode.of_role(recipe.role) if t.finish != "discarded"]
     trajectories = tuple(t for _, t in sound)
     scores = scored(recipe, task, trajectories, step)
     return Group(task, tuple(episodes), trajectories, scores, tuple(j for j, _ in sound), step)
@@ -146,6 +149,7 @@ def sample(
     """
     kept: list[Group] = [g for g in carry or () if g.step >= step - 1]
     dropped = drifted = sampled = 0
+    spent: dict[str, Spent] = {}
     for attempt in range(1 + recipe.refill):
         missing = groups - len(kept)
         if missing <= 0:
@@ -160,12 +164,13 @@ def sample(
         good = kept_of(recipe, played)
         drifted += sum(episode.drifted for g in played for episode in g.episodes)
         sampled += sum(episode.sampled_count for g in played for episode in g.episodes)
+        spent = added([spent, *(episode.spent for g in played for episode in g.episodes)])
         dropped += len(played) - len(good)
         kept += good
     if carry is not None:
         carry[:] = kept[groups:]
     batch = credit(recipe, kept[:groups], policy, step=step)
-    return replace(batch, dropped=dropped, drifted=drifted, sampled=sampled)
+    return replace(batch, dropped=dropped, drifted=drifted, sampled=sampled, spent=spent)
 
 
 def gathered(groups: list[Group], pool: Any) -> list[Group]:
@@ -177,8 +182,12 @@ def gathered(groups: list[Group], pool: Any) -> list[Group]:
     return list(gather_object(groups))
 
 
-def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 0) -> Batch:
-    """Pack groups and let the recipe's credit rule turn their scores into advantages; dropped rows are left out."""
+def credit(recipe: Recipe, groups: Sequence[Group], policy: object, *, step: int = 0) -> Batch:
+    """Pack groups and let the recipe's credit rule turn their scores into advantages; dropped rows are left out.
+
+    ``policy`` is asked for values where the recipe has a critic (``HasHeads``), for the log-probs of the starting
+    weights where it has a reference (``Refers``), and for nothing else.
+    """
     rows = [
         (i, t, s, i * recipe.num_generations + owner)
         for i, g in enumerate(groups)
@@ -191,10 +200,10 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: Any, *, step: int = 
         signals = masked(signals, recipe.mask)
     target_NT = None
     if recipe.critic is not None and len(rows):
-        signals = replace(signals, value_NT=score_segments(policy.values, signals))
+        signals = replace(signals, value_NT=score_segments(cast(HasHeads, policy).values, signals))
         target_NT = apply(recipe.critic, signals)
     if recipe.reference and len(rows):
-        score = partial(policy.references, temperature=recipe.temperature)
+        score = partial(cast(Refers, policy).references, temperature=recipe.temperature)
         signals = replace(signals, ref_NT=score_segments(score, signals))
     adv = apply(recipe.credit, signals) if len(rows) else np.zeros_like(signals.logp_NT)
     if adv.shape[-2:] != signals.turn_NT.shape:
@@ -284,6 +293,7 @@ def stats(batch: Batch) -> dict[str, float]:
             "dropped": float(batch.dropped),
             "drifted": float(batch.drifted),
             "tokens/sampled": float(batch.sampled),
+            **metrics_of(batch.spent),
         }
     calls = [pair for g in batch.groups for t in g.trajectories for pair in t.calls]
     statuses = [observation.status for _, observation in calls]
@@ -299,6 +309,7 @@ def stats(batch: Batch) -> dict[str, float]:
         "turns/mean": float(s.turns_N.mean()),
         "tokens": float((s.turn_NT >= 0).sum()),
         "tokens/sampled": float(batch.sampled),
+        **metrics_of(batch.spent),
         "groups": float(len(batch.groups)),
         "groups/zero_spread": float(np.mean([x < 1e-12 for x in spread])),
         "dropped": float(batch.dropped),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.demonstration import Demonstrates
-from ferrule.core.flows import World
+from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Data, Drawn, Recipe, Stage
 from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
@@ -18,6 +18,7 @@ from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
 from ferrule.policies.heads import REWARD, Head
+from ferrule.policies.replies import Speaker
 from ferrule.rollout.drive import seed_of
 from ferrule.train.loop import train
 from ferrule.train.policy import Trains
@@ -45,7 +46,7 @@ __all__ = [
 _PER_ITEM = partial(sequence_mean, tokens="sum")
 
 
-def _given(items: Sequence[Any], policy: Any, lap: int) -> Sequence[Any]:
+def _given(items: Sequence[Any], policy: Trains, lap: int) -> Sequence[Any]:
     return items
 
 
@@ -134,7 +135,7 @@ def demonstrations(
     for task in world.tasks(split, 16, seed=seed, levels=levels):
         knows.demonstrate(task)  # a mixture may have members that cannot
 
-    def shown(policy: Any, lap: int) -> list[Row]:
+    def shown(policy: Speaker, lap: int) -> list[Row]:
         stream, rows = Stream(world, split, levels, seed, position=lap * tasks), []
         for task in stream(tasks):
             session = world.start(task)
@@ -154,11 +155,11 @@ def best_and_worst(
 ) -> Data:  # fmt: skip
     """Return a source of pairs: the best and the worst episode of a task by the recipe's reward.
 
-    Each round plays ``recipe.samples`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no more than
-    ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of ``drive``.
+    Each round plays ``recipe.num_generations`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no
+    more than ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of ``drive``.
     """
 
-    def drawn(policy: Any, lap: int) -> Drawn:
+    def drawn(policy: Policy, lap: int) -> Drawn:
         stream = Stream(world, split, levels, seed, position=lap * tasks)
         played = groups_of(recipe, stream(tasks), world, policy, seed=seed_of(seed, "pairs", lap), step=lap, **options)
         pairs = []
