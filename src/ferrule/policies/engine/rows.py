@@ -157,7 +157,8 @@ def advance(rows: Sequence[Row], logits: Tensor, stops: Stops, hidden: Tensor | 
     the most probable id and reports its log-prob at temperature 1. Raises ``FloatingPointError`` where logits are not
     numbers.
     """
-    logits = logits.float()
+    # Rows that do not lie one after the other are summed in another order, which shows where a token is nearly certain.
+    logits = logits.float().contiguous()
     heat = torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device)
     scaled = logits if bool((heat == 1.0).all()) else logits / heat[:, None]
     top = scaled.amax(-1, keepdim=True)
