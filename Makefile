@@ -12,6 +12,8 @@ TORCH_OPTIONS ?=
 WORKERS ?= 2
 # Folders whose tests take seconds: no training to an end, no servers, no sandboxes.
 FAST := agents chat contracts core credit data evaluate objectives online rewards speed studies tools view worlds
+# The peers' environments take gigabytes: named tests are run without them, unless they are in the folders that need them.
+PEERS = $(if $(and $(findstring tests/,$(ARGS)),$(if $(findstring tests/serve,$(ARGS))$(findstring tests/integration,$(ARGS)),,alone)),,peers)
 # Further arguments for pytest or the demo: make test ARGS="tests/tools -x"
 ARGS ?=
 
@@ -53,7 +55,7 @@ demo: setup ## train the pocket model on your CPU and show success before and af
 check: lint types ## lint, types and the fast tests: under three minutes on two cores
 	$(TESTS) -m "not slow and not integration" $(FAST:%=tests/%) tests/test_layers.py $(ARGS)
 
-test: setup system peers ## run all tests
+test: setup system $(PEERS) ## run all tests, or those of ARGS
 	$(TESTS) $(ARGS)
 
 fmt: setup ## format the code and apply safe fixes

@@ -19,7 +19,11 @@ FOLDER = Path(__file__).resolve().parent.parent / "claims" / "goldens"
 def main(names: list[str]) -> None:
     """Measure and write."""
     for slug in names or slugs():
-        print(golden.write(FOLDER, study(slug)))
+        try:
+            found = study(slug)
+        except KeyError as error:
+            sys.exit(str(error.args[0]))
+        print(golden.write(FOLDER, found))
 
 
 if __name__ == "__main__":

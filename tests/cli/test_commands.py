@@ -53,6 +53,8 @@ def test_papers_are_listed_with_their_claims() -> None:
     shown = json.loads(ran("papers", "show", "otc", "--json"))
     assert "arxiv" in shown["url"]
     assert shown["claim"]["falsifier"]
+    low, high = shown["claim"]["interval"]
+    assert f"95 % interval [{low:.4g}, {high:.4g}]" in ran("papers", "show", "otc")
 
 
 def test_claims_are_measured_once_and_stored(tmp_path: Path) -> None:

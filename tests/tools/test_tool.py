@@ -137,6 +137,13 @@ def test_load_tools_finds_all_in_order(tmp_path: Path) -> None:
     assert invoke(tools[1], Call("first", {"box": {"size": 4}})).text == "4"
 
 
+def test_a_relative_path_names_the_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.py").write_text("x = 1\ny = x / 0\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImportError, match=r"^broken\.py, line 2: ZeroDivisionError"):
+        load_tools("broken.py")
+
+
 def test_load_tools_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no tool file"):
         load_tools(tmp_path / "missing.py")

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ferrule.core.records import Call
+from ferrule.core.records import Call, Task
 from ferrule.rewards.verify import VERIFIERS as REAL
 from ferrule.rewards.verify import verify
-from ferrule.worlds.user import VERIFIERS, data_folder, from_dataset, from_file, known
+from ferrule.worlds.user import VERIFIERS, UserWorld, data_folder, from_dataset, from_file, known
 
 TOOLS = '''
 from ferrule.tools.tool import tool
@@ -22,6 +22,17 @@ def write(path: Path, *rows: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return path
+
+
+def test_an_empty_split_says_what_to_do() -> None:
+    easy = Task("t", "Double 1.", "2", meta={"level": 1})
+    world = UserWorld("sums", {"train": (easy,)})
+    with pytest.raises(ValueError, match=r"has no test tasks .* add rows, or give a folder"):
+        world.tasks("test", 1)
+    with pytest.raises(ValueError, match="choose levels that its rows have"):
+        world.tasks("train", 1, levels=(2,))
+    with pytest.raises(ValueError, match="its rows are for tests only"):
+        UserWorld("sums", {"test": (easy,)}).tasks("train", 1)
 
 
 def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ def command(ctx: click.Context, as_json: bool) -> None:
     emit(rows, as_json, text)
 
 
+def _span(interval: Sequence[float]) -> str:
+    return f"[{interval[0]:.4g}, {interval[1]:.4g}]"
+
+
 def _find(slug: str) -> Paper:
     try:
         return find(slug)
@@ -83,10 +88,8 @@ def show(slug: str, as_json: bool) -> None:
             click.echo(f"  {name}: {first}")
         if data["claim"]:
             claim = data["claim"]
-            click.echo(
-                f"\nclaim: {claim['statement']}\n"
-                f"{claim['verdict']}: {claim['measured']} {claim['effect']:.4g} {claim['interval']}"
-            )
+            effect = f"{claim['effect']:.4g}, 95 % interval {_span(claim['interval'])}"
+            click.echo(f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {effect}")
 
     emit(data, as_json, text)
 
@@ -125,7 +128,7 @@ def claim(
     def text() -> None:
         for measured in claims:
             click.echo(f"{measured.paper}, {measured.verdict}: {measured.statement}")
-            click.echo(f"{measured.measured}: {measured.effect:.4g}, 95 % interval {measured.interval}")
+            click.echo(f"{measured.measured}: {measured.effect:.4g}, 95 % interval {_span(measured.interval)}")
             for note in measured.notes:
                 click.echo(f"  note: {note}")
 

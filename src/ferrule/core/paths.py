@@ -17,7 +17,9 @@ def by_path(path: str) -> Any:
     """
     module, _, name = path.partition(":")
     if not name:
-        raise ValueError(f"{path!r} is not an import path; write module:name, for example ferrule.papers.otc:recipe")
+        slug = path.replace("-", "_")
+        example = f"ferrule.papers.{slug}:recipe" if slug.isidentifier() else "ferrule.papers.otc:recipe"
+        raise ValueError(f"{path!r} is not an import path; write module:name, for example {example}")
     try:
         home = importlib.import_module(module)
     except ImportError as error:

@@ -250,5 +250,6 @@ def load_tools(path: str | Path) -> tuple[Tool, ...]:
 def _line(problem: BaseException, path: Path) -> int | str:
     if isinstance(problem, SyntaxError) and problem.lineno is not None:
         return problem.lineno
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename) == path]
+    file = path.absolute()  # as frames name it, whatever the path was given as
+    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename) == file]
     return lines[-1] if lines and lines[-1] is not None else "?"

@@ -80,7 +80,7 @@ class UserWorld:
             raise ValueError(f"split is {split!r}; {nearest(split, SPLITS)}")
         chosen = [task for task in self.rows.get(split, ()) if _at(task, levels)]
         if not chosen and count:
-            raise ValueError(f"{self.name!r} has no {split} tasks of levels {list(levels)} (tasks: {self.sizes})")
+            raise ValueError(self._nothing(split, levels))
         tasks: list[Task] = []
         lap = 0
         while len(tasks) < count:
@@ -88,6 +88,14 @@ class UserWorld:
             tasks += sorted(chosen, key=lambda task: (keys[task.id], task.id))
             lap += 1
         return tasks[:count]
+
+    def _nothing(self, split: str, levels: Sequence[int]) -> str:
+        what = f"{self.name!r} has no {split} tasks of levels {list(levels)} (tasks: {self.sizes})"
+        if self.rows.get(split):
+            return f"{what}; choose levels that its rows have"
+        if split == "train":
+            return f"{what}; its rows are for tests only"
+        return f"{what}; a fifth of a file's rows is test: add rows, or give a folder with train.jsonl and test.jsonl"
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
