@@ -156,7 +156,8 @@ def best_and_worst(
     """Return a source of pairs: the best and the worst episode of a task by the recipe's reward.
 
     Each round plays ``recipe.num_generations`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no
-    more than ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of ``drive``.
+    more than ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of
+    ``drive``.
     """
 
     def drawn(policy: Policy, lap: int) -> Drawn:
