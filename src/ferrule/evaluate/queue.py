@@ -22,6 +22,7 @@ from typing import Any
 __all__ = ["Job", "QueueError", "Show", "address_of", "append", "progress", "results", "work"]
 
 Show = Callable[[str], None]
+Tell = Callable[[int], None]
 
 
 class QueueError(RuntimeError):
@@ -98,11 +99,12 @@ def work(
     locks.mkdir(parents=True, exist_ok=True)
     for old in locks.glob("*.failed"):
         old.unlink(missing_ok=True)
-    todo = [job for job in jobs if job.address not in results(jobs)]
+    finished = results(jobs)
+    todo = [job for job in jobs if job.address not in finished]
     if todo and ray is not None:
-        _on_ray(todo, locks, ray, _teller(jobs, show))
+        _on_ray(todo, locks, ray, _teller(len(jobs), len(todo), show))
     elif todo:
-        _in_processes(todo, locks, min(workers, len(todo)), _teller(jobs, show))
+        _in_processes(todo, locks, min(workers, len(todo)), _teller(len(jobs), len(todo), show))
     failed = {path.stem: path.read_text(encoding="utf-8") for path in locks.glob("*.failed")}
     messages = [f"{job.label or job.address}:\n{failed[job.address]}" for job in jobs if job.address in failed]
     if messages:
@@ -112,12 +114,15 @@ def work(
     return {address: line["result"] for address, line in results(jobs).items()}
 
 
-def progress(jobs: Sequence[Job], began: float, before: int) -> str:
-    """Return a line that says how many jobs are done, how many are left, and the time left at the pace so far."""
-    done = len(results(jobs))
-    left = len(jobs) - done
-    pace = (time.monotonic() - began) / (done - before) if done > before else None
-    return f"{done} done, {left} left" + ("" if pace is None or not left else f", about {_duration(pace * left)} to go")
+def progress(total: int, left: int, begun: int, seconds: float) -> str:
+    """Return a line that says how many of ``total`` jobs are done and left, and the time left at the pace so far.
+
+    ``begun`` jobs were left ``seconds`` ago.
+    """
+    line = f"{total - left} done, {left} left"
+    if not left or begun <= left:
+        return line
+    return f"{line}, about {_duration(left * seconds / (begun - left))} to go"
 
 
 def _duration(seconds: float) -> str:
@@ -126,16 +131,14 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _teller(jobs: Sequence[Job], show: Show | None) -> Callable[[], None]:
-    """Return a function that shows the progress when it has changed."""
-    began, before = time.monotonic(), len(results(jobs))
-    last = [before]
+def _teller(total: int, todo: int, show: Show | None) -> Tell:
+    """Return a function that is told how many jobs are left, and shows the progress when that has changed."""
+    began, last = time.monotonic(), [todo]
 
-    def tell() -> None:
-        done = len(results(jobs))
-        if show is not None and done != last[0]:
-            last[0] = done
-            show(progress(jobs, began, before))
+    def tell(left: int) -> None:
+        if show is not None and left != last[0]:
+            last[0] = left
+            show(progress(total, left, todo, time.monotonic() - began))
 
     return tell
 
@@ -178,7 +181,7 @@ def _loop(jobs: Sequence[Job], locks: Path, parent: int) -> None:
             time.sleep(0.2)
 
 
-def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Callable[[], None]) -> None:
+def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Tell) -> None:
     """Let worker processes of one thread each do the jobs; one that is lost is replaced as long as jobs get done."""
     import multiprocessing
 
@@ -188,9 +191,9 @@ def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Callable
     with _one_thread():
         while True:
             live = [process for process in live if process.is_alive()]
-            left = [job for job in jobs if job.address not in results([job])]
-            left = [job for job in left if not (locks / f"{job.address}.failed").exists()]
-            tell()
+            over = {path.stem for path in locks.glob("*.failed")} | set(results(jobs))
+            left = [job for job in jobs if job.address not in over]
+            tell(len(left))
             if not left:
                 break
             if len(jobs) - len(left) > done:
@@ -202,7 +205,7 @@ def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Callable
                 process.start()
                 live.append(process)
                 lost += 1
-            live[0].join(0.2)
+            live[0].join(0.5)
     for process in live:
         process.join()
 
@@ -223,7 +226,7 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _on_ray(jobs: Sequence[Job], locks: Path, address: str, tell: Callable[[], None]) -> None:
+def _on_ray(jobs: Sequence[Job], locks: Path, address: str, tell: Tell) -> None:
     """Let a Ray cluster do the jobs, one core and one thread each; results are stored here."""
     try:
         import ray as library
@@ -249,7 +252,7 @@ def _on_ray(jobs: Sequence[Job], locks: Path, address: str, tell: Callable[[], N
                     append(job, *library.get(ready))
                 except library.exceptions.RayError as error:
                     (locks / f"{job.address}.failed").write_text(str(error), encoding="utf-8")
-                tell()
+                tell(len(waiting))
     finally:
         if mine:
             library.shutdown()
