@@ -9,6 +9,7 @@ from typing import Any
 
 from ferrule.core.records import Message, Tool, Trajectory
 from ferrule.data.formats import Row, conversation
+from ferrule.policies.replies import Speaker
 
 __all__ = ["messages_of", "rows_of", "shuffled", "student", "texts_of"]
 
@@ -85,6 +86,6 @@ def shuffled(conversations: Sequence[Sequence[Message]], systems: Sequence[Messa
     return [[rng.choice(systems), *messages[1:]] for messages in conversations]
 
 
-def rows_of(policy: Any, conversations: Sequence[Sequence[Message]], tools: Sequence[Tool]) -> list[Row]:
+def rows_of(policy: Speaker, conversations: Sequence[Sequence[Message]], tools: Sequence[Tool]) -> list[Row]:
     """Return conversations as training rows of a policy: loss on the assistant's tokens only."""
     return [conversation(messages, tools, policy.renderer, policy.encode) for messages in conversations]
