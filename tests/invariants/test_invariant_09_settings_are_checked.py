@@ -102,7 +102,7 @@ def test_refusals_of_the_pieces(tmp_path: Path) -> None:
         (lambda: codec("hermes", shape="wide"), "'tight'"),
         (lambda: grpo(loss_type="gpro"), "'grpo'"),
         (lambda: grpo(scale_rewards="groups"), "'group'"),
-        (lambda: vary(grpo(), sample=3), "'samples'"),
+        (lambda: vary(grpo(), num_generation=3), "'num_generations'"),
         (lambda: vary(grpo(), temperature=0.0), "above 0"),
         (lambda: replace(grpo(), refill=1), "would do nothing"),
     ],

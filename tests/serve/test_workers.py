@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import warnings
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from tests.serve.serving_kit import add
 
 from ferrule.core.records import Call, Observation
+from ferrule.serve import process
 from ferrule.serve.host import Limits
 from ferrule.serve.process import WorkerFailed
 from ferrule.serve.workers import Source, Workers
@@ -95,6 +98,28 @@ def test_a_death_is_told_to_every_episode_once() -> None:
         assert host.figures()["restarts"] == 1
 
     play(check)
+
+
+def test_a_host_that_closes_while_a_worker_is_replaced_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a process nor an open connection, on a host where processes end slowly: nothing collected may warn."""
+    reaped = process._reaped
+
+    async def slowly(child: Any) -> int:
+        await asyncio.sleep(0.2)
+        return await reaped(child)
+
+    monkeypatch.setattr(process, "_reaped", slowly)
+
+    async def check(host: Workers) -> None:
+        os.kill(host.pids[0], signal.SIGKILL)
+        await until(lambda: host.restarts == 1)
+        await asyncio.sleep(0.05)  # the replacement is starting now
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        play(check)
+        gc.collect()
+    assert [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)] == []
 
 
 def test_the_other_workers_go_on() -> None:

@@ -59,17 +59,19 @@ class Worker:
                 stdout=2,
                 start_new_session=True,
             )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        writer: asyncio.StreamWriter | None = None
         try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
             writer.write(pack(hello))
             answer = await asyncio.wait_for(read_frame(reader), _START)
             if answer is None or "ready" not in answer:
                 reason = (answer or {}).get("failed") or f"it ended with {_exit(await _reaped(process))}"
                 raise WorkerFailed(f"the worker could not be started: {reason}")
         except BaseException as problem:
+            # Closed before anything is waited for: who gives a start up may not wait to the end.
+            (ours if writer is None else writer).close()
             _kill(process)
             await _reaped(process)
-            writer.close()
             if isinstance(problem, FrameError | TimeoutError):
                 raise WorkerFailed(f"the worker could not be started: {problem or 'it took too long'}") from None
             raise

@@ -159,6 +159,7 @@ class _Pool:
         for slot in self.slots:
             if slot.starting is not None:
                 slot.starting.cancel()
+                tasks.append(slot.starting)
             slot.problem = slot.problem or "the server is shutting down"
             slot.ready.set()
             tasks += [worker.stop() for worker in (slot.worker, *slot.leaving) if worker is not None]
