@@ -7,6 +7,8 @@ through a Unix socket in a folder of this process, which no other user can enter
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import socket
 import subprocess
@@ -17,14 +19,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ferrule.core.arrays import nearest
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.policies.vllm import supervisor
-
-if TYPE_CHECKING:
-    import httpx
 
 __all__ = ["NAME", "Child", "Server", "interpreter"]
 
@@ -160,41 +159,26 @@ class Child:
 
     def healthy(self) -> bool:
         """Whether the server answers and says that its engine runs."""
-        import httpx
-
-        if not self._listening():
-            return False
         try:
-            with self._client(5.0) as client:
-                return client.get("/health").status_code == 200
-        except httpx.HTTPError:
+            return self._request("GET", "/health", timeout=5.0)[0] == 200
+        except (OSError, http.client.HTTPException):
             return False
 
-    def _listening(self) -> bool:
-        """Whether somebody listens; asked before httpx is, which leaves the socket of a refused call open."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
-
-    def _client(self, timeout: float) -> httpx.Client:
-        import httpx
-
-        return httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://vllm", timeout=timeout
-        )
+    def _request(self, method: str, path: str, body: str | None = None, *, timeout: float) -> tuple[int, str]:
+        """Return status and text of one exchange, on a connection of its own."""
+        with contextlib.closing(_Connection(self.socket, timeout)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode("utf-8", "replace")
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        import httpx
-
-        if not self._listening():
-            raise PolicyError(f"vLLM is gone, so it cannot be asked for {path}")
         try:
-            with self._client(self.server.timeout) as client:
-                answer = client.post(path, json=body)
-        except httpx.HTTPError as error:
+            status, text = self._request("POST", path, json.dumps(body), timeout=self.server.timeout)
+        except (OSError, http.client.HTTPException) as error:
             raise PolicyError(f"vLLM did not answer {path}: {type(error).__name__}: {error}") from error
-        if answer.status_code != 200:
-            raise PolicyError(f"vLLM answered {path} with {answer.status_code}: {answer.text[:300]}\n{self.tail()}")
-        return answer.json()
+        if status != 200:
+            raise PolicyError(f"vLLM answered {path} with {status}: {text[:300]}\n{self.tail()}")
+        return json.loads(text)
 
     def push(self, weights: Path) -> None:
         """Let the server read its weights from ``weights`` and forget all prefixes, while nothing is decoded."""
@@ -209,6 +193,24 @@ class Child:
         """Return the last lines of what the server wrote."""
         with self.log.open(errors="replace") as file:
             return "".join(deque(file, lines)).strip()
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP through a Unix socket; a connection that is refused leaves no open socket, as httpx's does."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("vllm", timeout=timeout)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _end(process: subprocess.Popen[bytes], stdin: IO[bytes]) -> None:
