@@ -16,7 +16,7 @@ ARMS = [(slug, arm) for slug in SLUGS for arm in papers.study(slug).arms]
 
 
 @pytest.mark.parametrize(("slug", "arm"), ARMS)
-def test_an_arm_computes_its_stored_numbers(slug: str, arm: str) -> None:
+def test_an_arm_computes_its_stored_numbers(slug: str, arm: str, one_thread: None) -> None:
     stored = golden.read(GOLDENS, slug)["arms"]
     assert arm in stored, "no numbers are stored; python scripts/goldens.py stores them"
     assert golden.differences(stored[arm], golden.golden(papers.study(slug), arm)) == []

@@ -18,6 +18,7 @@ from ferrule.data.formats import Row
 from ferrule.objectives.penalty import add, with_kl
 from ferrule.objectives.supervised import value_loss
 from ferrule.objectives.surrogate import surrogate
+from ferrule.rollout.drive import Limits
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings
 from ferrule.train.stage import best_and_worst, dpo, sft
@@ -60,7 +61,9 @@ def run(folder: Path, *, resume: bool = False, rounds: int = 1, adapter: bool = 
     settings = Settings(
         learning_rate=3e-3, per_device_train_batch_size=4, save_steps=2, seed=4, lr_scheduler_type="cosine"
     )
-    train(method(rounds), WORLDS["apis"], policy, settings, folder, resume=resume)
+    # With adapters the numbers of a row depend on its batch, and batches on calls that are waited for.
+    limits = Limits(patience=60.0)
+    train(method(rounds), WORLDS["apis"], policy, settings, folder, resume=resume, limits=limits)
     return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.heads.named_parameters()]}
 
 
