@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
+from typing import Any
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
-from ferrule.chat.parsing import MAX_CALLS
+from ferrule.chat.describe import Style, check_style, fields, listing, plain_line, plan, template
+from ferrule.chat.parsing import MAX_CALLS, dump
 from ferrule.chat.scan import Found, assemble, join, label, note, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -53,9 +55,21 @@ class Fence:
         """Return how code is run and the other tools, which code calls as functions."""
         if not tools:
             return ""
+        if self.style == "call":
+            return f"Tools:\n{listing(tools, 'call', self._template)}"
         text = f"To run code, write:\n```{self.tag}\n...\n```"
         others = [tool for tool in tools if tool.name != self.tool]
         return f"{text}\nIn code you may call:\n{listing(others, self.style)}" if others else text
+
+    def _template(self, tool: Tool) -> str:
+        """Return the code tool with a block, any other as code that prints a call of it."""
+        if tool.name == self.tool:
+            return template(tool, self.write, {self.argument: "..."})
+        shown = fields(tool, _literal)
+        if not all(name.isidentifier() and not iskeyword(name) for name in (tool.name, *shown)):
+            return plain_line(tool)
+        code = f"print({tool.name}({', '.join(f'{name}={field}' for name, field in shown.items())}))"
+        return self.write(Message("assistant", plan(tool), (Call(self.tool, {self.argument: code}),))).rstrip("\n")
 
     def _block(self, call: Call) -> str:
         if call.problem and call.raw:
@@ -132,6 +146,11 @@ def _body(text: str, opening: re.Match[str]) -> tuple[str, int, list[str]]:
             stop += 1
         return text[begin:inner], stop, ["fence in line"]
     return text[begin:], len(text), ["no closing fence"]
+
+
+def _literal(value: Any) -> str:
+    """Write a JSON value as Python code."""
+    return repr(value) if value is None or isinstance(value, bool) else dump(value)
 
 
 def _ticks(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.describe import Style, check_style, fields, listing, template
 from ferrule.chat.parsing import MAX_CALLS, call_from, defuse, dump, parse_json, parse_prefix
 from ferrule.chat.scan import Found, assemble, join, label, note, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -66,7 +66,11 @@ class Hermes:
             return ""
         if self.style == "json":
             return _LONG.format(tools=listing(tools, "json"))
-        return f"Tools:\n{listing(tools, self.style)}"
+        return f"Tools:\n{listing(tools, self.style, self._template)}"
+
+    def _template(self, tool: Tool) -> str:
+        gap = "\n" if self.shape == "lines" else ""
+        return template(tool, self.write, fields(tool), gap + _CLOSE)
 
     def _block(self, call: Call) -> str:
         if call.problem and call.raw:

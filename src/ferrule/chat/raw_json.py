@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.describe import Style, check_style, fields, listing, template
 from ferrule.chat.parsing import MAX_CALLS, Parsed, call_from, dump, numbered, parse_json, parse_prefix
 from ferrule.chat.scan import label, note, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -41,8 +41,13 @@ class RawJson:
         """Return the tools and the two forms of a message."""
         if not tools:
             return ""
+        if self.style == "call":
+            return f'Tools:\n{listing(tools, "call", self._template)}\nTo answer: {{"answer": "..."}}'
         forms = 'Reply with JSON only: {"name": tool, "arguments": {...}} to call a tool, {"answer": "..."} to answer.'
         return f"Tools:\n{listing(tools, self.style)}\n{forms}"
+
+    def _template(self, tool: Tool) -> str:
+        return template(tool, self.write, fields(tool))
 
     def write(self, message: Message) -> str:
         """Return the message as one JSON text."""

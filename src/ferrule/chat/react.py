@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.describe import Style, check_style, fields, listing, template
 from ferrule.chat.parsing import MAX_CALLS, Parsed, call_from, dump, parse_json, parse_prefix
 from ferrule.chat.scan import Found, assemble, join, label, note, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -52,10 +52,15 @@ class React:
         """Return the tools and the labels."""
         if not tools:
             return ""
+        if self.style == "call":
+            return f"Tools:\n{listing(tools, 'call', self._template)}\nTo answer:\n{_ANSWER}..."
         form = (
             "Thought: ...\nAction: tool name\nAction Input: JSON arguments\nObservation: result\n...\nFinal Answer: ..."
         )
         return f"Tools:\n{listing(tools, self.style)}\nUse this form:\n{form}"
+
+    def _template(self, tool: Tool) -> str:
+        return template(tool, self.write, fields(tool), f"\n{_SEEN}")
 
     def write(self, message: Message) -> str:
         """Return thought and actions, or the final answer."""

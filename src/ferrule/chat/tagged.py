@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
+from ferrule.chat.describe import Style, check_style, fields, listing, takes_text, template
 from ferrule.chat.parsing import MAX_CALLS, defuse, dump, parse_json, parse_prefix
 from ferrule.chat.scan import Found, assemble, join, label, note, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -73,9 +73,19 @@ class Tagged:
         if not tools:
             return ""
         known = dict(self.arguments)
-        forms = [_form(tool, known.get(tool.name, "")) for tool in tools]
         last = f"\nTo answer: <{self.answer}>...</{self.answer}>" if self.answer else ""
+        if self.style == "call":
+            return f"Tools:\n{listing(tools, 'call', self._template)}{last}"
+        forms = [_form(tool, known.get(tool.name, "")) for tool in tools]
         return f"Tools:\n{listing(tools, self.style)}\nTo call:\n" + "\n".join(forms) + last
+
+    def _template(self, tool: Tool) -> str:
+        """Return the template of a tool; a plain body bears the name of its argument."""
+        shown = fields(tool, _written)
+        key = dict(self.arguments).get(tool.name, "")
+        if list(shown) == [key] and takes_text(tool, key):
+            shown = {key: f"{key}: {shown[key]}"}
+        return template(tool, self.write, shown)
 
     def write(self, message: Message) -> str:
         """Return the content and one tag per call, or the answer in its tags."""
