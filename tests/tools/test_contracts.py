@@ -266,10 +266,26 @@ def test_contracts_from_schemas_check_types_as_well() -> None:
     assert verify(state, from_schema(tool, reference=True), {"u": "a", "v": "three"}).passed
 
 
+@pytest.mark.parametrize("text", ["exists(missing)", "missing != None", "type(missing) == str", "result.a == 3"])
+def test_the_published_code_knows_one_form_of_a_result(text: str) -> None:
+    """Of a result it reads ``has_field`` and takes any other form as satisfied; of a state it is the other way round."""
+    state = State.of({"x": 1})
+    assert verify(state, Contract(post=(text,), reference=True), {}).passed
+    assert not verify(state, Contract(post=(text,)), {}).passed
+    both = Contract(post=(text, "has_field('a')"), reference=True)
+    assert verify(state, both, {"a": None}).passed
+    assert verify(state, both, {"b": 1}).reason == "missing_field"
+    assert gate(state, Contract(pre=("has_field('a')",), reference=True)).passed
+    if "result" not in text:
+        assert not gate(state, Contract(pre=(text,), reference=True)).passed
+
+
 def test_names_that_mean_something_else_are_quoted() -> None:
     names = ["user-id", "class", "result", "old", "null", "facts"]
-    contract = from_schema(Tool("f", "", {"type": "object", "properties": {}, "required": names}, str))
+    tool = Tool("f", "", {"type": "object", "properties": {}, "required": names}, str)
+    contract = from_schema(tool)
     assert gate(State.of(dict.fromkeys(names, 1)), contract).passed
+    assert gate(State.of(dict.fromkeys(names, 1)), from_schema(tool, reference=True)).passed
     for name in names:
         assert not gate(State.of({other: 1 for other in names if other != name}), contract).passed
 

@@ -12,8 +12,9 @@ The contracts themselves are in ``ferrule.tools.contracts``, the gate for any wo
 
 Departures from the paper:
 
-1. A condition that cannot be read is refused when the contract is made; the released code takes it as satisfied.
-   Conditions may compare values, and ``type(f) == T`` looks at the value. ``Contract(reference=True)`` is lenient.
+1. A condition that cannot be read is refused when the contract is made; the released code takes it as satisfied, and
+   of a result it reads ``has_field`` alone. Conditions may compare values, of a result as well, and ``type(f) == T``
+   looks at the value. ``Contract(reference=True)`` is lenient.
 2. New facts get the type that the output schema declares, or that of their value, and not always ``string``; updates
    are checked against types and constraints. A lenient ``State`` checks nothing.
 3. Custom functions see plain values; with ``reference=True`` they see records with value and type.

@@ -166,7 +166,8 @@ class Contract:
     plain values by name, and an exception means no. ``output`` is a JSON schema of the result, ``types`` the types of
     new facts, ``domains`` the names of domain types that conditions use. Raises ``ValueError`` for a condition, rule
     or parameter that is unknown. ``reference`` reads conditions as the published code does: unknown ones
-    hold, types are not checked, functions get ``Fact`` objects, and states should be lenient.
+    hold, of a result only ``has_field`` is known, types are not checked, functions get ``Fact`` objects, and states
+    should be lenient.
     """
 
     pre: tuple[str, ...] = ()
@@ -195,9 +196,12 @@ class Contract:
             for name in inspect.signature(function).parameters if function else ():
                 if name not in known:
                     raise ValueError(f"Contract.{part} asks for {name!r}; {nearest(name, known)}")
-        read_text = read_leniently if self.reference else lambda text: read(text, self.domains)
         for part in ("pre", "post"):
-            object.__setattr__(self, f"_{part}", tuple(read_text(text) for text in getattr(self, part)))
+            conditions = tuple(
+                read_leniently(text, of_result=part == "post") if self.reference else read(text, self.domains)
+                for text in getattr(self, part)
+            )
+            object.__setattr__(self, f"_{part}", conditions)
         for condition in self._pre:
             if condition.roots & {"result", "new", "old"}:
                 raise ValueError(f"precondition {condition.text!r} reads what is not there before the call")

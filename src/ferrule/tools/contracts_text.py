@@ -96,21 +96,27 @@ def _refused(text: str, why: str) -> ValueError:
     return ValueError(f"condition {text!r} cannot be read: {why}; known forms: {_FORMS}")
 
 
-def read_leniently(text: str) -> Condition:
-    """Read one condition the way the published code does: unknown conditions hold, and types are not checked."""
+def read_leniently(text: str, *, of_result: bool = False) -> Condition:
+    """Read one condition the way the published code does: unknown conditions hold, and types are not checked.
+
+    Preconditions know ``exists(f)``, ``f != None`` and ``type(f) == T``, conditions ``of_result`` know
+    ``has_field("k")``; each takes the forms of the other as unknown.
+    """
     words = text.replace(" ", "")
-    if words.startswith("has_field(") and words.endswith(")"):
+    if of_result:
+        if not (words.startswith("has_field(") and words.endswith(")")):
+            return Condition(text, lambda scope: True)
         key = words[10:-1].strip("\"'")
         return Condition(
             text, lambda scope: isinstance(scope["result"], Mapping) and key in scope["result"], "missing_field"
         )
-    if words.startswith("exists(") and words.endswith(")"):
-        name = words[7:-1]
-    elif words.endswith("!=None"):
-        name = words[:-6]
-    elif words.startswith("type(") and ")==" in words:
+    if words.startswith("type(") and ")==" in words:
         present = words[5 : words.index(")==")]
         return Condition(text, lambda scope: present in scope["facts"], "missing_field")
+    if words.startswith("exists(") and words.endswith(")"):
+        name = words[7:-1].strip("\"'")
+    elif words.endswith("!=None"):
+        name = words[:-6]
     else:
         return Condition(text, lambda scope: True)
     return Condition(text, lambda scope: scope["facts"].get(name) is not None, "missing_field")
