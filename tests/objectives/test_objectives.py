@@ -11,7 +11,17 @@ from torch import Tensor
 
 from ferrule.core.arrays import by_name
 from ferrule.objectives.penalty import add, kl_k1, kl_k2, kl_k3, weighted, with_entropy, with_kl
-from ferrule.objectives.preference import bradley_terry, dpo, ipo, kto, on_pairs, on_rows, sequence_logp, simpo
+from ferrule.objectives.preference import (
+    bradley_terry,
+    dpo,
+    dpo_margin,
+    ipo,
+    kto,
+    on_pairs,
+    on_rows,
+    sequence_logp,
+    simpo,
+)
 from ferrule.objectives.reduce import Totals, constant, sequence_mean, token_mean, totals
 from ferrule.objectives.supervised import nll, nll_on_positives, value_loss
 from ferrule.objectives.surrogate import diagnostics, importance, reinforce, surrogate
@@ -180,6 +190,16 @@ def test_dpo() -> None:
     assert soft.item() == pytest.approx(0.598139 + 0.1 * 0.2, abs=1e-6)
     with pytest.raises(ValueError, match="smoothing"):
         dpo(*PAIR, label_smoothing=0.5)
+
+
+def test_the_margin_of_dpo() -> None:
+    """.1 * ((-10 + 11) - (-12 + 11)) = .2, 0 at the reference, and no gradient into the reference."""
+    assert dpo_margin(*PAIR, beta=0.1).item() == pytest.approx(0.2)
+    assert dpo_margin(*PAIR[:2], *PAIR[:2]).item() == 0.0
+    chosen, rejected, *reference = (logp.clone().requires_grad_(True) for logp in PAIR)
+    dpo_margin(chosen, rejected, *reference, beta=0.1).sum().backward()
+    assert (chosen.grad, rejected.grad) == (pytest.approx(0.1), pytest.approx(-0.1))
+    assert [logp.grad for logp in reference] == [None, None]
 
 
 def test_dpo_family() -> None:

@@ -20,7 +20,8 @@ from ferrule.credit.wrap import naming
 from ferrule.objectives.penalty import Objective
 
 __all__ = [
-    "bradley_terry", "dpo", "ipo", "kto", "labelled", "on_pairs", "on_rows", "ranked", "rpo", "sequence_logp", "simpo",
+    "bradley_terry", "dpo", "dpo_margin", "ipo", "kto", "labelled", "on_pairs", "on_rows", "ranked", "rpo",
+    "sequence_logp", "simpo",
 ]  # fmt: skip
 
 
@@ -39,6 +40,17 @@ def bradley_terry(chosen_P: Tensor, rejected_P: Tensor, *, preference: Tensor | 
     return -preference * logsigmoid(chosen_P - rejected_P) - (1 - preference) * logsigmoid(rejected_P - chosen_P)
 
 
+def dpo_margin(
+    chosen_P: Tensor, rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, *, beta: float = 0.1
+) -> Tensor:
+    """Margin of a pair: ``h_P = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``.
+
+    It is the lead of the chosen row in the reward that DPO implies, 0 at the reference; where it is above 0 the pair is
+    told apart. Prompts and tool results must be the same in both rows.
+    """
+    return beta * ((chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach()))
+
+
 def dpo(
     chosen_P: Tensor,
     rejected_P: Tensor,
@@ -51,12 +63,12 @@ def dpo(
 ) -> Tensor:
     """DPO loss per pair: ``-(1 - e) log sigmoid(h) - e log sigmoid(-h)``.
 
-    ``h = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``; ``e`` is ``label_smoothing``, the assumed share of
-    flipped labels. ``preference_P`` replaces ``1 - e`` by a soft label per pair (RLAIF).
+    ``h`` is ``dpo_margin``; ``e`` is ``label_smoothing``, the assumed share of flipped labels. ``preference_P`` replaces
+    ``1 - e`` by a soft label per pair (RLAIF).
     """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"smoothing is {label_smoothing}; it must lie in 0 up to but not including 0.5")
-    margin_P = beta * ((chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach()))
+    margin_P = dpo_margin(chosen_P, rejected_P, ref_chosen_P, ref_rejected_P, beta=beta)
     return bradley_terry(
         margin_P, torch.zeros_like(margin_P), preference=1 - label_smoothing if preference_P is None else preference_P
     )
@@ -83,8 +95,8 @@ def rpo(
 def ipo(
     chosen_P: Tensor, rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, *, beta: float = 0.1
 ) -> Tensor:
-    """IPO loss per pair: ``(margin - 1 / (2 beta))^2`` with ``margin = (c - ref_c) - (r - ref_r)``."""
-    margin_P = (chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach())
+    """IPO loss per pair: ``(margin - 1 / (2 beta))^2`` with the ``dpo_margin`` at beta 1."""
+    margin_P = dpo_margin(chosen_P, rejected_P, ref_chosen_P, ref_rejected_P, beta=1.0)
     return (margin_P - 1 / (2 * beta)).square()
 
 
