@@ -19,6 +19,7 @@ from ferrule.train.grpo import grpo
 from ferrule.train.loop import check
 from ferrule.train.settings import Settings
 from ferrule.worlds.arithmetic import Arithmetic
+from ferrule.worlds.limited import limited
 
 
 def signals_of(parts: Sequence[Sequence[float]]) -> Signals:
@@ -107,11 +108,15 @@ def test_the_identity_holds_on_unequal_groups() -> None:
 
 
 def test_calls_are_bounded() -> None:
-    """With a depth of 2 the third call is refused, and an answer is all that is left."""
-    world = Arithmetic(calls=2, tools=("calculator",))
+    """With a depth of 2 the third call is an error, and an answer is all that is left: no tool is on offer."""
+    world = limited(Arithmetic(tools=("calculator",)), 2)
     session = world.start(world.tasks("train", 1)[0])
-    seen = [session.act(Call("calculator", {"expression": "1 + 1"})).status for _ in range(4)]
-    assert seen == ["ok", "ok", "refused", "refused"]
+    on_offer, statuses = [], []
+    for _ in range(4):
+        on_offer.append(len(session.tools))
+        statuses.append(session.act(Call("calculator", {"expression": "1 + 1"})).status)
+    assert on_offer == [1, 1, 0, 0]
+    assert statuses == ["ok", "ok", "refused", "refused"]
 
 
 TASK = Task("t", "?", answer="4", meta={"verifier": "numeric"})

@@ -10,10 +10,12 @@ from tests import toys
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Session, World
 from ferrule.core.records import Call, Observation, Task, Tool
+from ferrule.tools.budget import Budget
 from ferrule.tools.effects import Cached, Retrying
 from ferrule.worlds.aliased import Aliased, aliases
 from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.gated import Gated
+from ferrule.worlds.limited import Limited
 from ferrule.worlds.wrap import Offering, Wrapped
 
 TOOL = Tool("look", "Look.", {"type": "object", "properties": {}}, run=lambda: "seen")
@@ -47,7 +49,11 @@ def aliased(inner: Session) -> Session:
     return Aliased(inner, aliases(inner.tools, seed=1))
 
 
-@pytest.mark.parametrize("wrap", [Gated, Retrying, Cached, aliased, lambda s: Gated(Cached(Retrying(s)))])
+def limited(inner: Session) -> Session:
+    return Limited(inner, Budget(total=1))
+
+
+@pytest.mark.parametrize("wrap", [Gated, Retrying, Cached, aliased, limited, lambda s: Gated(Cached(Retrying(s)))])
 def test_the_place_reaches_the_innermost(wrap: Callable[[Session], Session]) -> None:
     inner = Inner()
     session = wrap(inner)

@@ -63,8 +63,8 @@ def dpo(
 ) -> Tensor:
     """DPO loss per pair: ``-(1 - e) log sigmoid(h) - e log sigmoid(-h)``.
 
-    ``h`` is ``dpo_margin``; ``e`` is ``label_smoothing``, the assumed share of flipped labels. ``preference_P`` replaces
-    ``1 - e`` by a soft label per pair (RLAIF).
+    ``h`` is ``dpo_margin``; ``e`` is ``label_smoothing``, the assumed share of flipped labels. ``preference_P``
+    replaces ``1 - e`` by a soft label per pair (RLAIF).
     """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"smoothing is {label_smoothing}; it must lie in 0 up to but not including 0.5")

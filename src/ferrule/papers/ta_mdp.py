@@ -18,7 +18,9 @@ Departures from the paper:
    directions by whitening both; the decomposed form as stated is an arm of its own. The lead of the decomposed form on
    the rare component there does not come from a larger weight: in groups where that component varies at all, the joint
    form weighs it no less.
-5. At most ``D`` calls per episode is the call budget that every world has (``Arithmetic(calls=2)``).
+5. At most ``D`` calls per episode is ``limited(world, D)``: a call too many is refused, and tools that can no longer be
+   called are not offered. A model that read the list of tools at the beginning keeps it: what was fed never changes. A
+   world's own budget (``Arithmetic(calls=2)``) refuses and goes on offering.
 6. The advantages of the components are summed and clipped once. ``ferrule.credit.channels.per_channel`` clips each.
 """
 
@@ -41,6 +43,7 @@ from ferrule.rewards.combine import weighted
 from ferrule.rewards.format import executability, format_reward
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
+from ferrule.worlds.limited import limited
 
 __all__ = [
     "PAPER", "WEIGHTS", "composite", "composite_reward", "decomposed", "identity_gap", "joint",
@@ -140,6 +143,7 @@ PAPER = Paper(
         "joint": joint,
         "bound": pac_bayes,
         "transfer_bound": transfer_bound,
+        "world": limited,
         "recipe": recipe,
     },
     summary="Compares normalising a sum of rewards with summing normalised ones, and measures the weights that result.",

@@ -30,20 +30,31 @@ class Budget:
             if count < 0:
                 raise ValueError(f"Budget.per_tool[{name!r}] is {count}; the least is 0")
 
+    def refusal(self, tool: Tool) -> str:
+        """Say why a call of ``tool`` is not allowed now; empty where it is."""
+        with self._lock:
+            return self._refusal(tool)
+
+    def _refusal(self, tool: Tool) -> str:
+        if tool.terminal:
+            return ""
+        used, most = self.calls.get(tool.name, 0), self.per_tool.get(tool.name)
+        if most is not None and used >= most:
+            return f"the budget of {most} call(s) of {tool.name!r} is spent"
+        # The small slack keeps ten costs of 0.1 within a total of 1.0 in spite of rounding.
+        if self.total is not None and self.spent + tool.cost > self.total + 1e-9:
+            used_up = f"{self.spent:g} of {self.total:g} used, {tool.name!r} costs {tool.cost:g}"
+            return f"the call budget is spent ({used_up})"
+        return ""
+
     def charge(self, tool: Tool) -> str | None:
         """Spend one call of ``tool``; returns the reason when it is not allowed (and then spends nothing)."""
-        if tool.terminal:
-            return None
         with self._lock:
-            used, most = self.calls.get(tool.name, 0), self.per_tool.get(tool.name)
-            if most is not None and used >= most:
-                return f"the budget of {most} call(s) of {tool.name!r} is spent"
-            # The small slack keeps ten costs of 0.1 within a total of 1.0 in spite of rounding.
-            if self.total is not None and self.spent + tool.cost > self.total + 1e-9:
-                used_up = f"{self.spent:g} of {self.total:g} used, {tool.name!r} costs {tool.cost:g}"
-                return f"the call budget is spent ({used_up})"
+            reason = self._refusal(tool)
+            if reason or tool.terminal:
+                return reason or None
             self.spent += tool.cost
-            self.calls[tool.name] = used + 1
+            self.calls[tool.name] = self.calls.get(tool.name, 0) + 1
         return None
 
     @property
