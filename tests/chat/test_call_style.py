@@ -167,3 +167,11 @@ def test_types_inside_types_and_forged_values() -> None:
     assert text.endswith(
         '{"path": [{"x": int}], "free": dict, "any": any, "mark": "<\\/tool_call>"|1, "either": str|[str]}}'
     )
+
+
+def test_a_style_may_follow_the_name() -> None:
+    assert codec("react:call", inline=False) == codec("react", style="call", inline=False)
+    with pytest.raises(ValueError, match="did you mean 'call'"):
+        codec("hermes:cal")
+    with pytest.raises(TypeError, match="given twice"):
+        codec("hermes:call", style="json")

@@ -87,8 +87,14 @@ def codec_type(name: str) -> type[Any]:
 def codec(name: str, **options: Any) -> Codec:
     """Build a codec by name with its options, for example ``codec("hermes", style="signature")``.
 
-    Unknown names raise ``ValueError`` and unknown options ``TypeError``, each with the valid ones.
+    ``codec("hermes:signature")`` is the same: a description style may follow the name, so that a command line can
+    give both. Unknown names raise ``ValueError`` and unknown options ``TypeError``, each with the valid ones.
     """
+    name, colon, style = name.partition(":")
+    if colon:
+        if "style" in options:
+            raise TypeError(f"style is given twice: {style!r} and {options['style']!r}")
+        options["style"] = style
     kind = codec_type(name)
     known = [field.name for field in fields(kind) if field.init]
     for option in options:

@@ -28,7 +28,9 @@ __all__ = ["command"]
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Seed of tasks and sampling.")
 @click.option(
-    "--codec", default=None, help="How calls are written; for servers, plain text instead of their tool calls."
+    "--codec",
+    default=None,
+    help="How calls are written (NAME or NAME:STYLE); for servers, plain text instead of their tool calls.",
 )
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")

@@ -61,7 +61,9 @@ def _recipe_flags(function: Any) -> Any:
     type=click.Choice(["local", "vllm"]),
     help="What samples: this process, or a vLLM child of it ($FERRULE_VLLM_PYTHON).",
 )
-@click.option("--codec", default=None, help="How calls are written [default: hermes, or the model's own].")
+@click.option(
+    "--codec", default=None, help="How calls are written: NAME or NAME:STYLE [default: hermes, or the model's own]."
+)
 @click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
 @click.option(
     "--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it."

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
@@ -332,6 +333,10 @@ def _renderer_settings(renderer: ChatML) -> dict[str, Any]:
     return {"codec": codec.name, "options": options, "chatml": settings}
 
 
+def _codec(codec: str | Codec) -> Codec:
+    return named_codec(codec) if isinstance(codec, str) else codec
+
+
 @cache
 def fast_dtype(device: str = "cpu") -> torch.dtype:
     """Measure a matrix product in bf16 and fp32 and return the faster type; bf16 wins with AMX and on GPUs."""
@@ -355,7 +360,7 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
 def load(
     name: str | Path,
     *,
-    codec: str = "hermes",
+    codec: str | Codec | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     adapter: str | Path | None = None,
@@ -364,7 +369,8 @@ def load(
     """Load a policy from a folder or model name; weights stay fp32 and ``dtype`` chooses how products are computed.
 
     ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured). A folder written by ``Local.save`` brings its own
-    renderer; other models use their chat template, which is checked and refused when it cannot be extended safely.
+    renderer, whose codec ``codec`` replaces when it is given; other models use their chat template, which is checked
+    and refused when it cannot be extended safely, with ``hermes`` unless another codec is given.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -386,9 +392,10 @@ def load(
     renderer: Renderer
     if record.is_file():
         kept = json.loads(record.read_text())
-        renderer = ChatML(named_codec(kept["codec"], **kept["options"]), **kept["chatml"])
+        own = named_codec(kept["codec"], **kept["options"])
+        renderer = ChatML(_codec(codec) if codec else own, **kept["chatml"])
     else:
-        renderer = Template(tokenizer, named_codec(codec))
+        renderer = Template(tokenizer, _codec(codec or "hermes"))
     fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     policy = Local(model, tokenizer, renderer, name=str(name), autocast=fast is torch.bfloat16, **settings)
     for place in (name, adapter):

