@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ferrule.agents.tagged import CODEC, HINT, TagLoop, action, cut, rules
+from ferrule.chat.blocks import text_gate
+from ferrule.core.flows import Ask
 from ferrule.core.records import Task, Tool, Trajectory
 from ferrule.papers.tapo import tapo_reward
 from ferrule.policies.scripted import Scripted
@@ -41,6 +43,27 @@ def test_rules_name_the_tools_on_offer_only() -> None:
     assert "<code>" in rules(search=False)
     assert "<response>" not in rules(search=False, code=False)
     assert "<answer>" in rules(search=False, code=False)
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("code", [True, False])
+def test_the_example_uses_the_tools_on_offer_and_passes_the_form(search: bool, code: bool) -> None:
+    """The episode below the rules is one whole response in tags: it must pass the published gate itself."""
+    _, _, shown = rules(search=search, code=code, example=True).partition("Example. ")
+    assert [f"<{name}>" in shown for name in ("search", "code", "response")] == [search, code, search or code]
+    assert text_gate(shown[shown.index("<") :], anchored=True)
+
+
+@pytest.mark.parametrize(("split", "roles"), [(True, ["system", "user"]), (False, ["user"])])
+def test_rules_stand_apart_or_in_one_text_with_the_question(split: bool, roles: list[str]) -> None:
+    flow = TagLoop(system=rules(), split=split)(Task("t", "Why?"), UserWorld("own", {}).start(Task("t", "Why?")))
+    asked = next(flow)
+    assert isinstance(asked, Ask)
+    assert [message.role for message in asked.messages] == roles
+    joined = "\n\n".join(str(message.content) for message in asked.messages)
+    assert joined == f"{rules()}\n\nWhy?"
+    (alone,) = next(TagLoop(split=split)(Task("t", "Why?"), UserWorld("own", {}).start(Task("t", "Why?")))).messages  # type: ignore[union-attr]
+    assert (alone.role, alone.content) == ("user", "Why?")
 
 
 SEEN: list[str] = []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferrule.chat import inline
-from ferrule.core.records import Observation
+from ferrule.core.records import Message, Observation
 
 TEXT = (
     "Let me compute.\n<code>\n```python\nprint(6*7)\n```\n</code>\n<interpreter>\n42\n</interpreter>\n\n"
@@ -35,6 +35,37 @@ def test_split_into_messages() -> None:
 
 def test_joining_is_the_inverse() -> None:
     assert inline.to_text(inline.to_messages(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("C<answer>\n\\boxed{2}\n</answer>", "C\n\\boxed{2}"),
+        ("C\n<answer>\n\\boxed{2}\n</answer>", "C\n\n\\boxed{2}"),
+        ("<answer>\n\\boxed{2}\n</answer>", "\\boxed{2}"),
+        ("A\n\nB\n<answer>\nThus\n\\boxed{2}\n</answer>", "A\n\nB\n\nThus\n\\boxed{2}"),
+    ],
+)
+def test_white_space_around_the_answer_stays(text: str, content: str) -> None:
+    """Taking the two tags out leaves what stood around them, trimmed at the ends; joining puts them back in place."""
+    (message,) = inline.to_messages(text)
+    assert message.content == content
+    assert inline.to_text([message]) == text
+
+
+def test_an_answer_that_is_tagged_already_is_not_tagged_again() -> None:
+    for content in ("C<answer>\n\\boxed{2}", "<answer>\n\\boxed{2}\n</answer>", "\\boxed{2}\n\nas said"):
+        assert inline.to_text([Message("assistant", content)]) == content
+    assert inline.to_text([Message("assistant", "\\boxed{\n2}")]) == "<answer>\n\\boxed{\n2}\n</answer>"
+
+
+def test_fences_count_in_any_case() -> None:
+    """The last fence holds the code; one written ``Python`` or ``PY`` is a fence like any other."""
+    for name in ("Python", "PYTHON", "py", "python3"):
+        text = TEXT.replace("```python", f"```{name}")
+        assert inline.to_messages(text)[0].calls[0].arguments == {"code": "print(6*7)"}
+        assert inline.code_of(f"```python\nx = 1\n```\nthen\n```{name}\nprint(6*7)\n```\n</code>") == "print(6*7)"
+    assert inline.code_of("```pythonic\nx\n```") == ""
 
 
 def test_only_the_interpreter_block_is_masked() -> None:

@@ -14,8 +14,10 @@ from ferrule.core.arrays import apply
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.papers import find, tapo
+from ferrule.tools import tool
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
+from ferrule.worlds.session import Toolbox
 
 FACT = Task("t", "?", answer="USA", meta={"source": "nq"})
 PLAIN = Task("t", "?", answer="4", meta={"verifier": "numeric"})
@@ -115,6 +117,22 @@ def test_filter(accs: Sequence[int], kept: bool) -> None:
     assert keep is not None
     scores = [Score(a - 0.1 * i, parts={"acc": float(a)}) for i, a in enumerate(accs)]
     assert keep([], scores) is kept
+
+
+def test_episodes_share_the_results_of_similar_searches() -> None:
+    """Four queries, two of them new: the second differs from the first by case, the last by one letter of 17."""
+    asked: list[str] = []
+
+    def search(query: str) -> str:
+        asked.append(query)
+        return f"about {query}"
+
+    world = tapo.cached_searches(Toolbox((tool(search),)))
+    texts = []
+    for query in ("capital of France", "Capital of France?", "capital of Greece", "capitol of France"):
+        texts.append(world.start(PLAIN).act(Call("search", {"query": query})).text)
+    assert asked == ["capital of France", "capital of Greece"]
+    assert texts == [f"about capital of {land}" for land in ("France", "France", "Greece", "France")]
 
 
 def test_pieces_keep_the_promises_of_their_kinds() -> None:

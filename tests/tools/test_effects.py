@@ -191,6 +191,69 @@ def test_the_key_is_tool_version_and_canonical_arguments() -> None:
     assert odd.status == "ok"  # what has no JSON form is passed through and never kept
 
 
+ASK = {"type": "object", "properties": {"query": {"type": "string"}, "k": {"type": "integer"}}, "required": ["query"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ran"),
+    [
+        ({"query": "Capital of France?"}, {"query": "capital  of france"}, 1),
+        ({"query": "capital of France"}, {"query": "capitol of France"}, 1),  # 16 of 17 letters: 32 / 34 = .94
+        ({"query": "capital of France"}, {"query": "capital of Greece"}, 2),  # 14 of 17: .82
+        ({"query": "population of Rome in 1990"}, {"query": "population of Rome in 1991"}, 2),  # .96, another number
+        ({"query": "temperature 5 below"}, {"query": "temperature -5 below"}, 2),
+        ({"query": "capital of France", "k": 1}, {"query": "capitol of France", "k": 2}, 2),
+        ({"query": "???"}, {"query": "!!!"}, 2),
+        ({"query": ""}, {}, 2),
+    ],
+)
+def test_similar_questions_share_a_result(first: dict[str, Any], second: dict[str, Any], ran: int) -> None:
+    """The ratio is twice the equal letters over the letters of both texts in normal form; the least is .9."""
+    asked: list[str] = []
+
+    def search(query: str = "none", k: int = 3) -> str:
+        asked.append(query)
+        return query
+
+    one = Tool("search", "", ASK | {"required": []}, search)
+    session = Cached(ToolSession(Task("t", "p"), lambda s: (one,)), alike={"search": "query"})
+    session.act(Call("search", first))
+    again = session.act(Call("search", second))
+    assert len(asked) == ran
+    assert isinstance(again.data, Hit) is (ran == 1)
+    exact = Cached(ToolSession(Task("t", "p"), lambda s: (one,)))
+    exact.act(Call("search", first))
+    assert not isinstance(exact.act(Call("search", second)).data, Hit)
+
+
+def test_a_similar_result_says_what_was_asked_and_ends_with_the_state() -> None:
+    """Writes end what is known of similar questions as well; branches know what their trunk knew."""
+
+    def store(kept: dict[str, str]) -> tuple[Tool, ...]:
+        def note(query: str) -> None:
+            kept["last"] = query
+
+        return (Tool("search", "", ASK, lambda query, k=3: query), Tool("note", "", ASK, note, effects="write"))
+
+    session = Cached(ToolSession(Task("t", "p"), store, {}), alike={"search": "query"})
+    session.act(Call("search", {"query": "Capital of France"}))
+    again = session.fork().act(Call("search", {"query": "capitol of France"}))
+    assert (again.text, again.data) == (
+        "Capital of France", {"cached": True, "result": None, "asked": "capital of france"}
+    )  # fmt: skip
+    assert (session.cache.hits, session.cache.misses) == (1, 1)
+    session.act(Call("note", {"query": "x"}))
+    assert session.act(Call("search", {"query": "capitol of France"})).text == "capitol of France"
+
+
+def test_what_counts_as_similar_is_checked() -> None:
+    tools = (Tool("search", "", ASK, str),)
+    with pytest.raises(ValueError, match="did you mean 'query'"):
+        Cached(ToolSession(Task("t", "p"), lambda s: tools), alike={"search": "quary"})
+    with pytest.raises(ValueError, match="least is 0"):
+        Cached(ToolSession(Task("t", "p"), lambda s: tools), least=0.0)
+
+
 def test_the_cache_is_bounded_and_drops_what_was_not_used_longest() -> None:
     cache = Cache(2)
     for name in "ab":

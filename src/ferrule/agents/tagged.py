@@ -43,14 +43,32 @@ def action(text: str, *, actions: Sequence[str] = ACTIONS) -> tuple[str, str] | 
     return (match[1], match[2].strip()) if match else None
 
 
-def rules(*, search: bool = True, code: bool = True) -> str:
-    """Return the rules of the tags for a system message: with both tools, either, or none."""
+def rules(*, search: bool = True, code: bool = True, example: bool = False) -> str:
+    """Return the rules of the tags for a system message: with both tools, either, or none.
+
+    ``example`` adds a short episode that uses each tool on offer once.
+    """
     offered = [_RULES[name] for name, on in (("search", search), ("code", code)) if on]
     lines = ["Think within <think> and </think> before you act.", *offered]
     if offered:
         lines.append("Each result comes back within <response> and </response>.")
     lines.append("Finish with the answer alone as <answer>answer</answer>.")
-    return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
+    numbered = "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
+    return f"{numbered}\n\n{_episode(search, code)}" if example else numbered
+
+
+def _episode(search: bool, code: bool) -> str:
+    """Return an example that reads a length where there is a search, and doubles it by code where there is that."""
+    lines = [
+        "Example. Question: " + ("How many metres are two Eiffel Towers?" if search else "How much is 2 times 330?")
+    ]
+    if search:
+        lines += ["<think>I need the height.</think>", "<search>height of the Eiffel Tower</search>",
+                  "<response>The tower is 330 m tall.</response>"]  # fmt: skip
+    lines += ["<think>That is 2 times 330.</think>"]
+    if code:
+        lines += ["<code>print(2 * 330)</code>", "<response>660</response>"]
+    return "\n".join([*lines, "<answer>660</answer>"])
 
 
 @dataclass(frozen=True)
@@ -59,10 +77,12 @@ class TagLoop:
 
     A reply without an action is answered by ``hint`` and costs a round. Only a closed ``answer`` tag ends an episode
     with an answer. Made for policies with ``CODEC``. ``system`` is put before the prompt when it is not empty (see
-    ``rules``); ``max_tokens`` bounds one reply.
+    ``rules``), as a message of its own or, with ``split=False`` (for models without a chat form), in one user message
+    with the prompt; ``max_tokens`` bounds one reply.
     """
 
     system: str = ""
+    split: bool = True
     turns: int = 4
     max_tokens: int = 2048
     hint: str = HINT
@@ -70,7 +90,8 @@ class TagLoop:
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
-        messages = opening(task, self.system)
+        apart = self.split or not self.system
+        messages = opening(task, self.system) if apart else [Message("user", f"{self.system}\n\n{task.prompt}")]
         for left in range(self.turns, -1, -1):
             # The tools stay on offer in the last turn: without them the prompt would read differently from its start.
             request = Ask(

@@ -22,11 +22,12 @@ PROMPT = (
 """System text of the tag grammar."""
 
 _BLOCK = re.compile(
-    r"<code>\s*```(?:python|py)?[ \t]*\n(?P<code>.*?)\n?```\s*</code>"
+    r"<code>\s*```(?i:python3?|py)?[ \t]*\n(?P<code>.*?)\n?```\s*</code>"
     r"|<interpreter>\n?(?P<result>.*?)\n?</interpreter>"
-    r"|<answer>\s*(?P<answer>.*?)\s*</answer>",
+    r"|<answer>(?P<answer>.*?)</answer>",
     re.DOTALL,
 )
+_FENCE = re.compile(r"```(?:python3?|py)\b", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:code|interpreter|answer)>")
 
 
@@ -34,15 +35,15 @@ def to_messages(text: str) -> list[Message]:
     r"""Split a text with inline blocks into chat messages.
 
     Every code block ends an assistant message with one call ``code_interpreter(code)``; every interpreter block is a
-    tool message; the rest and the body of the answer block, joined by a blank line, are the last assistant message.
-    Raises ``ValueError`` that says what is wrong: a stray tag, code without a result, a result without code, text after
-    the answer.
+    tool message; the rest without the tags of the answer block is the last assistant message. White space inside a
+    message stays as it is. Raises ``ValueError`` that says what is wrong: a stray tag, code without a result, a result
+    without code, text after the answer.
     """
     messages: list[Message] = []
     waiting, answered, end = "", False, 0
     for block in _BLOCK.finditer(text):
-        before = text[end : block.start()].strip()
-        end = block.end()
+        between, end = text[end : block.start()], block.end()
+        before = between.strip()
         if _TAG.search(before):
             raise ValueError(f"stray tag in {before[:60]!r}")
         if answered:
@@ -59,7 +60,7 @@ def to_messages(text: str) -> list[Message]:
             messages.append(Message("tool", block["result"].strip(), name=TOOL, call_id=waiting))
             waiting = ""
         else:
-            messages.append(Message("assistant", "\n\n".join(part for part in (before, block["answer"]) if part)))
+            messages.append(Message("assistant", (between + block["answer"]).strip()))
             answered = True
     rest = text[end:].strip()
     if waiting:
@@ -72,9 +73,10 @@ def to_messages(text: str) -> list[Message]:
 
 
 def to_text(messages: Sequence[Message]) -> str:
-    """Join messages to the inline text; the inverse of ``to_messages`` for texts in canonical spacing.
+    """Join messages to the inline text; the inverse of ``to_messages`` where line breaks stand as written here.
 
-    The last paragraph of a final assistant message is the answer block when it holds a boxed value.
+    The last paragraph of a final assistant message is the answer block when it holds a boxed value, or its last line
+    when there is one paragraph.
     """
     joined = ""
     for message in messages:
@@ -85,10 +87,19 @@ def to_text(messages: Sequence[Message]) -> str:
             joined += content + ("\n" if content else "")
             joined += f"<code>\n```python\n{message.calls[0].arguments['code']}\n```\n</code>\n"
         else:
-            before, _, last = content.rpartition("\n\n")
-            answer = f"<answer>\n{last}\n</answer>"
-            joined += (f"{before}\n{answer}" if before else answer) if "\\boxed{" in last else content
+            joined += _with_answer(content)
     return joined
+
+
+def _with_answer(content: str) -> str:
+    """Put the part of a text that holds the boxed value at its end into an answer block; tags that are there stay."""
+    if _TAG.search(content) or "\\boxed{" not in content:
+        return content
+    gap = "\n\n" if "\n\n" in content else "\n"
+    before, _, last = content.rpartition(gap)
+    if "\\boxed{" not in last:
+        return content if gap == "\n\n" else f"<answer>\n{content}\n</answer>"
+    return f"{before}{gap[1:]}<answer>\n{last}\n</answer>"
 
 
 def loss_mask(text: str) -> list[bool]:
@@ -101,7 +112,8 @@ def loss_mask(text: str) -> list[bool]:
 
 def code_of(generated: str) -> str:
     """Return the code of a text that stopped at a closing code tag: what follows the last opening Python fence."""
-    tail = generated.rpartition("```python")[2] if "```python" in generated else ""
+    fences = list(_FENCE.finditer(generated))
+    tail = generated[fences[-1].end() :] if fences else ""
     return tail.removesuffix("</code>").rstrip().removesuffix("```").strip()
 
 

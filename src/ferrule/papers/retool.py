@@ -15,8 +15,9 @@ Departures from the paper:
 2. Rewards read the last ``\boxed{}`` of the final answer and compare it by the task's own verifier.
 3. Generation stays token-exact: the closing tag and the result are inserted tokens and are never trained on. Only the
    conversion of finished texts works on characters, where the mask covers the interpreter block.
-4. The last line of a script is echoed by the tool in the same run. The released code runs everything but the last line
-   a second time to echo a value, so that side effects happen twice.
+4. Code fences count in any case (``Python``, ``PY``); the released code knows ``python`` alone. The last line of a
+   script is echoed by the tool in the same run. The released code runs everything but the last line a second time to
+   echo a value, so that side effects happen twice.
 5. The paper trains by PPO with a critic (``recipe``); its discount and lambda are not stated, 1 and 0.95 are choices.
    ``community_recipe`` is the recipe of a public trainer: group advantages, clip 0.2 and 0.28, dual clip 10, and
    ``community_reward``, which pays for calls on wrong answers. It is not the paper's reward.

@@ -21,9 +21,12 @@ Departures from the paper:
 5. A batch that cannot be filled within the allowed draws stays smaller; the released trainer tops it up with
    groups without spread. Draws ask for what is missing only (``oversample`` asks for more).
 6. The recipe keeps the loop of its base, so that it stacks and models of any codec can be trained; the paper's is
-   ``vary(recipe(base), agent=TagLoop())`` with the codec of ``ferrule.agents.tagged``. Its hint and rules are worded
-   anew, results are cut by the limits of the tools, and the fuzzy cache of searches is left out.
-7. The claim trains a table of decisions on three kinds of questions instead of a language model.
+   ``vary(recipe(base), agent=TagLoop(system=rules(example=True)))`` with the codec of ``ferrule.agents.tagged``
+   (``split=False``: rules and question in one text). Hint, rules and example are worded anew, and results are cut by
+   the limits of the tools.
+7. ``cached_searches`` reuses the result of a similar query. How similar is a choice: nine in ten characters, and the
+   same numbers. The cache is not part of the recipe: it belongs to the world.
+8. The claim trains a table of decisions on three kinds of questions instead of a language model.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from typing import Any
 from ferrule.agents.tagged import TagLoop, transcript
 from ferrule.chat.blocks import TAGS, answer_block, bare, text_gate
 from ferrule.core.arrays import chain
-from ferrule.core.flows import Reward
+from ferrule.core.flows import Reward, Session, World
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory, plain_text
 from ferrule.credit.group import group_relative
@@ -48,8 +51,10 @@ from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import outcome
 from ferrule.rewards.soft import soft_score
 from ferrule.studies.paper import Paper
+from ferrule.tools.effects import Cache, Cached
+from ferrule.worlds.wrap import Wrapped
 
-__all__ = ["PAPER", "formed", "recipe", "tapo_reward"]
+__all__ = ["PAPER", "cached_searches", "formed", "recipe", "tapo_reward"]
 
 
 def formed(trajectory: Trajectory, *, result: str = "response") -> bool:
@@ -106,6 +111,22 @@ def tapo_reward(
     return scores
 
 
+def cached_searches(
+    world: World, *, tool: str = "search", parameter: str = "query", least: float = 0.9, size: int = 1024
+) -> Wrapped:
+    """Return ``world`` whose episodes share the results of ``tool``: of an equal or similar query it runs once.
+
+    ``least`` is how alike two queries must be (see ``ferrule.tools.effects.Cached``), ``size`` how many results are
+    kept. Raises ``ValueError`` when an episode starts whose tool has no such parameter.
+    """
+    cache = Cache(size)
+
+    def wrap(session: Session, task: Task, seed: int) -> Session:
+        return Cached(session, cache, stable=(tool,), alike={tool: parameter}, least=least)
+
+    return Wrapped(world, wrap)
+
+
 def recipe(
     base: Recipe,
     *,
@@ -141,6 +162,13 @@ PAPER = Paper(
     title="Tool-Augmented Policy Optimization: Synergizing Reasoning and Adaptive Tool Use with RL",
     date="2025-10",
     url="https://arxiv.org/abs/2510.07038",
-    pieces={"reward": tapo_reward, "score": soft_score, "gate": text_gate, "agent": TagLoop, "recipe": recipe},
+    pieces={
+        "reward": tapo_reward,
+        "score": soft_score,
+        "gate": text_gate,
+        "agent": TagLoop,
+        "world": cached_searches,
+        "recipe": recipe,
+    },
     summary="Scores answers by their source behind a strict form; charges own length only; trains mixed groups only.",
 )

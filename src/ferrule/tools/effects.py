@@ -7,17 +7,21 @@ invalidates its cache.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from ferrule.core.acting import Place, act
+from ferrule.core.arrays import nearest
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools.schema import problem
@@ -140,7 +144,10 @@ class Retrying:
 
 
 class Hit(dict[str, Any]):
-    """``Observation.data`` of a cached result: ``{"cached": True, "result": data of the first call}``."""
+    """``Observation.data`` of a cached result: ``{"cached": True, "result": data of the first call}``.
+
+    A result of a similar call has ``"asked"`` as well: what that call asked, in normal form.
+    """
 
 
 def version_of(tool: Tool) -> str:
@@ -174,6 +181,24 @@ class Cache:
             self._kept.move_to_end(key)
             return observation
 
+    def alike(self, key: tuple[object, ...], least: float) -> tuple[str, Observation] | None:
+        """Return what is stored under the key whose last part, a text, is most like that of ``key``; None without one.
+
+        The parts before must be equal, and so must the numbers in the texts. ``least`` is the smallest ratio of
+        ``difflib.SequenceMatcher`` that counts.
+        """
+        *before, text = key
+        with self._lock:
+            texts = {str(other[-1]): other for other in self._kept if list(other[:-1]) == before}
+            same = [other for other in texts if _numbers(other) == _numbers(str(text))]
+            close = difflib.get_close_matches(str(text), same, n=1, cutoff=least)
+            if not close:
+                return None
+            self.hits += 1
+            self.misses -= 1  # counted when the exact key was asked for
+            self._kept.move_to_end(texts[close[0]])
+            return close[0], self._kept[texts[close[0]]]
+
     def put(self, key: tuple[object, ...], observation: Observation) -> None:
         """Store an observation."""
         with self._lock:
@@ -181,6 +206,16 @@ class Cache:
             self._kept.move_to_end(key)
             while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
+
+
+def _numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"[-+]?\d+(?:[.,]\d+)*", text))
+
+
+def _normal(text: str) -> str:
+    """Lower the case and take punctuation off the ends of words, with one space between them."""
+    words = (word.strip(".,;:!?\"'") for word in text.lower().split())
+    return " ".join(word for word in words if word) or text
 
 
 _states = itertools.count(1)
@@ -195,13 +230,32 @@ class Cached:
     to answer the same forever, in every session that shares the ``cache``. Only results of status ``ok`` are kept. A
     hit runs no tool, so it charges no budget; its data is a ``Hit``. ``version`` becomes part of every key (the release
     of a data set, say).
+
+    ``alike`` maps a tool to the parameter whose text may differ a little (``{"search": "query"}``): case, spaces and
+    punctuation around words do not count, and where no call is equal, the result of the most similar one is reused when
+    the ratio of equal characters is at least ``least`` and both hold the same numbers. All other arguments must be
+    equal. This trades exactness for calls: two questions may differ by one short word. Raises ``ValueError`` for an
+    unknown parameter and a ``least`` outside 0 to 1.
     """
 
     def __init__(
-        self, session: Session, cache: Cache | None = None, *, stable: Container[str] = (), version: str = ""
+        self,
+        session: Session,
+        cache: Cache | None = None,
+        *,
+        stable: Container[str] = (),
+        version: str = "",
+        alike: Mapping[str, str] = MappingProxyType({}),
+        least: float = 0.9,
     ) -> None:
+        if not 0.0 < least <= 1.0:
+            raise ValueError(f"least is {least}; it must lie above 0 and be at most 1")
+        for tool in session.tools:
+            known = list(tool.parameters.get("properties", {}))
+            if (name := alike.get(tool.name)) is not None and name not in known:
+                raise ValueError(f"alike names the parameter {name!r} of {tool.name!r}; {nearest(name, known)}")
         self.session, self.cache, self.version = session, cache if cache is not None else Cache(), version
-        self.stable = stable
+        self.stable, self.alike, self.least = stable, alike, least
         self._state = next(_states)
 
     @property
@@ -214,10 +268,16 @@ class Cached:
         if tool.effects != "read" or tool.terminal:
             return None
         try:
-            arguments = json.dumps(dict(call.arguments), sort_keys=True)
+            given = dict(call.arguments)
+            text = given.get(self.alike.get(tool.name, ""))
+            if isinstance(text, str):
+                del given[self.alike[tool.name]]
+            arguments = json.dumps(given, sort_keys=True)
         except (TypeError, ValueError, RecursionError):
             return None
-        return (0 if tool.name in self.stable else self._state, tool.name, version_of(tool), self.version, arguments)
+        state = 0 if tool.name in self.stable else self._state
+        normal = _normal(text) if isinstance(text, str) else None
+        return (state, tool.name, version_of(tool), self.version, arguments, normal)
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Answer one call from the cache or by the wrapped session."""
@@ -226,6 +286,10 @@ class Cached:
         known = self.cache.get(key) if key is not None else None
         if known is not None:
             return replace(known, data=Hit(cached=True, result=known.data), seconds=0.0)
+        similar = self.cache.alike(key, self.least) if key is not None and key[-1] is not None else None
+        if similar is not None:
+            asked, known = similar
+            return replace(known, data=Hit(cached=True, result=known.data, asked=asked), seconds=0.0)
         observation = act(self.session, call, place)
         if key is not None and observation.status == "ok" and not isinstance(observation.data, Hit):
             self.cache.put(key, observation)
@@ -239,7 +303,10 @@ class Cached:
 
     def fork(self, *, irreversible: bool = False) -> Cached:
         """Return an independent branch that shares what is known of the state up to here."""
-        twin = Cached(branch(self.session, irreversible), self.cache, stable=self.stable, version=self.version)
+        twin = Cached(
+            branch(self.session, irreversible), self.cache, stable=self.stable, version=self.version, alike=self.alike,
+            least=self.least,
+        )  # fmt: skip
         twin._state = self._state
         return twin
 
