@@ -12,13 +12,18 @@ import torch
 from tests.contracts.checks import check_reward
 
 from ferrule.core.arrays import Signals, apply, pack
+from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
+from ferrule.data.cold_start import Candidate, screened
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.objectives.surrogate import reinforce, surrogate
 from ferrule.papers import find, hdpo
+from ferrule.policies.scripted import Scripted
+from ferrule.tools import tool
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
+from ferrule.worlds.session import Toolbox
 
 TASK = Task("t", "?", answer="yes")
 
@@ -165,6 +170,23 @@ def test_form_may_be_judged_by_tags() -> None:
 
     (score,) = hdpo.two_channels(TASK, [played(1, 0)], well=tags)
     assert score.parts["accuracy"] == pytest.approx(0.9)
+
+
+def test_what_the_base_solves_without_tools_is_counted() -> None:
+    """The first task is always solved; of the second every other of eight samples, so only the second is kept."""
+    said, offers = 0, list[int]()
+
+    def speak(ask: Ask, sample: int) -> str:
+        nonlocal said
+        said, offers[len(offers) :] = said + 1, [len(ask.tools)]
+        return "yes" if ask.messages[-1].content == "easy?" or said % 2 else "no"
+
+    tasks = [Task("easy", "easy?", answer="yes"), Task("hard", "hard?", answer="yes")]
+    world = Toolbox((tool(lambda: "1", name="peek"),))
+    solved = hdpo.solved_without_tools(grpo(num_generations=4), tasks, world, Scripted(speak))
+    assert (solved, set(offers)) == ([8, 4], {0})
+    checked = screened(Candidate(task, (), count) for task, count in zip(tasks, solved, strict=True))
+    assert [task.id for task, _ in checked.kept] == ["hard"]
 
 
 def test_rewards_keep_the_promises_of_their_kind() -> None:

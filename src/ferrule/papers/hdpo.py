@@ -17,8 +17,11 @@ Departures from the paper:
    is well-formed when it ended with an answer and every call could be read. ``text_format`` is the check on tags, for
    the hook ``well``.
 4. Calls are counted as rounds of interaction in which a tool ran; rounds of calls that could not be read or were
-   refused, and terminal calls, are free. The cold start's data pipeline is left out.
-5. The claim's start was made broader (2 calls instead of 1) after a first measurement on the claim's seeds, in which
+   refused, and terminal calls, are free.
+5. The cold start's filters (``screened``) take any judge that names scores; that 0.7 of 1 is high is a choice, and
+   relevance need not be that of an image. What the base model solves without tools is counted by
+   ``solved_without_tools``. Writing the traces is the user's part.
+6. The claim's start was made broader (2 calls instead of 1) after a first measurement on the claim's seeds, in which
    every arm settled near 2 calls and the fall in easy calls was 43 % (not held).
 """
 
@@ -33,18 +36,20 @@ import numpy as np
 
 from ferrule.chat.tags import balanced, tag_counts
 from ferrule.core.arrays import FloatArray, Signals, apply
-from ferrule.core.flows import Reward
+from ferrule.core.flows import Policy, Reward, World
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.channels import qualifying
 from ferrule.credit.group import group_relative
 from ferrule.credit.shape import spread_out
+from ferrule.data.cold_start import screened
 from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import is_right, outcome
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER", "coupled_reward", "decoupled", "interactions", "recipe", "text_format", "two_channels", "well_formed",
+    "PAPER", "coupled_reward", "decoupled", "interactions", "recipe", "solved_without_tools",
+    "text_format", "two_channels", "well_formed",
 ]  # fmt: skip
 
 
@@ -119,6 +124,21 @@ def decoupled(signals: Signals, *, accuracy: float = 1.0, efficiency: float = 0.
     return np.stack([accuracy * first, efficiency * spread_out(second, signals.turn_NT)])
 
 
+def solved_without_tools(
+    base: Recipe, tasks: Sequence[Task], world: World, policy: Policy, *, tries: int = 8, **options: Any
+) -> list[int]:
+    """Count for every task in how many of ``tries`` episodes it is solved when no tool is on offer.
+
+    The reward of ``base`` says what is right; ``options`` are those of ``drive`` (seed, limits). The counts are those
+    of ``ferrule.data.cold_start.Candidate``.
+    """
+    from ferrule.train.sample import groups_of
+
+    bare = [replace(task, tools=()) for task in tasks]
+    groups = groups_of(vary(base, num_generations=tries), bare, world, policy, **options)
+    return [sum(is_right(score) for score in group.scores) for group in groups]
+
+
 def recipe(base: Recipe, *, efficiency: float = 0.15, num_generations: int = 16) -> Recipe:
     """Return ``base`` with two reward channels and one clipped loss for each; no divergence, no entropy bonus.
 
@@ -144,6 +164,12 @@ PAPER = Paper(
     title="Act Wisely: Cultivating Meta-Cognitive Tool Use in Agentic Multimodal Models",
     date="2026-04",
     url="https://arxiv.org/abs/2604.08545",
-    pieces={"reward": two_channels, "coupled_reward": coupled_reward, "credit": decoupled, "recipe": recipe},
+    pieces={
+        "reward": two_channels,
+        "coupled_reward": coupled_reward,
+        "credit": decoupled,
+        "cold_start": screened,
+        "recipe": recipe,
+    },
     summary="Keeps accuracy and frugality in two losses; frugality is compared among right answers only.",
 )
