@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 import torch
 from tests.contracts.checks import check_reward
 from tests.toys import Bench, layout, tiny_policy
+from tests.train.pieces import Speller
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import apply, pack
@@ -24,11 +28,12 @@ from ferrule.papers.claims import rlad as claim
 from ferrule.policies.scripted import Scripted
 from ferrule.train.grpo import grpo
 from ferrule.train.levels import two_levels
-from ferrule.train.loop import Settings, check
-from ferrule.train.sample import credit, groups_of
+from ferrule.train.loop import Settings, check, train
+from ferrule.train.sample import Group, credit, groups_of
 from ferrule.train.stage import fit
 from ferrule.train.stage import rpo as rpo_stage
 from ferrule.train.update import sequences, update
+from ferrule.worlds.arithmetic import Arithmetic
 
 TASK = Task("t", "?", answer="42", meta={"verifier": "numeric"})
 WORLD = Bench(answer="42")
@@ -211,6 +216,97 @@ def test_the_ablation_pays_rows_without_an_abstraction() -> None:
     paid, unpaid = rlad.recipe(grpo(), unaided=True), rlad.recipe(grpo())
     assert [s.value for s in paid.reward(TASK, rows)] == [1, 0]
     assert [s.value for s in unpaid.reward(TASK, rows)] == [0, 0]
+
+
+# ------------------------------------------------------------------------------------------------- start, and in turns
+
+
+def solutions(*right: int) -> list[float]:
+    return [float(r) for r in right]
+
+
+def test_abstractions_to_start_from_raise_a_solver_and_do_not_leak() -> None:
+    """Success .2, .5, .1, .3 against .25 alone keeps the second and the fourth; one that leaks is worth 0."""
+    tries = [[1.0] * n + [0.0] * (10 - n) for n in (2, 5, 1, 3, 9)]
+    texts = ["a", "b", "c", "d", "it is 42"]
+    assert rlad.raising(TASK, texts, tries, solutions(1, 0, 0, 0)) == [1, 3]
+    assert rlad.raising(TASK, texts, tries, solutions(1, 1, 1, 1)) == []
+
+
+def proposals(rewards: Sequence[float], *alone: int) -> dict[str, list[Group]]:
+    """A group of one-token proposals with these rewards, and solutions without any abstraction."""
+    turns = [Turn(i, None, (7,), (10 + i,), (-0.1,), Message("assistant", "x")) for i in range(len(rewards))]
+    members = tuple(Trajectory(TASK, (turn,), "x") for turn in turns)
+    rows = [solved(right) for right in alone]
+    unaided = Group(TASK, (), tuple(rows), tuple(rlad.solver_reward(TASK, rows)), tuple(range(len(rows))))
+    scores = tuple(Score(reward) for reward in rewards)
+    return {"proposer": [Group(TASK, (), members, scores, tuple(range(len(rewards))))], "solver": [unaided]}
+
+
+def test_the_proposer_learns_from_proposals_above_the_success_without_any() -> None:
+    """Without an abstraction one in four is right: .5 and .3 of .2, .5, .1, .3 are above .25."""
+    assert [row.ids for row in rlad.accepted_proposals(proposals((0.2, 0.5, 0.1, 0.3), 1, 0, 0, 0))] == [
+        (7, 11),
+        (7, 13),
+    ]
+
+
+def test_the_proposer_learns_from_pairs_of_proposals() -> None:
+    """Rewards .75, 0, 1, .75 with margin .2: (0, 1), (2, 0), (2, 1), (2, 3), (3, 1)."""
+    pairs = rlad.proposal_pairs(proposals((0.75, 0, 1, 0.75), 0), margin=0.2)
+    assert [(pair.chosen.ids[-1] - 10, pair.rejected.ids[-1] - 10) for pair in pairs] == [
+        (0, 1), (2, 0), (2, 1), (2, 3), (3, 1),
+    ]  # fmt: skip
+
+
+def test_the_start_shows_both_players_what_rollouts_show_them() -> None:
+    """The prompts are those that the agents ask with, tools included; only what the players write is learnt."""
+    policy, world = tiny_policy(), Arithmetic(tools=("calculator",))
+    (task,) = world.tasks("train", 1)
+    stage = rlad.warm_start([(task, "add")], world, solve=world.demonstrate, max_steps=30)
+    proposer, solver = stage.data(policy, 0)
+    session = world.start(task)
+    aided = rlad.hand_down(task, replace(solved(1), task=task, answer="add"))
+    assert aided is not None
+    for row, agent, problem in (
+        (proposer, rlad.proposer_recipe(grpo()).agent, task),
+        (solver, rlad.recipe(grpo()).agent, aided),
+    ):
+        first: Any = next(agent(problem, session))
+        prompt = policy.prompt_ids(first)
+        assert row.ids[: len(prompt)] == prompt
+        assert row.turn[: len(prompt)] == (-1,) * len(prompt)
+        assert row.turn[len(prompt)] == 0
+    said = policy.tokenizer.decode([i for i, turn in zip(proposer.ids, proposer.turn, strict=True) if turn >= 0])
+    assert said.startswith("add")
+    losses = fit(policy, stage, Settings(max_steps=30, per_device_train_batch_size=2, learning_rate=1e-2))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(("choose", "learn"), [(rlad.accepted_proposals, None), (rlad.proposal_pairs, rpo_stage)])
+def test_the_players_take_turns(choose: Any, learn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds of two solver steps and one of the proposer, who is given what the solver of the day has tried."""
+    speller = Speller(tokens=3)
+    monkeypatch.setattr(rlad, "proposer_recipe", lambda base: replace(base, agent=speller, num_generations=3))
+    world, base = Bench(), replace(grpo(), agent=speller, reward=by_ids)
+    made = rlad.alternating(
+        base, world, choose=choose, learn=learn, rounds=2, solver_steps=2, proposer_steps=1, tasks=3, num_generations=4
+    )
+    settings = Settings(max_steps=9, per_device_train_batch_size=9, learning_rate=1e-2)
+    assert check(made, settings) == 3
+    train(made, world, tiny_policy(), settings, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["phase"], row["round"], row["part"]) for row in rows] == [
+        (phase, lap, part) for lap in (0, 1) for phase, part in (("train", 0), ("train", 0), ("data", 1), ("train", 1))
+    ]
+    data = [row for row in rows if row["phase"] == "data"]
+    assert all(row["rows"] >= 1 and row["tokens/sampled"] > 0 for row in data)
+
+
+def by_ids(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    """Score 1 where the sum of the sampled ids is even."""
+    values = [float(sum(i for turn in t.turns for i in turn.sampled) % 2 == 0) for t in trajectories]
+    return [Score(value, parts={"outcome": value}) for value in values]
 
 
 # ---------------------------------------------------------------------------------------------------- offline proposals

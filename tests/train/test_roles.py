@@ -121,6 +121,22 @@ def test_in_turn_a_step_trains_one_role(tmp_path: Path) -> None:
     assert pulled == {True: [True, False, True, False], False: [True] * 4}
 
 
+def test_a_role_that_does_not_train_only_plays(tmp_path: Path) -> None:
+    """The mute role alone has no gradient in any step; the speaker alone moves the weights as if in turn."""
+    mute = replace(SOLVER, reward=lambda task, ts: [Score(1.0) for _ in ts])
+    play = continued(lambda groups: [group.task for group in groups])
+    for name, pulled in (("mute", False), ("speaker", True)):
+        one = roles(recipes={"speaker": PROPOSER, "mute": mute}, play=play, trains=(name,))
+        train(one, LETTERS, tiny_policy(), settings(), tmp_path / name)
+        played = rows(tmp_path / name)
+        assert [row["grad_norm"] > 0 for row in played] == [pulled] * 4
+        assert all(row["mute/groups"] == row["speaker/groups"] == 3.0 for row in played)
+    with pytest.raises(ValueError, match="did you mean 'solver'"):
+        roles(trains=("slover",))
+    with pytest.raises(ValueError, match="'solver' trains alone"):
+        roles(trains=("solver",), alternate=True)
+
+
 def test_the_second_role_continues_what_the_first_left(tiny: Any, tmp_path: Path) -> None:
     """Failed episodes are tried again: 1 group of repairs for each task with a failure, and both levels learn."""
 

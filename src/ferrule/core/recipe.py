@@ -109,18 +109,25 @@ class Roles:
 
     ``play(recipes, tasks, world, policy, step=, **options)`` returns the groups of every role by its name
     (``ferrule.train.levels`` has ways to play). All roles take one optimiser step together; with ``alternate`` each
-    step trains one role alone, in turn. Group size, epochs and minibatches of a step are those of the first role.
+    step trains one role alone, in turn. ``trains`` names the roles that learn (empty: all); the others only play.
+    Group size, epochs and minibatches of a step are those of the first role.
     """
 
     recipes: Mapping[str, Recipe] = field(hash=False)
     play: Callable[..., Mapping[str, Sequence[Any]]]
     alternate: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    trains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse fewer than two roles, and settings of a single role."""
+        """Refuse fewer than two roles, settings of a single role, and unknown roles to train."""
         if len(self.recipes) < 2:
             raise ValueError(f"Roles.recipes names {len(self.recipes)} roles; the least is 2")
+        for name in self.trains:
+            if name not in self.recipes:
+                raise ValueError(f"Roles.trains names {name!r}; {nearest(name, list(self.recipes))}")
+        if self.alternate and len(self.trains) == 1:
+            raise ValueError(f"Roles.alternate would do nothing: {self.trains[0]!r} trains alone")
         for name, recipe in self.recipes.items():
             if recipe.settings:
                 raise ValueError(f"Roles.recipes[{name!r}].settings would do nothing; set Roles.settings roles")

@@ -11,9 +11,11 @@ Departures from the paper:
 
 1. No code is public; group sizes, the proposer's update and the kind of leak check are reconstructions. Defaults are 8
    solutions for each of 4 abstractions.
-2. The proposer learns by group-relative advantages over the abstractions of a problem. Rejection fine-tuning and
-   preference pairs (``accepted`` and ``preference_pairs`` of ``data.pairs``, with ``objectives.preference.rpo``) are
-   there beside it.
+2. ``alternating`` trains as published: the solver for some steps, then the proposer on abstractions that the solver has
+   just tried, by rejection fine-tuning (``accepted_proposals``) or on pairs (``proposal_pairs`` with
+   ``train.stage.rpo``). The solver's abstractions are written anew in each step by the proposer, who does not learn
+   meanwhile, in place of a pool that is fixed beforehand: a pool would need fresh scores as the solver improves.
+   ``method`` is the simple alternative: group-relative advantages for both, together or in turn, step by step.
 3. An abstraction is taken for a leak when one of the ``PROBES`` of ``rewards.leaks`` says so: the answer stands in it,
    or an expression in it evaluates to the answer. A probe that asks a model for the answer from the abstraction alone
    is a callable as well.
@@ -21,8 +23,8 @@ Departures from the paper:
    rows do not. ``unaided=True`` pays them as well (the ablation).
 5. Groups without an abstraction have no spread by construction; they are kept in spite of the filter.
 6. The weight of the penalty is not published; 0.05 is a choice. Overlong answers are not charged (``overlong`` of
-   ``ferrule.rewards.efficiency`` does), and answers need no box. The supervised start and the curriculum are the
-   user's; ``method`` trains both players together or in turn.
+   ``ferrule.rewards.efficiency`` does), and answers need no box. Who writes the abstractions of the supervised start
+   (``warm_start``; ``raising`` says which of them to keep) is up to the user, and so is the curriculum.
 7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
    by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
    anew in every step, and accuracies are expectations over all of them.
@@ -30,30 +32,37 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ferrule.agents.flow import opening
 from ferrule.agents.react import ToolLoop
 from ferrule.core.arrays import FloatArray, part_of
-from ferrule.core.flows import Reward
-from ferrule.core.recipe import Recipe, Roles, vary
-from ferrule.core.records import Score, Task, Trajectory
+from ferrule.core.demonstration import Demonstration
+from ferrule.core.flows import Reward, World
+from ferrule.core.recipe import Data, Method, Recipe, Roles, Stage, vary
+from ferrule.core.records import Message, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
+from ferrule.data.formats import Pair, Row, conversation, trajectory_row
+from ferrule.data.pairs import accepted, preference_pairs
 from ferrule.rewards.leaks import PROBES, Probe, leaks
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
+from ferrule.worlds.experts import transcript
 
 if TYPE_CHECKING:
     from ferrule.train.sample import Group
 
 __all__ = [
-    "PAPER", "abstraction_reward", "best_abstraction", "hand_down", "hand_up", "method", "proposer_recipe", "recipe",
-    "solved_by", "solver_reward", "unaided_rows", "with_abstraction",
+    "PAPER", "abstraction_reward", "accepted_proposals", "alternating", "best_abstraction", "hand_down", "hand_up",
+    "method", "proposal_pairs", "proposer_recipe", "raising", "recipe", "solved_by", "solver_reward", "unaided_rows",
+    "warm_start", "with_abstraction",
 ]  # fmt: skip
 
 _PROPOSE = (
@@ -79,14 +88,16 @@ def solver_reward(
     """Score solutions by ``base`` when they had an abstraction (``meta["abstraction"]``), else 0.
 
     The parts are those of the base and ``unaided``, 1 without an abstraction and else 0; those without one are compared
-    among themselves. The setting ``unaided`` pays solutions without one as well.
+    among themselves. ``info`` holds what the base gave (key ``success``). The setting ``unaided`` pays solutions
+    without one as well.
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
         aided = bool(trajectory.task.meta.get("abstraction"))
         value = score.value if aided or unaided else 0.0
         group = score.group if aided or unaided else f"{score.group}/unaided"
-        scores.append(replace(score, value=value, group=group, parts={**score.parts, "unaided": float(not aided)}))
+        parts, info = {**score.parts, "unaided": float(not aided)}, {**score.info, "success": score.value}
+        scores.append(replace(score, value=value, group=group, parts=parts, info=info))
     return scores
 
 
@@ -205,12 +216,111 @@ def method(base: Recipe, *, alternate: bool = False, **settings: Any) -> Roles:
     return Roles({"proposer": proposer_recipe(base), "solver": recipe(base, **settings)}, play, alternate)
 
 
+def raising(
+    task: Task, abstractions: Sequence[str], outcomes: Sequence[Sequence[float]], alone: Sequence[float], *,
+    probes: Sequence[Probe] = PROBES,
+) -> list[int]:  # fmt: skip
+    """Places of the abstractions to start from: a solver did better with them than ``alone``, and they do not leak.
+
+    ``outcomes`` has a row of results for each abstraction, best those of a solver weaker than their writer.
+    """
+    rewards = [
+        abstraction_reward(row, leaking=leaks(text, task, probes=probes))
+        for text, row in zip(abstractions, outcomes, strict=True)
+    ]
+    return accepted(rewards, abstraction_reward(alone))
+
+
+def warm_start(
+    abstractions: Sequence[tuple[Task, str]], world: World, *,
+    solve: Callable[[Task], Demonstration] | None = None, system: str = "", **settings: Any,
+) -> Stage:  # fmt: skip
+    """Return the supervised start: abstractions for problems and, with ``solve``, solutions that follow one.
+
+    ``abstractions`` pairs problems of ``world`` with texts. ``solve(task)`` says how a problem is solved
+    (``world.demonstrate``); its calls are carried out. ``system`` is that of the solver's agent; ``settings`` are those
+    of ``train.stage.sft``.
+    """
+    from ferrule.train.stage import sft
+
+    def shown(policy: Any, lap: int) -> list[Row]:
+        rows = []
+        for task, text in abstractions:
+            with closing(world.start(task)) as session:
+                lay_out = partial(conversation, tools=session.tools, renderer=policy.renderer, encode=policy.encode)
+                rows.append(lay_out([*opening(task, _PROPOSE), Message("assistant", text)]))
+                if solve is not None:
+                    aided = replace(task, prompt=_SOLVE.format(problem=task.prompt, abstraction=text))
+                    solution = transcript(aided, session, solve(task))
+                    rows.append(lay_out([*opening(aided, system), *solution[1:]]))
+        return rows
+
+    return sft(shown, **settings)
+
+
+def _ranked(played: Mapping[str, Sequence[Group]]) -> list[tuple[Group, list[float], float]]:
+    """Return the groups of the proposer, the rewards of their abstractions, and the success without any."""
+    alone: dict[str, list[float]] = {}
+    for group in played["solver"]:
+        if any(score.parts.get("unaided") for score in group.scores):
+            alone.setdefault(group.task.id, []).extend(float(score.info["success"]) for score in group.scores)
+    return [
+        (group, [score.value for score in group.scores], abstraction_reward(alone.get(group.task.id, ())))
+        for group in played["proposer"]
+    ]
+
+
+def accepted_proposals(played: Mapping[str, Sequence[Group]]) -> list[Row]:
+    """Return the abstractions under which solutions did better than without any, as rows (rejection fine-tuning)."""
+    return [
+        trajectory_row(group.trajectories[i])
+        for group, rewards, base in _ranked(played)
+        for i in accepted(rewards, base)
+    ]
+
+
+def proposal_pairs(played: Mapping[str, Sequence[Group]], *, margin: float = 0.1) -> list[Pair]:
+    """Return pairs of abstractions of one problem whose rewards are ``margin`` or more apart."""
+    return [
+        Pair(trajectory_row(group.trajectories[i]), trajectory_row(group.trajectories[j]))
+        for group, rewards, _ in _ranked(played)
+        for i, j in preference_pairs(rewards, margin=margin)
+        if group.trajectories[j].sampled_count  # an empty reply has no tokens to push down
+    ]
+
+
+def alternating(
+    base: Recipe, world: World, *, choose: Callable[..., Sequence[Any]] = accepted_proposals,
+    learn: Callable[..., Stage] | None = None, rounds: int = 4, solver_steps: int = 20, proposer_steps: int = 5,
+    tasks: int = 16, levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, **settings: Any,
+) -> Method:  # fmt: skip
+    """Return the players in turn, ``rounds`` times: the solver's steps, then the proposer on what ``choose`` keeps.
+
+    Before its turn the proposer writes abstractions for ``tasks`` problems, and the solver of the day tries them.
+    ``learn`` makes the proposer's stage of them (None: ``train.stage.sft``); for preferences take
+    ``choose=proposal_pairs, learn=rpo``. ``settings`` are those of the solver's ``recipe``.
+    """
+    from ferrule.train.stage import played, sft
+
+    roles = method(base, **settings)
+    source: Data = played(roles, world, choose, tasks=tasks, levels=levels, seed=seed)
+    solver = replace(roles, trains=("solver",), settings={"max_steps": solver_steps})
+    return Method((solver, (learn or sft)(source, max_steps=proposer_steps)), rounds=rounds)
+
+
 PAPER = Paper(
     number=49,
     slug="rlad",
     title="RLAD: Training LLMs to Discover Abstractions for Solving Reasoning Problems",
     date="2025-10",
     url="https://arxiv.org/abs/2510.02263",
-    pieces={"solver": solver_reward, "proposer": hand_up, "leaks": leaks, "recipe": recipe, "method": method},
+    pieces={
+        "solver": solver_reward,
+        "proposer": hand_up,
+        "leaks": leaks,
+        "recipe": recipe,
+        "method": method,
+        "alternating": alternating,
+    },
     summary="A proposer is paid for how far its abstractions lift a solver, which is paid for solving with them.",
 )

@@ -136,7 +136,8 @@ class _OnRoles(_Streamed):
         equipment, began, names = self.equipment, time.perf_counter(), list(self.roles.recipes)
         batches = self._batches(step)
         sampled = time.perf_counter()
-        training = [names[step % len(names)]] if self.roles.alternate else names
+        learning = self.roles.trains or tuple(names)
+        training = (learning[step % len(learning)],) if self.roles.alternate else learning
         first = self.roles.recipes[names[0]]
         metrics = equipment.learn(
             [_lesson(self.roles.recipes[name], batches[name]) for name in training],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Any
 
 from ferrule.core.demonstration import Demonstrates
 from ferrule.core.flows import Policy, World
-from ferrule.core.recipe import Data, Drawn, Recipe, Stage
+from ferrule.core.recipe import Data, Drawn, Recipe, Roles, Stage
 from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.objectives import preference
@@ -22,7 +22,7 @@ from ferrule.policies.replies import Speaker
 from ferrule.rollout.drive import seed_of
 from ferrule.train.loop import train
 from ferrule.train.policy import Trains
-from ferrule.train.sample import groups_of
+from ferrule.train.sample import Group, groups_of
 from ferrule.train.settings import Settings
 from ferrule.train.stream import Stream
 from ferrule.worlds.experts import transcript
@@ -35,6 +35,7 @@ __all__ = [
     "ipo",
     "kto",
     "labelled",
+    "played",
     "probe",
     "reward_model",
     "rpo",
@@ -191,6 +192,25 @@ def labelled(
         scored = [(s, t) for group in played for s, t in zip(group.scores, group.trajectories, strict=True)]
         rows = [replace(trajectory_row(t), label=s.value >= least) for s, t in scored if _whole(t)]
         return Drawn(rows, sum(episode.sampled_count for group in played for episode in group.episodes))
+
+    return drawn
+
+
+def played(
+    roles: Roles, world: World, choose: Callable[[Mapping[str, Sequence[Group]]], Sequence[Any]], *, tasks: int = 16,
+    split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, **options: Any,
+) -> Data:  # fmt: skip
+    """Return a source of what ``choose`` makes of the groups that roles play: rows or pairs of one role, for example.
+
+    ``choose`` is given the groups by role. Everything else is as for ``best_and_worst``.
+    """
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        stream = Stream(world, split, levels, seed, position=lap * tasks)
+        how: dict[str, Any] = {"step": lap, "seed": seed_of(seed, "roles", lap), **options}
+        groups = roles.play(roles.recipes, stream(tasks), world, policy, **how)
+        episodes = [episode for members in groups.values() for group in members for episode in group.episodes]
+        return Drawn(choose(groups), sum(episode.sampled_count for episode in episodes))
 
     return drawn
 
