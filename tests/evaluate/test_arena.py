@@ -217,7 +217,7 @@ def test_what_cannot_run_is_refused_before_anything_is_played(
 
 def test_methods_of_papers_are_known_by_their_piece() -> None:
     methods = known_of(discover()).methods
-    assert {"thor-method", "rlad-method", "tir-recipe-pipeline", *METHODS} == set(methods)
+    assert {"thor-method", "rlad-method", "rlad-alternating", "tir-recipe-pipeline", *METHODS} == set(methods)
     settings: dict[str, Any] = {"tasks": 2, "levels": (1,), "seed": 0, "budget": 100}
     roles = methods["thor-method"](grpo(num_generations=3), Bench(), **settings)
     assert isinstance(roles, Roles)
