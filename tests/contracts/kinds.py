@@ -188,6 +188,8 @@ def check_world(world: World, tasks: Sequence[Task] = ()) -> None:
             need(world.tasks(split, 20, seed=3)[:7] == drawn, "more tasks begin with fewer")
             need(all(t.world == world.name for t in drawn), "tasks name their world")
             need(len({t.id for t in drawn}) == len(drawn), "ids are unique")
+            many = world.tasks(split, 120, seed=3, levels=(1,))
+            need(len({repr((t.prompt, t.answer, t.meta)) for t in many}) == len(many), "no task comes twice")
         prompts = [{t.prompt for t in world.tasks(split, 60, seed=3)} for split in ("train", "test")]
         need(not prompts[0] & prompts[1], "splits are apart")
         tasks = world.tasks("train", 5)

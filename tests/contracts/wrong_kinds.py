@@ -161,6 +161,14 @@ class World(Bench):
 
 
 @dataclass(frozen=True)
+class Repeating(World):
+    """Gives the same tasks again under other ids when they run out."""
+
+    def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
+        return [replace(t, prompt=f"{split} {i % 100}") for i, t in enumerate(super().tasks(split, count, seed=seed))]
+
+
+@dataclass(frozen=True)
 class SharedBranch(World):
     """Its sessions fork to themselves."""
 
@@ -287,6 +295,7 @@ WORLDS = {
     "every call is answered": (Raising(), Textual()),
     "calls that cannot run say so": (Lying(),),
     "same seed, same tasks": (Random(),),
+    "no task comes twice": (Repeating(),),
     "more tasks begin with fewer": (Unstable(),),
     "splits are apart": (Leaking(),),
     "calls are budgeted": (Unlimited(),),

@@ -164,7 +164,7 @@ def test_worlds_that_cannot_be_told_apart_or_have_nothing_are_refused() -> None:
         Mixed((Arithmetic(), Arithmetic(form="words")))
     with pytest.raises(ValueError, match="at least one world"):
         Mixed(())
-    with pytest.raises(ValueError, match="world 'toolbox' has no train tasks to give: 0 of 1"):
+    with pytest.raises(ValueError, match="world 'toolbox' has no train tasks to give"):
         Mixed((Arithmetic(), Toolbox(()))).tasks("train", 2)
 
 

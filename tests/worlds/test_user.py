@@ -6,7 +6,8 @@ import pytest
 from ferrule.core.records import Call, Task
 from ferrule.rewards.verify import VERIFIERS as REAL
 from ferrule.rewards.verify import verify
-from ferrule.worlds.user import VERIFIERS, UserWorld, data_folder, from_dataset, from_file, known
+from ferrule.worlds.rows import VERIFIERS
+from ferrule.worlds.user import UserWorld, data_folder, from_dataset, from_file, known
 
 TOOLS = '''
 from ferrule.tools.tool import tool
@@ -36,7 +37,9 @@ def test_an_empty_split_says_what_to_do() -> None:
 
 
 def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Double {i}.", "answer": 2 * i, "verifier": "numeric", "topic": "sums"} for i in range(40)]
+    rows = [
+        {"prompt": f"Double {i}.", "answer": 2 * i, "verifier": "numeric", "meta": {"topic": "sums"}} for i in range(40)
+    ]
     (tmp_path / "tools.py").write_text(TOOLS)
     world = from_file(write(tmp_path / "sums.jsonl", *rows), tools=tmp_path / "tools.py")
     assert world.name == "sums"
@@ -70,13 +73,15 @@ def test_a_folder_is_split_by_its_files(tmp_path: Path) -> None:
         from_file(tmp_path)
 
 
-def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
+def test_tasks_are_drawn_by_seed_and_each_once(tmp_path: Path) -> None:
     write(tmp_path / "d" / "train.jsonl", *({"prompt": f"p{i}", "answer": "a", "level": 1 + i % 2} for i in range(6)))
     world = from_file(tmp_path / "d")
     assert world.tasks("train", 6, seed=3) == world.tasks("train", 6, seed=3)
     assert world.tasks("train", 6, seed=3) != world.tasks("train", 6, seed=4)
     assert len({t.id for t in world.tasks("train", 6)}) == 6
-    assert {t.meta["level"] for t in world.tasks("train", 12, levels=[2])} == {2}
+    assert [t.meta["level"] for t in world.tasks("train", 12, levels=[2])] == [2, 2, 2], (
+        "three of six, and no round more"
+    )
     with pytest.raises(ValueError, match="no test tasks"):
         world.tasks("test", 1)
     with pytest.raises(ValueError, match="did you mean 'train'"):
@@ -96,6 +101,12 @@ def test_tasks_are_drawn_by_seed_and_go_round(tmp_path: Path) -> None:
             {"prompt": "x", "answer": "1", "verifier": "numerc"},
             "line 2: unknown verifier 'numerc'; did you mean 'numeric'",
         ),
+        (
+            {"prompt": "x", "answer": "1", "verifer": "numeric"},
+            r"line 2: unknown field 'verifer'; did you mean 'verifier'\?.*; put fields of your own under 'meta'",
+        ),
+        ({"prompt": "x", "answer": "1", "meta": "sums"}, "line 2: the field 'meta' must be a JSON object, not str"),
+        ({"prompt": "x", "answer": "1", "tools": "add"}, "line 2: the field 'tools' must be a list of names of tools"),
         ({"prompt": "x", "answer": "one", "verifier": "numeric"}, "line 2: the answer 'one' is not a number"),
         ({"prompt": "x", "answer": "(", "verifier": "regex"}, "line 2: the answer '\\(' is not a regular expression"),
         (
@@ -108,6 +119,37 @@ def test_bad_rows_are_refused_with_file_line_and_reason(tmp_path: Path, row: obj
     path = write(tmp_path / "rows.jsonl", {"prompt": "fine", "answer": "1"}, row)
     with pytest.raises(ValueError, match=r"rows\.jsonl, " + reason):
         from_file(path)
+
+
+def test_a_row_says_which_tools_it_may_use(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(TOOLS)
+    rows = [{"prompt": "a", "answer": "1", "tools": []}, {"prompt": "b", "answer": "2", "tools": ["double"]}]
+    world = from_file(write(tmp_path / "sums.jsonl", *rows), tools=tmp_path / "tools.py")
+    tasks = {task.prompt: task for part in world.rows.values() for task in part}
+    assert {p: [tool.name for tool in world.start(task).tools] for p, task in tasks.items()} == {
+        "a": [],
+        "b": ["double"],
+    }
+    write(tmp_path / "sums.jsonl", {"prompt": "b", "answer": "2", "tools": ["doubel"]})
+    with pytest.raises(ValueError, match="offers the tool 'doubel'; did you mean 'double'"):
+        from_file(tmp_path / "sums.jsonl", tools=tmp_path / "tools.py")
+
+
+def test_equal_rows_are_one_task(tmp_path: Path) -> None:
+    one, other = {"prompt": "a", "answer": "1"}, {"prompt": "a", "answer": "2"}
+    world = from_file(write(tmp_path / "rows.jsonl", one, one, other, one))
+    assert sorted(t.answer for part in world.rows.values() for t in part) == ["1", "2"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_rows_leave_something_to_test(tmp_path: Path, count: int) -> None:
+    # CRC-32 modulo 5 of "p0", "p1", "p3" is 1, 2, 4 and of "p2", "p8", "p11" 0, 0, 0: all train, and all test.
+    for names in (["p0", "p1", "p3"], ["p2", "p8", "p11"]):
+        rows = [{"prompt": name, "answer": "1"} for name in names[:count]]
+        sizes = from_file(write(tmp_path / "rows.jsonl", *rows)).sizes
+        assert sizes["test"] >= 1
+        assert sizes["train"] >= min(count - 1, 1)
+        assert sum(sizes.values()) == count
 
 
 def test_fields_can_be_named_and_verifiers_are_those_of_the_rewards(tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def command(suite: str | None, **given: Any) -> None:
 def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.evaluate.suites import suite
 
-    return suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
+    world, tasks = suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
+    if len(tasks) < given["eval_tasks"]:
+        click.echo(f"{world.name} holds {len(tasks)} test tasks; {given['eval_tasks']} were asked for", err=True)
+    return world, tasks
 
 
 def _text(data: dict[str, Any]) -> None:

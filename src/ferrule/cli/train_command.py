@@ -122,8 +122,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     for path in (chosen.get("recipe") or "").split(","):
         recipe = by_path(path.strip())(recipe) if path.strip() else recipe
     loop = Settings(**{name: value for name, value in settings.items() if name not in _RECIPE})
-    drawn = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
-    held_out = {task.id: task for task in drawn}.values()  # a small data set comes round again
+    held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
     options = {"codec": chosen["codec"]} if "codec" in chosen else {}
     if pool is not None:
         options["device"] = str(pool.device)

@@ -177,7 +177,10 @@ class World(Protocol):
         ...
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks of ``split`` (``train`` or ``test``), the same for the same seed."""
+        """Return at most ``count`` tasks of ``split`` (``train`` or ``test``), the same for the same seed.
+
+        No task comes twice; fewer than ``count`` come back when the world holds no more.
+        """
         ...
 
     def start(self, task: Task, seed: int = 0) -> Session:

@@ -31,6 +31,4 @@ def suite(
     if count < 1:
         raise ValueError(f"count is {count}; a suite needs at least one task")
     home = world(name, data=data, tools=tools, verifier=verifier)
-    tasks = home.tasks(split, count, seed=seed, levels=levels)
-    # A data set goes round again when its rows run out; an evaluation takes every task once.
-    return home, list({task.id: task for task in tasks}.values())
+    return home, home.tasks(split, count, seed=seed, levels=levels)

@@ -24,7 +24,6 @@ class Stream:
         if self._block[0] != block:
             seed = seed_of(self.seed, "tasks", block)
             tasks = self.world.tasks(self.split, 240, seed=seed, levels=self.levels)
-            tasks = list({task.id: task for task in tasks}.values())
             random.Random(seed).shuffle(tasks)
             self._block = (block, tasks)
         return self._block[1]

@@ -19,7 +19,7 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, different
 
 __all__ = ["WORLD", "Apis", "Tables"]
 
@@ -237,12 +237,15 @@ class Apis:
     name: str = "apis"
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks whose levels take turns; ``meta["state"]`` says which changes must hold."""
-        check_split(split, levels)
-        return [self._task(split, levels[i % len(levels)], seed, i) for i in range(count)]
+        """Return at most ``count`` different tasks whose levels take turns.
 
-    def _task(self, split: str, level: int, seed: int, index: int) -> Task:
-        key = f"{self.name}/{split}/{level}/{seed}/{index}"
+        ``meta["state"]`` says which changes must hold.
+        """
+        check_split(split, levels)
+        return different(lambda level, place, key: self._task(split, level, f"{seed}/{key}"), count, levels)
+
+    def _task(self, split: str, level: int, drawn: str) -> Task:
+        key = f"{self.name}/{split}/{level}/{drawn}"
         plan = _plan(key)
         meta = {"verifier": "numeric", "level": level, "split": split, "state": {"changes": dict(plan.changes)}}
         return Task(id=key, prompt=plan.prompt, answer=str(plan.answer), world=self.name, meta=meta)

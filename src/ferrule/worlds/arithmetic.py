@@ -21,7 +21,7 @@ from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
 from ferrule.tools.python import PythonSession
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, different
 
 __all__ = ["WORLD", "Arithmetic"]
 
@@ -92,12 +92,15 @@ class Arithmetic:
             raise ValueError("Arithmetic.isolation would do nothing without the python tool")
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks whose levels take turns; the answer is an integer, compared as a number."""
-        check_split(split, levels)
-        return [self._task(split, levels[i % len(levels)], seed, i) for i in range(count)]
+        """Return at most ``count`` different tasks whose levels take turns.
 
-    def _task(self, split: str, level: int, seed: int, index: int) -> Task:
-        key = f"{self.name}/{self.form}/{split}/{level}/{seed}/{index}"
+        The answer is an integer, compared as a number.
+        """
+        check_split(split, levels)
+        return different(lambda level, place, key: self._task(split, level, f"{seed}/{key}"), count, levels)
+
+    def _task(self, split: str, level: int, drawn: str) -> Task:
+        key = f"{self.name}/{self.form}/{split}/{level}/{drawn}"
         rng = random.Random(key)
         words = self.form == "words" or (self.form == "mixed" and rng.random() < 0.5)
         while True:

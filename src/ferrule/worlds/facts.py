@@ -25,7 +25,7 @@ from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
 from ferrule.tools.search import BM25
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, different
 
 __all__ = ["WORLD", "Book", "Fact", "Facts", "common", "passages", "split_of"]
 
@@ -289,12 +289,15 @@ class Facts:
             raise ValueError(f"Facts.top is {self.top} (least 1) and Facts.calls is {self.calls} (least 0)")
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks whose levels take turns; numbers are compared as numbers, names exactly."""
-        check_split(split, levels)
-        return [self._task(split, levels[i % len(levels)], seed, i) for i in range(count)]
+        """Return at most ``count`` different tasks whose levels take turns.
 
-    def _task(self, split: str, level: int, seed: int, index: int) -> Task:
-        key = f"{self.name}/{split}/{level}/{seed}/{index}"
+        Numbers are compared as numbers, names exactly. Level 1 holds a few hundred questions and no more.
+        """
+        check_split(split, levels)
+        return different(lambda level, place, key: self._task(split, level, f"{seed}/{key}"), count, levels)
+
+    def _task(self, split: str, level: int, drawn: str) -> Task:
+        key = f"{self.name}/{split}/{level}/{drawn}"
         plan = _plan(key)
         meta = {
             "verifier": "numeric" if plan.numeric else "exact",

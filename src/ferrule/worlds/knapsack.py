@@ -22,7 +22,7 @@ from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.knapsack_items import LEVELS, Instance, Item, Size, instance_of, record
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, different
 
 __all__ = ["WORLD", "Knapsack", "Runner", "Vault", "isolated"]
 
@@ -234,12 +234,12 @@ class Knapsack:
             raise ValueError("Knapsack.persistent would do nothing without face='code'")
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks whose levels take turns."""
+        """Return at most ``count`` different tasks whose levels take turns."""
         check_split(split, levels)
-        return [self._task(split, levels[i % len(levels)], seed, i) for i in range(count)]
+        return different(lambda level, place, key: self._task(split, level, f"{seed}/{key}"), count, levels)
 
-    def _task(self, split: str, level: int, seed: int, index: int) -> Task:
-        key = f"{self.name}/{split}/{level}/{seed}/{index}"
+    def _task(self, split: str, level: int, drawn: str) -> Task:
+        key = f"{self.name}/{split}/{level}/{drawn}"
         instance = instance_of(key, self.sizes)
         public = record(instance, task_id=key, family=self.name)["public"]
         meta = {"level": level, "split": split, "public": public, "state": {"solved": True}}

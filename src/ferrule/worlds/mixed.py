@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstrates, Demonstration
@@ -34,15 +35,18 @@ class Mixed:
         return "+".join(world.name for world in self.worlds)
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks, one world after another."""
+        """Return at most ``count`` tasks, one world after another.
+
+        A world that has fewer than its share gives what it has. Raises ``ValueError`` for one that has none.
+        """
         parts = len(self.worlds)
         columns = []
         for i, world in enumerate(self.worlds):
             share = -(-(count - i) // parts) if count > i else 0
             columns.append(world.tasks(split, share, seed=seed, levels=levels) if share else [])
-            if len(columns[i]) < share:
-                raise ValueError(f"world {world.name!r} has no {split} tasks to give: {len(columns[i])} of {share}")
-        return [columns[i % parts][i // parts] for i in range(count)]
+            if share and not columns[i]:
+                raise ValueError(f"world {world.name!r} has no {split} tasks to give")
+        return [task for row in zip_longest(*columns) for task in row if task is not None]
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Start the task in the world it names."""

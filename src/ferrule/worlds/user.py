@@ -6,12 +6,10 @@ argument ``data`` or the environment variable ``FERRULE_DATA`` names.
 
 from __future__ import annotations
 
-import ast
-import json
 import os
+import random
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +22,12 @@ from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.search import search_tool
 from ferrule.tools.tool import load_tools
-from ferrule.worlds.session import ToolSession
+from ferrule.worlds.rows import FIELDS, SPLITS, Row, Shape, divided, read_rows, tasks_of
+from ferrule.worlds.session import ToolSession, offered
 
 __all__ = [
     "SHAPES",
-    "VERIFIERS",
     "Known",
-    "Row",
-    "Shape",
     "UserWorld",
     "calls_of",
     "data_folder",
@@ -39,17 +35,6 @@ __all__ = [
     "from_file",
     "known",
 ]
-
-VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python", "words")
-"""Names that a row or a world may give for the comparison of answers."""
-SPLITS = ("train", "test")
-_TEST_SHARE = 5
-
-Row = Mapping[str, Any]
-
-
-def _split_of(prompt: str) -> str:
-    return "test" if zlib.crc32(prompt.encode()) % _TEST_SHARE == 0 else "train"
 
 
 @dataclass(frozen=True)
@@ -71,23 +56,18 @@ class UserWorld:
         return {split: len(self.rows.get(split, ())) for split in SPLITS}
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
-        """Return ``count`` tasks of a split in an order drawn from ``seed``, in a further round when they run out.
+        """Return at most ``count`` tasks of a split, each once, in an order drawn from ``seed``.
 
-        Rows with a whole number as ``level`` are chosen by ``levels``; other rows always count. Raises ``ValueError``
-        when there is nothing to draw from.
+        Fewer come back when the split holds no more. Rows with a whole number as ``level`` are chosen by ``levels``;
+        other rows always count. Raises ``ValueError`` when there is nothing to draw from.
         """
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; {nearest(split, SPLITS)}")
         chosen = [task for task in self.rows.get(split, ()) if _at(task, levels)]
         if not chosen and count:
             raise ValueError(self._nothing(split, levels))
-        tasks: list[Task] = []
-        lap = 0
-        while len(tasks) < count:
-            keys = {task.id: zlib.crc32(f"{seed}/{lap}/{task.id}".encode()) for task in chosen}
-            tasks += sorted(chosen, key=lambda task: (keys[task.id], task.id))
-            lap += 1
-        return tasks[:count]
+        keys = {task.id: random.Random(f"{seed}/{task.id}").random() for task in chosen}
+        return sorted(chosen, key=lambda task: (keys[task.id], task.id))[:count]
 
     def _nothing(self, split: str, levels: Sequence[int]) -> str:
         what = f"{self.name!r} has no {split} tasks of levels {list(levels)} (tasks: {self.sizes})"
@@ -139,19 +119,23 @@ def from_file(
     """Build a world from a JSONL file, or from a folder with ``train.jsonl`` and ``test.jsonl``.
 
     A single file is split by the CRC-32 of the prompt (a fifth is ``test``). Every row needs a prompt and an answer;
-    its ``verifier`` takes precedence over the argument, and all other fields go to ``Task.meta``. Raises
-    ``FileNotFoundError`` for a missing file and ``ValueError`` naming file, line and reason for an invalid row.
+    its ``verifier`` takes precedence over the argument, ``tools`` names those it may use, ``level``, ``calls``,
+    ``entities`` and ``source`` go to ``Task.meta``, and so does all that ``meta`` holds. Raises ``FileNotFoundError``
+    for a missing file and ``ValueError`` naming file, line and reason for an invalid row or an unknown field.
     """
     path = Path(path)
-    shape = Shape(prompt_field, answer_field, verifier, verifier_field)
+    shape = Shape(prompt_field, answer_field, verifier, verifier_field, fields=FIELDS)
     if path.is_dir():
         files = {split: path / f"{split}.jsonl" for split in SPLITS if (path / f"{split}.jsonl").is_file()}
         if not files:
             raise FileNotFoundError(f"{path} holds neither train.jsonl nor test.jsonl")
-        rows = {split: _tasks(name or path.stem, _read(file), shape, file.stem) for split, file in files.items()}
+        rows = {split: tasks_of(name or path.stem, read_rows(file), shape, file.stem) for split, file in files.items()}
     else:
-        rows = _divided(_tasks(name or path.stem, _read(path), shape, path.stem))
-    return UserWorld(name or path.stem, rows, _tools(tools), calls)
+        rows = divided(tasks_of(name or path.stem, read_rows(path), shape, path.stem))
+    world = UserWorld(name or path.stem, rows, _tools(tools), calls)
+    for task in (task for tasks in rows.values() for task in tasks):
+        offered(world.tools, task)  # refuses the names of tools that there are not
+    return world
 
 
 def from_dataset(
@@ -185,100 +169,10 @@ def from_dataset(
     def numbered(split: str) -> Iterator[tuple[str, Row]]:
         return ((f"{source} ({split}), row {i}", row) for i, row in enumerate(parts[split]))
 
-    tasks_of = {split: _tasks(label, numbered(split), shape, split) for split in parts}
-    if not set(SPLITS) & set(tasks_of) or len(tasks_of) == 1:
-        tasks_of = _divided(tuple(task for tasks in tasks_of.values() for task in tasks))
-    return UserWorld(label, {split: tasks_of.get(split, ()) for split in SPLITS}, _tools(tools), calls)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How rows become tasks: the fields for prompt, answer and verifier, and how an answer text is read."""
-
-    prompt_field: str = "prompt"
-    answer_field: str = "answer"
-    verifier: str = "exact"
-    verifier_field: str = "verifier"
-    answer: Callable[[Any], Any] = lambda value: value
-    keep: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown verifier."""
-        _check_verifier(self.verifier, "verifier")
-
-
-def _check_verifier(verifier: Any, where: str) -> None:
-    if verifier not in VERIFIERS:
-        raise ValueError(f"{where}: unknown verifier {verifier!r}; {nearest(str(verifier), VERIFIERS)}")
-
-
-def _read(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a JSONL file with their places."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {str(path)!r}; give a JSONL file with one task per line")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: a row must be a JSON object, not {type(row).__name__}")
-            yield f"{path}, line {number}", row
-
-
-def _field(row: Row, name: str, where: str, option: str) -> Any:
-    if name not in row:
-        known = list(row)
-        raise ValueError(f"{where}: no field {name!r}; {nearest(name, known)}; name another with {option}=...")
-    return row[name]
-
-
-def _tasks(world: str, rows: Iterator[tuple[str, Row]], shape: Shape, part: str) -> tuple[Task, ...]:
-    """Turn rows into tasks with ids ``world/part/index``; an invalid row is refused with its place."""
-    tasks = []
-    for index, (where, row) in enumerate(rows):
-        prompt = _field(row, shape.prompt_field, where, "prompt_field")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f"{where}: the field {shape.prompt_field!r} must be a text that is not empty")
-        answer = _field(row, shape.answer_field, where, "answer_field")
-        if answer is None or (isinstance(answer, str) and not answer.strip()):
-            raise ValueError(f"{where}: the field {shape.answer_field!r} is empty; every task needs an answer")
-        verifier = row.get(shape.verifier_field) or shape.verifier
-        _check_verifier(verifier, where)
-        try:
-            answer = shape.answer(answer)
-            _check_answer(answer, verifier)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        used = {shape.prompt_field, shape.answer_field, shape.verifier_field}
-        kept = {k: v for k, v in row.items() if k not in used and (shape.keep is None or k in shape.keep)}
-        meta = {**kept, "verifier": verifier}
-        tasks.append(Task(f"{world}/{part}/{index}", prompt, answer, world, meta=meta))
-    if not tasks:
-        raise ValueError(f"{world}: no rows in {part!r}")
-    return tuple(tasks)
-
-
-def _check_answer(answer: Any, verifier: str) -> None:
-    """Refuse an expected answer for which the verifier could accept nothing."""
-    for gold in answer if isinstance(answer, list | tuple) else [answer]:
-        if verifier == "numeric" and (isinstance(gold, bool) or not re.search(r"\d", str(gold))):
-            raise ValueError(f"the answer {gold!r} is not a number, which the verifier 'numeric' needs")
-        try:
-            if verifier == "regex":
-                re.compile(str(gold))
-            if verifier == "python":
-                ast.parse(str(gold).strip(), mode="eval")
-        except (re.error, SyntaxError) as error:
-            what = "regular expression" if verifier == "regex" else "Python expression"
-            raise ValueError(f"the answer {gold!r} is not a {what} ({error})") from None
-
-
-def _divided(tasks: Sequence[Task]) -> dict[str, tuple[Task, ...]]:
-    return {split: tuple(task for task in tasks if _split_of(task.prompt) == split) for split in SPLITS}
+    parted = {split: tasks_of(label, numbered(split), shape, split) for split in parts}
+    if not set(SPLITS) & set(parted) or len(parted) == 1:
+        parted = divided(tuple(task for tasks in parted.values() for task in tasks))
+    return UserWorld(label, {split: parted.get(split, ()) for split in SPLITS}, _tools(tools), calls)
 
 
 def _tools(tools: str | Path | Sequence[Tool]) -> tuple[Tool, ...]:
@@ -370,8 +264,8 @@ def known(
     rows: dict[str, tuple[Task, ...]] = {}
     for part, files in entry.files.items():
         file = next((folder / file for file in files if (folder / file).is_file()), folder / files[0])
-        tasks = _tasks(name, _read(file), entry.shape, part)
-        rows.update(_divided(tasks) if part == "all" else {part: tasks})
+        tasks = tasks_of(name, read_rows(file), entry.shape, part)
+        rows.update(divided(tasks) if part == "all" else {part: tasks})
     if not tools and entry.corpus and (folder / entry.corpus).is_file():
         tools = (search_tool(folder / entry.corpus),)
     return UserWorld(name, rows, _tools(tools), calls)

@@ -22,7 +22,7 @@ from ferrule.worlds.apps.judging import LEVELS, api_tools, judge, plan_of, refer
 from ferrule.worlds.apps.store import Store
 from ferrule.worlds.knapsack import Interpret, Runner
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, different
 
 __all__ = ["Apps"]
 
@@ -146,7 +146,7 @@ class Apps:
         return [template.name for template in fit if split == "test" or not template.held]
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3)) -> list[Task]:
-        """Return ``count`` tasks whose levels take turns, and the templates within a level.
+        """Return at most ``count`` different tasks whose levels take turns, and the templates within a level.
 
         Of the levels that other worlds have, 4 and 5 are passed over. Raises ``ValueError`` when no level is left, or
         when the world has too few apps for one.
@@ -159,15 +159,15 @@ class Apps:
         for level, names in known.items():
             if not names:
                 raise ValueError(f"no {split} task of level {level} is possible with the apps {', '.join(self.apps)}")
-        tasks = []
-        for i in range(count):
-            level = chosen[i % len(chosen)]
-            turn = (i // len(chosen) + seed) % len(known[level])
-            tasks.append(self._task(split, level, seed, i, known[level][turn]))
-        return tasks
 
-    def _task(self, split: str, level: int, seed: int, index: int, template: str) -> Task:
-        key = f"{self.name}/{split}/{level}/{seed}/{index}/{template}"
+        def draw(level: int, place: int, key: str) -> Task:
+            turn = (place // len(chosen) + seed) % len(known[level])
+            return self._task(split, level, f"{seed}/{key}", known[level][turn])
+
+        return different(draw, count, chosen)
+
+    def _task(self, split: str, level: int, drawn: str, template: str) -> Task:
+        key = f"{self.name}/{split}/{level}/{drawn}/{template}"
         plan = plan_of(key)
         me = plan.base.me
         prompt = f"I am {me['name']} ({me['email']}); today is {plan.base.today}.\n{plan.text}\n{_ENDING}"
