@@ -16,8 +16,7 @@ from ferrule.chat.renderer import ChatML
 from ferrule.core.flows import Ask, Flow, Session, World, ask, use
 from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.local import Local
-from ferrule.policies.pocket.build import renderer as pocket_layout
-from ferrule.policies.pocket.build import tokenizer_for
+from ferrule.studies.student_parts import tokenizer_for
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
 from ferrule.worlds.apis import Apis
@@ -28,9 +27,9 @@ from ferrule.worlds.user import UserWorld
 
 
 def layout(name: str = "") -> ChatML:
-    """Return the pocket model's layout, with another codec when one is named."""
-    own = pocket_layout()
-    return replace(own, codec=codec(name)) if name else own
+    """Return a layout of single-token markers with tight calls, or with another codec when one is named."""
+    chosen = codec(name) if name else codec("hermes", style="signature", shape="tight")
+    return ChatML(chosen, header="<|{role}|>", end="<|end|>", gap="")
 
 
 @cache

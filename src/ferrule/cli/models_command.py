@@ -43,42 +43,42 @@ def get(name: str, as_json: bool) -> None:
 
 
 @command.command("build")
+@click.argument("name", type=click.Choice(["pocket", "pocket-s"]), default="pocket")
 @click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("runs/pocket"),
-    show_default=True,
-    help="Folder to write.",
+    "--output-dir", type=click.Path(path_type=Path), default=None, help="Folder to write [default: runs/NAME]."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of corpus and weights.")
 @click.option("--max-steps", default=None, type=int, help="Training steps [default: the full build].")
+@click.option("--learning-rate", default=None, type=float, help="Highest rate [default: the full build's].")
+@click.option("--threads", default=None, type=int, help="Threads to compute with [default: PyTorch's].")
+@click.option("--fresh", is_flag=True, help="Begin anew instead of going on with a build that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
 @guarded
-def build(output_dir: Path, seed: int, max_steps: int | None, as_json: bool) -> None:
-    """Build the pocket model from nothing (under half an hour on two cores)."""
-    report = build_pocket(output_dir, seed, max_steps)
+def build(
+    name: str,
+    output_dir: Path | None,
+    seed: int,
+    max_steps: int | None,
+    learning_rate: float | None,
+    threads: int | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Build the pocket model, or the smaller pocket-s, from nothing; the same command goes on where it was stopped."""
+    from dataclasses import replace
+
+    from ferrule.policies.pocket.build import PRESETS
+    from ferrule.policies.pocket.build import build as build_pocket
+
+    given: dict[str, Any] = {"max_steps": max_steps, "learning_rate": learning_rate}
+    settings = replace(PRESETS[name], seed=seed, **{key: value for key, value in given.items() if value is not None})
+    folder = output_dir or Path("runs") / name
+    report = build_pocket(folder, settings, threads=threads, fresh=fresh, say=lambda line: click.echo(line, err=True))
     emit(
         report,
         as_json,
-        lambda: click.echo(f"{output_dir}: {report['parameters']} parameters, {report['minutes']} minutes"),
+        lambda: click.echo(f"{folder}: {report['parameters']} parameters, {report['minutes']} minutes"),
     )
-
-
-def build_pocket(output_dir: Path, seed: int, max_steps: int | None) -> dict[str, Any]:
-    """Run the build with a live line; ``max_steps=None`` takes the full length."""
-    from dataclasses import replace
-
-    from ferrule.policies.pocket.build import Build, build
-    from ferrule.train.display import Display
-
-    settings = replace(Build(seed=seed), **({} if max_steps is None else {"max_steps": max_steps}))
-    with Display(settings.max_steps, title="pocket") as display:
-
-        def progress(step: int, total: int, loss: float) -> None:
-            if step % 10 == 0 or step == total:
-                display.show({"phase": "train", "step": step, "loss": loss})
-
-        return build(output_dir, settings, progress)
 
 
 @command.command("card")

@@ -52,8 +52,7 @@ def student(texts: Sequence[str], *, seed: int = 0) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from ferrule.policies.local import Local
-    from ferrule.policies.pocket.build import tokenizer_for
-    from ferrule.policies.pocket.wiring import wire
+    from ferrule.studies.student_parts import tokenizer_for, wire
 
     tokenizer = tokenizer_for(texts, VOCABULARY)
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in _PIECES])

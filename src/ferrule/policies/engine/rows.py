@@ -86,8 +86,8 @@ class Stops:
         if last in self.end_ids and not row.ignore_end:
             return "stop"
         if row.stop and last in self._may_end(row.stop):
-            # A token is a byte at least, and the text of the first ones may be cut off inside a letter.
-            tail = self.text(row.tail(max(48, 8 + max(len(stop.encode()) for stop in row.stop))))
+            # A token is a byte or the mark of a capital at least; the text of the first may be cut off in a letter.
+            tail = self.text(row.tail(max(48, 8 + 2 * max(len(stop.encode()) for stop in row.stop))))
             if any(stop in tail for stop in row.stop):
                 return "stop"
         return "length" if len(row.sampled) >= row.max_tokens else ""
@@ -95,13 +95,14 @@ class Stops:
     def _may_end(self, stops: tuple[str, ...]) -> frozenset[int]:
         """Return the tokens after which a stop string may be complete: its last character is in them.
 
-        Letters outside ASCII may be spread over several tokens, and blanks get lost when a token is decoded alone.
+        Letters outside ASCII may be spread over several tokens, blanks get lost when a token is decoded alone, and
+        tokenizers that mark capitals write the small letter.
         """
         if stops not in self._enders:
             if self._pieces is None:
                 size = len(self._tokenizer)
                 self._pieces = self._tokenizer.batch_decode([[i] for i in range(size)], skip_special_tokens=False)
-            ends = {stop[-1] for stop in stops}
+            ends = {end for stop in stops for end in (stop[-1], stop[-1].lower())}
             every = any(not end.isascii() or end.isspace() for end in ends)
             enders = (i for i, piece in enumerate(self._pieces) if every or any(end in piece for end in ends))
             self._enders[stops] = frozenset(enders)

@@ -1,169 +1,208 @@
-"""Build the pocket model from nothing: corpus, tokenizer, training; seeded, and under half an hour on two cores."""
+"""Build a pocket model from nothing: tokenizer, rows, wiring, training; seeded, and resumable where it was killed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-import random
+import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from ferrule.chat.codec import codec
-from ferrule.chat.renderer import ChatML
-from ferrule.data.formats import Row, conversation, pad
-from ferrule.policies.local import Local
-from ferrule.policies.pocket.corpus import Conversation, conversations
+from ferrule.policies.local import Local, fast_dtype
+from ferrule.policies.models import home
+from ferrule.policies.pocket import corpus as drawn
+from ferrule.policies.pocket.forms import layout
+from ferrule.policies.pocket.net import Net, Shape
+from ferrule.policies.pocket.rows import Corpus, Rows, prepare, read_tokenizer, text_of
+from ferrule.policies.pocket.tokenizer import tokenizer_for
+from ferrule.policies.pocket.training import Schedule, Trainer
 from ferrule.policies.pocket.wiring import wire
 
-__all__ = ["Build", "build", "renderer", "tokenizer_for"]
+__all__ = ["PRESETS", "Build", "build", "state_folder"]
+
+Say = Callable[[str], None]
+Jobs = list[tuple[int, int, str, str | None]]
 
 
 @dataclass(frozen=True)
 class Build:
-    """Settings of a build; sizes in units, ``tokens`` per optimiser step, rates per step."""
+    """Settings of a build; sizes in units, ``tokens`` per optimiser step, rates per step.
+
+    ``slot`` is the width of a code in the wiring, ``held_out`` the conversations per family that measure the curve.
+    Conversations that do not fit into ``max_position_embeddings`` tokens are left out.
+    """
 
     seed: int = 0
-    conversations: int = 60_000
-    max_steps: int = 2_200
+    conversations: int = 110_000
+    held_out: int = 48
+    max_steps: int = 12_000
     tokens: int = 4_096
-    vocab_size: int = 640
-    hidden_size: int = 192
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 3
-    intermediate_size: int = 384
-    learning_rate: float = 2e-3
-    warmup_steps: int = 50
+    vocab_size: int = 768
+    hidden_size: int = 256
+    num_hidden_layers: int = 5
+    num_attention_heads: int = 4
+    intermediate_size: int = 512
+    rope_theta: float = 1e6
+    max_position_embeddings: int = 2_048
+    slot: int = 48
+    learning_rate: float = 3e-3
+    warmup_steps: int = 300
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    given_weight: float = 0.1
 
 
-def renderer() -> ChatML:
-    """Return the pocket model's layout: one token per role header, one line per tool."""
-    return ChatML(codec("hermes", style="signature", shape="tight"), header="<|{role}|>", end="<|end|>", gap="")
+PRESETS: Mapping[str, Build] = {
+    "pocket": Build(),
+    "pocket-s": Build(
+        conversations=30_000,
+        max_steps=4_000,
+        hidden_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=320,
+        slot=32,
+    ),
+}
+"""Settings of the models that ``ferrule models build`` knows: some 3.7 and 1.0 million parameters."""
+_TEXTS = 6_000
+"""Conversations that the tokenizer learns from."""
+_SEEDS = 10_000_000
+"""Seeds of conversations that belong to one seed of a build."""
 
 
-def tokenizer_for(texts: Sequence[str], size: int) -> Any:
-    """Train a byte-level BPE tokenizer with single digits; role headers and call tags are single tokens."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
-    tags = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - len(tags),
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
-
-
-def _model(settings: Build, size: int) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(settings.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size,
-            hidden_size=settings.hidden_size,
-            intermediate_size=settings.intermediate_size,
-            num_hidden_layers=settings.num_hidden_layers,
-            num_attention_heads=settings.num_attention_heads,
-            num_key_value_heads=settings.num_attention_heads,
-            max_position_embeddings=2048,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=1,
-            pad_token_id=0,
-        )
-    )
-    wire(model, seed=settings.seed)
-    return model
-
-
-def _batches(rows: Sequence[Row], tokens: int, rng: random.Random) -> list[list[Row]]:
-    """Cut shuffled rows into batches of similar length with about ``tokens`` padded tokens each."""
-    order = list(rows)
-    rng.shuffle(order)
-    batches: list[list[Row]] = []
-    for start in range(0, len(order), 2048):
-        chunk = sorted(order[start : start + 2048], key=lambda row: len(row.ids))
-        batch: list[Row] = []
-        for row in chunk:
-            if batch and (len(batch) + 1) * len(row.ids) > tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(row)
-        batches.append(batch)
-    rng.shuffle(batches)
-    return batches
-
-
-def _train(
-    model: Any, rows: Sequence[Row], settings: Build, progress: Callable[[int, int, float], None] | None
-) -> list[float]:
-    """Minimise the mean negative log-likelihood of the assistant's tokens; the rate falls to zero along a cosine."""
-    rng = random.Random(settings.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
-    losses: list[float] = []
-    queue: list[list[Row]] = []
-    model.train()
-    for step in range(settings.max_steps):
-        queue = queue or _batches(rows, settings.tokens, rng)
-        ids_NT, turn_NT = (torch.from_numpy(a) for a in pad(queue.pop()))
-        scale = min(1.0, (step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * step / settings.max_steps))
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * max(scale, 0.01)
-        targets = torch.where(turn_NT[:, 1:] >= 0, ids_NT[:, 1:], -100)
-        logits = model(input_ids=ids_NT.clamp(min=0), use_cache=False).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        if progress:
-            progress(step + 1, settings.max_steps, losses[-1])
-    return losses
+def state_folder(settings: Build) -> Path:
+    """Return where the state of a build lies: in the user's cache folder, one folder per settings."""
+    digest = hashlib.blake2b(json.dumps(asdict(settings)).encode(), digest_size=6).hexdigest()
+    return home().parent / "builds" / digest
 
 
 def build(
-    folder: Path, settings: Build | None = None, progress: Callable[[int, int, float], None] | None = None
+    folder: Path,
+    settings: Build | None = None,
+    *,
+    threads: int | None = None,
+    fresh: bool = False,
+    corpus: Corpus | None = None,
+    state: Path | None = None,
+    say: Say = lambda line: None,
+    save_seconds: float = 120.0,
 ) -> dict[str, Any]:
-    """Train the model, write weights, tokenizer and ``build.json`` to ``folder``, and return that report."""
-    settings = settings or Build()
-    began = time.perf_counter()
-    drawn: list[Conversation] = list(conversations(settings.conversations, settings.seed))
-    layout = renderer()
-    texts = (layout.opening(c.messages, c.tools) for c in drawn[:20_000])
-    tokenizer = tokenizer_for(list(texts), settings.vocab_size)
+    """Build a model into ``folder`` and return the report that ``build.json`` there holds.
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    rows = [conversation(c.messages, c.tools, layout, encode) for c in drawn]
-    model = _model(settings, len(tokenizer))
-    losses = _train(model, rows, settings, progress)
-    Local(model, tokenizer, layout, name="pocket").save(folder)
+    A build that was killed goes on from its last state, to the same weights on the same machine; ``fresh`` begins anew
+    instead. ``threads`` is PyTorch's number of threads where the build begins. ``corpus`` and ``state`` replace the
+    corpus of the package and ``state_folder(settings)``. ``say`` is told a line every few seconds, and a state is
+    written every ``save_seconds``.
+    """
+    settings = settings or PRESETS["pocket"]
+    corpus = corpus or Corpus(cast(Any, drawn).conversation, cast(Any, drawn).FAMILIES)
+    state = state or state_folder(settings)
+    if fresh:
+        shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True, exist_ok=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        record = _record(state)
+        tokenizer = _tokenizer(state, settings, corpus, say)
+        rows, held_out = _rows(state, settings, corpus, say)
+        net = Net(_shape(settings, len(tokenizer)), seed=settings.seed)
+        wire(net, slot=settings.slot, seed=settings.seed)
+        net.dtype = getattr(torch, record["dtype"])
+        trainer = Trainer(net, rows, held_out, _schedule(settings), state, say)
+        say(f"{'going on' if trainer.step else 'beginning'} at step {trainer.step}, {record['dtype']}; state: {state}")
+        trainer.run(save_seconds=save_seconds)
+    finally:
+        torch.set_num_threads(before)
     report = {
         "settings": asdict(settings),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens_seen": settings.max_steps * settings.tokens,
-        "loss_first": round(sum(losses[:20]) / len(losses[:20]), 4),
-        "loss_last": round(sum(losses[-100:]) / len(losses[-100:]), 4),
-        "minutes": round((time.perf_counter() - began) / 60, 1),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "conversations": len(rows),
+        "corpus_tokens": int(rows.lengths.sum()),
+        "tokens_seen": trainer.tokens,
+        "minutes": round(trainer.seconds / 60, 1),
+        **record,
     }
-    (folder / "build.json").write_text(json.dumps(report, indent=1) + "\n")
+    _write(folder, net, tokenizer, report, state / "curve.jsonl")
     return report
+
+
+def _record(state: Path) -> dict[str, Any]:
+    """Return how this build computes, measured once: a build that goes on computes as it began."""
+    path = state / "record.json"
+    if not path.is_file():
+        dtype = str(fast_dtype()).removeprefix("torch.")
+        record = {
+            "dtype": dtype,
+            "threads": torch.get_num_threads(),
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "torch": torch.__version__,
+        }
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    torch.set_num_threads(kept["threads"])
+    return kept
+
+
+def _tokenizer(state: Path, settings: Build, corpus: Corpus, say: Say) -> Any:
+    """Return the tokenizer, trained once on the first conversations."""
+    folder = state / "tokenizer"
+    if not folder.is_dir():
+        first, count = settings.seed * _SEEDS, min(_TEXTS, settings.conversations)
+        say(f"training the tokenizer on {count} conversations")
+        texts = [text_of(corpus.draw(seed, "train", None)) for seed in range(first, first + count)]
+        partly = state / ".tokenizer"
+        tokenizer_for(texts, settings.vocab_size).save_pretrained(partly)
+        partly.rename(folder)
+    return read_tokenizer(str(folder))
+
+
+def _rows(state: Path, settings: Build, corpus: Corpus, say: Say) -> tuple[Rows, Rows]:
+    """Return the rows to train on and those held out, drawn once and kept beside the state."""
+    paths = state / "rows.npz", state / "held_out.npz"
+    first = settings.seed * _SEEDS
+    train: Jobs = [(first, first + settings.conversations, "train", None)]
+    held_out: Jobs = [(first, first + settings.held_out, "test", family) for family in corpus.families]
+    for path, jobs in zip(paths, (train, held_out), strict=True):
+        if not path.is_file():
+            began = time.monotonic()
+            longest = settings.max_position_embeddings
+            rows = prepare(state / "tokenizer", corpus.draw, jobs, longest, os.cpu_count() or 1)
+            rows.save(path)
+            count, seconds = rows.lengths.sum() / 1e6, time.monotonic() - began
+            say(f"{path.stem}: {len(rows)} conversations, {count:.2f} M tokens, {seconds:.0f} s")
+    return Rows.load(paths[0]), Rows.load(paths[1])
+
+
+def _shape(settings: Build, vocab_size: int) -> Shape:
+    return Shape(
+        vocab_size,
+        settings.hidden_size,
+        settings.num_hidden_layers,
+        settings.num_attention_heads,
+        settings.intermediate_size,
+        settings.rope_theta,
+        settings.max_position_embeddings,
+    )
+
+
+def _schedule(settings: Build) -> Schedule:
+    names = ("seed", "max_steps", "tokens", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm")
+    return Schedule(**{name: getattr(settings, name) for name in (*names, "given_weight")})
+
+
+def _write(folder: Path, net: Net, tokenizer: Any, report: Mapping[str, Any], curve: Path) -> None:
+    """Write weights as float16, tokenizer, renderer settings, report and curve."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    Local(net.llama().half(), tokenizer, layout("hermes"), name="pocket").save(folder)
+    (folder / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(curve, folder / "curve.jsonl")
