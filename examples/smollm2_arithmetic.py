@@ -13,10 +13,10 @@ from pathlib import Path
 from ferrule.chat.codec import codec
 from ferrule.chat.renderer import ChatML
 from ferrule.evaluate.evaluate import evaluate
-from ferrule.evaluate.run import versions
 from ferrule.policies.local import load
 from ferrule.policies.models import get
 from ferrule.train.display import Display
+from ferrule.train.folder import versions
 from ferrule.train.grpo import grpo
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train

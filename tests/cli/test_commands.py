@@ -101,7 +101,48 @@ def test_run_answers_one_prompt_with_a_tool(here: Path) -> None:
     episode = json.loads(ran("run", "Compute 37 + 85.", "--model", "pocket", "--json"))
     assert episode["task"]["prompt"] == "Compute 37 + 85."
     assert episode["turns"]
-    assert ran("run", "What is the price of the lamp?", "--tools", "own_tools/tools.py").strip()
+    asked = CliRunner().invoke(main, ["run", "What is the price of the lamp?", "--tools", "own_tools/tools.py"])
+    assert "  -> [" in asked.stdout, "a call and what came back"
+    assert asked.exit_code == int("no answer: " in asked.stderr)
+
+
+def test_run_without_an_answer_shows_what_the_model_wrote_and_fails(here: Path) -> None:
+    """One token is no whole reply: what the model began stands on the screen, and in the JSON form."""
+    cut = ["run", "Compute 37 + 85.", "--max-completion-length", "1"]
+    failed = CliRunner().invoke(main, cut)
+    assert failed.exit_code == 1
+    assert "no answer: the last reply was cut off; --max-completion-length" in failed.stderr
+    as_data = CliRunner().invoke(main, [*cut, "--json"])
+    assert as_data.exit_code == 1
+    (turn,) = json.loads(as_data.stdout)["turns"]
+    assert turn["reply"]["content"].strip()
+    assert failed.stdout == turn["reply"]["content"].strip() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("../../x", "has '/' in it"), ("/tmp/x", "has '/' in it"), ("..", "begins with '.'"), ("-x", "begins with '-'"),
+     ("a b", "has ' ' in it"), ("", "is empty"), ("é", "has 'é' in it"), ("a\nb", "has '\\n' in it")],
+)  # fmt: skip
+def test_the_name_of_a_run_is_one_folder_inside_runs(here: Path, name: str, why: str) -> None:
+    for command in (["train"], ["demo"], ["arena", "--recipes", "grpo"]):
+        refused = CliRunner().invoke(main, [*command, f"--name={name}"])
+        assert refused.exit_code == 2
+        told = " ".join(refused.output.split())
+        assert why in told
+        assert "--output-dir" in told
+    assert not (here / "runs").exists()
+
+
+def test_a_run_may_lie_in_any_other_folder(here: Path) -> None:
+    steps = ["--max-steps", "1", "--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "0"]
+    place = here / "else where" / "run"
+    result = json.loads(ran("train", "--max-completion-length", "8", *steps, "--output-dir", str(place), "--json"))
+    assert result["folder"] == str(place)
+    assert (place / "model" / "model.safetensors").is_file()
+    assert not (here / "runs").exists()
+    both = CliRunner().invoke(main, ["train", "--name", "x", "--output-dir", str(place)])
+    assert "not both" in both.output
 
 
 def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:

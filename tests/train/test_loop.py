@@ -138,7 +138,7 @@ def test_a_run_leaves_its_records(tiny: Any, tmp_path: Path) -> None:
     episodes = list(load(tmp_path / "run" / "episodes.jsonl"))
     assert len(episodes) == 16
     assert [extra["step"] for _, extra in episodes] == [1] * 8 + [2] * 8
-    assert not list((tmp_path / "run").glob("checkpoint-*"))
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"], "kept unless refused"
 
 
 def test_steps_and_seeds_decide_what_is_sampled(tmp_path: Path) -> None:

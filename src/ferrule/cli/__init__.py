@@ -40,6 +40,7 @@ class _Lazy(click.Group):
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        ctx.meta["ferrule.cli.arguments"] = list(args)  # what the user wrote, for telling how to go on
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             from ferrule.core.arrays import nearest
 

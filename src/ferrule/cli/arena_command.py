@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, workers
+from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs, workers
 
 __all__ = ["command"]
 
@@ -49,15 +49,15 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations-eval", default=4, show_default=True, help="Samples per held-out task.")
 @click.option("--learning-rate", default=3e-4, show_default=True, help="The same for all recipes.")
-@click.option("--name", default="arena", show_default=True, help="The arena lies in runs/NAME.")
+@runs("arena")
 @workers
 @click.option("--overwrite", is_flag=True, help="Throw away what runs/NAME holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(
     recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, eval_tasks: int,
-    num_generations_eval: int, learning_rate: float, name: str, jobs: int, ray: str | None,
-    overwrite: bool, as_json: bool,
+    num_generations_eval: int, learning_rate: float, name: str | None, output_dir: Path | None, jobs: int,
+    ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
 
@@ -74,10 +74,12 @@ def command(
         recipes, worlds, model, tokens(budget), seeds, learning_rate=learning_rate, eval_tasks=eval_tasks,
         num_generations_eval=num_generations_eval,
     )  # fmt: skip
-    folder = Path("runs") / name
-    result = play_arena(
-        arena, known, folder, overwrite=overwrite, workers=jobs, ray=ray, show=lambda text: click.echo(text, err=True)
-    )
+    folder = run_folder(name, output_dir, "arena")
+    with interruptible(folder):
+        result = play_arena(
+            arena, known, folder, overwrite=overwrite, workers=jobs, ray=ray,
+            show=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
     (folder / "arena.md").write_text(page(result), encoding="utf-8")
     try:
         from ferrule.view.arena import arena_figure

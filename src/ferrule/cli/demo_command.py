@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ferrule.cli.options import emit, guarded
+from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs
 
 __all__ = ["command"]
 
@@ -16,19 +16,26 @@ __all__ = ["command"]
 @click.option("--max-steps", default=40, show_default=True, help="Training steps.")
 @click.option("--eval-tasks", default=400, show_default=True, help="Held-out tasks, half of each world.")
 @click.option("--max-minutes", default=5.0, show_default=True, help="Longest training time.")
-@click.option("--name", default="demo", show_default=True, help="The run lies in runs/NAME.")
+@runs("demo")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
-def command(seed: int, max_steps: int, eval_tasks: int, max_minutes: float, name: str, as_json: bool) -> None:
+def command(
+    seed: int, max_steps: int, eval_tasks: int, max_minutes: float, name: str | None, output_dir: Path | None,
+    resume: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Train the pocket model with tools: evaluate, learn by GRPO, evaluate again, and write a report."""
     from ferrule.evaluate.demo import demo
     from ferrule.evaluate.run import execute, table
 
-    plan = demo(Path("runs") / name, seed=seed, max_steps=max_steps, eval_tasks=eval_tasks, max_minutes=max_minutes)
-    result = execute(plan, overwrite=True)
+    folder = run_folder(name, output_dir, "demo")
 
     def text() -> None:
         table(result["evaluations"])
         click.echo(f"\nCurves and episodes: {result['report']}")
 
-    emit(result, as_json, text)
+    with interruptible(folder) as check_interrupted:
+        plan = demo(folder, seed=seed, max_steps=max_steps, eval_tasks=eval_tasks, max_minutes=max_minutes)
+        result = execute(plan, resume=resume, overwrite=not resume)
+        emit(result, as_json, text)
+        check_interrupted(result["summary"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import re
+import shlex
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,12 @@ __all__ = [
     "emit",
     "flags",
     "guarded",
+    "interruptible",
     "load_policy",
     "make_world",
     "open_cassette",
+    "run_folder",
+    "runs",
     "workers",
 ]
 
@@ -106,6 +112,76 @@ def _ray_address(ctx: Any, param: Any, on: str | None) -> str | None:
     if kind != "ray":
         raise click.UsageError(f"--on is {on!r}; known: ray, ray:ADDRESS")
     return address or "local"
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def runs(default: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds ``--name``, a folder inside ``runs/``, and ``--output-dir``, any folder."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Any other folder for the run."
+        )(command)
+        return click.option(
+            "--name", default=None, callback=_run_name, help=f"The run lies in runs/NAME. [default: {default}]"
+        )(command)
+
+    return decorate
+
+
+def _run_name(ctx: Any, param: Any, name: str | None) -> str | None:
+    """Refuse a name that would not be one folder inside ``runs/``."""
+    if name is None or _NAME.fullmatch(name):
+        return name
+    odd = sorted(set(re.sub(r"[A-Za-z0-9._-]", "", name)))
+    why = f"has {' '.join(map(repr, odd))} in it" if odd else f"begins with {name[0]!r}" if name else "is empty"
+    raise click.BadParameter(
+        f"{name!r} {why}; a name is one folder inside runs/: letters, digits, '.', '_' and '-', the first a letter or "
+        "digit. For any other place give --output-dir."
+    )
+
+
+def run_folder(name: str | None, output_dir: Path | None, default: str) -> Path:
+    """Return the folder of a run: ``runs/NAME``, or the one that ``--output-dir`` gives."""
+    if name is not None and output_dir is not None:
+        raise click.UsageError("give --name or --output-dir, not both")
+    return output_dir if output_dir is not None else Path("runs") / (name or default)
+
+
+@contextlib.contextmanager
+def interruptible(folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Tell how to go on with the run of ``folder`` when Ctrl-C ends it, and exit with 130.
+
+    What is yielded does the same for the summary of a run that ended in good order after Ctrl-C.
+    """
+
+    def told(summary: Mapping[str, Any]) -> None:
+        if summary.get("stopped_by") == "interrupted":
+            raise KeyboardInterrupt
+
+    try:
+        yield told
+    except KeyboardInterrupt:
+        click.echo(_to_go_on(folder), err=True)
+        click.get_current_context().exit(130)
+
+
+def _to_go_on(folder: Path) -> str:
+    """Return the command that goes on with an interrupted run, or starts it again where it has no checkpoint."""
+    from ferrule.train.checkpoint import latest
+
+    context = click.get_current_context()
+    flags = {flag for parameter in context.command.params for flag in parameter.opts}
+    given = context.find_root().meta["ferrule.cli.arguments"]
+    command = shlex.join(["ferrule", *(argument for argument in given if argument not in ("--resume", "--overwrite"))])
+    if "--resume" not in flags:
+        return f"interrupted; go on with: {command}"
+    if latest(folder) is not None:
+        return f"interrupted; go on with: {command} --resume"
+    again = " --overwrite" if "--overwrite" in flags and (folder / "metrics.jsonl").exists() else ""
+    return f"interrupted before the first checkpoint; start again with: {command}{again}"
 
 
 def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:

@@ -12,6 +12,13 @@ from ferrule.cli.options import emit, guarded, load_policy
 __all__ = ["command"]
 
 
+_ENDINGS = {
+    "length": "the last reply was cut off; --max-completion-length is the longest reply in tokens",
+    "turns": "the model used up its replies; --max-tool-calling-iterations says how many it has",
+    "answer": "the model wrote nothing",
+}
+
+
 @click.command("run")
 @click.argument("prompt")
 @click.option(
@@ -31,20 +38,29 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded
 def command(prompt: str, model: str, tools: Path | None, as_json: bool, **settings: Any) -> None:
-    """Answer PROMPT and show calls and observations."""
+    """Answer PROMPT and show calls and observations; without an answer, what the model wrote, and exit code 1."""
     import json
 
+    from ferrule.core.records import plain_text
     from ferrule.rollout.prompt import run
     from ferrule.rollout.record import dump
 
     episode = run(prompt, load_policy(model), tools=tools, **settings)
+    path = episode.trajectories[0]
 
     def text() -> None:
-        for turn in episode.trajectories[0].turns:
+        for turn in path.turns:
+            if not path.answer and (written := plain_text(turn.reply).strip()):
+                click.echo(written)
             for call, observation in zip(turn.reply.calls, turn.observations, strict=False):
-                click.echo(f"  {call.name or '?'} {json.dumps(dict(call.arguments), ensure_ascii=False)}")
+                readable = f"{call.name} {json.dumps(dict(call.arguments), ensure_ascii=False)}"
+                click.echo(f"  {call.raw.strip() if call.problem else readable}")
                 click.echo(f"  -> [{observation.status}] {observation.text}")
-        first = episode.trajectories[0]
-        click.echo(first.answer if first.answer is not None else f"no answer ({first.finish}) {first.problem}")
+        if path.answer:
+            click.echo(path.answer)
 
     emit(json.loads(dump(episode)), as_json, text)
+    if not path.answer:
+        why = _ENDINGS.get(path.finish, path.finish)
+        click.echo(f"no answer: {why}{f' ({path.problem})' if path.problem else ''}", err=True)
+        click.get_current_context().exit(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, flags, guarded, load_policy, make_world
+from ferrule.cli.options import emit, flags, guarded, interruptible, load_policy, make_world, run_folder, runs
 from ferrule.core.paths import by_path
 from ferrule.train.settings import Settings, read_settings
 from ferrule.worlds.named import world_names
@@ -68,7 +68,7 @@ def _recipe_flags(function: Any) -> Any:
 @click.option(
     "--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it."
 )
-@click.option("--name", default="train", show_default=True, help="The run lies in runs/NAME.")
+@runs("train")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option(
@@ -95,20 +95,22 @@ def command(**given: Any) -> None:
     filed = read_settings(chosen["settings_file"], known) if "settings_file" in chosen else {}
     settings = {**filed, **{name: chosen[name] for name in known if name in chosen}}
     pool = _pool()
-    with _ray_workers(chosen, pool) as workers:
-        plan = _plan(chosen, settings, pool)
-        plan = plan if workers is None else replace(plan, play=workers.drive)
-        result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
+    folder = run_folder(given["name"], given["output_dir"], "train")
 
     def text() -> None:
         if result.get("evaluations"):
             table(result["evaluations"])
 
-    if result:
-        emit(result, given["as_json"], text)
+    with interruptible(folder) as check_interrupted, _ray_workers(chosen, pool) as workers:
+        plan = _plan(chosen, settings, pool, folder)
+        plan = plan if workers is None else replace(plan, play=workers.drive)
+        result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
+        if result:
+            emit(result, given["as_json"], text)
+            check_interrupted(result["summary"])
 
 
-def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
+def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: Path) -> Any:
     from ferrule.evaluate.run import Plan
     from ferrule.train.grpo import grpo
 
@@ -148,7 +150,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any) -> Any:
     )
     about = {"command": "ferrule train", **{k: str(chosen[k]) for k in kept if chosen.get(k)}, **settings}
     return Plan(
-        folder=Path("runs") / chosen["name"],
+        folder=folder,
         policy=policy,
         world=world,
         method=recipe,

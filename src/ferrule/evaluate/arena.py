@@ -20,11 +20,11 @@ from ferrule.evaluate.evaluate import Evaluation, evaluate
 from ferrule.evaluate.methods import Known, entry
 from ferrule.evaluate.queue import Job, Show, address_of, results, work
 from ferrule.evaluate.recipes import Changes
-from ferrule.evaluate.run import versions
 from ferrule.evaluate.standings import cell_from, cell_of, summarise
 from ferrule.policies.named import load, weights_digest
 from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of, recipes_of
+from ferrule.train.folder import versions
 from ferrule.train.grpo import grpo
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
@@ -126,10 +126,13 @@ def play_cell(arena: Arena, name: str, seed: int, folder: Path, offer: Offer) ->
     if name == UNTRAINED:
         return {"cell": asdict(cell_of(name, seed, _measured(arena, policy, world, name))), "curve": []}
     method, changes = _entry(arena, world, name, seed, offer())
-    resume = checkpoint.latest(folder) is not None
-    if not resume and folder.exists():
-        shutil.rmtree(folder)  # killed before its first checkpoint
-    summary = train(method, world, policy, _settings(arena, method, seed), folder, resume=resume)
+    resume = checkpoint.latest(folder) is not None  # without one, the run was killed before its first checkpoint
+    about = {"command": "ferrule arena", "model": arena.model, "world": world.name, "recipe": name}
+    summary = train(
+        method, world, policy, _settings(arena, method, seed), folder, resume=resume, overwrite=not resume, about=about
+    )
+    if summary["stopped_by"] == "interrupted":
+        raise KeyboardInterrupt
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds = sum(row.get("seconds/sample", 0.0) + row.get("seconds/update", 0.0) for row in rows)
     seconds += sum(row["seconds"] for row in rows if row["phase"] == "data")
@@ -186,7 +189,7 @@ def play_arena(
     _check(arena, worlds(arena.worlds), offer())
     conditions = _conditions(arena)
     settings = folder / "settings.json"
-    if overwrite and folder.exists():
+    if overwrite and (folder / "queue").is_dir():  # a folder that holds no arena is left as it is
         shutil.rmtree(folder)
     if settings.exists() and json.loads(settings.read_text(encoding="utf-8")) != conditions:
         raise FileExistsError(

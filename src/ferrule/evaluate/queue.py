@@ -93,6 +93,7 @@ def work(
 
     ``workers`` processes of one thread each take jobs; further processes may work on the same ``folder`` at the same
     time. With ``ray`` (an address, ``auto`` or ``local``) the jobs are done by the workers of a Ray cluster instead.
+    Ctrl-C waits for the workers to end: at the next checkpoint of a job that keeps some, else at once.
     ``show`` is given a line whenever something was finished. Raises ``QueueError`` at the end when jobs failed.
     """
     locks = folder / "locks"
@@ -163,13 +164,19 @@ def _try(job: Job, locks: Path) -> None:
         (locks / f"{job.address}.failed").write_text(traceback.format_exc(), encoding="utf-8")
 
 
+def _worker(jobs: Sequence[Job], locks: Path, parent: int) -> None:
+    """Take jobs until all are done; a Ctrl-C, which a terminal sends to the workers as well, ends the job in work."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _loop(jobs, locks, parent)
+
+
 def _loop(jobs: Sequence[Job], locks: Path, parent: int) -> None:
-    """Take one job after the other until all are done or failed, or the process that asked is gone."""
+    """Take one job after the other until all are done or failed, or the process that asked is gone or gave up."""
     left = list(jobs)
-    while left and os.getppid() == parent:
+    while left:
         busy = []
         for job in left:
-            if os.getppid() != parent:
+            if os.getppid() != parent or _given_up(locks, parent).exists():
                 return
             with _taken(locks, job) as mine:
                 if not mine:
@@ -188,9 +195,9 @@ def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Tell) ->
     context = multiprocessing.get_context("spawn")
     live: list[Any] = []
     lost, done = 0, -1
-    with _one_thread():
+    with _one_thread(), _ended(live, locks):
         while True:
-            live = [process for process in live if process.is_alive()]
+            live[:] = [process for process in live if process.is_alive()]
             over = {path.stem for path in locks.glob("*.failed")} | set(results(jobs))
             left = [job for job in jobs if job.address not in over]
             tell(len(left))
@@ -201,13 +208,32 @@ def _in_processes(jobs: Sequence[Job], locks: Path, workers: int, tell: Tell) ->
             while len(live) < min(workers, len(left)):
                 if lost > 2 * workers:
                     raise QueueError(f"workers die without finishing a job; the next one is {left[0].label}")
-                process = context.Process(target=_loop, args=(left, locks, os.getpid()), daemon=True)
+                process = context.Process(target=_worker, args=(left, locks, os.getpid()), daemon=True)
                 process.start()
                 live.append(process)
                 lost += 1
             live[0].join(0.5)
-    for process in live:
-        process.join()
+
+
+def _given_up(locks: Path, process: int) -> Path:
+    """The file that tells the workers of a process to take no further job."""
+    return locks / f"{process}.given-up"
+
+
+@contextlib.contextmanager
+def _ended(live: Sequence[Any], locks: Path) -> Iterator[None]:
+    """Wait for the workers in the end, after Ctrl-C as well: jobs that keep checkpoints write their last one."""
+    sign = _given_up(locks, os.getpid())
+    sign.unlink(missing_ok=True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sign.touch()
+        raise
+    finally:
+        for process in live:
+            process.join()
+        sign.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

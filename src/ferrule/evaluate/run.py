@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import shutil
+import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +18,14 @@ from ferrule.core.records import Task
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.train.check import check, parts_of, recipes_of, steps_of
+from ferrule.train.folder import begin, report
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.monitor import Health
 from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
-__all__ = ["Plan", "execute", "table", "versions"]
+__all__ = ["Plan", "execute", "table"]
 
 
 @dataclass(frozen=True)
@@ -59,35 +57,6 @@ class Plan:
             object.__setattr__(self, "agent", agents[0])
 
 
-def versions() -> dict[str, Any]:
-    """Return the versions and the machine that figures were taken on."""
-    packages: dict[str, Any] = {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "cores": os.cpu_count(),
-    }
-    for name in ("ferrule", "torch", "transformers", "numpy", "accelerate", "peft"):
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    packages["machine"] = platform.machine()
-    return packages
-
-
-def _prepare(plan: Plan, resume: bool, overwrite: bool) -> None:
-    used = (plan.folder / "metrics.jsonl").exists() or (plan.folder / "settings.json").exists()
-    if used and not resume and not overwrite:
-        raise FileExistsError(
-            f"{plan.folder} holds a run; go on with --resume, choose another --name, or --overwrite it"
-        )
-    if used and not resume:
-        shutil.rmtree(plan.folder)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    write_json(plan.folder / "settings.json", {**plan.about, **asdict(plan.settings)})
-    write_json(plan.folder / "versions.json", versions())
-
-
 def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
     """Measure the policy with tools and, on the same tasks, without; episodes are kept beside the training ones."""
     from ferrule.evaluate.evaluate import evaluate
@@ -116,7 +85,11 @@ def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
 def execute(
     plan: Plan, *, resume: bool = False, overwrite: bool = False, quiet: bool = False, pool: Any = None
 ) -> dict[str, Any]:
-    """Carry the plan out and return its result: evaluations before and after, the summary, and where things lie."""
+    """Carry the plan out and return its result: evaluations before and after, the summary, and where things lie.
+
+    A run that is interrupted (``summary["stopped_by"]``) is not measured again: its checkpoint, weights and report lie
+    in the folder, and ``resume`` goes on with it.
+    """
     from ferrule.train.display import Display
 
     console = Console(stderr=True, quiet=quiet or (pool is not None and not pool.is_main_process))
@@ -125,30 +98,43 @@ def execute(
     processes = 1 if pool is None else pool.num_processes
     check(plan.method, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
     if main:
-        _prepare(plan, resume, overwrite)
+        begin(plan.folder, plan.method, plan.settings, plan.about, resume=resume, overwrite=overwrite)
 
     def show(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    evaluations: dict[str, Any] = _kept(plan.folder) if resume else {}
-    if plan.eval_tasks and main and "before" not in evaluations:
-        evaluations["before"] = _evaluate(plan, "before", show)
-        write_json(plan.folder / "evaluations.json", evaluations)
+    evaluations = _before(plan, resume, show) if main else {}
     with Display(steps_of(plan.method, plan.settings), title=plan.folder.name, console=console) as display:
         summary = train(
             plan.method, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
             pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
-            play=plan.play,
+            play=plan.play, about=plan.about,
         )  # fmt: skip
     if not main:
         return {}
-    plan.policy.save(plan.folder / "model")
-    if plan.eval_tasks:
+    page = plan.folder / "report.html"
+    if plan.eval_tasks and summary["stopped_by"] != "interrupted":
         evaluations["after"] = _evaluate(plan, "after", show)
         write_json(plan.folder / "evaluations.json", evaluations)
-    result: dict[str, Any] = {"folder": str(plan.folder), "summary": summary, "evaluations": evaluations}
-    result["report"] = _report(plan.folder, show)
-    return result
+        report(plan.folder)
+    show(f"report: {page}" if page.exists() else 'no report: it needs pip install "ferrule[view]"')
+    written = str(page) if page.exists() else None
+    return {"folder": str(plan.folder), "summary": summary, "evaluations": evaluations, "report": written}
+
+
+def _before(plan: Plan, resume: bool, show: Any) -> dict[str, Any]:
+    """Return the evaluation before training: measured, or that of the run that is resumed."""
+    path = plan.folder / "evaluations.json"
+    if resume and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if "before" in kept:
+            return {"before": kept["before"]}
+    if not plan.eval_tasks:
+        return {}
+    (plan.folder / "evaluation.jsonl").unlink(missing_ok=True)  # of a start that was given up while it was measured
+    evaluations = {"before": _evaluate(plan, "before", show)}
+    write_json(path, evaluations)
+    return evaluations
 
 
 def _between(plan: Plan) -> Any:
@@ -164,26 +150,6 @@ def _between(plan: Plan) -> Any:
         return {"success": evaluation.success}
 
     return measure
-
-
-def _kept(folder: Path) -> dict[str, Any]:
-    import json
-
-    path = folder / "evaluations.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    return {"before": kept["before"]} if "before" in kept else {}
-
-
-def _report(folder: Path, show: Any) -> str | None:
-    try:
-        from ferrule.view.report import write_report
-
-        path = write_report(folder)
-    except ImportError as error:
-        show(f"no report: {error}")
-        return None
-    show(f"report: {path}")
-    return str(path)
 
 
 def table(evaluations: Mapping[str, Any], console: Console | None = None) -> None:

@@ -15,8 +15,8 @@ from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of
+from ferrule.train.folder import begin, finish
 from ferrule.train.kept import keep, kept
-from ferrule.train.logs import write_json
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
 from ferrule.train.on_policy import on_policy, on_roles
@@ -57,7 +57,9 @@ def loop(step: Step, equipment: Equipment, run: Run) -> str:
         run.longest = max(run.longest, time.perf_counter() - began)
         over = _over(settings, run)
         ending = _ending(run, bool(warnings), over)
-        if due or (settings.save_steps and (over or (ending and step.settled))):
+        if ending == "interrupted":
+            step.settle()
+        if due or (settings.save_steps and (over or ending == "interrupted" or (ending and step.settled))):
             run.save(step, equipment)
         if over or ending:
             return ending or over
@@ -112,18 +114,23 @@ def train(
     evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
     show: Callable[[Mapping[str, Any]], None] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     limits: Limits | None = None,
     health: Health | None = None,
     pool: Any = None,
     play: Callable[..., list[Episode]] = drive,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train ``policy`` in place by a method and return a summary; all is recorded under ``folder`` as it happens.
 
-    ``resume`` goes on from the last checkpoint to the same numbers as an uninterrupted run. ``evaluate(policy, step)``
-    returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool`` is an
-    ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
-    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone,
-    and ``folder`` None keeps nothing. A first Ctrl-C ends the run after the present step.
+    The folder is the same as that of ``ferrule train``: settings (with what ``about`` adds to them), recipe, logs,
+    checkpoints, weights and report. One that holds a run is refused (``FileExistsError``) unless ``overwrite``, or
+    ``resume``, which goes on from the last checkpoint to the same numbers as an uninterrupted run. A first Ctrl-C ends
+    the run after the present step with a checkpoint. ``folder`` None keeps nothing, and Ctrl-C ends such a run at once.
+
+    ``evaluate(policy, step)`` returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool``
+    is an ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
+    ``play`` is the driver of the rollouts, for example ``RayWorkers.drive``. ``world`` may be None for stages alone.
     """
     folder = None if folder is None else Path(folder)
     processes = 1 if pool is None else pool.num_processes
@@ -135,6 +142,8 @@ def train(
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
     underway = _Underway(parts, rounds, world, policy, run, limits, play)
     first, why = int(last[1]["course"]["part"]) if last else 0, ""
+    if run.main and folder is not None:
+        begin(folder, method, settings, about or {}, resume=resume, overwrite=overwrite)
     run.open()
     with contextlib.closing(run), interruptible(run):
         for number in range(first, rounds * len(parts)):
@@ -149,7 +158,7 @@ def train(
     summary = {"steps": run.course.steps, "stopped_by": why, "seconds": round(time.perf_counter() - run.began, 1),
                "sampled_tokens": run.course.tokens}  # fmt: skip
     if run.main and folder is not None:
-        write_json(folder / "summary.json", summary)
+        finish(folder, policy, summary)
     return summary
 
 
@@ -162,7 +171,7 @@ def _check_run(
         refuse(policy, needs(part, ahead=bool(part_settings.sample_ahead)))
         if world is None and not isinstance(part, Stage):
             raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
-        if folder is None and part_settings.save_steps:
+        if folder is None and part_settings.save_steps not in (0, Settings.save_steps):
             raise ValueError("save_steps would do nothing: this run has no folder")
 
 
@@ -170,7 +179,9 @@ def _last(folder: Path | None) -> tuple[Path, dict[str, Any]]:
     """Return the last checkpoint of a run and the state of its loop."""
     place = checkpoint.latest(folder) if folder is not None else None
     if place is None:
-        raise FileNotFoundError(f"nothing to resume: {folder} has no checkpoint (set save_steps when starting a run)")
+        raise FileNotFoundError(
+            f"nothing to resume: {folder} has no checkpoint (save_steps of a run says how often one is written)"
+        )
     return place, checkpoint.state_of(place)
 
 

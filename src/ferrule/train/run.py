@@ -185,9 +185,9 @@ def _extras(groups: tuple[Group, ...], step: int) -> list[dict[str, Any]]:
 def interruptible(run: Run) -> Iterator[None]:
     """Let a first Ctrl-C end the run after the present step; a second one ends it at once.
 
-    Only the main thread of a single process can promise this; elsewhere nothing changes.
+    Only the main thread of a single process whose run has a folder can promise this; elsewhere nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread() or run.pool is not None:
+    if threading.current_thread() is not threading.main_thread() or run.pool is not None or run.folder is None:
         yield
         return
     before = signal.getsignal(signal.SIGINT)

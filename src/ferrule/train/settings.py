@@ -21,7 +21,8 @@ class Settings:
     """Settings of a training run; names mean what they mean in Hugging Face's trainers.
 
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
-    recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off.
+    recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off; the last
+    ``save_total_limit`` checkpoints are kept, each about three times the size of the weights that train.
     ``max_minutes`` ends the run before the step that would pass it (None: never), ``max_sampled_tokens`` after the step
     with which so many tokens were generated, dropped and discarded ones included; for rows that come from elsewhere,
     tokens that were learned from count. ``levels`` are those to train on. In a method of several parts ``max_steps``
@@ -42,7 +43,7 @@ class Settings:
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     eval_steps: int = 0
-    save_steps: int = 0
+    save_steps: int = 20
     save_total_limit: int = 2
     seed: int = 0
     max_minutes: float | None = None

@@ -1,0 +1,106 @@
+"""The folder of a run, beside logs and checkpoints: settings, recipe, versions, weights and the page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ferrule.core.recipe import Method, Part
+from ferrule.train.logs import write_json
+from ferrule.train.policy import Trains
+from ferrule.train.settings import Settings
+
+__all__ = ["begin", "described", "finish", "report", "versions"]
+
+# All that a run may leave; nothing else in the folder is touched when a run is overwritten.
+_FILES = (
+    "settings.json", "recipe.json", "versions.json", "metrics.jsonl", "episodes.jsonl", "warnings.jsonl",
+    "evaluation.jsonl", "evaluations.json", "summary.json", "report.html", "figures", "tensorboard", "model", "data",
+    "starts", "checkpoint-*", ".checkpoint-*.part",
+)  # fmt: skip
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions and the machine that figures were taken on."""
+    packages: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+    }
+    for name in ("ferrule", "torch", "transformers", "numpy", "accelerate", "peft"):
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    packages["machine"] = platform.machine()
+    return packages
+
+
+def described(piece: Any) -> Any:
+    """Return what a method is made of as JSON data: records by field, functions by import path, bound values beside."""
+    if isinstance(piece, partial):
+        bound = {str(place): described(value) for place, value in enumerate(piece.args)}
+        return {"function": described(piece.func), **bound, **{k: described(v) for k, v in piece.keywords.items()}}
+    if is_dataclass(piece) and not isinstance(piece, type):
+        kind = type(piece)
+        values = {field.name: described(getattr(piece, field.name)) for field in fields(piece)}
+        return {"kind": f"{kind.__module__}:{kind.__qualname__}", **values}
+    if isinstance(piece, Mapping):
+        return {str(key): described(value) for key, value in piece.items()}
+    if isinstance(piece, list | tuple):  # rows and pairs lie elsewhere; settings are short
+        return f"{len(piece)} values" if len(piece) > 20 else [described(value) for value in piece]
+    if callable(piece) and hasattr(piece, "__qualname__"):
+        return f"{piece.__module__}:{piece.__qualname__}"
+    return piece if isinstance(piece, str | int | float | bool | None) else f"a {type(piece).__name__}"
+
+
+def begin(
+    folder: Path,
+    method: Method | Part,
+    settings: Settings,
+    about: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Make the folder of a run and write ``settings.json``, ``recipe.json`` and ``versions.json``.
+
+    A folder that holds a run is refused (``FileExistsError``) unless it is resumed or overwritten; overwriting removes
+    the files of the run and no others.
+    """
+    used = (folder / "metrics.jsonl").exists()
+    if used and not resume and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a run: go on with it (--resume), replace it (--overwrite), or choose another name"
+        )
+    if used and not resume:
+        for path in (path for pattern in _FILES for path in folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "settings.json", {**about, **asdict(settings)})
+    write_json(folder / "recipe.json", described(method))
+    write_json(folder / "versions.json", versions())
+
+
+def finish(folder: Path, policy: Trains, summary: Mapping[str, Any]) -> None:
+    """Write ``summary.json``, the weights (``model/``) and the page of a run that has ended, however it did."""
+    write_json(folder / "summary.json", summary)
+    policy.save(folder / "model")
+    report(folder)
+
+
+def report(folder: Path) -> Path | None:
+    """Write ``report.html``, and return its path; None where the extra ``view`` is missing."""
+    from ferrule.view.report import write_report
+
+    try:
+        return write_report(folder)
+    except ImportError:
+        return None
