@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ferrule.policies.local import Local, fast_dtype
 from ferrule.policies.models import home
-from ferrule.policies.pocket import corpus as drawn
+from ferrule.policies.pocket.corpus import FAMILIES, conversation
 from ferrule.policies.pocket.forms import layout
 from ferrule.policies.pocket.net import Net, Shape
 from ferrule.policies.pocket.rows import Corpus, Rows, prepare, read_tokenizer, text_of
@@ -39,9 +39,9 @@ class Build:
     """
 
     seed: int = 0
-    conversations: int = 110_000
+    conversations: int = 52_000
     held_out: int = 48
-    max_steps: int = 12_000
+    max_steps: int = 8_000
     tokens: int = 4_096
     vocab_size: int = 768
     hidden_size: int = 256
@@ -52,7 +52,7 @@ class Build:
     max_position_embeddings: int = 2_048
     slot: int = 48
     learning_rate: float = 3e-3
-    warmup_steps: int = 300
+    warmup_steps: int = 240
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     given_weight: float = 0.1
@@ -102,7 +102,7 @@ def build(
     written every ``save_seconds``.
     """
     settings = settings or PRESETS["pocket"]
-    corpus = corpus or Corpus(cast(Any, drawn).conversation, cast(Any, drawn).FAMILIES)
+    corpus = corpus or Corpus(conversation, FAMILIES)
     state = state or state_folder(settings)
     if fresh:
         shutil.rmtree(state, ignore_errors=True)

@@ -1,0 +1,274 @@
+"""Tools with free descriptions: a question shares some of the words, or says them by synonyms, in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ferrule.core.records import Tool
+from ferrule.policies.pocket.corpus.draw import POOLS, Draw, listed, synonyms
+from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, once, shape, tool
+
+__all__ = ["free", "free_chain"]
+
+_STARTS = (
+    "",
+    "",
+    "",
+    "Return",
+    "Number of",
+    "How many",
+    "Name of",
+    "Get",
+    "Find",
+    "Tells",
+    "The",
+    "Amount of",
+    "List",
+    "Look up",
+    "Check",
+    "Show",
+    "Give",
+    "Set",
+    "Make",
+    "Add",
+    "Book",
+    "Send",
+)
+_LEADS = (
+    "how many",
+    "what is the",
+    "which",
+    "on which",
+    "tell me",
+    "please",
+    "I need",
+    "how much",
+    "who",
+    "when",
+    "give me",
+    "can you",
+    "find",
+    "I would like to",
+    "let me know the",
+    "could you please",
+    "we have to",
+    "",
+    "",
+)
+_ENDINGS = ("s", "ed", "ing", "er")
+
+
+@dataclass(frozen=True)
+class _Free:
+    """A tool, the content words of its description and the kinds of its parameters."""
+
+    tool: Tool
+    words: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    kinds: tuple[str, ...]
+    show: Callable[[Any], str]
+
+
+def _phrase(draw: Draw, words: Sequence[str]) -> list[str]:
+    """Put glue words between content words."""
+    phrase: list[str] = []
+    for word in words:
+        phrase.extend(draw.rng.choice(POOLS["glue"]) for _ in range(draw.rng.choice((0, 1, 1, 2))))
+        phrase.append(word)
+    return phrase
+
+
+def _description(draw: Draw, words: Sequence[str]) -> str:
+    start = draw.rng.choice(_STARTS)
+    text = " ".join(([start] if start else []) + _phrase(draw, words))
+    if draw.chance(0.7):
+        text = text[0].upper() + text[1:]
+    if draw.chance(0.12):
+        text += draw.one("; ", ", ", ": ") + " ".join(_phrase(draw, [draw.content() for _ in range(2)]))
+    return text + ("." if draw.chance(0.3) else "")
+
+
+def _name(kit: Kit, words: Sequence[str]) -> str:
+    draw, chance = kit.draw, kit.draw.rng.random()
+    if chance < 0.3:
+        return kit.title(draw.word())
+    if chance < 0.8:
+        return kit.title("_".join(draw.rng.sample(list(words), draw.rng.randint(1, min(2, len(words))))), hidden=0.0)
+    return kit.title(
+        f"{draw.one('get', 'find', 'do', 'run', 'make', 'show')}_{draw.rng.choice(list(words))}", hidden=0.0
+    )
+
+
+def _schema(draw: Draw, kind: str) -> dict[str, Any]:
+    if kind == "enum":
+        return {"type": "string", "enum": [draw.content() for _ in range(draw.rng.randint(2, 4))]}
+    if kind in ("integers", "strings"):
+        return {"type": "array", "items": {"type": kind[:-1]}}
+    return {"type": kind}
+
+
+def _parameter_name(draw: Draw, words: Sequence[str]) -> str:
+    """Draw a word of the description, another word or a plain name such as ``id``."""
+    chance = draw.rng.random()
+    if chance < 0.25:
+        return draw.rng.choice(list(words))
+    return draw.content() if chance < 0.75 else draw.rng.choice(POOLS["parameters"])
+
+
+def _parameters(kit: Kit, words: Sequence[str]) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
+    """Draw one to four parameters of all kinds; the first is always required."""
+    draw = kit.draw
+    parameters: list[Parameter] = []
+    kinds: list[str] = []
+    names = ("string", "integer", "enum", "boolean", "number", "integers", "strings")
+    for index in range(draw.rng.choice((1, 1, 1, 2, 2, 2, 3, 4))):
+        weights = (5, 4, 1.6, 1.1, 0.6, 0.4, 0.4) if index else (6, 3, 0.3, 0, 0.3, 0.3, 0.3)
+        (kind,) = draw.rng.choices(names, weights)
+        name = _parameter_name(draw, words)
+        if name in {parameter.name for parameter in parameters}:
+            name = draw.word()
+        schema = _schema(draw, kind)
+        if draw.chance(0.15):
+            schema["description"] = " ".join(_phrase(draw, [draw.content()]))
+        required = index == 0 or draw.chance(0.55)
+        if not required and draw.chance(0.5):
+            defaults = {
+                "enum": schema.get("enum", [""])[0],
+                "boolean": draw.chance(0.5),
+                "integer": draw.rng.randint(1, 100),
+                "number": draw.rng.randint(1, 100),
+            }
+            if kind in defaults:
+                schema["default"] = defaults[kind]
+        parameters.append(Parameter(name, schema, required))
+        kinds.append(kind)
+    return tuple(parameters), tuple(kinds)
+
+
+def build(kit: Kit) -> _Free:
+    """Add a tool with a free description, without anything to ask."""
+    draw = kit.draw
+    words = tuple(draw.content() for _ in range(draw.rng.randint(2, 6)))
+    name, text = _name(kit, words), _description(draw, words)
+    parameters, kinds = _parameters(kit, words)
+    return _Free(kit.add(tool(name, text, parameters)), words, parameters, kinds, shape(draw, draw.rng.choice(words)))
+
+
+def _mention(draw: Draw, parameter: Parameter, kind: str) -> tuple[Any, str]:
+    """Return a value and how a question says it."""
+    name = parameter.name
+    if kind == "string":
+        chance = draw.rng.random()
+        value: Any = draw.name() if chance < 0.6 else draw.word() if chance < 0.75 else draw.english()
+        if chance > 0.9:
+            value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])
+            return value, draw.one(f"'{value}'", f'{name} "{value}"', f'the {name} "{value}"')
+        return value, draw.one(value, value, f"{name} {value}", f"the {name} {value}", f"'{value}'", f"{name}: {value}")
+    if kind in ("integer", "number"):
+        value = draw.number(1, 5) if kind == "integer" or draw.chance(0.4) else draw.decimal()
+        return value, draw.one(
+            f"{value} {name}", f"{name} {value}", f"for {value} {name}", f"{value}", f"{name} = {value}"
+        )
+    if kind == "enum":
+        value = draw.rng.choice(list(parameter.schema["enum"]))
+        return value, draw.one(value, f"a {value}", f"{name} {value}", f"for a {value}", f"as {value}")
+    if kind == "boolean":
+        value = draw.chance(0.6)
+        return value, draw.one(f"with {name}", name) if value else draw.one(f"without {name}", f"no {name}")
+    count = draw.rng.randint(2, 4)
+    value = [draw.number(1, 3) if kind == "integers" else draw.name() for _ in range(count)]
+    return value, draw.one("", f"{name} ") + listed(value)
+
+
+def _said(draw: Draw, words: Sequence[str]) -> list[str]:
+    """Return how a question says a description's words: some left out, some inflected, some by a synonym."""
+    kept = [word for word in words if draw.chance(0.75)]
+    if len(kept) < min(2, len(words)):
+        kept = draw.rng.sample(list(words), min(2, len(words)))
+    if draw.chance(0.35):
+        draw.rng.shuffle(kept)
+    table, said = synonyms(), []
+    for word in kept:
+        others = table.get(word, ())
+        if others and draw.chance(0.45):
+            said.append(draw.rng.choice(list(others)))
+        else:
+            said.append(word + draw.one(*_ENDINGS) if draw.chance(0.12) else word)
+    return said
+
+
+def question(draw: Draw, target: _Free) -> tuple[str, dict[str, Any]]:
+    """Return a question for a tool and the arguments it asks for, in the order of the parameters."""
+    rng = draw.rng
+    arguments: dict[str, Any] = {}
+    mentions: list[str] = []
+    for parameter, kind in zip(target.parameters, target.kinds, strict=True):
+        if parameter.required or draw.chance(0.5):
+            value, said = _mention(draw, parameter, kind)
+            arguments[parameter.name] = value
+            mentions.append(said)
+    # Bare values of one kind could not be told apart in another order.
+    bare = [said for said, value in zip(mentions, arguments.values(), strict=True) if said == str(value)]
+    if len(bare) < 2 and draw.chance(0.4):
+        rng.shuffle(mentions)
+    body, lead = _phrase(draw, _said(draw, target.words)), rng.choice(_LEADS).split()
+    if draw.chance(0.65):
+        body += [
+            part
+            for said in mentions
+            for part in ([said] if draw.chance(0.6) else [draw.one("of", "for", "in", "and", "with"), said])
+        ]
+    else:
+        for said, place in zip(mentions, sorted(rng.randint(0, len(body)) for _ in mentions), strict=True):
+            body.insert(place + mentions.index(said), said)
+        if draw.chance(0.4):
+            body.append(draw.content())
+    text = " ".join(lead + body)
+    return text[0].upper() + text[1:] + draw.one("?", "?", ".", ""), arguments
+
+
+def free(kit: Kit) -> None:
+    """Add a tool with a free description and ask for it."""
+    target = build(kit)
+    draw = kit.draw
+
+    def make() -> Exercise:
+        ask, arguments = question(draw, target)
+        value = draw.value()
+        result = draw.one("done", "ok") if draw.chance(0.15) else None
+        if result:
+            return Exercise("free", ask, (once(target.tool, arguments, result),), "Done.")
+        return Exercise("free", ask, (once(target.tool, arguments, target.show(value)),), str(value))
+
+    kit.can(("free",), make)
+
+
+def free_chain(kit: Kit) -> None:
+    """Add two tools with free descriptions; the second takes what the first returned as its first argument."""
+    draw, first, second = kit.draw, build(kit), build(kit)
+    kind, name = second.kinds[0], second.parameters[0].name
+    if kind not in ("string", "integer") or "?" in name:
+        return
+
+    def make() -> Exercise:
+        ask, arguments = question(draw, first)
+        middle, value = (draw.name() if kind == "string" else draw.number(1, 4)), draw.value()
+        later = " ".join(_phrase(draw, _said(draw, second.words)))
+        rest: Mapping[str, Any] = {}
+        tail = ""
+        for parameter, other in list(zip(second.parameters, second.kinds, strict=True))[1:]:
+            if parameter.required:
+                given, said = _mention(draw, parameter, other)
+                rest = {**rest, parameter.name: given}
+                tail += f" {said}"
+        joined = draw.one("then", "with that,", "and for it", "with the result", "next")
+        ask = f"{ask.rstrip('?.')}, {joined} {later}{tail}{draw.one('?', '.')}"
+        rounds = (
+            once(first.tool, arguments, first.show(middle)),
+            once(second.tool, {name: middle, **rest}, second.show(value)),
+        )
+        return Exercise("chain", ask, rounds, str(value))
+
+    kit.can(("chain",), make, joins=False)

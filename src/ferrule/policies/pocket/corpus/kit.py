@@ -1,0 +1,161 @@
+"""What a conversation is made of: tools without a body, exercises on them, and the kit that collects both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ferrule.core.records import Tool
+from ferrule.policies.pocket.corpus.draw import Draw
+
+__all__ = ["Exercise", "Kit", "Maker", "Parameter", "Round", "once", "shape", "tool"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One reply with calls and what came back; a reply that is not ``learned`` is shown only.
+
+    ``plan`` is what the reply writes before the calls; None stands for the descriptions of the called tools.
+    """
+
+    calls: tuple[tuple[Tool, Mapping[str, Any]], ...]
+    results: tuple[str, ...]
+    learned: bool = True
+    plan: str | None = None
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A user message, the rounds of calls it takes, and the last reply."""
+
+    family: str
+    ask: str
+    rounds: tuple[Round, ...]
+    answer: str
+
+
+def once(tool: Tool, arguments: Mapping[str, Any], result: Any, *, learned: bool = True) -> Round:
+    """Return a round of one call."""
+    return Round(((tool, arguments),), (str(result),), learned)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter by name and JSON schema; optional ones may carry a default in the schema."""
+
+    name: str
+    schema: Mapping[str, Any]
+    required: bool = True
+
+
+def _idle(**arguments: Any) -> str:
+    raise NotImplementedError("a tool of the corpus has no body")
+
+
+def tool(name: str, description: str, parameters: Sequence[Parameter] = ()) -> Tool:
+    """Return a tool without a body."""
+    schema = {
+        "type": "object",
+        "properties": {parameter.name: dict(parameter.schema) for parameter in parameters},
+        "required": [parameter.name for parameter in parameters if parameter.required],
+        "additionalProperties": False,
+    }
+    return Tool(name, description, schema, _idle)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Draws exercises on tools of the kit; ``joins`` says whether they may be one of two requests in a message."""
+
+    families: tuple[str, ...]
+    make: Callable[[], Exercise]
+    joins: bool = True
+
+
+@dataclass
+class Kit:
+    """The tools of one conversation and what can be asked of them.
+
+    ``hidden`` is the share of tool names that mean nothing.
+    """
+
+    draw: Draw
+    tools: list[Tool] = field(default_factory=list)
+    makers: list[Maker] = field(default_factory=list)
+    hidden: float = 0.35
+
+    def title(self, *options: str, hidden: float | None = None) -> str:
+        """Return an unused tool name: one of the telling ones, or with probability ``hidden`` an invented word."""
+        draw, taken = self.draw, {tool.name for tool in self.tools}
+        hidden = self.hidden if hidden is None or self.hidden == 1.0 else hidden
+        while True:
+            name = draw.word() if draw.chance(hidden) else draw.one(*options)
+            if "_" in name and draw.chance(0.2):
+                first, *rest = name.split("_")
+                name = first + "".join(part.capitalize() for part in rest)
+            if name not in taken:
+                return name
+            hidden = 1.0
+
+    def parameter(
+        self,
+        options: Sequence[str],
+        kind: str,
+        text: str = "",
+        *,
+        taken: Sequence[Parameter] = (),
+        choices: Sequence[str] = (),
+        required: bool = True,
+        default: Any = None,
+    ) -> Parameter:
+        """Return a parameter with a telling name, or an invented one in a quarter of the cases.
+
+        ``kind`` is a JSON type, or ``integers`` and ``strings`` for lists.
+        """
+        draw, used = self.draw, {parameter.name for parameter in taken}
+        name = draw.word() if draw.chance(0.25) else draw.rng.choice(list(options))
+        while name in used:
+            name = draw.word()
+        lists = {"integers": "integer", "strings": "string"}
+        schema: dict[str, Any] = {"type": "array", "items": {"type": lists[kind]}} if kind in lists else {"type": kind}
+        if text and draw.chance(0.35):
+            schema["description"] = text
+        if choices:
+            schema["enum"] = list(choices)
+        if default is not None:
+            schema["default"] = default
+        return Parameter(name, schema, required and default is None)
+
+    def add(self, tool: Tool) -> Tool:
+        """Put a tool into the kit and return it."""
+        self.tools.append(tool)
+        return tool
+
+    def can(self, families: Sequence[str], make: Callable[[], Exercise], *, joins: bool = True) -> None:
+        """Say what can be asked."""
+        self.makers.append(Maker(tuple(families), make, joins))
+
+
+def shape(draw: Draw, column: str) -> Callable[[Any], str]:
+    """Return how a tool shows one value: bare, as JSON, in a row among other columns, or in words."""
+    chance = draw.rng.random()
+    if chance < 0.5:
+        return str
+    if chance < 0.65:
+        return lambda value: json.dumps({column: value})
+    if chance < 0.72:
+        return lambda value: json.dumps({"result": value})
+    if chance < 0.84:
+        others = [draw.english() for _ in range(draw.rng.randint(1, 2))]
+
+        def row(value: Any) -> str:
+            cells = [*((name, draw.value()) for name in others), (column, value)]
+            draw.rng.shuffle(cells)
+            return json.dumps(dict(cells), separators=(",", ":")) if draw.chance(0.5) else json.dumps(dict(cells))
+
+        return row
+    if chance < 0.93:
+        return lambda value: f"{column}: {value}"
+    return lambda value: f"The {column} is {value}."

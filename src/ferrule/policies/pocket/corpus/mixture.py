@@ -1,0 +1,240 @@
+"""Conversations of the embedded model's corpus: which skills, how often, and how an exercise becomes messages."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from keyword import iskeyword
+from typing import Any
+
+from ferrule.chat.describe import plan
+from ferrule.core.records import Call, Message, Tool
+from ferrule.policies.pocket.corpus.actions import action
+from ferrule.policies.pocket.corpus.contexts import context, copy
+from ferrule.policies.pocket.corpus.draw import Draw
+from ferrule.policies.pocket.corpus.errors import spoilt
+from ferrule.policies.pocket.corpus.free import free, free_chain
+from ferrule.policies.pocket.corpus.jobs import JOBS, both
+from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Round
+from ferrule.policies.pocket.corpus.lookups import hop, look_up, trio
+from ferrule.policies.pocket.corpus.programs import program_tool
+from ferrule.policies.pocket.corpus.skills import chat, instruction, refuse
+from ferrule.policies.pocket.corpus.sums import head, sums_tool
+
+__all__ = ["CALLING", "FAMILIES", "Conversation", "conversation"]
+
+CALLING = ("action", "free", "lookup", "described", "typed", "calc", "chain", "pair", "repair", "notes", "program")
+"""Families in which tools are on offer."""
+FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
+"""All families, as they are measured."""
+
+_SHARES = {"tools": 63, "head": 10, "instruct": 10, "context": 7, "copy": 5, "notool": 2, "program": 3}
+_FORMS = {"hermes": 72, "raw_json": 7, "react": 7, "tagged": 7, "fence": 7}
+_BUILDERS: Mapping[Callable[[Kit], Any], float] = {
+    free: 4.5,
+    action: 4.5,
+    look_up: 3.5,
+    trio: 2.4,
+    free_chain: 2.0,
+    hop: 1.2,
+    sums_tool: 1.2,
+    program_tool: 0.4,
+    **dict.fromkeys(JOBS, 0.4),
+}
+_PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
+    "action": (action,),
+    "free": (free,),
+    "lookup": (look_up, trio),
+    "described": (look_up,),
+    "typed": (look_up, *JOBS),
+    "calc": (sums_tool,),
+    "chain": (trio, trio, hop, free_chain),
+    "pair": (look_up, free, action, trio),
+    "repair": (look_up, free, action, trio),
+    "notes": (look_up, trio),
+    "program": (program_tool,),
+    "refuse": (look_up, free),
+    "instruct": (look_up, free, action, trio),
+}
+_PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "typed": 1.2, "calc": 1.0, "program": 1.0}
+"""How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
+_SMALL = (free, action, look_up)
+"""Builders that add one tool."""
+_SINGLE = {*JOBS, program_tool, sums_tool}
+_BUDGET = 2_600
+"""Characters of listing and exercises of one conversation, about."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages with the tools on offer; ``learned`` says of each assistant message whether it is to be imitated.
+
+    ``family`` is the skill of its first exercise and ``form`` the codec in which it is written.
+    """
+
+    family: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    learned: tuple[bool, ...]
+    form: str = "hermes"
+
+
+def _kit(draw: Draw, family: str | None, most: int) -> Kit:
+    """Draw two to twelve tools, of which one at least gives exercises of ``family``."""
+    rng = draw.rng
+    hidden = 1.0 if family == "described" or draw.chance(0.12) else 0.35
+    kit = Kit(draw, hidden=hidden)
+    used: set[Any] = set()
+
+    def add(builder: Callable[[Kit], Any]) -> None:
+        if builder not in used or builder not in _SINGLE:
+            builder(kit)
+            used.add(builder)
+
+    if family is not None:
+        for _ in range(12):
+            add(rng.choice(list(_PROVIDERS[family])))
+            if _makers(kit, family):
+                break
+    count = min(most, rng.choice((2, 3, 4, 5, 6, 8, 10, 12)))
+    while len(kit.tools) < count or not kit.makers:
+        room = count - len(kit.tools) > 3
+        add(rng.choices(list(_BUILDERS), list(_BUILDERS.values()))[0] if room else rng.choice(_SMALL))
+    rng.shuffle(kit.tools)
+    return kit
+
+
+def _makers(kit: Kit, family: str | None) -> list[Any]:
+    if family in (None, "repair", "pair", "instruct", "refuse"):
+        return kit.makers
+    return [maker for maker in kit.makers if family in maker.families]
+
+
+def _pair(kit: Kit) -> Exercise | None:
+    makers = [maker for maker in kit.makers if maker.joins and "chain" not in maker.families]
+    if not makers:
+        return None
+    first, second = kit.draw.rng.choice(makers).make(), kit.draw.rng.choice(makers).make()
+    return both(kit.draw, first, second) if first.rounds and second.rounds else None
+
+
+def _exercise(kit: Kit, family: str | None) -> Exercise | None:
+    """Draw an exercise of a family, or of any; None when the draw does not give one."""
+    draw = kit.draw
+    if family == "pair" or (family is None and draw.chance(0.07)):
+        return _pair(kit)
+    if family == "refuse" or (family is None and draw.chance(0.05)):
+        return refuse(kit)
+    if family is None and draw.chance(0.03):
+        return chat(draw)
+    if family is None and draw.chance(0.03):
+        return head(draw)
+    makers = _makers(kit, family)
+    (maker,) = draw.rng.choices(makers, [_PICKS.get(maker.families[0], 1.0) for maker in makers])
+    exercise: Exercise = maker.make()
+    if family == "repair" or (family is None and draw.chance(0.2)):
+        return spoilt(kit, exercise)
+    return None if family in CALLING and exercise.family != family else exercise
+
+
+def _drawn(kit: Kit, family: str | None) -> Exercise:
+    for _ in range(60):
+        exercise = _exercise(kit, family)
+        if exercise is not None:
+            return exercise
+    return replace(kit.draw.rng.choice(kit.makers).make(), family=family or "free")
+
+
+def _literal(value: Any) -> str:
+    return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
+
+
+def _call(tool: Tool, given: Mapping[str, Any], index: int, form: str) -> Call:
+    """Return a call; in the form of fenced code it is a program that prints what the tool returns."""
+    if form != "fence":
+        return Call(tool.name, dict(given), id=f"call_{index}")
+    code = next(iter(given.values()), "")
+    if not (isinstance(code, str) and "print(" in code):
+        code = f"print({tool.name}({', '.join(f'{name}={_literal(value)}' for name, value in given.items())}))"
+    return Call("python", {"code": code}, id=f"call_{index}")
+
+
+def _replies(exercise: Exercise, form: str) -> list[tuple[Round | None, Message]]:
+    """Return the messages of an exercise; an assistant message comes with its round, the last one with None."""
+    messages: list[tuple[Round | None, Message]] = [(None, Message("user", exercise.ask))]
+    for turn in exercise.rounds:
+        if form == "fence" and not turn.learned:
+            continue  # such failures are worded otherwise where calls are code
+        text = turn.plan if turn.plan is not None else " ".join(plan(tool) for tool, _ in turn.calls)
+        calls = tuple(_call(tool, given, i, form) for i, (tool, given) in enumerate(turn.calls))
+        messages.append((turn, Message("assistant", text, calls)))
+        for call, result in zip(calls, turn.results, strict=True):
+            messages.append((None, Message("tool", result, name=call.name, call_id=call.id)))
+    return [*messages, (None, Message("assistant", exercise.answer))]
+
+
+def _told(family: str, system: str, exercises: Sequence[Exercise], kit: Kit | None, form: str) -> Conversation:
+    messages = [Message("system", system)] if system else []
+    learned: list[bool] = []
+    names = [name for tool in kit.tools for name in (tool.name, *tool.parameters["properties"])] if kit else []
+    if form == "fence" and not all(name.isidentifier() and not iskeyword(name) for name in names):
+        form = "hermes"
+    for exercise in exercises:
+        for turn, message in _replies(exercise, form):
+            messages.append(message)
+            if message.role == "assistant":
+                learned.append(turn is None or turn.learned)
+    return Conversation(family, tuple(messages), tuple(kit.tools) if kit else (), tuple(learned), form)
+
+
+def _greeting(draw: Draw) -> str:
+    return draw.one(
+        "", "", "", "", "You are a helpful assistant.", "You help with tools.", "Answer shortly.", "Use the tools."
+    )
+
+
+def _drill(draw: Draw, family: str, single: bool) -> tuple[list[Exercise], Kit | None]:
+    """Exercises without a call, now and then beside tools that do not help."""
+    make = {"context": context, "copy": copy, "head": head, "notool": chat}[family]
+    kit = None
+    if draw.chance(0.2):
+        kit = Kit(draw)
+        for _ in range(draw.rng.randint(1, 3)):
+            draw.rng.choice(_SMALL)(kit)
+    count = 1 if single else draw.rng.randint(4, 20) if family == "head" else draw.rng.randint(1, 4)
+    return [make(draw) for _ in range(count)], kit
+
+
+def conversation(
+    seed: int, split: str = "train", family: str | None = None, *, form: str | None = None, most: int = 12
+) -> Conversation:
+    """Return the conversation of a seed, of the mixture or of one family (then it has one exercise).
+
+    ``split`` is ``train`` or ``test`` (words that training never sees), ``most`` the largest number of tools.
+    """
+    rng = random.Random(f"pocket/{split}/{seed}/{family}")
+    draw = Draw(rng, split)
+    kind = rng.choices(list(_SHARES), list(_SHARES.values()))[0] if family is None else family
+    form = form or ("hermes" if family else rng.choices(list(_FORMS), list(_FORMS.values()))[0])
+    single = family is not None
+    if kind in ("head", "context", "copy", "notool"):
+        exercises, offered = _drill(draw, kind, single)
+        return _told(kind, _greeting(draw), exercises, offered, form)
+    first = None if kind == "tools" else kind
+    kit = _kit(draw, first, most)
+    system, change = _greeting(draw), None
+    if kind == "instruct":
+        rule = instruction(draw, kit)
+        system, change = rule.text, rule.change
+    size = sum(len(tool.description) + 60 * len(tool.parameters["properties"]) + 60 for tool in kit.tools)
+    exercises = [_drawn(kit, None if kind == "instruct" else first)]
+    for _ in range(0 if single else rng.randint(2, 6)):
+        size += len(exercises[-1].ask) + 120 * (1 + len(exercises[-1].rounds))
+        if size > _BUDGET:
+            break
+        exercises.append(_drawn(kit, None))
+    if change is not None:
+        exercises = [change(exercise) for exercise in exercises]
+    return _told(kind if first else exercises[0].family, system, exercises, kit, form)
