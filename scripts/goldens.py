@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ferrule.papers import slugs, study
+from ferrule.papers import studies, study
 from ferrule.studies import golden
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "claims" / "goldens"
 
 def main(names: list[str]) -> None:
     """Measure and write."""
-    for slug in names or slugs():
+    for slug in names or studies():
         try:
             found = study(slug)
         except KeyError as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferrule.papers import discover, measure, study
+from ferrule.papers import discover, measure, studies, study
 from ferrule.studies.measure import stale_arms
 from ferrule.studies.paper import GRADES, Paper
 from ferrule.studies.stored import stored
@@ -61,14 +61,15 @@ def _spread(values: Sequence[float | None]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _row(paper: Paper, claim: Mapping[str, Any] | None, stale: Sequence[str]) -> str:
-    """Return one row of the table."""
-    result, effect, grade = "not measured", "", ""
-    if claim is not None:
-        result = f"[{claim['verdict']}](claims/{paper.slug}.md)" + (", stale" if stale else "")
-        grade = claim.get("grade", "")
+def _row(paper: Paper, claims: Mapping[str, Mapping[str, Any]], stale: Mapping[str, Sequence[str]]) -> str:
+    """Return one row of the table; the claims of several studies stand below each other in their cells."""
+    results, grades, effects = [], [], []
+    for slug, claim in claims.items():
+        results.append(f"[{claim['verdict']}](claims/{slug}.md)" + (", stale" if stale[slug] else ""))
+        grades.append(claim.get("grade", ""))
         low, high = claim["interval"]
-        effect = f"{_number(claim['effect'])} [{_number(low)}, {_number(high)}]"
+        effects.append(f"{_number(claim['effect'])} [{_number(low)}, {_number(high)}]")
+    result, grade, effect = (" <br> ".join(cells) for cells in (results or ["not measured"], grades, effects))
     pieces = ", ".join(f"`{name}`" for name in sorted(paper.pieces))
     title = f"[{_cell(paper.title)}]({paper.url})"
     return (
@@ -107,17 +108,15 @@ def _opening(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str]) -> li
     return lines
 
 
-def _page(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str], figure: bool) -> str:
-    """Return the page of one measured claim."""
+def _page(slug: str, paper: Paper, claim: Mapping[str, Any], stale: Sequence[str], figure: bool) -> str:
+    """Return the page of one measured claim, that of the study ``slug``."""
     lines = _opening(paper, claim, stale)
     if figure:
-        picture = f"../../claims/{paper.slug}.png"
+        picture = f"../../claims/{slug}.png"
         lines.append(f"![Measurements by arm, and the effect with its interval]({picture})\n\n")
     quantities = list(dict.fromkeys(name for arm in claim["arms"].values() for name in arm))
     seeds = ", ".join(map(str, claim["seeds"]))
-    lines.append(
-        f"Mean over the seeds {seeds}, lowest and highest in brackets; `claims/{paper.slug}.json` has each:\n\n"
-    )
+    lines.append(f"Mean over the seeds {seeds}, lowest and highest in brackets; `claims/{slug}.json` has each:\n\n")
     arms = list(claim["arms"])
     cell = {(arm, name): _spread(claim["arms"][arm].get(name, ())) for arm in arms for name in quantities}
     # The longer list runs down the page.
@@ -132,15 +131,31 @@ def _page(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str], figure: 
     lines.append("\n")
     if claim["notes"]:
         lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]
-    lines.append(f"Measure it again: `ferrule papers claim {paper.slug} --size {claim['size']}`.\n")
+    if tuned := claim.get("setup", {}).get("tuned"):
+        lines += [*_tuned(tuned), "\n"]
+    lines.append(f"Measure it again: `ferrule papers claim {slug} --size {claim['size']}`.\n")
     return "".join(lines)
 
 
-def _stale(paper: Paper, claim: Mapping[str, Any] | None, folder: Path) -> Sequence[str]:
+def _tuned(tuned: Mapping[str, Any]) -> list[str]:
+    """Return the table of what every arm was measured with, and what was tried for it."""
+    name = tuned["setting"].replace("_", " ")
+    seeds = ", ".join(map(str, tuned["seeds"]))
+    values = [f"{value:g}" for value in tuned["values"]]
+    lines = [f"The {name} of every arm was chosen on the seeds {seeds}, by {tuned['quantity']} in shorter runs:\n\n"]
+    rows = [["arm", *values, "chosen"], ["---"] * (len(values) + 2)]
+    rows += [
+        [arm.replace("_", " "), *map(_number, choice["means"]), f"{choice['value']:g}"]
+        for arm, choice in tuned["arms"].items()
+    ]
+    return [*lines, *("| " + " | ".join(map(_cell, row)) + " |\n" for row in rows)]
+
+
+def _stale(slug: str, claim: Mapping[str, Any], folder: Path) -> Sequence[str]:
     """Return the stale arms of a claim; none for a claim whose units are not stored, where nothing can be told."""
-    if claim is None or not (folder / "units" / f"{paper.slug}.jsonl").is_file():
+    if not (folder / "units" / f"{slug}.jsonl").is_file():
         return ()
-    return stale_arms(claim, study(paper.slug), measure, folder)
+    return stale_arms(claim, study(slug), measure, folder)
 
 
 def pages(root: Path = ROOT) -> dict[Path, bytes]:
@@ -148,13 +163,14 @@ def pages(root: Path = ROOT) -> dict[Path, bytes]:
     contents: dict[Path, bytes] = {}
     rows = []
     for paper in discover():
-        claim = stored(paper.slug, root / "claims")
-        stale = _stale(paper, claim, root / "claims")
-        if claim is not None:
-            picture = root / "claims" / f"{paper.slug}.png"
-            page = NOTE + _page(paper, claim, stale, picture.is_file())
-            contents[Path("docs/claims") / f"{paper.slug}.md"] = page.encode()
-        rows.append(_row(paper, claim, stale))
+        measured = {slug: stored(slug, root / "claims") for slug in studies(paper.slug)}
+        claims = {slug: claim for slug, claim in measured.items() if claim is not None}
+        stale = {slug: _stale(slug, claim, root / "claims") for slug, claim in claims.items()}
+        for slug, claim in claims.items():
+            picture = root / "claims" / f"{slug}.png"
+            page = NOTE + _page(slug, paper, claim, stale[slug], picture.is_file())
+            contents[Path("docs/claims") / f"{slug}.md"] = page.encode()
+        rows.append(_row(paper, claims, stale))
     contents[Path("docs/papers.md")] = (NOTE + INTRO + "".join(rows)).encode()
     return contents
 

@@ -11,7 +11,7 @@ from ferrule import papers
 from ferrule.studies import golden
 
 GOLDENS = Path(__file__).parents[2] / "claims" / "goldens"
-SLUGS = papers.slugs()
+SLUGS = papers.studies()
 ARMS = [(slug, arm) for slug in SLUGS for arm in papers.study(slug).arms]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from ferrule.cli.options import emit, guarded, workers
-from ferrule.papers import discover, find
+from ferrule.papers import discover, find, studies, study
 from ferrule.studies.paper import Paper
 from ferrule.studies.stored import stored
+from ferrule.studies.study import Study
 
 __all__ = ["command"]
 
@@ -72,6 +73,13 @@ def _find(slug: str) -> Paper:
         raise click.UsageError(str(error.args[0])) from None
 
 
+def _study(slug: str) -> Study:
+    try:
+        return study(slug)
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0])) from None
+
+
 @command.command("show")
 @click.argument("slug")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -79,15 +87,15 @@ def show(slug: str, as_json: bool) -> None:
     """Explain one paper: what it is, how the module departs from it, its pieces, its claim."""
     paper = _find(slug)
     module = importlib.import_module(f"ferrule.papers.{paper.slug.replace('-', '_')}")
-    data = {**_row(paper), "about": inspect.getdoc(module), "claim": stored(slug)}
+    claims = {name: claim for name in studies(slug) if (claim := stored(name)) is not None}
+    data = {**_row(paper), "about": inspect.getdoc(module), "claim": stored(slug), "claims": claims}
 
     def text() -> None:
         click.echo(f"{paper.number:02d} {paper.title} ({paper.date})\n{paper.url}\n\n{data['about']}\n")
         for name, piece in paper.pieces.items():
             first = (inspect.getdoc(piece) or "").split("\n")[0]
             click.echo(f"  {name}: {first}")
-        if data["claim"]:
-            claim = data["claim"]
+        for claim in claims.values():
             effect = f"{claim['effect']:.4g}, 95 % interval {_span(claim['interval'])}"
             click.echo(f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {effect}")
 
@@ -96,7 +104,7 @@ def show(slug: str, as_json: bool) -> None:
 
 @command.command("claim")
 @click.argument("slugs", nargs=-1, metavar="SLUG...")
-@click.option("--all", "everything", is_flag=True, help="Measure the claims of all papers.")
+@click.option("--all", "everything", is_flag=True, help="Measure all claims of all papers.")
 @click.option(
     "--size", default="small", show_default=True, help="small (what is stored), tiny, or what a study offers."
 )
@@ -111,23 +119,24 @@ def claim(
     slugs: tuple[str, ...], everything: bool, size: str, seeds: str | None, jobs: int, ray: str | None, folder: Path,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure claims and store them with their figures; what is measured already is not measured again."""
+    """Measure claims and store them with their figures; what is measured already is not measured again.
+
+    SLUG names a study: that of a paper, or a further one of it, such as otc-pocket.
+    """
     from ferrule.papers import measure as call
-    from ferrule.papers import slugs as all_slugs
-    from ferrule.papers import study
     from ferrule.studies.measure import measure
 
     if everything == bool(slugs):
         raise click.UsageError("name papers, or give --all")
-    studies = [study(_find(slug).slug) for slug in (all_slugs() if everything else slugs)]
+    chosen = [_study(slug) for slug in (studies() if everything else slugs)]
     claims = measure(
-        studies, call, folder, size=size, seeds=_seeds(seeds), workers=jobs, ray=ray,
+        chosen, call, folder, size=size, seeds=_seeds(seeds), workers=jobs, ray=ray,
         show=lambda line: click.echo(line, err=True),
     )  # fmt: skip
 
     def text() -> None:
         for measured in claims:
-            click.echo(f"{measured.paper}, {measured.verdict}: {measured.statement}")
+            click.echo(f"{measured.slug}, {measured.verdict}: {measured.statement}")
             click.echo(f"{measured.measured}: {measured.effect:.4g}, 95 % interval {_span(measured.interval)}")
             for note in measured.notes:
                 click.echo(f"  note: {note}")

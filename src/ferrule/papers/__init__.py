@@ -1,4 +1,4 @@
-"""Published methods: one module each, found by being there, and one study each below ``claims``."""
+"""Published methods: one module each, found by being there, and their studies below ``claims``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ferrule.studies.study import Study, Unit
 if TYPE_CHECKING:
     from ferrule.evaluate.methods import Known
 
-__all__ = ["discover", "find", "known", "measure", "slugs", "study"]
+__all__ = ["discover", "find", "known", "measure", "slugs", "studies", "study"]
 
 
 def slugs() -> list[str]:
@@ -22,16 +22,15 @@ def slugs() -> list[str]:
     return [entry.name.replace("_", "-") for entry in pkgutil.iter_modules(__path__) if entry.name != "claims"]
 
 
-def _module(slug: str, below: str = "") -> ModuleType:
-    known = slugs()
+def _module(slug: str, known: list[str], kind: str, below: str = "") -> ModuleType:
     if slug not in known:
-        raise KeyError(f"unknown paper {slug!r}; {nearest(slug, known)}")
+        raise KeyError(f"unknown {kind} {slug!r}; {nearest(slug, known)}")
     return importlib.import_module(f"{__name__}.{below}{slug.replace('-', '_')}")
 
 
 def find(slug: str) -> Paper:
     """Return the paper of that slug; an unknown one is refused with the nearest valid slug (``KeyError``)."""
-    paper = getattr(_module(slug), "PAPER", None)
+    paper = getattr(_module(slug, slugs(), "paper"), "PAPER", None)
     if not isinstance(paper, Paper) or paper.slug != slug:
         raise TypeError(f"the module of {slug!r} has no PAPER of that slug (ferrule.studies.paper.Paper)")
     return paper
@@ -49,14 +48,24 @@ def known() -> Known:
     return known_of(discover())
 
 
+def studies(paper: str | None = None) -> list[str]:
+    """Return the slugs of all studies, or of those of one paper: ``otc`` and ``otc-pocket``, for example."""
+    from ferrule.papers import claims
+
+    names = [entry.name.replace("_", "-") for entry in pkgutil.iter_modules(claims.__path__)]
+    if paper is None:
+        return names
+    return [name for name in names if f"{name}-".startswith(f"{paper}-") and study(name).paper == paper]
+
+
 def study(slug: str) -> Study:
-    """Return the study that measures the claim of a paper (``KeyError`` for an unknown paper)."""
-    value = getattr(_module(slug, "claims."), "STUDY", None)
-    if not isinstance(value, Study) or value.paper != slug:
+    """Return a study by its slug: that of its paper, or ``PAPER-PART`` (``KeyError`` for an unknown one)."""
+    value = getattr(_module(slug, studies(), "study", "claims."), "STUDY", None)
+    if not isinstance(value, Study) or value.slug != slug:
         raise TypeError(f"ferrule.papers.claims has no STUDY of {slug!r} (ferrule.studies.study.Study)")
     return value
 
 
 def measure(unit: Unit) -> dict[str, dict[str, Any]]:
-    """Run one unit of a study, found by its paper's slug."""
-    return study(unit.paper).measure(unit)
+    """Run one unit of a study."""
+    return study(unit.study).measure(unit)

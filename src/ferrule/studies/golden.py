@@ -25,7 +25,7 @@ _DIGITS = 9
 def golden(study: Study, arm: str) -> dict[str, dict[str, Any]]:
     """Measure the golden of one arm: its rows, without quantities that measure the machine."""
     size, seed = GOLDEN
-    rows = study.measure(Unit(study.paper, arm, seed, size))
+    rows = study.measure(Unit(study.slug, arm, seed, size))
     return {name: {k: v for k, v in row.items() if k not in study.machine} for name, row in rows.items()}
 
 
@@ -36,9 +36,9 @@ def asked(study: Study, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list
     return {condition.name: [condition.values([rows])[0], condition.threshold] for condition in study.asks}
 
 
-def read(folder: Path, paper: str) -> dict[str, Any]:
+def read(folder: Path, slug: str) -> dict[str, Any]:
     """Return the stored goldens of a study: ``arms`` and ``asks``, both empty where none are stored."""
-    path = folder / f"{paper}.json"
+    path = folder / f"{slug}.json"
     if not path.is_file():
         return {"arms": {}, "asks": {}}
     return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -47,7 +47,7 @@ def read(folder: Path, paper: str) -> dict[str, Any]:
 def write(folder: Path, study: Study) -> Path:
     """Measure the goldens of all arms and store them."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{study.paper}.json"
+    path = folder / f"{study.slug}.json"
     arms = {arm: golden(study, arm) for arm in study.arms}
     path.write_text(json.dumps(_rounded({"arms": arms, "asks": asked(study, arms)}), indent=1) + "\n", encoding="utf-8")
     return path

@@ -17,6 +17,7 @@ from ferrule.policies.named import weights_digest
 from ferrule.studies import golden
 from ferrule.studies.paper import Claim
 from ferrule.studies.study import Study, Unit
+from ferrule.studies.tuning import Tuned
 
 __all__ = ["claim_of", "jobs_of", "measure", "stale_arms", "store"]
 
@@ -26,33 +27,55 @@ Call = Callable[[Unit], Mapping[str, Any]]
 def jobs_of(
     study: Study, call: Call, folder: Path, *, size: str = "small", seeds: Sequence[int] | None = None
 ) -> dict[Unit, Job]:
-    """Return one job per unit of a study; ``call(unit)`` measures it and must be importable by its name."""
-    goldens = golden.read(folder / "goldens", study.paper)["arms"]
+    """Return one job per unit of a study; ``call(unit)`` measures it and must be importable by its name.
+
+    As long as arms are still to be tuned, these are the trials that tune them.
+    """
+    trials = _jobs(study, call, folder, [unit for pairs in study.trials(size).values() for _, unit in pairs])
+    tuned = _tuned(study, trials, size)
+    return trials if tuned is None else _jobs(study, call, folder, study.units(size, seeds, tuned))
+
+
+def _jobs(study: Study, call: Call, folder: Path, units: Sequence[Unit]) -> dict[Unit, Job]:
+    goldens = golden.read(folder / "goldens", study.slug)["arms"]
     models = {name: weights_digest(name) for name in study.models}
-    settings = dict(study.settings(size))
     jobs = {}
-    for unit in study.units(size, seeds):
+    for unit in units:
         address = address_of(
-            paper=unit.paper, arm=unit.arm, seed=unit.seed, settings=settings, models=models,
+            paper=unit.study, arm=unit.arm, seed=unit.seed,
+            settings={**study.settings(unit.size), **dict(unit.changes)}, models=models,
             golden=golden.digest(goldens.get(unit.arm)),
         )  # fmt: skip
         about = {"arm": unit.arm, "seed": unit.seed, "size": unit.size}
-        jobs[unit] = Job(address, folder / "units" / f"{unit.paper}.jsonl", call, (unit,), str(unit), about)
+        about |= {"changes": dict(unit.changes)} if unit.changes else {}
+        jobs[unit] = Job(address, folder / "units" / f"{unit.study}.jsonl", call, (unit,), str(unit), about)
     return jobs
+
+
+def _tuned(study: Study, trials: Mapping[Unit, Job], size: str) -> dict[str, Tuned] | None:
+    """Return what was chosen for the arms, None as long as a trial is missing."""
+    lines = results(trials.values())
+    if any(job.address not in lines for job in trials.values()):
+        return None
+    return study.tuned({unit: lines[job.address]["result"] for unit, job in trials.items()}, size)
 
 
 def claim_of(
     study: Study, call: Call, folder: Path, *, size: str = "small", seeds: Sequence[int] | None = None
 ) -> Claim | None:
     """Return the claim that the stored units decide; None as long as one is missing or stale."""
-    jobs = jobs_of(study, call, folder, size=size, seeds=seeds)
+    trials = _jobs(study, call, folder, [unit for pairs in study.trials(size).values() for _, unit in pairs])
+    tuned = _tuned(study, trials, size)
+    if tuned is None:
+        return None
+    jobs = _jobs(study, call, folder, study.units(size, seeds, tuned))
     lines = results(jobs.values())
     rows: dict[int, dict[str, Any]] = {}
     for unit, job in jobs.items():
         if job.address not in lines:
             return None
         rows.setdefault(unit.seed, {}).update(lines[job.address]["result"])
-    return study.judge(rows, size)
+    return study.judge(rows, size, tuned)
 
 
 def stale_arms(claim: Mapping[str, Any], study: Study, call: Call, folder: Path) -> list[str]:
@@ -79,8 +102,9 @@ def measure(
     show: Show | None = None,
 ) -> list[Claim]:
     """Measure what is missing of all studies in one queue, and store and return their claims."""
-    jobs = [job for study in studies for job in jobs_of(study, call, folder, size=size, seeds=seeds).values()]
-    work(jobs, folder / "queue", workers=workers, ray=ray, show=show)
+    for _ in ("trials", "units"):
+        jobs = [job for study in studies for job in jobs_of(study, call, folder, size=size, seeds=seeds).values()]
+        work(jobs, folder / "queue", workers=workers, ray=ray, show=show)
     claims = [claim_of(study, call, folder, size=size, seeds=seeds) for study in studies]
     complete = [claim for claim in claims if claim is not None]
     for claim in complete:
@@ -91,12 +115,12 @@ def measure(
 def store(claim: Claim, folder: Path) -> Path:
     """Write a claim as JSON, with its figure where matplotlib is installed; return the JSON file."""
     data = claim.as_dict()
-    path = folder / f"{claim.paper}.json"
+    path = folder / f"{claim.slug}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     try:
         from ferrule.view.figures import claim_figure
     except ImportError:
         return path
-    claim_figure(data, folder / f"{claim.paper}.png")
+    claim_figure(data, folder / f"{claim.slug}.png")
     return path

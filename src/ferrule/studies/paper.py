@@ -43,6 +43,12 @@ class Claim:
     trained: str = ""
     notes: tuple[str, ...] = ()
     setup: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The name of the study that was measured: that of the paper, and the ``part`` where there are several."""
+        return f"{self.paper}-{self.part}" if self.part else self.paper
 
     def __post_init__(self) -> None:
         """A claim needs at least three seeds."""

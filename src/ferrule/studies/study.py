@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ferrule.core.arrays import nearest
 from ferrule.studies.conditions import Condition, Measured, Rows, conclude, describe
 from ferrule.studies.paper import Claim, Grade
+from ferrule.studies.tuning import Tuned, Tuning, best, changes_of
 
 __all__ = ["Arm", "Study", "Unit"]
 
@@ -19,15 +20,20 @@ Notes: TypeAlias = Callable[[Sequence[Rows]], Sequence[str]]
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work of a study: one arm with one seed at one size."""
+    """The smallest piece of work of a study, which ``study`` names by its slug: one arm with one seed at one size.
 
-    paper: str
+    ``changes`` are settings of the arm beside those of the size: a tuned one, or those of a trial.
+    """
+
+    study: str
     arm: str
     seed: int
     size: str
+    changes: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.paper}, {self.arm}, seed {self.seed}"
+        with_changes = "".join(f", {name} {value}" for name, value in self.changes)
+        return f"{self.study}, {self.arm}, seed {self.seed}{with_changes}"
 
 
 def _no_notes(seeds: Sequence[Rows]) -> Sequence[str]:
@@ -43,6 +49,8 @@ class Study:
     ``tiny`` (its stored numbers tell whether an arm still computes the same). ``notes`` adds sentences made from the
     rows of all seeds. ``machine`` names quantities that measure the machine (seconds) and differ from run to run.
     ``models`` and ``trained`` say which shipped models are used and what learns on what, ``grade`` how strong that is.
+    ``tuning`` chooses a setting of each arm beforehand. A paper may have several studies: each but the first has a
+    ``part``, and its ``slug`` is ``PAPER-PART``.
     """
 
     paper: str
@@ -58,15 +66,22 @@ class Study:
     notes: Notes = _no_notes
     machine: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    part: str = ""
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         """Refuse a study that decides nothing or has no tiny size."""
         if missing := {"small", "tiny"} - set(self.sizes):
-            raise ValueError(f"the study of {self.paper!r} lacks the sizes {', '.join(sorted(missing))}")
+            raise ValueError(f"the study of {self.slug!r} lacks the sizes {', '.join(sorted(missing))}")
         if not any(condition.decides for condition in self.asks):
             raise ValueError(
-                f"no condition of the study of {self.paper!r} decides; its verdict would follow from nothing"
+                f"no condition of the study of {self.slug!r} decides; its verdict would follow from nothing"
             )
+
+    @property
+    def slug(self) -> str:
+        """The name of the study, which its files bear: that of the paper, and the part."""
+        return f"{self.paper}-{self.part}" if self.part else self.paper
 
     def settings(self, size: str) -> Mapping[str, Any]:
         """Return what the arms are called with at a size (``ValueError`` naming the sizes there are)."""
@@ -74,15 +89,46 @@ class Study:
             raise ValueError(f"size is {size!r}; {nearest(size, list(self.sizes))}")
         return self.sizes[size]
 
-    def units(self, size: str = "small", seeds: Sequence[int] | None = None) -> list[Unit]:
-        """Return all work of the study, seed by seed."""
+    def tunes(self, size: str) -> bool:
+        """Whether arms are tuned before they are measured at a size."""
+        return self.tuning is not None and self.tuning.setting not in self.settings(size)
+
+    def trials(self, size: str = "small") -> dict[str, list[tuple[float, Unit]]]:
+        """Return the values that are tried, and the work that tries them, by arm; nothing where nothing is tuned."""
+        tuning = self.tuning
+        if tuning is None or not self.tunes(size):
+            return {}
+        return {
+            arm: [
+                (value, Unit(self.slug, arm, seed, size, changes_of(tuning, value)))
+                for value in tuning.values
+                for seed in tuning.seeds
+            ]
+            for arm in self.arms
+        }
+
+    def tuned(self, measured: Mapping[Unit, Mapping[str, Any]], size: str = "small") -> dict[str, Tuned]:
+        """Return what suits each arm best by the rows of all ``trials``; nothing where nothing is tuned."""
+        tuning = self.tuning
+        if tuning is None:
+            return {}
+        return {
+            arm: best(tuning, [(value, measured[unit][arm]) for value, unit in pairs])
+            for arm, pairs in self.trials(size).items()
+        }
+
+    def units(
+        self, size: str = "small", seeds: Sequence[int] | None = None, tuned: Mapping[str, Tuned] | None = None
+    ) -> list[Unit]:
+        """Return all work of the study, seed by seed; ``tuned`` is what its arms are measured with."""
         self.settings(size)
-        chosen = self.seeds if seeds is None else seeds
-        return [Unit(self.paper, arm, seed, size) for seed in chosen for arm in self.arms]
+        chosen, setting = self.seeds if seeds is None else seeds, self.tuning.setting if self.tuning else ""
+        changes = {arm: ((setting, choice.value),) for arm, choice in (tuned or {}).items()}
+        return [Unit(self.slug, arm, seed, size, changes.get(arm, ())) for seed in chosen for arm in self.arms]
 
     def measure(self, unit: Unit) -> dict[str, dict[str, Any]]:
         """Run one unit and return its rows: one by the name of the arm, or those that the arm names."""
-        numbers = self.arms[unit.arm](seed=unit.seed, **self.settings(unit.size))
+        numbers = self.arms[unit.arm](seed=unit.seed, **{**self.settings(unit.size), **dict(unit.changes)})
         if numbers and all(isinstance(row, Mapping) for row in numbers.values()):
             return {name: dict(row) for name, row in numbers.items()}
         return {unit.arm: dict(numbers)}
@@ -90,13 +136,15 @@ class Study:
     def __call__(self, size: str = "small", *, seeds: Sequence[int] | None = None) -> Claim:
         """Measure all units one after the other and judge."""
         chosen = tuple(self.seeds if seeds is None else seeds)
+        trials = {unit: self.measure(unit) for pairs in self.trials(size).values() for _, unit in pairs}
+        tuned = self.tuned(trials, size)
         rows: dict[int, dict[str, dict[str, Any]]] = {seed: {} for seed in chosen}
-        for unit in self.units(size, chosen):
+        for unit in self.units(size, chosen, tuned):
             rows[unit.seed] |= self.measure(unit)
-        return self.judge(rows, size)
+        return self.judge(rows, size, tuned)
 
-    def judge(self, rows: Mapping[int, Rows], size: str = "small") -> Claim:
-        """Return the claim that the rows of every seed decide.
+    def judge(self, rows: Mapping[int, Rows], size: str = "small", tuned: Mapping[str, Tuned] | None = None) -> Claim:
+        """Return the claim that the rows of every seed decide; ``tuned`` is noted in its setup.
 
         The condition that is shown is the first that is not held, else the first that is undecided, else the first.
         """
@@ -105,8 +153,13 @@ class Study:
         shown = _shown(measured)
         notes = (*map(describe, measured), *self.notes(seeds))
         conditions = [condition.as_dict() for condition in measured]
+        setup = {**self.setup, "size": dict(self.settings(size)), "conditions": conditions}
+        if self.tuning is not None and tuned:
+            chosen = {arm: asdict(choice) for arm, choice in tuned.items()}
+            setup["tuned"] = {**asdict(self.tuning), "arms": chosen}
         return Claim(
             paper=self.paper,
+            part=self.part,
             statement=self.statement,
             measured=shown.name,
             arms=_over_seeds(seeds),
@@ -120,7 +173,7 @@ class Study:
             grade=self.grade,
             trained=self.trained,
             notes=notes,
-            setup={**self.setup, "size": dict(self.settings(size)), "conditions": conditions},
+            setup=setup,
         )
 
     def only(self, *arms: str) -> Study:
