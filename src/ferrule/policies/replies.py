@@ -206,13 +206,16 @@ def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[
     """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
     pieces: list[str] = []
     begin = 0
-    for i in range(len(ids)):
-        whole = text(ids[begin : i + 1])
-        if whole.endswith("\ufffd") and i + 1 - begin < 4:
-            pieces.append("")
-        else:
-            pieces.append(whole)
-            begin = i + 1
+    for end in range(1, len(ids) + 1):
+        whole = text(ids[begin:end])
+        if whole.endswith("\ufffd") and end < len(ids):
+            # Either a letter whose other tokens follow, or the letter U+FFFD itself: then the next token adds to it.
+            longer = text(ids[begin : end + 1])
+            if len(longer) <= len(whole) or not longer.startswith(whole):
+                pieces.append("")
+                continue
+        pieces.append(whole)
+        begin = end
     return pieces
 
 

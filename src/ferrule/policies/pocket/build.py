@@ -110,7 +110,7 @@ def build(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        record = _record(state)
+        record = _record(state, say)
         tokenizer = _tokenizer(state, settings, corpus, say)
         rows, held_out = _rows(state, settings, corpus, say)
         net = Net(_shape(settings, len(tokenizer)), seed=settings.seed)
@@ -134,21 +134,31 @@ def build(
     return report
 
 
-def _record(state: Path) -> dict[str, Any]:
+def _record(state: Path, say: Say) -> dict[str, Any]:
     """Return how this build computes, measured once: a build that goes on computes as it began."""
-    path = state / "record.json"
+    path, sources = state / "record.json", _sources()
     if not path.is_file():
-        dtype = str(fast_dtype()).removeprefix("torch.")
         record = {
-            "dtype": dtype,
+            "dtype": str(fast_dtype()).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "processor": torch.backends.cpu.get_cpu_capability(),
             "torch": torch.__version__,
+            "sources": sources,
         }
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if kept.get("sources") != sources:
+        say(f"the sources have changed since the build in {state} began; it goes on as it is, --fresh begins anew")
     torch.set_num_threads(kept["threads"])
     return kept
+
+
+def _sources() -> str:
+    """Return a digest of the files of this package that a model comes from."""
+    folder = Path(__file__).parent
+    files = (path for path in folder.rglob("*") if path.suffix in (".py", ".txt", ".json"))
+    kept = [path for path in sorted(files) if "weights" not in path.relative_to(folder).parts]
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in kept), digest_size=8).hexdigest()
 
 
 def _tokenizer(state: Path, settings: Build, corpus: Corpus, say: Say) -> Any:

@@ -196,7 +196,7 @@ def prepare(
         for begin in range(first, end, _CHUNK)
     ]
     work = partial(_encoded, folder=str(folder), source=source, longest=longest)
-    if workers == 1 or len(parts) == 1:
+    if workers == 1 or sum(end - first for first, end, _, _ in jobs) <= 2 * _CHUNK:
         return _collect([row for part in parts for row in work(part)])
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
