@@ -4,9 +4,10 @@ import io
 import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from ferrule.train.display import Display
+from ferrule.train.display import Display, fitting
 
 
 def row(step: int, **more: Any) -> dict[str, Any]:
@@ -45,7 +46,48 @@ def test_a_resumed_run_counts_its_own_steps() -> None:
     assert "left 0s" in piped(9, row(8), row(9)).splitlines()[-1]
 
 
-def test_a_terminal_gets_a_live_line() -> None:
+FULL = {"calls/mean": 1.25, "malformed/share": 0.05, "entropy": 0.5}
+
+
+def test_a_line_fits_80_columns_and_holds_whole_numbers_only() -> None:
+    """What tells most comes first; 12 + 2 + 11 characters are "reward 0.500  success 25%"."""
+    out = io.StringIO()
+    with Display(400, title="a-name-that-is-long", console=Console(file=out, width=80)) as display:
+        display.show(row(12, **FULL))
+    (line,) = out.getvalue().splitlines()
+    assert len(line) <= 80
+    assert line.startswith("a-name-that-is-… 12/400  reward 0.500  success 25%  calls 1.25  left ")
+    assert fitting(row(1), 25) == "reward 0.500  success 25%"
+    assert fitting(row(1), 24) == "reward 0.500"
+
+
+def test_a_live_line_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    out = io.StringIO()
+    with Display(400, title="mine", console=Console(file=out, width=80, force_terminal=True)) as display:
+        display.show(row(399, **FULL))
+        display.show(row(400, **FULL))
+    shown = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", out.getvalue())]
+    assert max(map(len, shown)) <= 80
+    assert "400/400" in shown[-2]
+    assert shown[-2].rstrip().endswith("reward 0.500  success 25%  calls 1.25")
+
+
+def test_in_ci_a_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+    out = io.StringIO()
+    with Display(9, console=Console(file=out, width=80, force_terminal=True)) as display:
+        display.show(row(9))
+    assert out.getvalue() == "train 9/9  reward 0.500  success 25%  loss -0.1250  left 0s\n"
+
+
+def test_long_warnings_stay_one_line() -> None:
+    text = "a long warning " * 20
+    assert piped(9, {"step": 2, "phase": "warning", "text": text}).splitlines() == [f"warning, step 2: {text}"]
+
+
+def test_a_terminal_gets_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
     out = io.StringIO()
     with Display(2, console=Console(file=out, width=160, force_terminal=True)) as display:
         display.show(row(1))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_it_says_what_happened(written: tuple[Path, str]) -> None:
     text = Page(written[1]).text
     assert "rose by 42.0 points, from 36.0% to 78.0% on 240 held‑out tasks; the 95% intervals lie apart" in text
-    for said in ("with tools", "without tools", "level 5", "Tool calls per task", "10 of 14 recorded episodes"):
+    for said in ("with tools", "without tools", "level 5", "Tool calls per episode", "10 of 14 recorded episodes"):
         assert said in text
     for said in ("Before training", "After training", "failed", "solved", "malformed", "cut off at the token limit"):
         assert said in text
@@ -199,3 +200,54 @@ def test_missing_extra_is_named(run_folder: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ImportError, match=said) as caught:
         write_report(run_folder)
     assert 'pip install "ferrule[view]"' in str(caught.value)
+
+
+def test_a_curve_stands_on_the_page_once_and_says_what_it_means(run_folder: Path) -> None:
+    """Success and mean reward get the same numbers here: one figure, which names both."""
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["phase"] == "train":
+            row |= {"reward/mean": row["success"], "reward/outcome": row["success"]}
+    rows = [row for row in rows if row["phase"] == "train"]
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = write_report(run_folder).read_text(encoding="utf-8")
+    text = Page(html).text
+    assert "The same numbers: Reward, mean; Reward, part outcome." in text
+    assert "Share of episodes whose answer is right." in text
+    drawings = [re.sub(r"c-[a-z0-9-]+", "", svg) for svg in re.findall(r"<path[^>]*stroke-width: 2[^>]*>", html)]
+    assert len(set(drawings)) == len(drawings) >= 8, "no line is drawn twice"
+    assert not (run_folder / "figures" / "reward-mean.png").exists()
+
+
+def test_every_metric_of_a_training_step_has_a_meaning(tiny: Any, tmp_path: Path) -> None:
+    from tests.train.pieces import LETTERS, recipe
+
+    from ferrule.train.loop import train
+    from ferrule.train.settings import Settings
+    from ferrule.view.names import named
+
+    train(recipe(), LETTERS, tiny, Settings(max_steps=2, per_device_train_batch_size=8), tmp_path)
+    (row, _) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    known = {key for key in row if key not in ("step", "phase", "seconds")}  # the clock is no curve
+    assert {key for key in known if not named(key).meaning} == set()
+    assert named("asks/judge").meaning
+    assert named("mine/share") == ("mine/share", True, "")
+
+
+def test_an_episode_begins_with_all_that_the_model_was_fed(tiny: Any, tmp_path: Path) -> None:
+    """The ids of the first turn, read back by the tokenizer of the saved model: system text, tools, task."""
+    import ferrule as fe
+    from ferrule.agents.react import ToolLoop
+    from ferrule.tools.calculator import calculator
+    from ferrule.worlds.session import Toolbox
+
+    world, task = Toolbox((calculator,)), Task("one", "Compute 1 + 1.", "2")
+    episodes = fe.rollout(ToolLoop(system="Be brief.", turns=1), [task], world, tiny)
+    append(tmp_path / "episodes.jsonl", episodes, [{"phase": "train"}])
+    before = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "given to the model" not in before
+    tiny.save(tmp_path / "model")
+    after = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "given to the model: system text, tools and task as it read them" in after
+    assert "Be brief." in after
+    assert f"{calculator.name}(" in after

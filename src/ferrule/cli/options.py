@@ -196,11 +196,12 @@ def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | No
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
     """Return the policy that ``--model`` names; ``weights`` refuses servers, which keep theirs to themselves."""
     from ferrule.policies.models import resolve
-    from ferrule.policies.named import load
+    from ferrule.policies.named import answering, load
 
     if weights and resolve(model).kind == "endpoint":
         raise click.UsageError(f"--model {model} is a server; this needs weights (a name or a folder)")
-    return load(model, progress=lambda line: click.echo(line, err=True), **options)
+    opened = load if weights else answering
+    return opened(model, progress=lambda line: click.echo(line, err=True), **options)
 
 
 def open_cassette(record: Path | None, replay: Path | None) -> Any:

@@ -13,7 +13,7 @@ from ferrule.policies.models import Progress, folder_of, resolve
 if TYPE_CHECKING:
     from ferrule.policies.local import Local
 
-__all__ = ["load", "weights_digest"]
+__all__ = ["answering", "load", "weights_digest"]
 
 
 @overload
@@ -47,6 +47,21 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
     if source.kind == "pocket" and (form := options.get("codec")) and isinstance(form, str) and form in FORMS:
         options["codec"] = layout(form).codec
     return local(folder_of(str(name), progress=progress), **options)
+
+
+def answering(name: str | Path, *, progress: Progress | None = None, **options: Any) -> Any:
+    """Return a policy that need only answer: as ``load``, with the same replies, and sooner for pocket models.
+
+    Their files are read without transformers, whose import takes longer than a prompt. With ``options`` it is ``load``.
+    """
+    source = resolve(str(name))
+    if source.kind in ("pocket", "folder") and not options:
+        from ferrule.policies.pocket.quick import fits, quick
+
+        folder = Path(folder_of(str(name), progress=progress))
+        if fits(folder):
+            return quick(folder)
+    return load(name, progress=progress, **options)
 
 
 @cache

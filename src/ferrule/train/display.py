@@ -1,25 +1,50 @@
-"""What a run shows in the terminal: a live line with progress and time left, or plain lines when piped."""
+"""What a run shows: a live line that fits the terminal, or plain lines where output is piped or kept (CI)."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Display"]
+__all__ = ["Display", "fitting"]
 
 _SHOWN = (
     ("reward/mean", "reward {:.3f}"),
     ("success", "success {:.0%}"),
     ("calls/mean", "calls {:.2f}"),
-    ("malformed/share", "malformed {:.0%}"),
+    ("malformed/share", "unreadable {:.0%}"),
     ("entropy", "entropy {:.3f}"),
     ("loss", "loss {:+.4f}"),
 )
+
+
+def fitting(row: Mapping[str, Any], room: int) -> str:
+    """Return the numbers of a row, the most telling first, as many as fit into ``room`` characters."""
+    line = ""
+    for text in (form.format(row[name]) for name, form in _SHOWN if name in row):
+        longer = f"{line}  {text}" if line else text
+        if len(longer) > room:
+            break
+        line = longer
+    return line
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds shortly: 95s, 12m, 3h05m."""
+    minutes = round(seconds / 60)
+    return (
+        f"{seconds:.0f}s"
+        if seconds < 100
+        else f"{minutes}m"
+        if minutes < 100
+        else f"{minutes // 60}h{minutes % 60:02}m"
+    )
 
 
 class Display:
@@ -27,22 +52,24 @@ class Display:
 
     def __init__(self, total: int, *, title: str = "train", console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        self.total, self.title = total, title
-        self._live = self.console.is_terminal
+        self.total, self.title = total, title if len(title) <= 16 else title[:15] + "…"
+        self._live = self.console.is_terminal and not self.console.is_dumb_terminal and not os.environ.get("CI")
+        bar = 24 if self.console.width >= 120 else 10
+        # Name, bar, count and time left with a space after each; the numbers get what is left of the terminal's width.
+        self._room = self.console.width - len(self.title) - bar - (2 * len(str(total)) + 1) - len("0:00:00 left") - 5
         self._printed = 0.0
         self._began = time.monotonic()
         self._first: int | None = None
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("left"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=self.console,
         )
-        self._task = self._progress.add_task(title, total=total, line="")
+        self._task = self._progress.add_task(escape(self.title), total=total, line="")
 
     def __enter__(self) -> Display:
         """Start the live line."""
@@ -60,26 +87,26 @@ class Display:
     def show(self, row: Mapping[str, Any]) -> None:
         """Take one logged row."""
         if row["phase"] == "warning":
-            self.console.print(f"warning, step {row['step']}: {row['text']}", style="yellow", markup=False)
+            self._say(f"warning, step {row['step']}: {row['text']}", style="yellow")
             return
         if row["phase"] == "data":
-            self.console.print(f"data, step {row['step']}: {row['rows']:.0f} rows or pairs to learn from", markup=False)
+            self._say(f"data, step {row['step']}: {row['rows']:.0f} rows or pairs to learn from")
             return
-        line = "  ".join(form.format(row[name]) for name, form in _SHOWN if name in row)
         if row["phase"] == "eval":
-            self.console.print(f"evaluation, step {row['step']}: {line}", markup=False)
+            self._say(f"evaluation, step {row['step']}: {fitting(row, self.console.width)}")
             return
         step = int(row["step"])
         self._first = step - 1 if self._first is None else self._first
         if self._live:
-            self._progress.update(self._task, completed=step, line=line)
+            self._progress.update(self._task, completed=step, line=fitting(row, self._room))
         elif time.monotonic() - self._printed > 5 or step == self.total:
             self._printed = time.monotonic()
             spent = time.monotonic() - self._began
-            left = spent / max(step - self._first, 1) * (self.total - step)
-            self.console.print(
-                f"{self.title} {step}/{self.total}  {line}  left {left:.0f}s",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            left = f"left {_duration(spent / max(step - self._first, 1) * (self.total - step))}"
+            count = f"{self.title} {step}/{self.total}"
+            line = fitting(row, self.console.width - len(count) - len(left) - 4)
+            self._say("  ".join(filter(None, (count, line, left))))
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        """Print one line as it is, whatever the width: files and logs of CI are searched by line."""
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ferrule.core.exact import untagged
 from ferrule.view.load import number
 
 __all__ = ["Line", "Sample", "Text", "choose", "sample", "text", "visible"]
+
+
+Read: TypeAlias = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,23 @@ def _call(call: Any) -> Line:
     return Line("call", "call", text(body), notes=notes)
 
 
-def _turn(turn: Any, index: int, answered: bool) -> tuple[Line, ...]:
+def _opening(turn: Any, read: Read | None) -> Line | None:
+    """Return what the model was fed before its first reply, as text: system text, tools and question."""
+    ids = [i for i in _get(turn, "given", []) if isinstance(i, int) and 0 <= i < 2**32]
+    if read is None or not ids or not (fed := read(ids)).strip():
+        return None
+    return Line(
+        "system", "given to the model: system text, tools and task as it read them", text(fed, long=240, lines=4)
+    )
+
+
+def _turn(turn: Any, index: int, answered: bool, read: Read | None) -> tuple[Line, ...]:
     """Return the pieces of one turn; tool messages that repeat the observations before them are left out."""
-    lines = []
+    opening = _opening(turn, read) if index == 0 else None
+    lines = [] if opening is None else [opening]
     for message in _get(turn, "messages", []):
         role = _get(message, "role", "user")
-        if role == "tool" and answered:
+        if (role == "tool" and answered) or (role in ("system", "user") and opening is not None):
             continue
         if role != "assistant" or index == 0:
             short = {"long": 240, "lines": 4} if role == "system" else {}
@@ -160,9 +174,10 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def sample(row: Mapping[str, Any]) -> Sample:
+def sample(row: Mapping[str, Any], read: Read | None = None) -> Sample:
     """Read one recorded episode (a line of ``episodes.jsonl``); entries that are missing stay empty.
 
+    ``read`` turns token ids into text: with it, an episode begins with all that the model was fed, tools included.
     What the recorder's caller adds is read from ``phase`` (``"before, with tools"``: a phase and, after a comma, an
     arm), ``step``, ``success`` (true or false) and ``scores`` (one mapping with ``value`` and ``parts`` per path).
     """
@@ -176,7 +191,7 @@ def sample(row: Mapping[str, Any]) -> Sample:
     turns: list[tuple[Line, ...]] = []
     answered = False
     for index, turn in enumerate(_get(row, "turns", [])):
-        turns.append(_turn(turn, index, answered))
+        turns.append(_turn(turn, index, answered, read))
         answered = bool(_get(turn, "observations", []))
     meta = _get(task, "meta", {})
     phase, _, arm = _get(row, "phase", "").partition(", ")

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,23 @@ import numpy as np
 
 from ferrule.core.arrays import FloatArray
 from ferrule.view.load import flatten, number, read_run
+from ferrule.view.names import KNOWN, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Curve", "claim_figure", "curve_figure", "curves", "inline_svg", "learning_curve", "smooth", "write_png"]
+__all__ = [
+    "Curve",
+    "claim_figure",
+    "curve_figure",
+    "curves",
+    "distinct",
+    "inline_svg",
+    "learning_curve",
+    "smooth",
+    "write_png",
+]
 
 # Drawing colours by the CSS variable that replaces them in a page.
 COLOURS = {
@@ -36,39 +47,23 @@ COLOURS = {
 }
 _SERIES = ("first", "second", "third", "muted")
 
-# Known metrics in the order in which they are shown: title, and whether the axis is a share of one.
-KNOWN: dict[str, tuple[str, bool]] = {
-    "success": ("Success", True),
-    "reward/mean": ("Reward, mean", False),
-    "reward/std": ("Reward, spread", False),
-    "calls/mean": ("Tool calls per task", False),
-    "malformed/share": ("Malformed calls", True),
-    "unknown_tool/share": ("Calls of unknown tools", True),
-    "groups/zero_spread": ("Groups without spread", True),
-    "turns/mean": ("Turns per task", False),
-    "length/mean": ("Tokens written per task", False),
-    "cut_off/share": ("Cut off at the token limit", True),
-    "loss": ("Loss", False),
-    "entropy": ("Entropy (nats per token)", False),
-    "kl": ("Divergence (nats per token)", False),
-    "grad_norm": ("Gradient norm", False),
-    "learning_rate": ("Learning rate", False),
-    "tokens": ("Tokens per step", False),
-    "seconds/sample": ("Sampling (s per step)", False),
-    "seconds/update": ("Learning (s per step)", False),
-}
 # Clocks and counters that only grow tell nothing as a curve.
 _NOT_CURVES = {"step", "phase", "time", "seconds", "seed", "epoch"}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over training steps: ``series`` maps a phase (train, eval) to its (step, value) pairs."""
+    """One metric over training steps: ``series`` maps a phase (train, eval) to its (step, value) pairs.
+
+    ``alike`` are the titles of metrics that have the very same numbers.
+    """
 
     key: str
     title: str
     share: bool
     series: Mapping[str, tuple[tuple[float, float], ...]]
+    meaning: str = ""
+    alike: tuple[str, ...] = ()
 
     @property
     def constant(self) -> bool:
@@ -164,10 +159,20 @@ def curves(metrics: Iterable[Mapping[str, Any]]) -> list[Curve]:
     for key in listed:
         phases = sorted(points[key], key=lambda phase: (phase != "train", phase))
         series = {phase: tuple(sorted(points[key][phase].items())) for phase in phases}
-        title, share = KNOWN.get(key, (key, key.endswith("/share")))
+        title, share, meaning = named(key)
         values = [value for pairs in series.values() for _, value in pairs]
-        result.append(Curve(key, title, share and min(values) >= 0 and max(values) <= 1, series))
+        result.append(Curve(key, title, share and min(values) >= 0 and max(values) <= 1, series, meaning))
     return result
+
+
+def distinct(curves: Iterable[Curve]) -> list[Curve]:
+    """Return every curve once: of those with the same numbers the first, which names the others."""
+    first: dict[Any, Curve] = {}
+    for curve in curves:
+        same = tuple(curve.series.items())
+        known = first.get(same)
+        first[same] = curve if known is None else replace(known, alike=(*known.alike, curve.title))
+    return list(first.values())
 
 
 def smooth(values: Sequence[float], width: int) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,23 @@ class Run:
     def name(self) -> str:
         """Name of the run: the folder's."""
         return self.folder.resolve().name
+
+
+def reader(folder: Path) -> Callable[[Sequence[int]], str] | None:
+    """Return what turns token ids of a run back into the text that the model was fed, by the tokenizer of ``model/``.
+
+    None where the run has saved none, or the package ``tokenizers`` is missing.
+    """
+    path = folder / "model" / "tokenizer.json"
+    if not path.is_file():
+        return None
+    try:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception:  # the package raises plain Exceptions for files that it cannot read
+        return None
+    return lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def number(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferrule.view import compare, episodes, figures
-from ferrule.view.load import Run, flatten, number, read_run
+from ferrule.view.load import Run, flatten, number, read_run, reader
 
 if TYPE_CHECKING:
     import jinja2
@@ -57,7 +57,10 @@ def _curves(run: Run, curves: Iterable[figures.Curve]) -> Iterator[dict[str, Any
         spoken = f"{title} over training steps, from {first} to {last}"
         # The drawing holds no text of the run except the names of its series, which matplotlib escapes.
         svg = Markup(figures.inline_svg(figure, spoken, f"c-{slug}"))
-        yield {"title": title, "key": episodes.visible(curve.key), "first": first, "last": last, "svg": svg}
+        alike = "; ".join(map(episodes.visible, curve.alike))
+        meaning = " ".join(filter(None, (episodes.visible(curve.meaning), f"The same numbers: {alike}." * bool(alike))))
+        shown = {"title": title, "key": episodes.visible(curve.key), "meaning": meaning}
+        yield {**shown, "first": first, "last": last, "svg": svg}
 
 
 def _table(data: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -109,7 +112,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _tasks(run: Run) -> list[dict[str, Any]]:
     """Return the chosen episodes by task, those of one task side by side."""
-    samples = [episodes.sample(row) for row in run.episodes]
+    read = reader(run.folder)
+    samples = [episodes.sample(row, read) for row in run.episodes]
     chosen = episodes.choose(sorted(samples, key=lambda item: item.arm.startswith("without")))
     tasks = []
     for (name, prompt), items in groupby(chosen, key=lambda item: (item.task, item.prompt)):
@@ -137,7 +141,7 @@ def write_report(run_dir: str | Path) -> Path:
         verdict=episodes.visible(compare.verdict(blocks)),
         facts=_facts(run),
         blocks=blocks,
-        curves=list(_curves(run, [curve for curve in curves if not curve.constant])),
+        curves=list(_curves(run, figures.distinct(curve for curve in curves if not curve.constant))),
         steady=steady,
         tasks=_tasks(run),
         recorded=run.recorded,

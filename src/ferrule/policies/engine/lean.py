@@ -17,7 +17,7 @@ __all__ = ["Lean", "reason_against"]
 
 # Compiled kernels run in threads of their own, which some hosts cannot start from two places at once.
 _ONE_AT_A_TIME = threading.Lock()
-_SHAPES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_SHAPES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Quick")
 
 
 def _threads() -> int:
