@@ -1,7 +1,7 @@
-"""Seconds of ``import ferrule`` beyond the bare interpreter, of ``ferrule --help``, and of ``ferrule run`` to its answer.
+"""Seconds of ``import ferrule`` beyond the bare interpreter, of ``ferrule --help``, and of ``ferrule run`` to its end.
 
-``run`` is the command as it is; ``run, loaded`` answers the same prompt by a model that transformers loads, as a program
-that trains it does. Both wall time and processor time are given: the first depends on what else the machine does.
+``run`` is the command as it is; ``run, loaded`` answers the same prompt by a model that transformers loads, as a
+program that trains it does. Wall time depends on what else the machine does, so processor time is given as well.
 """
 
 import os

@@ -10,7 +10,7 @@ import sys
 import traceback
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -23,7 +23,7 @@ from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.schema import untitled
 
-__all__ = ["NAME", "Typed", "load_tools", "tool"]
+__all__ = ["NAME", "ToolFile", "Typed", "load_file", "load_tools", "tool"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _EFFECTS = ("read", "write", "irreversible")
@@ -216,10 +216,25 @@ def _plain(adapter: TypeAdapter[Any], default: Any) -> Any:
         return repr(default)
 
 
+@dataclass(frozen=True)
+class ToolFile:
+    """Tools of a file: ``start()`` returns the state of one episode, ``build(state)`` the tools that act on it."""
+
+    start: Callable[[], Any]
+    build: Callable[[Any], tuple[Tool, ...]]
+
+
 def load_tools(path: str | Path) -> tuple[Tool, ...]:
+    """Run the Python file ``path`` and return its tools, on one state where they share one (``load_file``)."""
+    file = load_file(path)
+    return file.build(file.start())
+
+
+def load_file(path: str | Path) -> ToolFile:
     """Run the Python file ``path`` and return its module-level tools in order of definition.
 
-    Raises ``FileNotFoundError`` when the file does not exist, ``ImportError`` naming the line when the file fails, and
+    A file whose tools share a state defines the functions ``start()`` and ``tools(state)`` instead. Raises
+    ``FileNotFoundError`` when the file does not exist, ``ImportError`` naming the line when the file fails, and
     ``ValueError`` when it defines no tools or two of one name. The file runs with your rights: load only your own.
     """
     path = Path(path)
@@ -236,15 +251,25 @@ def load_tools(path: str | Path) -> tuple[Tool, ...]:
     except (Exception, SystemExit) as problem:
         del sys.modules[name]
         raise ImportError(f"{path}, line {_line(problem, path)}: {type(problem).__name__}: {problem}") from problem
-    tools: dict[str, Tool] = {}
-    for value in vars(module).values():
-        if isinstance(value, Tool) and tools.get(value.name) is not value:
-            if value.name in tools:
-                raise ValueError(f"{path} defines two tools named {value.name!r}; give one of them name=...")
-            tools[value.name] = value
+    start, build = getattr(module, "start", None), getattr(module, "tools", None)
+    if inspect.isfunction(build):
+        if not inspect.isfunction(start):
+            raise ValueError(f"{path} defines tools(state) but no start(), which returns the state of an episode")
+        _named_once(build(start()), path)
+        return ToolFile(start, lambda state: tuple(build(state)))
+    tools = _named_once(list({id(v): v for v in vars(module).values() if isinstance(v, Tool)}.values()), path)
+    return ToolFile(lambda: None, lambda state: tools)
+
+
+def _named_once(tools: Sequence[Tool], path: Path) -> tuple[Tool, ...]:
+    """Refuse a file without tools, and two tools of one name."""
+    names = [tool.name for tool in tools]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{path} defines two tools named {name!r}; give one of them name=...")
     if not tools:
         raise ValueError(f"{path} defines no tools; decorate functions with @tool (from ferrule.tools import tool)")
-    return tuple(tools.values())
+    return tuple(tools)
 
 
 def _line(problem: BaseException, path: Path) -> int | str:

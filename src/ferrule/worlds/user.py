@@ -21,7 +21,7 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.search import search_tool
-from ferrule.tools.tool import load_tools
+from ferrule.tools.tool import ToolFile, load_file
 from ferrule.worlds.rows import FIELDS, SPLITS, Row, Shape, divided, read_rows, tasks_of
 from ferrule.worlds.session import ToolSession, offered
 
@@ -42,13 +42,15 @@ class UserWorld:
     """Tasks from rows, with tools from a file or a tuple, or with none.
 
     ``rows`` maps a split to its tasks in file order; ``calls`` caps the tool calls of an episode. A task with
-    ``tools=()`` is the same task without tools, judged by the same verifier.
+    ``tools=()`` is the same task without tools, judged by the same verifier. With a ``file`` of tools that share a
+    state, every episode starts from a state of its own.
     """
 
     name: str
     rows: Mapping[str, tuple[Task, ...]] = field(repr=False)
     tools: tuple[Tool, ...] = ()
     calls: int = 16
+    file: ToolFile | None = field(default=None, repr=False)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -79,6 +81,8 @@ class UserWorld:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
+        if self.file is not None:
+            return ToolSession(task, self.file.build, self.file.start(), budget=Budget(total=self.calls))
         return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
 
     def demonstrate(self, task: Task) -> Demonstration:
@@ -132,7 +136,7 @@ def from_file(
         rows = {split: tasks_of(name or path.stem, read_rows(file), shape, file.stem) for split, file in files.items()}
     else:
         rows = divided(tasks_of(name or path.stem, read_rows(path), shape, path.stem))
-    world = UserWorld(name or path.stem, rows, _tools(tools), calls)
+    world = _world(name or path.stem, rows, tools, calls)
     for task in (task for tasks in rows.values() for task in tasks):
         offered(world.tools, task)  # refuses the names of tools that there are not
     return world
@@ -172,11 +176,16 @@ def from_dataset(
     parted = {split: tasks_of(label, numbered(split), shape, split) for split in parts}
     if not set(SPLITS) & set(parted) or len(parted) == 1:
         parted = divided(tuple(task for tasks in parted.values() for task in tasks))
-    return UserWorld(label, {split: parted.get(split, ()) for split in SPLITS}, _tools(tools), calls)
+    return _world(label, {split: parted.get(split, ()) for split in SPLITS}, tools, calls)
 
 
-def _tools(tools: str | Path | Sequence[Tool]) -> tuple[Tool, ...]:
-    return tuple(load_tools(tools)) if isinstance(tools, str | Path) else tuple(tools)
+def _world(
+    name: str, rows: Mapping[str, tuple[Task, ...]], tools: str | Path | Sequence[Tool], calls: int
+) -> UserWorld:
+    if not isinstance(tools, str | Path):
+        return UserWorld(name, rows, tuple(tools), calls)
+    file = load_file(tools)
+    return UserWorld(name, rows, file.build(file.start()), calls, file)
 
 
 def data_folder(data: str | Path | None = None) -> Path:
@@ -268,4 +277,4 @@ def known(
         rows.update(divided(tasks) if part == "all" else {part: tasks})
     if not tools and entry.corpus and (folder / entry.corpus).is_file():
         tools = (search_tool(folder / entry.corpus),)
-    return UserWorld(name, rows, _tools(tools), calls)
+    return _world(name, rows, tools, calls)
