@@ -23,7 +23,7 @@ from ferrule.tools.overlay import Overlay, ParameterText, ToolText, names
 from ferrule.worlds.aliased import Aliased, aliases, canonical, on_canonical, renamed
 from ferrule.worlds.apis import Apis
 from ferrule.worlds.gated import Gated
-from ferrule.worlds.session import ToolSession
+from ferrule.worlds.session import Toolbox, ToolSession
 from ferrule.worlds.wrap import Wrapped
 
 
@@ -85,6 +85,53 @@ def test_descriptions_speak_of_aliases() -> None:
     assert find.description == f"Find a town; like '{other.name}', but reads. See also {find.name}."
     first = next(iter(find.parameters["properties"]))
     assert find.parameters["properties"][first]["description"] == f"its '{first}' as written"
+
+
+WAYS = tuple(
+    Overlay(
+        {"find_town": ToolText(description=f"way {i} of 'find_town'", parameters={"name": ParameterText(None, way)})}
+    )
+    for i, way in enumerate(("the 'name' to find", "as it is called"))
+)
+
+
+def test_descriptions_are_drawn_from_paraphrases_one_by_one() -> None:
+    """Two ways for the tool and two for its parameter are drawn apart, so four pairs; what has none stays as it is."""
+    pairs = set()
+    for seed in range(30):
+        plain, drawn = aliases((find_town, book), seed), aliases((find_town, book), seed, paraphrases=WAYS)
+        assert names(drawn) == names(plain)
+        text, shown = drawn.texts["find_town"], names(drawn)["find_town"]
+        tool_text, of_name = str(text.description), str(text.parameters["name"].description)
+        pairs.add((tool_text[:5], of_name[:2]))
+        assert tool_text.endswith(f"of '{shown['name']}'")
+        assert of_name in (f"the '{shown['parameters']['name']}' to find", "as it is called")
+        assert drawn.texts["book"] == plain.texts["book"]
+        assert text.parameters["limit"] == plain.texts["find_town"].parameters["limit"]
+    assert pairs == {(f"way {i}", way) for i in (0, 1) for way in ("th", "as")}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ToolText(parameters={"nane": ParameterText(None, "x")}), "did you mean 'name'"),
+        (ToolText("other"), "gives a name"),
+        (ToolText(parameters={"name": ParameterText("other")}), "gives a name"),
+        (ToolText(examples=("find_town(name='x')",)), "or an example"),
+    ],
+)
+def test_paraphrases_word_descriptions_alone(text: ToolText, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        aliases((find_town,), 1, paraphrases=(Overlay({"find_town": text}),))
+    assert aliases((book,), 1, paraphrases=(Overlay({"find_town": text}),)) == aliases((book,), 1)
+
+
+def test_renamed_worlds_paraphrase_where_they_rename() -> None:
+    world = renamed(Toolbox((find_town, book)), paraphrases=WAYS)
+    words = [world.start(Task(f"t{i}", "p")).tools[0].description for i in range(40)]
+    kept = [text for text in words if text == find_town.description]
+    assert 5 < len(kept) < 35
+    assert {text[:5] for text in words if text not in kept} == {"way 0", "way 1"}
 
 
 def test_calls_are_translated_back() -> None:

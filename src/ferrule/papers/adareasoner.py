@@ -8,7 +8,8 @@ be read.
 
 Departures from the paper:
 
-1. Only the reward and the names are built here: neither the visual tools nor the cold start from executed blueprints.
+1. The reward, the names and the paraphrases are built here. What is still open: the visual tools, and the cold start
+   from executed blueprints.
 2. The last call of an episode counts even when it was malformed; the release trims trailing zeros and so forgets it
    (``reference=True``). The answering turn is left out in both.
 3. Values are valid when the call came out ``ok``; ``valid`` takes another judge. Without ``offered`` tools the share
@@ -17,7 +18,8 @@ Departures from the paper:
    there; it asks for no thoughts. The gate on tags is ``gate_holds`` (``gate=written(gate_holds)``). Further calls of a
    turn are not scored; the loop of the base runs them, where the paper's runs one per turn and ten turns.
 5. Names are six random letters and digits that begin with a letter, drawn once per task so that a group shares its
-   prompt; descriptions are not paraphrased. The share of tasks that keep real names is a choice.
+   prompt. Paraphrases are given as overlays (``renamed(world, paraphrases=...)``, about 11 in the paper), of which one
+   is drawn per description. The share of tasks that keep real names and words is a choice.
 6. The ladder of the online tools is ``names="union"``, one ladder for all tools; a judge model for accuracy is any base
    reward.
 7. The claim measures the asymmetry on a table, with the reading of renamed tools left unmeasured. A call is made to

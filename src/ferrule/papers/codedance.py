@@ -14,8 +14,9 @@ Departures from the paper:
    that print nothing, are failures as well) is ``reference=True``.
 3. An episode without an answer, or with one of 1000 characters, has a form error, and so have replies whose tags break
    the published form (``tag_error``). Replies without any of these tags pass; with ``reference=True`` they do not.
-4. Correctness comes from the base recipe's verifier; the judge model is left out, and so are images, the supervised
-   data, the limits of the loop and the interpreter's rollback.
+4. Correctness comes from the base recipe's verifier instead of a judge model. What is still open: images and the tools
+   that make them, the supervised data (weak-to-strong filter, atomic families), the loop of one call per turn with its
+   limits, and an interpreter that goes back to its last good state when code fails.
 5. A turn's own value is that of its worst call. Turns that end an episode without a call are final; a last turn that
    still calls is blamed like any other.
 """

@@ -4,7 +4,7 @@ https://arxiv.org/abs/2510.21618
 
 One final reward says little about which of many tool calls was a good one. ToolPO compares two rewards within a group:
 success, which every token the model wrote gets, and the quality of actions, which only the tokens of tool calls and of
-context folds get. This module is the credit part; the agent that folds its context is not part of it.
+context folds get. This module is the credit part.
 
 Departures from the paper:
 
@@ -19,6 +19,8 @@ Departures from the paper:
 5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
    judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]). Only the credit rule is
    measured, not the folding of contexts.
+6. What is still open is the agent: searching for tools, calling them and folding the context within one stream of
+   thought, its three memories, the helper model that condenses results, and simulated tools to train with.
 """
 
 from __future__ import annotations

@@ -31,12 +31,21 @@ Words: TypeAlias = Literal["syllables", "characters"]
 Aliases = Mapping[str, Mapping[str, Any]]
 
 
-def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True, words: Words = "syllables") -> Overlay:
+def aliases(
+    tools: Sequence[Tool],
+    seed: int,
+    *,
+    parameters: bool = True,
+    words: Words = "syllables",
+    paraphrases: Sequence[Overlay] = (),
+) -> Overlay:
     """Return an overlay that gives every tool (and parameter) a made-up word, the same for the same seed.
 
-    No alias is the real name of any tool or parameter, and none is given twice. Names of tools and parameters in the
-    descriptions are put into aliases as well, where they stand in quotes or contain an underscore. Raises
-    ``ValueError`` on unknown ``words``.
+    No alias is the real name of any tool or parameter, and none is given twice. Each description is drawn from those
+    that ``paraphrases`` have for it (overlays by real names, with descriptions alone), on its own; where they have none
+    it stays. Names of tools and parameters in the descriptions are put into aliases as well, where they stand in quotes
+    or contain an underscore. Raises ``ValueError`` on unknown ``words``, and on paraphrases that name a parameter
+    which does not exist, or give names or examples.
     """
     if words not in get_args(Words):
         raise ValueError(f"unknown kind of words {words!r}; {nearest(words, get_args(Words))}")
@@ -55,19 +64,39 @@ def aliases(tools: Sequence[Tool], seed: int, *, parameters: bool = True, words:
 
     shown = {tool.name: word() for tool in tools}
     texts = {}
+    draw = random.Random(f"paraphrases/{seed}")
     for tool in tools:
         entries = tool.parameters.get("properties", {})
         inner = {name: word() for name in entries} if parameters else {}
-        descriptions = {n: e.get("description") for n, e in entries.items() if isinstance(e, Mapping)}
+        description, descriptions = _paraphrased(tool, paraphrases, draw)
         texts[tool.name] = ToolText(
             name=shown[tool.name],
-            description=_reworded(tool.description, {**shown, **inner}),
+            description=_reworded(description, {**shown, **inner}),
             parameters={
                 name: ParameterText(inner.get(name), _reworded(text, {**shown, **inner}) if text else None)
                 for name, text in descriptions.items()
             },
         )
     return Overlay(texts)
+
+
+def _paraphrased(tool: Tool, paraphrases: Sequence[Overlay], draw: random.Random) -> tuple[str, dict[str, str | None]]:
+    """Draw a description for a tool and for each of its parameters."""
+    ways = [overlay.texts[tool.name] for overlay in paraphrases if tool.name in overlay.texts]
+    for way in ways:
+        apply((tool,), Overlay({tool.name: way}))  # refuses unknown parameters
+        if way.name or way.examples or any(entry.name for entry in way.parameters.values()):
+            raise ValueError(
+                f"a paraphrase of {tool.name!r} gives a name or an example; it may word descriptions alone"
+            )
+    described = [way.description for way in ways if way.description is not None]
+    inside: dict[str, str | None] = {}
+    for name, entry in tool.parameters.get("properties", {}).items():
+        if isinstance(entry, Mapping):
+            texts = [way.parameters[name].description for way in ways if name in way.parameters]
+            texts = [text for text in texts if text is not None] or [entry.get("description")]
+            inside[name] = draw.choice(texts)
+    return draw.choice(described or [tool.description]), inside
 
 
 def _reworded(text: str, shown: Mapping[str, str]) -> str:
@@ -155,12 +184,18 @@ class Aliased:
 
 
 def renamed(
-    world: World, *, share: float = 0.5, seed: int = 0, parameters: bool = True, words: Words = "characters"
+    world: World,
+    *,
+    share: float = 0.5,
+    seed: int = 0,
+    parameters: bool = True,
+    words: Words = "characters",
+    paraphrases: Sequence[Overlay] = (),
 ) -> Wrapped:
     """Return ``world`` with made-up names for tools and parameters in a ``share`` of its tasks, the same for each task.
 
-    ``parameters`` and ``words`` are those of ``aliases``. Raises ``ValueError`` for a share outside 0 to 1. Source:
-    "AdaReasoner: dynamic tool orchestration for iterative visual reasoning" (29).
+    ``parameters``, ``words`` and ``paraphrases`` are those of ``aliases``. Raises ``ValueError`` for a share outside 0
+    to 1. Source: "AdaReasoner: dynamic tool orchestration for iterative visual reasoning" (29).
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share is {share}; it must lie between 0 and 1")
@@ -169,7 +204,9 @@ def renamed(
         rng = random.Random(f"renamed/{seed}/{task.id}")
         if rng.random() >= share:
             return session
-        return Aliased(session, aliases(session.tools, rng.getrandbits(32), parameters=parameters, words=words))
+        drawn = rng.getrandbits(32)
+        overlay = aliases(session.tools, drawn, parameters=parameters, words=words, paraphrases=paraphrases)
+        return Aliased(session, overlay)
 
     return Wrapped(world, wrap)
 
