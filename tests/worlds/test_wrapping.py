@@ -16,6 +16,7 @@ from ferrule.worlds.aliased import Aliased, aliases
 from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.gated import Gated
 from ferrule.worlds.limited import Limited
+from ferrule.worlds.shown import Shown
 from ferrule.worlds.wrap import Offering, Wrapped
 
 TOOL = Tool("look", "Look.", {"type": "object", "properties": {}}, run=lambda: "seen")
@@ -53,7 +54,13 @@ def limited(inner: Session) -> Session:
     return Limited(inner, Budget(total=1))
 
 
-@pytest.mark.parametrize("wrap", [Gated, Retrying, Cached, aliased, limited, lambda s: Gated(Cached(Retrying(s)))])
+def unchanged(inner: Session) -> Session:
+    return Shown(inner, lambda observation: observation)
+
+
+@pytest.mark.parametrize(
+    "wrap", [Gated, Retrying, Cached, aliased, limited, unchanged, lambda s: Gated(Cached(Retrying(s)))]
+)
 def test_the_place_reaches_the_innermost(wrap: Callable[[Session], Session]) -> None:
     inner = Inner()
     session = wrap(inner)

@@ -31,17 +31,19 @@ Departures from the paper:
    per rollout the counts are those of the rollout.
 9. A tool session that fails at a call is branched for every attempt, so that a discarded attempt leaves no trace.
 10. The generation of cold-start data (a generator and a refiner over a large corpus) is left out; its checks on
-    texts are in ``data.filters`` and ``data.mixing``. ``observed`` is not put between tools and model: tools of this
-    framework bound what they show. Temperatures, rates, lengths and 40 updates per rollout round are the user's
-    settings.
-11. The claim trains tables of decisions, not language models, on chains whose code the calculator runs. A repair keeps
+    texts are in ``data.filters`` and ``data.mixing``. Temperatures, rates, lengths and 40 updates per rollout round are
+    the user's settings.
+11. ``observing(world)`` puts ``observed`` between tools and model; the recipe leaves the world as it is. The value of a
+    last expression counts as output, and code that prints nothing ends as an error. What did not run (calls that could
+    not be read or were refused) and what ends the episode is shown as it is.
+12. The claim trains tables of decisions, not language models, on chains whose code the calculator runs. A repair keeps
     what was read of a step and draws its plan and its code again. Self-correction is the agent itself at work.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,24 +55,28 @@ from ferrule.agents.react import ToolLoop
 from ferrule.agents.repair import pass_rate, passed, repair
 from ferrule.agents.resume import Resume
 from ferrule.core.arrays import FloatArray, IntArray, part_of
-from ferrule.core.flows import Reward
+from ferrule.core.flows import Reward, World
 from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, Roles, vary
-from ferrule.core.records import Score, Task, Trajectory
+from ferrule.core.records import Observation, Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import all_of, spread, survivors
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
+from ferrule.worlds.shown import shown
+from ferrule.worlds.wrap import Wrapped
 
 if TYPE_CHECKING:
     from ferrule.train.sample import Group
 
 __all__ = [
     "PAPER",
+    "as_observed",
     "episode",
     "execution",
     "method",
     "observed",
+    "observing",
     "own_share",
     "recipe",
     "repairs",
@@ -98,6 +104,35 @@ def observed(
     if not text and not good:
         text = late
     return (text if len(text) < _LIMIT else f"{text[:_KEPT]}...{text[-_KEPT:]}"), good
+
+
+def as_observed(observation: Observation, *, silent: bool = False, reference: bool = False) -> Observation:
+    """Return an observation with the text and the success that ``observed`` gives it; its data stay.
+
+    The streams are those of an interpreter (``data``); of other tools the text is the output of a call that came out
+    ``ok`` and the error of one that failed. A status of ``ok`` becomes ``error`` where nothing was printed, unless
+    ``silent``.
+    """
+    if not observation.executed or observation.terminal:
+        return observation
+    ran, data = observation.status == "ok", observation.data
+    if isinstance(data, Mapping) and "stdout" in data:
+        stdout, stderr = (_joined(data.get(a), data.get(b)) for a, b in (("stdout", "value"), ("stderr", "exception")))
+    else:
+        stdout, stderr = (observation.text, "") if ran else ("", observation.text)
+    stderr = "" if observation.status == "timeout" else stderr
+    text, good = observed(stdout, stderr, 0 if ran else 1, silent=silent, reference=reference)
+    return replace(observation, text=text, status="error" if ran and not good else observation.status)
+
+
+def _joined(first: Any, second: Any) -> str:
+    """Join what a run has written and what came last, on lines of their own."""
+    return "\n".join(part for part in (str(first or "").removesuffix("\n"), str(second or "")) if part)
+
+
+def observing(world: World, *, silent: bool = False, reference: bool = False) -> Wrapped:
+    """Return ``world`` whose calls show what ``observed`` makes of them; its keywords are those of ``as_observed``."""
+    return shown(world, partial(as_observed, silent=silent, reference=reference))
 
 
 def repairs(groups: Sequence[Group], *, most: int | None = None, seed: int = 0, **settings: Any) -> list[Task]:
@@ -250,6 +285,7 @@ PAPER = Paper(
         "execution": execution,
         "agent": SelfCorrect,
         "repair": repair,
+        "world": observing,
         "recipe": recipe,
         "method": method,
     },
