@@ -30,6 +30,15 @@ def test_values_that_no_run_could_use_are_refused(field: str, value: Any) -> Non
         recipe(**{field: value})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"mini_batch_size": 0}, {"mini_batch_size": 8, "num_mini_batches": 2}, {"max_log_ratio": 0.0}]
+)
+def test_how_a_batch_is_cut_and_ended_is_checked(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"Recipe\.{next(iter(changes))} is"):
+        recipe(**changes)
+    assert recipe(mini_batch_size=8, max_log_ratio=20.0).num_mini_batches == 1
+
+
 def test_refill_without_keep_would_do_nothing() -> None:
     with pytest.raises(ValueError, match="would do nothing"):
         recipe(refill=1)

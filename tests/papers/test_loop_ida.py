@@ -8,17 +8,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.contracts.checks import check_reward
+from tests.toys import tiny_policy
+from tests.train.pieces import LETTERS, Speller, seeded
 
 from ferrule.core.arrays import Signals, apply, by_name, pack
+from ferrule.core.recipe import vary
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative, leave_one_out
 from ferrule.objectives.reduce import totals
 from ferrule.papers import find, loop_ida
+from ferrule.rollout.enough import most_of
 from ferrule.train.grpo import grpo
-from ferrule.train.loop import Settings, check
+from ferrule.train.loop import Settings, check, train
+from ferrule.train.update import Sequences, update
 
 TASK = Task("t", "?", meta={"state": {"passed": True}})
 
@@ -161,10 +167,41 @@ def test_long_rollouts_weigh_as_much_as_short_ones() -> None:
 
 def test_recipe() -> None:
     own = loop_ida.recipe(grpo())
-    assert (own.num_generations, own.num_iterations, own.num_mini_batches) == (6, 2, 8)
+    assert (own.num_generations, own.num_iterations, own.num_mini_batches) == (6, 2, 1)
+    assert (own.mini_batch_size, own.max_log_ratio, own.enough) == (32, 20.0, None)
     assert check(own, Settings(per_device_train_batch_size=6)) == 1
     alone = loop_ida.plain(grpo())
-    assert (alone.num_iterations, alone.num_mini_batches) == (1, 1)
+    assert (alone.num_iterations, alone.num_mini_batches, alone.mini_batch_size) == (1, 1, None)
+    parts = loop_ida.recipe(grpo(), num_mini_batches=8, enough=most_of)
+    assert (parts.num_mini_batches, parts.mini_batch_size, parts.enough) == (8, None, most_of)
+
+
+@pytest.mark.parametrize(("kept", "loss"), [(32, 1.0), (8, 0.25)])
+def test_the_divisor_stays_when_rollouts_are_set_aside(kept: int, loss: float) -> None:
+    """Forty rollouts with a loss of 1 each, of which ``kept`` have an advantage: kept / 32, in one step."""
+    own, policy = loop_ida.recipe(grpo(), num_iterations=1), tiny_policy()
+    adv = [np.full(2, float(i < kept)) for i in range(40)]
+    seqs = Sequences([np.array([5, 6])] * 40, [np.array([-1, 0])] * 40, {"adv": adv})
+
+    def ones(logp_NT: Any, turn_NT: Any) -> Any:
+        return torch.where(turn_NT >= 0, 1.0 + 0.0 * logp_NT, torch.zeros_like(logp_NT))
+
+    told = update(
+        policy, seqs, ones, own.reduce, torch.optim.SGD(policy.parameters(), lr=0.0),
+        mini_batch_size=own.mini_batch_size, max_log_ratio=own.max_log_ratio,
+    )  # fmt: skip
+    assert (told["loss"], told["optimizer_steps"]) == (pytest.approx(loss), 1.0)
+
+
+def test_a_run_by_the_recipe_stops_early_and_collects_early() -> None:
+    """A bound no step can keep: the first minibatch of two steps, the second is left out; groups may lack a member."""
+    own = loop_ida.recipe(grpo(), num_generations=4, enough=partial(most_of, share=0.5, per_task=0.5), least=0.0)
+    own = vary(own, agent=Speller(turns=1, tokens=4), reward=seeded, max_log_ratio=1e-6)
+    rows: list[Any] = []
+    settings = Settings(max_steps=2, per_device_train_batch_size=8, learning_rate=0.1)
+    train(own, LETTERS, tiny_policy(), settings, None, show=rows.append)
+    steps = [row for row in rows if row["phase"] == "train"]
+    assert [(row["optimizer_steps"], row["stopped_early"]) for row in steps] == [(1.0, 1.0)] * 2
 
 
 def test_paper_is_found() -> None:

@@ -17,8 +17,9 @@ from ferrule.core.records import Call, Observation, Score, Task, Trajectory
 from ferrule.credit.group import broadcast, group_relative
 from ferrule.credit.keep import spread
 from ferrule.objectives.penalty import add, kl_k3, weighted
-from ferrule.objectives.reduce import token_mean
+from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.surrogate import reinforce, surrogate
+from ferrule.rollout.enough import most_of
 from ferrule.studies.table import Player, Weights, learn_from, play_group, steps_to, train_table
 from ferrule.train.sample import Group, credit
 
@@ -186,6 +187,41 @@ def test_minibatches_and_epochs_take_every_row() -> None:
     assert table.chance_SA[0, 0] > 0.8
 
 
+def test_parts_of_one_size_divide_by_it_and_leave_out_what_has_no_advantage() -> None:
+    """Of eight rows four have an advantage: in a part of 8 they move the table half as far as in a part of 4."""
+    even = np.full((2, 3), 1 / 3)
+    paths = tuple(play(TASKS[0], Player(even, np.random.default_rng(k))) for k in range(4))
+    equal = (play(TASKS[1], Player(even, np.random.default_rng(0))),) * 4
+    assert len({path.answer for path in paths}) > 1
+    groups = [
+        Group(task, (), rows, tuple(right(task, rows)), (0, 1, 2, 3))
+        for task, rows in ((TASKS[0], paths), (TASKS[1], equal))
+    ]
+
+    def after(**changes: Any) -> Any:
+        weights, recipe = Weights(np.zeros((2, 3))), replace(RECIPE, reduce=sequence_mean, **changes)
+        weights.learn(recipe, credit(recipe, groups, weights), learning_rate=0.1, rng=np.random.default_rng(0))
+        return weights.now.detach().numpy()
+
+    assert after(mini_batch_size=8) == pytest.approx(after(mini_batch_size=4) / 2)
+    assert after(mini_batch_size=8) == pytest.approx(after())  # all eight rows in one part
+    assert np.abs(after(mini_batch_size=4)).max() > 0.01
+
+
+def test_a_table_that_moved_too_far_takes_no_more_steps() -> None:
+    """Old log-probs are half a nat below the table's: a bound of .4 ends the steps before the first, .6 does not."""
+
+    def after(most: float) -> bool:
+        weights, recipe = Weights(np.zeros((2, 3))), replace(RECIPE, max_log_ratio=most)
+        paths = tuple(play(TASKS[0], Player(weights.chance_SA, np.random.default_rng(k))) for k in range(6))
+        batch = credit(recipe, [Group(TASKS[0], (), paths, tuple(right(TASKS[0], paths)), tuple(range(6)))], weights)
+        old = replace(batch, signals=replace(batch.signals, logp_NT=batch.signals.logp_NT - 0.5))
+        weights.learn(recipe, old, learning_rate=0.1, rng=np.random.default_rng(0))
+        return bool(weights.now.detach().any())
+
+    assert (after(0.4), after(0.6)) == (False, True)
+
+
 def test_groups_of_several_kinds_learn_together() -> None:
     """``credit`` and ``Weights.learn`` take any groups, each with its own size and scores."""
     rng = np.random.default_rng(100)
@@ -202,6 +238,8 @@ def test_groups_of_several_kinds_learn_together() -> None:
 def test_what_a_table_cannot_do_is_refused() -> None:
     with pytest.raises(ValueError, match="no value head"):
         train_table(replace(RECIPE, critic=broadcast), play, TASKS, np.zeros((2, 3)), steps=1, learning_rate=1.0)
+    with pytest.raises(ValueError, match="enough would do nothing"):
+        train_table(replace(RECIPE, enough=most_of), play, TASKS, np.zeros((2, 3)), steps=1, learning_rate=1.0)
     with pytest.raises(ValueError, match="gave 1 scores for 8"):
         train_table(
             replace(RECIPE, reward=lambda t, ts: [Score(0.0)]),

@@ -142,6 +142,59 @@ def test_the_seed_only_shuffles(tiny: Local) -> None:
     assert torch.equal(after(1, num_mini_batches=2), after(1, num_mini_batches=2))
 
 
+def ones(logp_NT: Any, turn_NT: Any) -> Any:
+    """A loss of 1 on every token of the model, with a gradient."""
+    return torch.where(turn_NT >= 0, 1.0 + 0.0 * logp_NT, torch.zeros_like(logp_NT))
+
+
+def test_minibatches_of_one_size_divide_by_it(tiny: Local) -> None:
+    """Of four rows one has no advantage: three rows in parts of 2 give 2 / 2 and 1 / 2, so .75 on average."""
+    batch = batch_of(*[[(2, 2)]] * 4)
+    seqs = sequences(replace(batch, adv=np.where(np.arange(4)[:, None] == 1, 0.0, batch.adv)))
+    told = update(tiny, seqs, ones, sequence_mean, sgd(tiny, 0.0), mini_batch_size=2)
+    assert (told["optimizer_steps"], told["loss"]) == (2.0, pytest.approx(0.75))
+    told = update(tiny, seqs, ones, sequence_mean, sgd(tiny, 0.0), mini_batch_size=32, num_iterations=2)
+    assert (told["optimizer_steps"], told["loss"]) == (2.0, pytest.approx(3 / 32))
+    told = update(tiny, seqs, ones, sequence_mean, sgd(tiny, 0.0), num_mini_batches=2)
+    assert (told["optimizer_steps"], told["loss"]) == (2.0, pytest.approx(1.0))
+    none = sequences(replace(batch, adv=np.zeros_like(batch.adv)))
+    assert update(tiny, none, ones, sequence_mean, sgd(tiny), mini_batch_size=2)["optimizer_steps"] == 0.0
+
+
+@pytest.mark.parametrize(("most", "steps"), [(8.9, 0.0), (9.1, 2.0)])
+def test_rows_that_moved_too_far_end_the_steps_of_a_batch(tiny: Local, most: float, steps: float) -> None:
+    """Rows of 2 and 4 tokens whose old log-probs lie 3 nats below: ratios of 6 and 12 nats, 9 on average."""
+    seqs = sequences(batch_of([(2, 2)], [(2, 4)]))
+    for ids, turn, old in zip(seqs.ids, seqs.turn, seqs.beside["old_NT"], strict=True):
+        old[turn >= 0] = tiny.scores(ids[None], turn[None])[0][turn >= 0] - 3.0
+    before = weights(tiny)
+    told = update(tiny, seqs, ones, sequence_mean, sgd(tiny), max_log_ratio=most, num_iterations=2)
+    assert (told["optimizer_steps"], told["stopped_early"]) == (steps, float(not steps))
+    assert moved(tiny, before) is False  # the loss does not depend on the weights
+    assert all(p.grad is None for p in tiny.model.parameters())
+
+
+def test_epochs_end_where_the_first_has_moved_the_weights(tiny: Local) -> None:
+    batch = sample(recipe(), draw, 2, LETTERS, tiny)
+    free = update(tiny_policy(), sequences(batch), surrogate, token_mean, sgd(tiny_policy()), num_iterations=3)
+    assert (free["optimizer_steps"], "stopped_early" in free) == (3.0, False)
+    told = update(
+        tiny, sequences(batch), surrogate, token_mean, sgd(tiny, 5.0), num_iterations=3, max_log_ratio=1e-3
+    )  # fmt: skip
+    assert (told["optimizer_steps"], told["stopped_early"]) == (1.0, 1.0)
+
+
+def test_a_loss_that_is_no_number_ends_the_steps_and_is_told(tiny: Local) -> None:
+    before = weights(tiny)
+    told = update(
+        tiny, sequences(batch_of([(2, 2)])), lambda logp_NT, turn_NT: logp_NT * math.nan, token_mean, sgd(tiny),
+        max_log_ratio=20.0, num_iterations=2,
+    )  # fmt: skip
+    assert (told["optimizer_steps"], told["stopped_early"]) == (0.0, 1.0)
+    assert math.isnan(told["loss"])
+    assert not moved(tiny, before)
+
+
 @pytest.mark.parametrize("reduce", [token_mean, sequence_mean, partial(constant, denominator=8.0)])
 def test_an_empty_batch_takes_no_step(tiny: Local, reduce: Any) -> None:
     before = weights(tiny)

@@ -30,6 +30,7 @@ __all__ = [
     "apply",
     "by_name",
     "chain",
+    "cut_rows",
     "first_call",
     "nearest",
     "pack",
@@ -83,6 +84,16 @@ class Signals:
     def named(self) -> dict[str, Any]:
         """Return the signals that are present, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+
+def cut_rows(order: IntArray, count: int = 1, size: int | None = None) -> list[IntArray]:
+    """Cut row numbers into ``count`` parts as equal as can be, or into parts of ``size`` (the last may be smaller).
+
+    No part is empty, unless there are no rows.
+    """
+    if size is None:
+        return list(np.array_split(order, min(count, max(len(order), 1))))
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

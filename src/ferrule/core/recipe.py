@@ -29,8 +29,13 @@ class Recipe:
     carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
     ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
     objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling temperature.
-    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. ``role`` names whose turns are
-    scored and trained; those of other roles (a judge, a critic) stand beside them as ``Trajectory.others``.
+    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With ``mini_batch_size`` every
+    step takes so many rows instead: rows without any advantage are left out first, and a mean over rows divides by this
+    size even where fewer are left. ``max_log_ratio`` ends the steps of a batch before the first whose rows have moved
+    further, ``|mean over rows of sum_t log(new / old)|`` (nats), or whose loss is not finite. ``enough(ended,
+    samples)`` is given how many of the ``samples`` episodes of each task have ended, and calls the rest off by saying
+    yes (``ferrule.rollout.enough``; None waits for all). ``role`` names whose turns are scored and trained; those of
+    other roles (a judge, a critic) stand beside them as ``Trajectory.others``.
     ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
     into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the
     settings of the run that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
@@ -50,6 +55,9 @@ class Recipe:
     temperature: float = 1.0
     num_iterations: int = 1
     num_mini_batches: int = 1
+    mini_batch_size: int | None = None
+    max_log_ratio: float | None = None
+    enough: Callable[[Sequence[int], int], bool] | None = None
     reference: bool = False
     critic: Callable[..., Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -63,6 +71,13 @@ class Recipe:
         for name, least in (("num_generations", 1), ("num_iterations", 1), ("num_mini_batches", 1), ("refill", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"Recipe.{name} is {getattr(self, name)}; the least is {least}")
+        if self.mini_batch_size is not None and (self.mini_batch_size < 1 or self.num_mini_batches > 1):
+            raise ValueError(
+                f"Recipe.mini_batch_size is {self.mini_batch_size} and num_mini_batches {self.num_mini_batches}; "
+                "the size is at least 1 and decides alone, with num_mini_batches=1"
+            )
+        if self.max_log_ratio is not None and not self.max_log_ratio > 0:
+            raise ValueError(f"Recipe.max_log_ratio is {self.max_log_ratio}; it must be above 0")
         if self.temperature <= 0:
             raise ValueError(f"Recipe.temperature is {self.temperature}; training samples need a value above 0")
         if self.refill and self.keep is None:

@@ -9,13 +9,16 @@ nothing are set aside, and the rest is used for several epochs with a ratio per 
 
 Departures from the paper:
 
-1. A rollout with a small advantage has its advantage set to 0 and stays in the denominators. The released code removes
-   it and divides by a constant, which gives the same gradient in a full part. Here a batch makes a fixed number of
-   parts (8 is what 40 tasks with 6 rollouts in parts of 32 make): smaller batches make smaller parts, and a part whose
-   rollouts were all set aside still moves the optimiser's averages.
+1. Minibatches hold 32 rollouts whose advantage is not next to nothing, and the divisor stays 32 where fewer are left.
+   A trajectory whose context was rewritten counts once per context. ``num_mini_batches`` makes a fixed number of
+   parts instead (8 is what 40 tasks with 6 rollouts in parts of 32 make), in which set-aside rollouts stay in the
+   denominators; the claim does that, because its batches hold 48 rollouts.
 2. Log-probs of the old policy are those of the sampler, which is the trained model itself in this framework; an engine
-   that rounds differently is watched by the trainer. Log-ratios are bounded at 20 nats per token in place of a stop.
-3. Collection does not stop early: the rollouts it would cut off are the long, hard ones.
+   that rounds differently is watched by the trainer. The mean log-ratio that ends the steps is that of a minibatch,
+   which is left out itself; log-ratios are bounded at 20 nats per token beside.
+3. Collection may stop early (``enough=most_of``: nine in ten of all rollouts and three in four of every task). By
+   default it waits for all: the rollouts it would cut off are the long, hard ones, and which they are depends on the
+   speed of tools, so that a run no longer repeats to the same numbers.
 4. The constant that the code may add to every advantage is ``push`` (0 as there), the other baselines are rules for
    ``credit``. The clipped norm, the rate, the number of interactions and the agent's prompt are the user's.
 5. Tests that pass before any action would pay for doing nothing; the world ``apps`` gives an untouched state 0.
@@ -42,6 +45,7 @@ from ferrule.credit.shape import drop_small
 from ferrule.rewards.format import failed_calls
 from ferrule.rewards.matching import readable
 from ferrule.rewards.outcome import outcome
+from ferrule.rollout.enough import Enough, most_of
 from ferrule.studies.paper import Paper
 
 __all__ = ["PAPER", "dense_return", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
@@ -100,16 +104,21 @@ def recipe(
     least: float = 0.01,
     num_generations: int = 6,
     num_iterations: int = 2,
-    num_mini_batches: int = 8,
+    mini_batch_size: int = 32,
+    num_mini_batches: int | None = None,
+    max_log_ratio: float | None = 20.0,
+    enough: Enough | None = None,
     ratio: Literal["token", "sequence", "product"] = "token",
     credit: Callable[..., FloatArray] = leave_one_out,
     push: float = 0.0,
 ) -> Recipe:
     """Return ``base`` with leave-one-out credit and several clipped epochs over the same rollouts.
 
-    ``ratio="product"`` takes one ratio per rollout, the product of its tokens' ratios. ``clip=math.inf`` does not clip.
-    ``credit`` takes another baseline (``group_relative`` is the group's mean), ``push`` is added to all advantages that
-    are left. Raises ``ValueError`` on a clip range below 0 and an unknown ratio.
+    Steps take ``mini_batch_size`` rollouts, or make ``num_mini_batches`` parts of a batch where that is given.
+    ``max_log_ratio`` and ``enough`` are those of ``Recipe``. ``ratio="product"`` takes one ratio per rollout, the
+    product of its tokens' ratios. ``clip=math.inf`` does not clip. ``credit`` takes another baseline
+    (``group_relative`` is the group's mean), ``push`` is added to all advantages that are left. Raises ``ValueError``
+    on a clip range below 0 and an unknown ratio.
     """
     if not clip >= 0:
         raise ValueError(f"clip is {clip}; the least is 0")
@@ -127,14 +136,17 @@ def recipe(
         reduce=sequence_mean,
         num_generations=num_generations,
         num_iterations=num_iterations,
-        num_mini_batches=num_mini_batches,
+        num_mini_batches=1 if num_mini_batches is None else num_mini_batches,
+        mini_batch_size=mini_batch_size if num_mini_batches is None else None,
+        max_log_ratio=max_log_ratio,
+        enough=enough,
         reference=False,
     )
 
 
 def plain(base: Recipe) -> Recipe:
     """Return the control: the same credit, one gradient step per batch, nothing clipped."""
-    return recipe(base, clip=math.inf, num_iterations=1, num_mini_batches=1)
+    return recipe(base, clip=math.inf, num_iterations=1, num_mini_batches=1, max_log_ratio=None)
 
 
 PAPER = Paper(
@@ -143,6 +155,6 @@ PAPER = Paper(
     title="Reinforcement Learning for Long-Horizon Interactive LLM Agents",
     date="2025-02",
     url="https://arxiv.org/abs/2502.01600",
-    pieces={"reward": dense_return, "credit": leave_one_out, "filter": drop_small, "recipe": recipe},
+    pieces={"reward": dense_return, "credit": leave_one_out, "filter": drop_small, "enough": most_of, "recipe": recipe},
     summary="Uses every expensive rollout for several clipped epochs, with the other rollouts' mean as baseline.",
 )

@@ -70,6 +70,7 @@ def actor_critic(base: Recipe) -> Recipe:
         objective=add(reinforce, partial(value_loss, clip=None), 0.5),
         num_iterations=1,
         num_mini_batches=1,
+        mini_batch_size=None,
     )
 
 
@@ -110,6 +111,7 @@ def rloo(base: Recipe) -> Recipe:
         reduce=partial(sequence_mean, tokens="sum"),
         num_iterations=1,
         num_mini_batches=1,
+        mini_batch_size=None,
     )
 
 

@@ -152,6 +152,7 @@ def recipe(
         oversample=oversample,
         num_generations=num_generations,
         num_mini_batches=num_mini_batches,
+        mini_batch_size=None,
         reference=False,
     )
 

@@ -117,6 +117,7 @@ def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = 
         reference=False,
         num_iterations=1,
         num_mini_batches=1,
+        mini_batch_size=None,
     )
 
 

@@ -16,8 +16,10 @@ from typing import Any
 from ferrule.core.flows import Agent, World
 from ferrule.core.records import Task
 from ferrule.rollout.cluster_worker import Job, RayWorker, sendable
-from ferrule.rollout.drive import Gather, Limits, Policies, replies_to, seed_of
+from ferrule.rollout.drive import Gather, Limits, Policies, replies_to
+from ferrule.rollout.enough import Enough
 from ferrule.rollout.record import Episode, Recorder
+from ferrule.rollout.run import episode_seed
 
 __all__ = ["RayWorkers"]
 
@@ -104,8 +106,14 @@ class RayWorkers:
         limits: Limits | None = None,
         done: Callable[[int, int], None] | None = None,
         take: Callable[[int, Episode], None] | None = None,
+        enough: Enough | None = None,
     ) -> list[Episode]:
-        """Play episodes on an event loop; arguments as in ``rollout.drive.drive``."""
+        """Play episodes on an event loop; arguments as in ``rollout.drive.drive``, but none is called off.
+
+        Raises ``ValueError`` where ``enough`` is given.
+        """
+        if enough is not None:
+            raise ValueError("episodes on Ray workers cannot be called off; leave Recipe.enough out, or Ray")
         limits = limits or Limits()
         todo = [(task, sample) for task in tasks for sample in range(num_generations)]
         if not todo:
@@ -280,7 +288,7 @@ class _Rollout:
 
     def _given_up(self, task: Task, sample: int) -> Episode:
         problem = f"the worker was lost {self.workers.retries + 1} times while it played this episode"
-        seed = seed_of(self.seed, task.id, task.meta.get("pass", 0), sample)
+        seed = episode_seed(self.seed, task, sample)
         return Episode(task, sample, seed, Recorder(task).paths(None, "error", {}, problem), problem)
 
     async def _try(self, index: int, gather: Gather, times: int) -> bool:

@@ -18,8 +18,9 @@ from ferrule.core.powers import require
 from ferrule.core.records import Observation, Reply, Task
 from ferrule.core.streams import Stream, Streaming
 from ferrule.rollout.calls import At, Calls
+from ferrule.rollout.enough import Enough, is_enough
 from ferrule.rollout.record import Episode
-from ferrule.rollout.run import Limits, Run, seed_of
+from ferrule.rollout.run import Limits, Run, call_off, never_played, seed_of
 
 __all__ = [
     "Gather",
@@ -139,13 +140,15 @@ def drive(
     limits: Limits | None = None,
     done: Callable[[int, int], None] | None = None,
     take: Callable[[int, Episode], None] | None = None,
+    enough: Enough | None = None,
 ) -> list[Episode]:
     """Play ``num_generations`` episodes of every task and return them, the samples of a task side by side.
 
     With a policy that streams, replies, tool calls and what ``take`` does go on at the same time; other policies
     answer the asks of all live episodes in one batch per round. At most ``limits.calls`` calls run at once. ``policy``
     may map roles to policies. ``done(finished, total)`` reports progress; ``take(place, episode)`` is given every
-    episode as it ends.
+    episode as it ends. When ``enough`` (``ferrule.rollout.enough``) says so, the rest is called off: those episodes end
+    ``discarded``, and which they are depends on how quick tools and models were.
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(num_generations)]
@@ -175,6 +178,8 @@ def drive(
                         take(index, finished[index])
                     if done:
                         done(len(finished), len(todo))
+                if ended and is_enough(enough, finished, len(tasks), num_generations):
+                    call_off(live, finished, todo, seed, take)
         finally:
             asks.close()
             for run in live.values():
@@ -301,32 +306,38 @@ async def adrive(
     limits: Limits | None = None,
     done: Callable[[int, int], None] | None = None,
     take: Callable[[int, Episode], None] | None = None,
+    enough: Enough | None = None,
 ) -> list[Episode]:
     """Play the same episodes on an event loop, each at its own pace; arguments as in ``drive``.
 
-    Policies with ``agenerate(ask)`` are asked one by one as episodes get there, others through gathered batches.
+    Policies with ``agenerate(ask)`` are asked one by one as episodes get there, others through gathered batches. An
+    episode that is called off ends when what it waits for is there.
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(num_generations)]
     workers = min(limits.episodes, len(todo))
     gather = Gather(workers)
-    order = iter(range(len(todo)))
+    order, over = iter(range(len(todo))), False
     finished: dict[int, Episode] = {}
 
     async def play(index: int, pool: ThreadPoolExecutor) -> Episode:
+        if over:
+            return never_played(*todo[index], seed)
         run = Run(agent, *todo[index], world, seed, temperature)
         try:
-            while run.pending:
+            while run.pending and not over:
                 await carry_out(run, index, policy, gather, pool, limits)
         except BaseException:
             run.give_up()
             raise
-        return run.close()
+        return run.call_off() if run.pending else run.close()
 
     async def work(pool: ThreadPoolExecutor) -> None:
         """Play one episode after another: the place of an episode that ended is taken before the next batch leaves."""
+        nonlocal over
         for index in order:
             finished[index] = await play(index, pool)
+            over = over or is_enough(enough, finished, len(tasks), num_generations)
             if take:
                 take(index, finished[index])
             if done:

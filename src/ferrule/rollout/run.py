@@ -12,11 +12,14 @@ from typing import Any
 
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Session, Use, World
-from ferrule.core.records import Answer, Call, Finish, Observation, Task
+from ferrule.core.records import Answer, Call, Finish, Observation, Task, Trajectory
 from ferrule.rollout.record import Asked, Episode, Recorder
 from ferrule.rollout.spent import spent_by_role
 
-__all__ = ["Limits", "Run", "seed_of"]
+__all__ = ["CALLED_OFF", "Limits", "Run", "call_off", "episode_seed", "never_played", "seed_of"]
+
+CALLED_OFF = "called off: enough episodes of its batch had ended"
+"""The problem of an episode that was not waited for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ def seed_of(*parts: object) -> int:
     """Return a 63-bit seed that depends on all parts and nothing else."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def never_played(task: Task, sample: int, seed: int) -> Episode:
+    """Return the record of an episode that was called off before it began; ``seed`` is that of the rollout."""
+    paths = (Trajectory(task, (), None, "discarded", problem=CALLED_OFF),)
+    return Episode(task, sample, episode_seed(seed, task, sample), paths, CALLED_OFF)
+
+
+def episode_seed(seed: int, task: Task, sample: int) -> int:
+    """Return the seed of one episode of a rollout."""
+    return seed_of(seed, task.id, task.meta.get("pass", 0), sample)
 
 
 def _holds_calls(request: Use) -> bool:
@@ -81,7 +95,7 @@ class Run:
     def __init__(
         self, agent: Agent, task: Task, sample: int, world: World, seed: int, temperature: float | None
     ) -> None:
-        self.task, self.sample, self.seed = task, sample, seed_of(seed, task.id, task.meta.get("pass", 0), sample)
+        self.task, self.sample, self.seed = task, sample, episode_seed(seed, task, sample)
         self.temperature = temperature
         # A continued episode starts in the world of the one it goes on from.
         self.session = world.start(task, task.meta.get("world_seed", self.seed))
@@ -222,6 +236,12 @@ class Run:
             with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
                 part.close()
 
+    def call_off(self) -> Episode:
+        """End an episode that nobody waits for any more; what it wrote is discarded: neither scored nor trained on."""
+        self._fail(CALLED_OFF, "discarded")
+        episode = self.close()
+        return replace(episode, trajectories=tuple(replace(t, finish="discarded") for t in episode.trajectories))
+
     def close(self) -> Episode:
         """Close the session and return the record."""
         try:
@@ -236,3 +256,17 @@ class Run:
         seconds = time.perf_counter() - self.began
         drifted, spent = self.recorder.drifted, spent_by_role(self._waits, self.recorder.turns)
         return Episode(self.task, self.sample, self.seed, trajectories, self.problem, drifted, seconds, spent)
+
+
+def call_off(
+    live: dict[int, Run],
+    finished: dict[int, Episode],
+    todo: Sequence[tuple[Task, int]],
+    seed: int,
+    take: Callable[[int, Episode], None] | None,
+) -> None:
+    """End all episodes of a rollout that have not ended, those that have not begun included."""
+    for place in (place for place in range(len(todo)) if place not in finished):
+        finished[place] = live.pop(place).call_off() if place in live else never_played(*todo[place], seed)
+        if take:
+            take(place, finished[place])

@@ -8,14 +8,14 @@ language model is trained with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from ferrule.core.arrays import FloatArray, IntArray
+from ferrule.core.arrays import FloatArray, IntArray, cut_rows
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Call, Finish, Message, Observation, Span, Task, Trajectory, Turn
 from ferrule.objectives.channels import over_channels
@@ -117,17 +117,26 @@ class Weights:
             beside["ref_NT"] = batch.signals.ref_NT
         rows = len(batch.signals.reward_N)
         for _ in range(recipe.num_iterations):
-            order = rng.permutation(rows) if recipe.num_mini_batches > 1 else np.arange(rows)
-            for part in np.array_split(order, recipe.num_mini_batches):
+            whole = recipe.num_mini_batches == 1 and recipe.mini_batch_size is None
+            order = np.arange(rows) if whole else rng.permutation(rows)
+            if recipe.mini_batch_size is not None:
+                order = order[adv_CNT[:, order].any((0, 2))]
+            for part in cut_rows(order, recipe.num_mini_batches, recipe.mini_batch_size):
                 turn_NT = torch.from_numpy(batch.signals.turn_NT[part])
                 total = totals(turn_NT)
                 if not total.tokens:
                     continue
+                if recipe.mini_batch_size is not None:
+                    total = replace(total, rows=float(recipe.mini_batch_size))
                 ids_NT = torch.from_numpy(np.maximum(batch.signals.ids_NT[part], 0))
                 known = {**self._scores(ids_NT), "old_NT": torch.from_numpy(batch.signals.logp_NT[part])}
                 known |= {name: torch.from_numpy(array[part]) for name, array in beside.items()}
                 known["turn_NT"] = turn_NT
                 loss_NT = over_channels(recipe.objective, torch.from_numpy(adv_CNT[:, part]), known)
+                if recipe.max_log_ratio is not None:
+                    gap_NT = torch.where(turn_NT >= 0, known["logp_NT"].detach() - known["old_NT"], 0.0)
+                    if not abs(float(gap_NT.sum()) / totals(turn_NT).rows) <= recipe.max_log_ratio:
+                        return
                 loss = recipe.reduce(loss_NT, turn_NT, total)
                 (slope,) = torch.autograd.grad(loss, self.now)
                 with torch.no_grad():
@@ -182,10 +191,13 @@ def train_table(
     takes ``recipe.epochs`` times ``recipe.minibatches`` gradient steps of ``learning_rate`` on the loss.
     ``group(task, chance_SA, rng, samples)`` plays all episodes of a group at once instead of ``play`` one by one.
     ``start_SA`` and ``tie`` are those of ``Weights``. ``watch(step, chance_SA)`` is called after each step. The
-    recipe's agent plays no part. Raises ``ValueError`` for a recipe with a critic.
+    recipe's agent plays no part. Raises ``ValueError`` for a recipe with a critic, or with
+    ``enough``.
     """
     if (play is None) == (group is None):
         raise ValueError("a table is played by `play` (one episode) or by `group` (a whole group); give one of them")
+    if recipe.enough is not None:
+        raise ValueError("Recipe.enough would do nothing: the episodes of a table are played one by one")
     if recipe.critic is not None:
         raise ValueError("a table has no value head; use a recipe without Recipe.critic")
     rng = np.random.default_rng(seed)

@@ -13,6 +13,8 @@ from ferrule.core.recipe import Method, Part, Recipe, Roles, Stage
 from ferrule.policies.heads import key_of
 from ferrule.train.settings import Settings, varied
 
+_OF_A_STEP = ("num_iterations", "num_mini_batches", "mini_batch_size", "max_log_ratio")
+
 __all__ = ["check", "groups_per_step", "parts_of", "recipes_of", "steps_of"]
 
 
@@ -91,7 +93,7 @@ def _check_roles(roles: Roles) -> None:
             _check_pieces(recipe)
         except ValueError as error:
             raise ValueError(f"role {name!r}: {error}") from error
-        if (recipe.num_iterations, recipe.num_mini_batches) != (first.num_iterations, first.num_mini_batches):
+        if any(getattr(recipe, field) != getattr(first, field) for field in _OF_A_STEP):
             raise ValueError(f"role {name!r} has other epochs or minibatches than the first; steps are shared")
         if recipe.refill or recipe.oversample > 1:
             raise ValueError(f"role {name!r} sets refill or oversample, which do nothing here: groups are played once")

@@ -85,6 +85,8 @@ class _OnPolicy(_Streamed):
             rows=equipment.settings.per_device_train_batch_size,
             num_iterations=recipe.num_iterations,
             num_mini_batches=recipe.num_mini_batches,
+            mini_batch_size=recipe.mini_batch_size,
+            max_log_ratio=recipe.max_log_ratio,
             seed=seed_of(equipment.settings.seed, "update", step),
         )
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
@@ -145,6 +147,8 @@ class _OnRoles(_Streamed):
             rows=equipment.settings.per_device_train_batch_size,
             num_iterations=first.num_iterations,
             num_mini_batches=first.num_mini_batches,
+            mini_batch_size=first.mini_batch_size,
+            max_log_ratio=first.max_log_ratio,
             seed=seed_of(equipment.settings.seed, "update", step),
         )
         by_role = {f"{name}/{key}": value for name in names for key, value in stats(batches[name]).items()}

@@ -85,8 +85,9 @@ def groups_of(
 ) -> list[Group]:
     """Roll out ``recipe.num_generations`` episodes per task and score each group.
 
-    Drifted episodes, discarded branches and paths of other roles than ``recipe.role`` are kept but not scored. A group
-    is scored while later ones are still played, one group at a time and in their order.
+    Drifted episodes, discarded branches, episodes that were called off and paths of other roles than ``recipe.role``
+    are kept but not scored. A group is scored while later ones are still played, one group at a time and in their
+    order.
     """
     ended: dict[int, Episode] = {}
     scoring: list[Future[Group]] = []
@@ -104,6 +105,7 @@ def groups_of(
             "num_generations": recipe.num_generations,
             "temperature": recipe.temperature,
             "take": take,
+            **({} if recipe.enough is None else {"enough": recipe.enough}),
         }
         play(recipe.agent, tasks, world, policy, **settings, **options)
         return [future.result() for future in scoring]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ferrule.core.arrays import cut_rows
 from ferrule.objectives.channels import over_channels
 from ferrule.objectives.reduce import Totals
 from ferrule.policies.heads import HasHeads, head_values, key_of
@@ -45,6 +46,10 @@ class Sequences:
         for i in range(len(self.ids)):
             units.setdefault(self.unit[i] if self.unit is not None else i, []).append(i)
         return list(units.values())
+
+    def moved(self, unit: Sequence[int]) -> bool:
+        """Whether a unit has any advantage, as far as there are advantages."""
+        return "adv" not in self.beside or any(self.beside["adv"][i].any() for i in unit)
 
     def total(self, rows: Sequence[int]) -> Totals:
         """Count model tokens and rows that have any."""
@@ -139,8 +144,16 @@ class _Tally:
     entropy: float = 0.0
     kl: float = 0.0
     tokens: float = 0.0
+    rows: float = 0.0
     grad_norm: float = 0.0
     steps: int = 0
+
+    def since(self, before: _Tally, pool: Any) -> tuple[float, float]:
+        """Return the mean log-ratio of the rows since ``before`` (nats), and their loss, over all processes."""
+        kl, loss = self.kl - before.kl, self.loss - before.loss
+        if pool is not None:
+            kl, loss = (float(x) for x in pool.reduce(torch.tensor([kl, loss], device=pool.device), reduction="sum"))
+        return -kl / max(self.rows - before.rows, 1.0), loss
 
     def metrics(self, pool: Any) -> dict[str, float]:
         """Return averages: loss and gradient norm per step, entropy and divergence per token, over all processes."""
@@ -163,13 +176,19 @@ def _passes(
     tally: _Tally,
     rows: int,
     tokens: int | None,
+    size: int | None,
     pool: Any,
 ) -> bool:
-    """Add the gradients of a minibatch of one lesson; False when it has no tokens to learn from."""
+    """Add the gradients of a minibatch of one lesson; False when it has no tokens to learn from.
+
+    ``size`` stands for the number of rows in denominators.
+    """
     seqs = lesson.seqs
     total = seqs.total([i for unit in units for i in unit])
     if not total.tokens:
         return False
+    tally.rows += total.rows
+    total = total if size is None else replace(total, rows=float(size))
     share = units[pool.process_index :: pool.num_processes] if pool is not None else units
     cut = list(micro_batches(
         policy.model, seqs.ids, seqs.turn, units=share, rows=rows, tokens=tokens,
@@ -201,6 +220,8 @@ def learn(
     tokens: int | None = None,
     num_iterations: int = 1,
     num_mini_batches: int = 1,
+    mini_batch_size: int | None = None,
+    max_log_ratio: float | None = None,
     max_grad_norm: float = 1.0,
     seed: int = 0,
     pool: Any = None,
@@ -209,27 +230,35 @@ def learn(
 
     Each step adds up the losses of one minibatch of every lesson. A micro-batch has at most ``rows`` rows and computes
     at most ``tokens`` tokens (None: what suits the device), where prefixes that rows share count once; how a batch is
-    cut never changes the result beyond rounding. With ``pool`` (an ``accelerate.Accelerator``) every process takes its
-    share of the rows and gradients are added up.
+    cut never changes the result beyond rounding. ``mini_batch_size`` and ``max_log_ratio`` are those of ``Recipe``;
+    where the latter ends the steps early, ``stopped_early`` is 1. With ``pool`` (an ``accelerate.Accelerator``) every
+    process takes its share of the rows and gradients are added up.
     """
     tally = _Tally()
     policy.model.train()
     for epoch in range(num_iterations):
         cuts = []
         for lesson in lessons:
-            units = lesson.seqs.units()
+            units = [u for u in lesson.seqs.units() if mini_batch_size is None or lesson.seqs.moved(u)]
             order = np.random.Generator(np.random.Philox(key=seed + epoch)).permutation(len(units))
-            parts = np.array_split(order, min(num_mini_batches, max(len(order), 1)))
+            parts = cut_rows(order, num_mini_batches, mini_batch_size)
             cuts.append([[units[u] for u in part] for part in parts])
         for parts_of_step in zip_longest(*cuts, fillvalue=[]):
+            before = replace(tally)
             some = [
-                _passes(policy, lesson, part, tally, rows=rows, tokens=tokens, pool=pool)
+                _passes(policy, lesson, part, tally, rows=rows, tokens=tokens, size=mini_batch_size, pool=pool)
                 for lesson, part in zip(lessons, parts_of_step, strict=True)
             ]
+            if max_log_ratio is not None and any(some):
+                log_ratio, loss = tally.since(before, pool)
+                if not (abs(log_ratio) <= max_log_ratio and math.isfinite(loss)):
+                    optimiser.zero_grad(set_to_none=True)
+                    told = {} if math.isfinite(loss) else {"loss": loss}
+                    return {**before.metrics(pool), **told, "stopped_early": 1.0}
             if any(some):
                 tally.grad_norm += clip_and_step(policy, optimiser, max_grad_norm, pool)
                 tally.steps += 1
-    return tally.metrics(pool)
+    return {**tally.metrics(pool), **({} if max_log_ratio is None else {"stopped_early": 0.0})}
 
 
 def update(

@@ -21,7 +21,7 @@ __all__ = ["STUDY", "arm"]
 RATE, HIGH, EVERY = 60.0, 8.0, 2
 """The usual learning rate, the factor of the high one, and updates between two measurements of success."""
 # Eight tasks of six rollouts in parts of 24; the paper's parts hold 32 of 240.
-_loop = partial(loop_ida.recipe, num_mini_batches=2)
+_loop = partial(loop_ida.recipe, num_mini_batches=2, max_log_ratio=None)
 _loop_no_clip = partial(_loop, clip=math.inf)
 
 
