@@ -23,6 +23,7 @@ from ferrule.policies.named import load
 from ferrule.studies.standins import additions
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
+from ferrule.train.monitor import Monitor
 from ferrule.worlds.arithmetic import Arithmetic
 
 ROWS = [
@@ -162,3 +163,21 @@ def test_the_pipeline_learns_where_the_tool_helps_and_from_a_share_of_text(solve
         assert text == round(tool / 3) > 0
     else:
         assert (tool > 0, tool % 4, text) == (not solved, 0, 0)
+
+
+GOOD = {"loss": 0.1, "grad_norm": 1.0, "calls/mean": 2.0, "malformed/share": 0.0, "entropy": 0.5,
+        "groups/zero_spread": 0.2, "drifted": 0.0, "cut_off/share": 0.1, "kl": 0.001}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [({"entropy": 0.001}, "entropy is"), ({"calls/mean": 0.3}, "calls per task fell"),
+     ({"cut_off/share": 0.6}, "cut_off/share is 0.6"), ({"kl": -0.06}, "kl is -0.06")],
+)  # fmt: skip
+def test_guards_watch_entropy_calls_truncation_and_drift(left: dict[str, float], said: str) -> None:
+    """After two good steps each guard alone is left in two: calls fall from 2 to .3, below a fifth of 2."""
+    monitor = Monitor(tir_recipe.guards(window=2))
+    assert [monitor.check(GOOD), monitor.check(GOOD)] == [[], []]
+    told = [*monitor.check({**GOOD, **left}), *monitor.check({**GOOD, **left})]
+    assert any(text.startswith(said) for text in told), told
+    assert (tir_recipe.guards().rollbacks, tir_recipe.guards().stop) == (2, True)

@@ -76,6 +76,12 @@ def _recipe_flags(function: Any) -> Any:
 )
 @click.option("--ray-workers", default=None, type=int, help="Ray workers per process [default: one per free core].")
 @click.option("--stop-on-warning", is_flag=True, help="End the run at the first health warning.")
+@click.option(
+    "--rollbacks",
+    default=0,
+    show_default=True,
+    help="How often a warning takes the run back to an earlier checkpoint; the next one ends it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @_recipe_flags
 @flags(Settings)
@@ -158,6 +164,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         eval_tasks=tuple(held_out),
         eval_temperature=recipe.temperature,
         stop_on_warning=chosen["stop_on_warning"],
+        rollbacks=chosen["rollbacks"],
         about=about,
     )
 

@@ -44,6 +44,7 @@ class Plan:
     eval_temperature: float = 1.0
     without_tools: bool = True
     stop_on_warning: bool = False
+    rollbacks: int = 0
     play: Callable[..., list[Episode]] = drive
     agent: Agent | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -107,8 +108,8 @@ def execute(
     with Display(steps_of(plan.method, plan.settings), title=plan.folder.name, console=console) as display:
         summary = train(
             plan.method, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
-            pool=pool, health=Health(stop=plan.stop_on_warning), evaluate=_between(plan) if plan.eval_tasks else None,
-            play=plan.play, about=plan.about,
+            pool=pool, health=Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks), play=plan.play,
+            evaluate=_between(plan) if plan.eval_tasks else None, about=plan.about,
         )  # fmt: skip
     if not main:
         return {}

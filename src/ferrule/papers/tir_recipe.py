@@ -16,8 +16,9 @@ Departures from the paper:
 3. A rollout that was cut off scores at most 0 and never has a positive advantage.
 4. A batch serves one update, whose ratio is taken as 1: the gradient is that of the model that is trained, whatever
    probabilities the sampler gave. Sampling ahead of the update is the user's choice and off by default.
-5. Entropy, call rate, truncation and drift of log-probs are watched by ``Health(bands=..., stop=True)``, which ends
-   the run; going back to a checkpoint is up to the user. Routing replay is left out: no mixture of experts here.
+5. Entropy, call rate, truncation and drift of log-probs are watched by ``guards()``, whose bands are choices: what
+   leaves its band takes the run back to a checkpoint from before, twice, and then ends it. Routing replay is left out:
+   no mixture of experts here.
 6. The mask of the supervised loss is that of ``ferrule.data.formats``: what the model did not write carries none.
 7. The claim trains a recurrent language model of some 20,000 parameters on additions; problems are chosen by rates
    that are measured on the student (without the tool) and on a scripted teacher (with it).
@@ -29,7 +30,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,9 +46,12 @@ from ferrule.data.mixing import mixed
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
 
+if TYPE_CHECKING:
+    from ferrule.train.monitor import Health
+
 __all__ = [
-    "PAPER", "Checkpoint", "method", "pipeline", "rank_teachers", "recipe", "select_checkpoint", "uncut_credit",
-    "uncut_reward",
+    "PAPER", "Checkpoint", "guards", "method", "pipeline", "rank_teachers", "recipe", "select_checkpoint",
+    "uncut_credit", "uncut_reward",
 ]  # fmt: skip
 
 
@@ -101,6 +105,22 @@ def uncut_credit(adv_NT: FloatArray, parts_CN: FloatArray, channels: tuple[str, 
     """Leave rows whose part ``cut`` is 1 no positive advantage: ``min(A, 0)``."""
     cut_N = part_of(parts_CN, channels, "cut") > 0.5
     return np.where(cut_N[:, None], np.minimum(adv_NT, 0.0), adv_NT)
+
+
+def guards(
+    *, entropy: float = 0.003, calls: float = 0.2, cut_off: float = 0.5, drift: float = 0.05, rollbacks: int = 2,
+    window: int = 8,
+) -> Health:  # fmt: skip
+    """Return the guards against collapse as ``health`` of ``train``: bands over ``window`` steps, and rollbacks.
+
+    ``entropy`` (nats per token) and ``calls`` (share of the first window's calls per task) are the least, ``cut_off``
+    (share of truncated rollouts) and ``drift`` (``|mean log-ratio|`` of sampling and training, nats per token) the
+    most. ``rollbacks=0`` ends the run at the first warning. The run needs checkpoints (``save_steps``).
+    """
+    from ferrule.train.monitor import Health
+
+    bands = {"cut_off/share": (0.0, cut_off), "kl": (-drift, drift)}
+    return Health(window=window, entropy=entropy, calls=calls, bands=bands, stop=True, rollbacks=rollbacks)
 
 
 def recipe(base: Recipe, *, refill: int = 0, keep: Callable[..., bool] | None = None) -> Recipe:
@@ -203,6 +223,7 @@ PAPER = Paper(
         "checkpoint": select_checkpoint,
         "reward": uncut_reward,
         "recipe": recipe,
+        "guards": guards,
         "pipeline": pipeline,
     },
     summary="Tool-advantaged traces, text-only ones mixed in, checkpoints by pass@k and length, on-policy learning.",

@@ -22,6 +22,7 @@ from ferrule.train.on_data import on_data
 from ferrule.train.on_policy import on_policy, on_roles
 from ferrule.train.optimiser import optimiser_of
 from ferrule.train.policy import HasHeads, Refers, Trains, heads_of, needs, refuse
+from ferrule.train.rollback import check_rollbacks, go_back, way_back
 from ferrule.train.run import Run, interruptible
 from ferrule.train.settings import Settings, varied
 from ferrule.train.shard import Shards
@@ -57,6 +58,8 @@ def loop(step: Step, equipment: Equipment, run: Run) -> str:
         run.longest = max(run.longest, time.perf_counter() - began)
         over = _over(settings, run)
         ending = _ending(run, bool(warnings), over)
+        if ending == "rollback":
+            return ending
         if ending == "interrupted":
             step.settle()
         if due or (settings.save_steps and (over or ending == "interrupted" or (ending and step.settled))):
@@ -76,6 +79,9 @@ def _over(settings: Settings, run: Run) -> str:
 
 def _ending(run: Run, warned: bool, over: str) -> str:
     """Say what ends the whole run after this step."""
+    if warned and run.health.rollbacks:
+        run.back = way_back(run)
+        return "rollback" if run.back is not None else "health"
     if warned and run.health.stop:
         return "health"
     if run.interrupted:
@@ -136,8 +142,9 @@ def train(
     processes = 1 if pool is None else pool.num_processes
     check(method, settings, evaluating=evaluate is not None, processes=processes)
     parts = parts_of(method)
-    _check_run(parts, world, policy, settings, folder)
-    run = Run(settings, folder, health or Health(), evaluate, show, pool)
+    health = health or Health()
+    _check_run(parts, world, policy, settings, folder, health)
+    run = Run(settings, folder, health, evaluate, show, pool)
     last = _last(folder) if resume else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
     underway = _Underway(parts, rounds, world, policy, run, limits, play)
@@ -163,14 +170,20 @@ def train(
 
 
 def _check_run(
-    parts: tuple[Part, ...], world: World | None, policy: Trains, settings: Settings, folder: Path | None
+    parts: tuple[Part, ...],
+    world: World | None,
+    policy: Trains,
+    settings: Settings,
+    folder: Path | None,
+    health: Health,
 ) -> None:
-    """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
+    """Refuse a policy that lacks a power, a missing world, and checkpoints or rollbacks that have no place to lie."""
     for part in parts:
         part_settings = varied(settings, part.settings)
         refuse(policy, needs(part, ahead=bool(part_settings.sample_ahead)))
         if world is None and not isinstance(part, Stage):
             raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
+        check_rollbacks(health, part_settings, folder)
         if folder is None and part_settings.save_steps not in (0, Settings.save_steps):
             raise ValueError("save_steps would do nothing: this run has no folder")
 
@@ -203,16 +216,32 @@ def _part(underway: _Underway, number: int, saved: Path | None) -> str:
     whole = shards.whole if shards else contextlib.nullcontext
     optimiser = optimiser_of(policy, settings)
     equipment = Equipment(policy, optimiser, settings, run.pool, underway.limits, underway.play, whole)
-    step = _step(part, underway.world, drawn, equipment)
-    with contextlib.closing(step):
-        if saved is not None:
-            state = checkpoint.read(saved, policy, optimiser)
-            run.restore(state)
-            step.load(state["moving"])
-        why = loop(step, equipment, run)
+    moving: Mapping[str, Any] | None = None
+    if saved is not None:
+        state = checkpoint.read(saved, policy, optimiser)
+        run.restore(state)
+        moving = state["moving"]
+    why = "rollback"
+    while why == "rollback":
+        step = _step(part, underway.world, drawn, equipment)
+        with contextlib.closing(step):
+            why = _taken(step, equipment, run, moving)
+        moving = step.state()  # what was sampled ahead is given up
     if shards:
         shards.restore()
     return why
+
+
+def _taken(step: Step, equipment: Equipment, run: Run, moving: Mapping[str, Any] | None) -> str:
+    """Take the steps of a part from where it stands, or from an earlier checkpoint; return why they ended."""
+    if moving is not None:
+        step.load(moving)
+    if run.back is None:
+        return loop(step, equipment, run)
+    go_back(run, run.back, equipment.policy, equipment.optimiser)
+    run.back = None
+    run.save(step, equipment)
+    return _ending(run, False, _over(equipment.settings, run)) or loop(step, equipment, run)
 
 
 def _step(part: Part, world: World | None, drawn: Drawn, equipment: Equipment) -> Step:

@@ -17,7 +17,9 @@ class Health:
     ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below
     which tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal.
     ``bands`` maps further metrics, such as ``cut_off/share`` or ``kl``, to the range ``(low, high)`` that their mean
-    must stay in. ``stop`` ends the run at the first warning.
+    must stay in. ``stop`` ends the run at the first warning. ``rollbacks`` is how often a warning takes the run back to
+    the weights of a checkpoint from before its window instead; the warning after those ends the run. Raises
+    ``ValueError`` for a window below 1 and rollbacks below 0.
     """
 
     window: int = 8
@@ -27,6 +29,13 @@ class Health:
     zero_spread: float = 0.95
     bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     stop: bool = False
+    rollbacks: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use, naming the field."""
+        for name, least in (("window", 1), ("rollbacks", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Health.{name} is {getattr(self, name)}; the least is {least}")
 
 
 def left_bands(metrics: Mapping[str, float], bands: Mapping[str, tuple[float, float]]) -> list[str]:

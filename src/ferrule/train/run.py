@@ -30,13 +30,17 @@ Show = Callable[[Mapping[str, Any]], None]
 
 @dataclass
 class Course:
-    """Where a run stands: steps and counted tokens of the whole run, and of the part (numbered through all rounds)."""
+    """Where a run stands: steps and counted tokens of the whole run, and of the part (numbered through all rounds).
+
+    ``rollbacks`` counts how often the run went back to an earlier checkpoint.
+    """
 
     part: int = 0
     steps: int = 0
     tokens: int = 0
     part_steps: int = 0
     part_tokens: int = 0
+    rollbacks: int = 0
 
     def enter(self, part: int) -> None:
         """Begin another part."""
@@ -52,7 +56,8 @@ class Course:
 class Run:
     """What is open while a run trains; ``folder`` None keeps nothing, ``main`` is the process that writes.
 
-    ``label`` stands in every logged row, for methods of several parts.
+    ``label`` stands in every logged row, for methods of several parts. ``back`` is the checkpoint that the run is about
+    to go back to.
     """
 
     settings: Settings
@@ -64,6 +69,7 @@ class Run:
     course: Course = field(default_factory=Course)
     label: Mapping[str, int] = field(default_factory=dict)
     interrupted: bool = False
+    back: Path | None = None
 
     def __post_init__(self) -> None:
         """Start the clock and the monitor; logs are opened by ``open``."""
@@ -141,6 +147,10 @@ class Run:
         if self.main:
             checkpoint.restore_files(self.folder, state)
         self.course = Course(**state["course"])
+        self.watch(state)
+
+    def watch(self, state: Mapping[str, Any]) -> None:
+        """Go on watching from what health knew at a checkpoint."""
         self.monitor = Monitor(self.health, set(state["given"]), state["first_calls"])
         self.monitor.rows.extend(state["rows"])
 
