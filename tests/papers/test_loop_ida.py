@@ -24,6 +24,7 @@ from ferrule.papers import find, loop_ida
 from ferrule.rollout.enough import most_of
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check, train
+from ferrule.train.sample import masked
 from ferrule.train.update import Sequences, update
 
 TASK = Task("t", "?", meta={"state": {"passed": True}})
@@ -191,6 +192,18 @@ def test_the_divisor_stays_when_rollouts_are_set_aside(kept: int, loss: float) -
         mini_batch_size=own.mini_batch_size, max_log_ratio=own.max_log_ratio,
     )  # fmt: skip
     assert (told["loss"], told["optimizer_steps"]) == (pytest.approx(loss), 1.0)
+
+
+def test_tokens_behind_the_learning_length_carry_no_loss() -> None:
+    """A row of seven tokens of which five are the model's: with a length of 4, two of those are left."""
+    row = Turn(0, None, (1, 2), (3, 4, 5, 6, 7), (-0.5,) * 5, Message("assistant", "x"))
+    signals = pack([Trajectory(TASK, (row,), answer="done")], [Score(1.0)], [0])
+    mask = loop_ida.recipe(grpo(), longest=4).mask
+    assert mask is not None
+    assert masked(signals, mask).turn_NT.tolist() == [[-1, -1, 0, 0, -1, -1, -1]]
+    assert loop_ida.recipe(grpo()).mask is None
+    with pytest.raises(ValueError, match="longest is -1"):
+        loop_ida.recipe(grpo(), longest=-1)
 
 
 def test_a_run_by_the_recipe_stops_early_and_collects_early() -> None:

@@ -20,7 +20,9 @@ Departures from the paper:
    default it waits for all: the rollouts it would cut off are the long, hard ones, and which they are depends on the
    speed of tools, so that a run no longer repeats to the same numbers.
 4. The constant that the code may add to every advantage is ``push`` (0 as there), the other baselines are rules for
-   ``credit``. The clipped norm, the rate, the number of interactions and the agent's prompt are the user's.
+   ``credit``. Tokens beyond a learning length carry no loss (``longest``, 32,000 in the paper and no limit here). The
+   clipped norm, the rate, the number of interactions and the agent's prompt are the user's; the optional search over
+   code blocks at test time is not built.
 5. Tests that pass before any action would pay for doing nothing; the world ``apps`` gives an untouched state 0.
 6. Adapters on frozen weights are a matter of the policy and are not part of the recipe.
 """
@@ -35,7 +37,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ferrule.core.arrays import FloatArray, chain, nearest
+from ferrule.core.arrays import BoolArray, FloatArray, IntArray, chain, nearest
 from ferrule.core.flows import Reward
 from ferrule.core.marks import exempt
 from ferrule.core.recipe import Recipe, vary
@@ -48,7 +50,7 @@ from ferrule.rewards.outcome import outcome
 from ferrule.rollout.enough import Enough, most_of
 from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "dense_return", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
+__all__ = ["PAPER", "dense_return", "first_tokens", "idle_turns", "plain", "pushed", "recipe", "tests_passed"]
 
 
 def tests_passed(trajectory: Trajectory) -> float | None:
@@ -97,6 +99,11 @@ def pushed(adv_NT: FloatArray, *, by: float = 0.0) -> FloatArray:
     return np.where(adv_NT != 0.0, adv_NT + by, 0.0)
 
 
+def first_tokens(ids_NT: IntArray, *, longest: int) -> BoolArray:
+    """Say which tokens lie among the first ``longest`` of their row, prompt and observations included."""
+    return np.broadcast_to(np.arange(ids_NT.shape[1]) < longest, ids_NT.shape)
+
+
 def recipe(
     base: Recipe,
     *,
@@ -111,17 +118,21 @@ def recipe(
     ratio: Literal["token", "sequence", "product"] = "token",
     credit: Callable[..., FloatArray] = leave_one_out,
     push: float = 0.0,
+    longest: int | None = None,
 ) -> Recipe:
     """Return ``base`` with leave-one-out credit and several clipped epochs over the same rollouts.
 
     Steps take ``mini_batch_size`` rollouts, or make ``num_mini_batches`` parts of a batch where that is given.
     ``max_log_ratio`` and ``enough`` are those of ``Recipe``. ``ratio="product"`` takes one ratio per rollout, the
     product of its tokens' ratios. ``clip=math.inf`` does not clip. ``credit`` takes another baseline
-    (``group_relative`` is the group's mean), ``push`` is added to all advantages that are left. Raises ``ValueError``
-    on a clip range below 0 and an unknown ratio.
+    (``group_relative`` is the group's mean), ``push`` is added to all advantages that are left. Tokens
+    behind the first ``longest`` of a rollout carry no loss. Raises ``ValueError`` on a clip range or length below 0 and
+    an unknown ratio.
     """
     if not clip >= 0:
         raise ValueError(f"clip is {clip}; the least is 0")
+    if longest is not None and (longest < 0 or base.mask is not None):
+        raise ValueError(f"longest is {longest}; the least is 0, and the base recipe must have no mask of its own")
     if ratio not in ("token", "sequence", "product"):
         raise ValueError(f"ratio is {ratio!r}; {nearest(ratio, ('token', 'sequence', 'product'))}")
     from ferrule.objectives.reduce import sequence_mean
@@ -140,6 +151,7 @@ def recipe(
         mini_batch_size=mini_batch_size if num_mini_batches is None else None,
         max_log_ratio=max_log_ratio,
         enough=enough,
+        mask=base.mask if longest is None else partial(first_tokens, longest=longest),
         reference=False,
     )
 
