@@ -15,6 +15,7 @@ from tests.train.pieces import LETTERS, Speller, recipe, seeded
 
 from ferrule.core.records import Score, Task, Trajectory
 from ferrule.data.formats import Row
+from ferrule.evaluate.run import Plan, execute
 from ferrule.rollout.record import load
 from ferrule.train import checkpoint
 from ferrule.train.loop import train
@@ -143,11 +144,16 @@ def test_a_stage_goes_back_too_and_draws_no_row_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"save_steps": 0}, "set save_steps"), ({"save_total_limit": 2}, "is 1; raise one of them to reach 2")],
+    [({"save_steps": 0}, "set save_steps"), ({"save_total_limit": 8}, "is 7; raise one of them to reach 8")],
 )
 def test_rollbacks_that_find_no_checkpoint_are_refused(changes: dict[str, int], said: str, tmp_path: Path) -> None:
+    settings = replace(BASE, **changes)
     with pytest.raises(ValueError, match=said):
-        train(SPELL, LETTERS, tiny_policy(), replace(BASE, **changes), tmp_path, health=health(window=2))
+        train(SPELL, LETTERS, tiny_policy(), settings, tmp_path, health=Health(rollbacks=1))
+    with pytest.raises(ValueError, match=said):
+        execute(Plan(tmp_path / "run", tiny_policy(), LETTERS, SPELL, settings, rollbacks=1), quiet=True)
+    with pytest.raises(ValueError, match="and a folder"):
+        train(SPELL, LETTERS, tiny_policy(), BASE, None, health=Health(rollbacks=1))
     assert not list(tmp_path.iterdir())
 
 

@@ -23,6 +23,7 @@ from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.monitor import Health
 from ferrule.train.policy import Trains
+from ferrule.train.rollback import check_rollbacks
 from ferrule.train.settings import Settings
 
 __all__ = ["Plan", "execute", "table"]
@@ -98,6 +99,8 @@ def execute(
     # Before anything is measured, written or overwritten: a run that cannot start must leave no trace.
     processes = 1 if pool is None else pool.num_processes
     check(plan.method, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
+    health = Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks)
+    check_rollbacks(health, plan.method, plan.settings, plan.folder)
     if main:
         begin(plan.folder, plan.method, plan.settings, plan.about, resume=resume, overwrite=overwrite)
 
@@ -108,7 +111,7 @@ def execute(
     with Display(steps_of(plan.method, plan.settings), title=plan.folder.name, console=console) as display:
         summary = train(
             plan.method, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
-            pool=pool, health=Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks), play=plan.play,
+            pool=pool, health=health, play=plan.play,
             evaluate=_between(plan) if plan.eval_tasks else None, about=plan.about,
         )  # fmt: skip
     if not main:

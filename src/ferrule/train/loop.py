@@ -143,7 +143,8 @@ def train(
     check(method, settings, evaluating=evaluate is not None, processes=processes)
     parts = parts_of(method)
     health = health or Health()
-    _check_run(parts, world, policy, settings, folder, health)
+    check_rollbacks(health, method, settings, folder)
+    _check_run(parts, world, policy, settings, folder)
     run = Run(settings, folder, health, evaluate, show, pool)
     last = _last(folder) if resume else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
@@ -170,20 +171,14 @@ def train(
 
 
 def _check_run(
-    parts: tuple[Part, ...],
-    world: World | None,
-    policy: Trains,
-    settings: Settings,
-    folder: Path | None,
-    health: Health,
+    parts: tuple[Part, ...], world: World | None, policy: Trains, settings: Settings, folder: Path | None
 ) -> None:
-    """Refuse a policy that lacks a power, a missing world, and checkpoints or rollbacks that have no place to lie."""
+    """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
     for part in parts:
         part_settings = varied(settings, part.settings)
         refuse(policy, needs(part, ahead=bool(part_settings.sample_ahead)))
         if world is None and not isinstance(part, Stage):
             raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
-        check_rollbacks(health, part_settings, folder)
         if folder is None and part_settings.save_steps not in (0, Settings.save_steps):
             raise ValueError("save_steps would do nothing: this run has no folder")
 

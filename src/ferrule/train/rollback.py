@@ -6,27 +6,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ferrule.core.recipe import Method, Part
 from ferrule.train import checkpoint
+from ferrule.train.check import parts_of
 from ferrule.train.monitor import Health
 from ferrule.train.policy import Trains
 from ferrule.train.run import Run
-from ferrule.train.settings import Settings
+from ferrule.train.settings import Settings, varied
 
 __all__ = ["check_rollbacks", "go_back", "way_back"]
 
 
-def check_rollbacks(health: Health, settings: Settings, folder: Path | None) -> None:
+def check_rollbacks(health: Health, method: Method | Part, settings: Settings, folder: Path | None) -> None:
     """Refuse rollbacks that would find no checkpoint from before the window of a warning (``ValueError``)."""
-    if not health.rollbacks:
-        return
-    if folder is None or not settings.save_steps:
-        raise ValueError("Health.rollbacks would do nothing: no checkpoints are written; set save_steps and a folder")
-    reach = (settings.save_total_limit - 1) * settings.save_steps
-    if reach < health.window:
-        raise ValueError(
-            f"Health.rollbacks needs checkpoints from before its window of {health.window} steps: save_steps * "
-            f"(save_total_limit - 1) is {reach}; raise one of them to reach {health.window}"
-        )
+    for part in parts_of(method) if health.rollbacks else ():
+        every = varied(settings, part.settings).save_steps
+        if folder is None or not every:
+            raise ValueError("Health.rollbacks would do nothing without checkpoints; set save_steps and a folder")
+        reach = (settings.save_total_limit - 1) * every
+        if reach < health.window:
+            raise ValueError(
+                f"Health.rollbacks needs checkpoints from before its window of {health.window} steps: save_steps * "
+                f"(save_total_limit - 1) is {reach}; raise one of them to reach {health.window}"
+            )
 
 
 def way_back(run: Run) -> Path | None:
