@@ -53,6 +53,40 @@ def test_a_window_of_trouble_is_told_once(row: dict[str, float], word: str) -> N
     assert fed(monitor, row, row) == []
 
 
+@pytest.mark.parametrize(("name", "word"), [("malformed/share", "cannot be read"), ("cut_off/share", "cut off at its")])
+def test_shares_that_rise_over_the_first_window_are_told(name: str, word: str) -> None:
+    """From 4 % by more than 10 points: the window of two passes 14 % with (0.08 + 0.22) / 2 = 0.15."""
+    monitor = Monitor(Health(window=2))
+    good = {**GOOD, "malformed/share": 0.0}
+    told = [monitor.check({**good, name: share}) for share in (0.04, 0.04, 0.08, 0.22)]
+    assert told[:3] == [[], [], []]
+    (text,) = told[3]
+    assert "from 4% to 15%" in text
+    assert word in text
+    assert "format_weight" in text
+
+
+def test_a_run_that_never_names_a_tool_is_told_early() -> None:
+    lost = {"attempts": 4.0, "malformed/share": 0.25, "unknown_tool/share": 0.75}
+    assert fed(Monitor(), lost, lost) == []
+    (text,) = fed(Monitor(), lost, lost, lost)
+    assert "in 3 steps no call named a tool on offer" in text
+    assert "--warm-up" in text
+    assert fed(Monitor(), lost, lost, {**lost, "unknown_tool/share": 0.5}) == []
+    assert fed(Monitor(), lost, lost, {**lost, "attempts": 0.0}) == [], "nothing was tried, so nothing was misnamed"
+
+
+@pytest.mark.parametrize(("success", "cure"), [(0.0, "easier tasks"), (1.0, "harder levels")])
+def test_a_run_without_any_spread_is_told_early_and_once(success: float, cure: str) -> None:
+    level = {"groups/zero_spread": 1.0, "success": success}
+    monitor = Monitor(Health(window=4))
+    (text,) = fed(monitor, level, level, level)
+    assert f"equal rewards ({success:.0%} of the episodes are right)" in text
+    assert cure in text
+    assert fed(monitor, level, level) == []
+    assert fed(Monitor(), level, level, {**level, "groups/zero_spread": 0.9}) == []
+
+
 def test_one_bad_step_in_a_good_window_is_no_trouble() -> None:
     assert fed(Monitor(Health(window=3)), {}, {}, {"malformed/share": 0.9 - 0.2}) == []  # (0.1 + 0.1 + 0.7) / 3 = 0.3
 

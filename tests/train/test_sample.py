@@ -128,6 +128,32 @@ def test_refilling_ends() -> None:
     assert stats(batch) == expected
 
 
+def test_tasks_that_nobody_solved_are_tried_again() -> None:
+    """Task 0 is solved at the third try and task 1 never: one group of 12 beside one of 4, and 4 rounds in all."""
+    asked: list[str] = []
+
+    def later(ask: Ask, sample: int) -> str:
+        asked.append(ask.messages[-1].content)  # type: ignore[arg-type]
+        mine = asked.count(asked[-1])
+        return "good" if asked[-1] == "train 0" and mine == 10 else "bad"
+
+    def two(count: int) -> list[Task]:
+        return [replace(t, prompt=f"train {i}") for i, t in enumerate(draw(count))]
+
+    batch = sample(replace(PLAIN, retries=3), two, 2, LETTERS, says(later))
+    assert [asked.count(f"train {i}") for i in range(2)] == [12, 16]
+    assert batch.signals.group_N.tolist() == [0] * 12 + [1] * 4
+    assert batch.signals.episode_N.tolist() == [*range(12), *range(12, 16)]
+    assert batch.signals.reward_N.tolist() == [0.0] * 9 + [1.0] + [0.0] * 6
+    assert [e.sample for e in batch.groups[0].episodes] == list(range(12))
+    assert len({e.seed for e in batch.groups[0].episodes}) == 12
+    # 27 times three letters and the end mark, once four: what was tried in vain counts as well.
+    assert batch.sampled == 27 * 4 + 5
+    assert stats(batch)["groups/mixed"] == 0.5
+    with pytest.raises(ValueError, match=r"Recipe\.retries is -1; the least is 0"):
+        replace(PLAIN, retries=-1)
+
+
 def test_a_further_draw_of_the_same_task_gives_other_samples() -> None:
     seen: list[set[int]] = []
 
@@ -280,7 +306,8 @@ def test_stats_of_a_worked_batch() -> None:
         "reward/mean": 0.5,
         "reward/std": 0.125**0.5,
         "success": 0.5,
-        "calls/mean": 0.5,  # ok and error ran: two calls in four trajectories
+        "calls/mean": 0.5,  # ok and error ran: two calls in four episodes
+        "attempts": 4.0,
         "malformed/share": 0.25,
         "unknown_tool/share": 0.25,
         "length/mean": 2.0,
@@ -289,6 +316,7 @@ def test_stats_of_a_worked_batch() -> None:
         "tokens/sampled": 20.0,
         "groups": 2.0,
         "groups/zero_spread": 0.5,
+        "groups/mixed": 1.0,  # one right and one wrong in each
         "dropped": 3.0,
         "drifted": 1.0,
         "repairs": 2.0,

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferrule.core.records import Score, Trajectory
+from ferrule.core.tally import tally
 
 __all__ = [
     "BoolArray",
@@ -51,8 +52,8 @@ class Signals:
     ``episode_N`` episode index (paths of one tree share it); ``turn_reward_NK`` per-turn rewards (0 where
     absent); ``node_NK`` turn ids; ``ids_NT`` token ids (-1 is padding); ``segment_NT`` context segment of each token
     (-1 is padding); ``span_NT`` the labelled stretch of each token as an index into ``labels`` (-1: none);
-    ``logp_NT`` sampler log-probs; ``calls_N`` executed calls and ``first_call_N`` the column where the first of them
-    begins (-1: none), calls that end the episode left out of both; ``malformed_N`` malformed calls;
+    ``logp_NT`` sampler log-probs; ``calls_N`` calls that count (``ferrule.core.tally``), ``first_call_N``
+    the column where the first of them begins (-1: none), and ``malformed_N`` those that could not be read;
     ``turns_N`` and ``size_N`` valid lengths along K and T; ``value_NT`` critic values when a value head is in use;
     ``ref_NT`` log-probs under the reference weights when a recipe asks for them;
     ``adv_NT`` is present while a chain of credit rules runs; ``step`` counts training steps.
@@ -231,6 +232,7 @@ def pack(
     if not len(trajectories) == len(scores) == len(groups):
         raise ValueError(f"{len(trajectories)} trajectories, {len(scores)} scores and {len(groups)} groups differ")
     flat = [_row(t) for t in trajectories]
+    counts = [tally(observation for _, observation in t.calls) for t in trajectories]
     labels = tuple(sorted({span.label for t in trajectories for turn in t.turns for span in turn.spans}))
     channels = tuple(dict.fromkeys(name for score in scores for name in score.parts))
     turns = [len(t.turns) for t in trajectories]
@@ -259,10 +261,8 @@ def pack(
         ),
         segment_NT=_padded([f[3] for f in flat], -1, np.int64),
         episode_N=episode_N,
-        calls_N=np.asarray([sum(o.counted for _, o in t.calls) for t in trajectories], dtype=np.int64),
-        malformed_N=np.asarray(
-            [sum(o.status == "malformed" for _, o in t.calls) for t in trajectories], dtype=np.int64
-        ),
+        calls_N=np.asarray([count.calls for count in counts], dtype=np.int64),
+        malformed_N=np.asarray([count.malformed for count in counts], dtype=np.int64),
         turns_N=np.asarray(turns, dtype=np.int64),
         size_N=np.asarray([len(f[0]) for f in flat], dtype=np.int64),
         span_NT=_padded([_marked(t, labels) for t in trajectories], -1, np.int64),

@@ -25,8 +25,9 @@ class Recipe:
     ``adv_NT`` (or ``adv_CNT`` for one loss per channel); ``objective`` maps log-probs to ``loss_NT``; ``reduce`` maps
     that to a scalar with the token count of the whole batch. ``keep`` decides whether a group trains (None keeps all)
     and ``refill`` how many further draws may replace dropped groups; every draw takes ``oversample`` times what is
-    missing, and what is kept beyond the batch waits for the next step. ``mask`` says which of the model's own tokens
-    carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
+    missing, and what is kept beyond the batch waits for the next step. ``retries`` is how many further times a task is
+    played whose episodes are all wrong; once one is right, all of them are its group. ``mask`` says which of the
+    model's own tokens carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
     ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
     objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling temperature.
     ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With ``mini_batch_size`` every
@@ -49,6 +50,7 @@ class Recipe:
     keep: Keep | None = None
     refill: int = 0
     oversample: float = 1.0
+    retries: int = 0
     mask: Callable[..., Any] | None = None
     beside: Mapping[str, Callable[..., Any]] = field(default_factory=dict, hash=False)
     num_generations: int = 8
@@ -68,7 +70,13 @@ class Recipe:
         asking = getattr(self.agent, "role", self.role)
         if asking != self.role:
             raise ValueError(f"Recipe.role is {self.role!r}, but its agent asks as {asking!r}; nothing would train")
-        for name, least in (("num_generations", 1), ("num_iterations", 1), ("num_mini_batches", 1), ("refill", 0)):
+        for name, least in (
+            ("num_generations", 1),
+            ("num_iterations", 1),
+            ("num_mini_batches", 1),
+            ("refill", 0),
+            ("retries", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"Recipe.{name} is {getattr(self, name)}; the least is {least}")
         if self.mini_batch_size is not None and (self.mini_batch_size < 1 or self.num_mini_batches > 1):

@@ -112,7 +112,7 @@ class Observation:
 
     @property
     def counted(self) -> bool:
-        """True for a use of a tool: one that ran and did not end the episode (giving the answer does not count)."""
+        """True for a call that counts (``ferrule.core.tally``): its tool ran and the episode went on."""
         return self.executed and not self.terminal
 
 

@@ -30,7 +30,7 @@ def demo(folder: Path, *, seed: int = 0, max_steps: int = 40, eval_tasks: int = 
         folder=folder,
         policy=load("pocket"),
         world=world,
-        method=grpo(num_generations=8, max_completion_length=80),
+        method=grpo(num_generations=8, max_completion_length=80, format_weight=0.2),
         settings=settings,
         eval_tasks=tuple(world.tasks("test", eval_tasks, seed=1234)),
         about={"command": "ferrule demo", "model": "pocket", "world": world.name},

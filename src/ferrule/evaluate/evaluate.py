@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.core.flows import Agent, Policy, Reward, World
-from ferrule.core.records import Task, Turn
+from ferrule.core.records import Task
+from ferrule.core.tally import tally, turns_of
 from ferrule.evaluate.metrics import Estimate, pass_at_k, productivity, ratio, task_mean
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import Limits, drive
@@ -28,9 +29,8 @@ WITHOUT = "without tools"
 class Row:
     """The result of one episode.
 
-    ``calls`` counts executed calls of tools that do not end the episode, ``attempts`` all calls, ``malformed`` those
-    that could not be read and ``failed`` those that ended in anything but ``ok``. ``tokens`` counts what the model
-    wrote, None where the policy has no ids. ``spent`` is what each role took.
+    ``attempts``, ``calls``, ``malformed`` and ``failed`` are those of ``ferrule.core.tally``. ``tokens`` counts what
+    the model wrote, None where the policy has no ids. ``spent`` is what each role took.
     """
 
     task: str
@@ -136,14 +136,9 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[float]]:
     return groups
 
 
-def _turns(episode: Episode) -> list[Turn]:
-    """Return the turns of all paths of an episode, shared ones once."""
-    return list({turn.id: turn for path in episode.trajectories for turn in path.turns}.values())
-
-
 def _row(episode: Episode, score: float) -> Row:
-    turns, first = _turns(episode), episode.trajectories[0]
-    observations = [observation for turn in turns for observation in turn.observations]
+    turns, first = turns_of(episode.trajectories), episode.trajectories[0]
+    counts = tally(observation for turn in turns for observation in turn.observations)
     sampled = sum(len(turn.sampled) for turn in turns)
     level = episode.task.meta.get("level")
     return Row(
@@ -155,10 +150,10 @@ def _row(episode: Episode, score: float) -> Row:
         level=level if isinstance(level, int) else None,
         world=episode.task.world,
         turns=len(turns),
-        attempts=len(observations),
-        calls=sum(o.counted for o in observations),
-        malformed=sum(o.status == "malformed" for o in observations),
-        failed=sum(o.status != "ok" for o in observations),
+        attempts=counts.attempts,
+        calls=counts.calls,
+        malformed=counts.malformed,
+        failed=counts.failed,
         tokens=sampled or None,
         problem=episode.problem,
         spent=episode.spent,

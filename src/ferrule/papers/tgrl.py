@@ -36,6 +36,7 @@ from ferrule.chat.answer import boxed
 from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Message, Observation, Score, Task, Tool, Trajectory, plain_text
+from ferrule.core.tally import tally
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import spread
 from ferrule.rewards.outcome import is_right, outcome
@@ -81,9 +82,9 @@ def level_reward(task: Task, trajectories: Sequence[Trajectory], *, base: Reward
     scores = []
     for given, trajectory in zip(base(task, trajectories), trajectories, strict=True):
         right = is_right(given)
-        bad = sum(observation.status in ("malformed", "unknown_tool") for _, observation in trajectory.calls)
+        counts = tally(observation for _, observation in trajectory.calls)
         stray = any(outside(turn.reply) for turn in trajectory.turns)
-        answer, form = levels(answered(trajectory), right, bad, stray)
+        answer, form = levels(answered(trajectory), right, counts.malformed + counts.unknown_tool, stray)
         parts = {"answer": float(answer), "format": float(form), "outcome": float(answer > 0)}
         scores.append(Score(float(answer + form), parts=parts))
     return scores

@@ -14,7 +14,7 @@ Cost: TypeAlias = Callable[[Call, Observation], float]
 
 
 def unit_cost(call: Call, observation: Observation) -> float:
-    """Price every executed call at 1; calls that never ran, and terminal calls, are free."""
+    """Price every call that counts (``ferrule.core.tally``) at 1; everything else is free."""
     return float(observation.counted)
 
 

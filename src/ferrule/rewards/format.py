@@ -8,6 +8,7 @@ from typing import get_args
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Score, Status, Task, Trajectory, plain_text
+from ferrule.core.tally import tally
 
 __all__ = [
     "PENALTIES", "all_text", "call_penalty", "executability", "failed_calls", "format_reward", "replies_text",
@@ -30,9 +31,7 @@ def replies_text(trajectory: Trajectory) -> str:
 
 def well_formed_share(trajectory: Trajectory) -> float:
     """Share of calls that name a tool on offer and could be read (neither malformed nor unknown); 1.0 without calls."""
-    calls = trajectory.calls
-    bad = sum(observation.status in ("malformed", "unknown_tool") for _, observation in calls)
-    return 1.0 - bad / len(calls) if calls else 1.0
+    return tally(observation for _, observation in trajectory.calls).well_formed
 
 
 def failed_calls(trajectory: Trajectory) -> int:

@@ -95,8 +95,10 @@ def _check_roles(roles: Roles) -> None:
             raise ValueError(f"role {name!r}: {error}") from error
         if any(getattr(recipe, field) != getattr(first, field) for field in _OF_A_STEP):
             raise ValueError(f"role {name!r} has other epochs or minibatches than the first; steps are shared")
-        if recipe.refill or recipe.oversample > 1:
-            raise ValueError(f"role {name!r} sets refill or oversample, which do nothing here: groups are played once")
+        if recipe.refill or recipe.oversample > 1 or recipe.retries:
+            raise ValueError(
+                f"role {name!r} sets refill, oversample or retries, which do nothing here: groups are played once"
+            )
 
 
 def _check_stage(stage: Stage) -> None:

@@ -14,8 +14,10 @@ __all__ = ["Health", "Monitor", "left_bands"]
 class Health:
     """Thresholds of the monitors, each over a window of steps.
 
-    ``malformed`` share of calls that could not be read; ``calls`` share of the first window's calls per task below
-    which tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal.
+    ``malformed`` share of attempted calls that could not be read; ``rise`` by how much that share, or the share of
+    replies cut off, may grow over the first window's; ``calls`` share of the first window's calls per task below which
+    tool use has collapsed; ``entropy`` nats per token; ``zero_spread`` share of groups without any signal. A run that
+    has learned nothing in its first ``early`` steps is told why.
     ``bands`` maps further metrics, such as ``cut_off/share`` or ``kl``, to the range ``(low, high)`` that their mean
     must stay in. ``stop`` ends the run at the first warning. ``rollbacks`` is how often a warning takes the run back to
     the weights of a checkpoint from before its window instead; the warning after those ends the run. Raises
@@ -23,7 +25,9 @@ class Health:
     """
 
     window: int = 8
+    early: int = 3
     malformed: float = 0.3
+    rise: float = 0.1
     calls: float = 0.2
     entropy: float = 0.003
     zero_spread: float = 0.95
@@ -38,6 +42,14 @@ class Health:
                 raise ValueError(f"Health.{name} is {getattr(self, name)}; the least is {least}")
 
 
+_TOO_EASY = "The tasks are too easy to learn from: choose harder levels, or be content."
+_TOO_HARD = (
+    "Begin with easier tasks (--levels 1,2), give tasks where all fail more tries (--retries 3), sample hotter "
+    "(--temperature 1.3), let the model imitate its own rare successes first (--warm-up 30), or show it solutions "
+    "(--warm-up-on demonstrations)."
+)
+
+
 def left_bands(metrics: Mapping[str, float], bands: Mapping[str, tuple[float, float]]) -> list[str]:
     """Name the metrics that are missing, not finite, or outside their band ``(low, high)``."""
     values = {name: metrics.get(name, math.nan) for name in bands}
@@ -50,7 +62,7 @@ class Monitor:
 
     health: Health = field(default_factory=Health)
     given: set[str] = field(default_factory=set)
-    first_calls: float | None = None
+    first: dict[str, float] = field(default_factory=dict)
     rows: deque[Mapping[str, float]] = field(default_factory=deque)
 
     def _mean(self, name: str) -> float:
@@ -76,22 +88,59 @@ class Monitor:
                 "the model wrote nothing at all: its prompts, tools included, do not fit its context. Offer fewer "
                 "tools, shorten the prompt, or take a model with a longer context."
             )
+        if len(self.rows) == self.health.early:
+            warnings |= self._stuck()
         if len(self.rows) == self.health.window:
             warnings |= self._window_warnings()
         new = [text for kind, text in warnings.items() if kind not in self.given]
         self.given |= set(warnings)
         return new
 
+    def _rises(self) -> dict[str, str]:
+        """Compare the shares of unreadable calls and of cut-off replies with those of the first window."""
+        warnings: dict[str, str] = {}
+        for name, what, cure in (("malformed/share", "calls that cannot be read", ""),
+                                 ("cut_off/share", "episodes that end in a reply cut off at its limit",
+                                  ", or allow longer replies (max_completion_length)")):  # fmt: skip
+            share = self._mean(name)
+            first = self.first.setdefault(name, share)
+            if share > first + self.health.rise:
+                warnings[f"rise {name}"] = (
+                    f"{what} rose from {first:.0%} to {share:.0%}. Where every sample of a task fails, a reward of the "
+                    "answer alone cannot tell them apart, so nothing keeps their form: give it a weight (format_weight "
+                    "of grpo, ferrule.rewards.format), lower the learning rate, or leave out the hardest levels"
+                    f"{cure}."
+                )
+        return warnings
+
+    def _stuck(self) -> dict[str, str]:
+        """Say why a run has learned nothing from the beginning, and what to do."""
+        steps, warnings = len(self.rows), dict[str, str]()
+        bad = [row.get("malformed/share", 0.0) + row.get("unknown_tool/share", 0.0) for row in self.rows]
+        if all(row.get("attempts") for row in self.rows) and min(bad) >= 1.0:
+            warnings["unnamed"] = (
+                f"in {steps} steps no call named a tool on offer in a form that can be read: the model does not know "
+                "these tools or this form. Show it how first (a supervised stage: --warm-up 30 --warm-up-on "
+                "demonstrations, ferrule.train.stage.sft), or take a model that knows the form (--codec, --model)."
+            )
+        if all(row.get("groups/zero_spread", 0.0) >= 1.0 for row in self.rows):
+            success = self._mean("success")
+            cure = _TOO_EASY if success > 0.5 else _TOO_HARD
+            warnings["zero_spread"] = (
+                f"in {steps} steps every group had equal rewards ({success:.0%} of the episodes are right), so nothing "
+                f"was learned. {cure}"
+            )
+        return warnings
+
     def _window_warnings(self) -> dict[str, str]:
-        h, warnings = self.health, {}
+        h, warnings = self.health, self._rises()
         calls = self._mean("calls/mean")
-        if self.first_calls is None:
-            self.first_calls = calls
+        first_calls = self.first.setdefault("calls/mean", calls)
         if (share := self._mean("malformed/share")) > h.malformed:
             warnings["malformed"] = f"{share:.0%} of the calls cannot be read; check the codec, or add a format reward."
-        if self.first_calls and calls < h.calls * self.first_calls:
+        if first_calls and calls < h.calls * first_calls:
             warnings["calls"] = (
-                f"calls per task fell from {self.first_calls:.2f} to {calls:.2f}; the model is giving tools up. "
+                f"calls per task fell from {first_calls:.2f} to {calls:.2f}; the model is giving tools up. "
                 "A cold start on demonstrations or a lower learning rate usually helps."
             )
         if (entropy := self._mean("entropy")) < h.entropy:

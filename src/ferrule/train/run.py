@@ -132,7 +132,7 @@ class Run:
             "moving": step.state(),
             "given": sorted(self.monitor.given),
             "rows": [dict(row) for row in self.monitor.rows],
-            "first_calls": self.monitor.first_calls,
+            "first": self.monitor.first,
         }
         checkpoint.write(
             self.folder, self.course.steps, equipment.policy, equipment.optimiser, state,
@@ -151,7 +151,7 @@ class Run:
 
     def watch(self, state: Mapping[str, Any]) -> None:
         """Go on watching from what health knew at a checkpoint."""
-        self.monitor = Monitor(self.health, set(state["given"]), state["first_calls"])
+        self.monitor = Monitor(self.health, set(state["given"]), dict(state["first"]))
         self.monitor.rows.extend(state["rows"])
 
     def out_of_time(self) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from ferrule.core.arrays import FloatArray, IntArray, Signals, apply, by_name, pack
 from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Recipe
-from ferrule.core.records import Score, Task, Trajectory
+from ferrule.core.records import Score, Task, Trajectory, Turn
+from ferrule.core.tally import tally, turns_of
 from ferrule.rewards.outcome import is_right, outcome
 from ferrule.rewards.verify import VERIFIERS
 from ferrule.rollout.drive import Limits, Policies, drive, seed_of
@@ -144,7 +145,8 @@ def sample(
 ) -> Batch:
     """Return a packed batch of ``groups`` groups with credit assigned.
 
-    Groups that ``recipe.keep`` drops are replaced by at most ``recipe.refill`` further draws. What is kept beyond the
+    Tasks whose episodes are all wrong are played ``recipe.retries`` more times at most. Groups that ``recipe.keep``
+    drops are replaced by at most ``recipe.refill`` further draws. What is kept beyond the
     batch is put into ``carry``, whose groups of the last step are used first (without it, it is dropped). With ``pool``
     (an ``accelerate.Accelerator``) every process rolls out its share of the tasks and all see all groups. ``play`` is
     the driver of the rollouts, for example ``RayWorkers.drive``.
@@ -160,19 +162,54 @@ def sample(
         if pool is not None:
             tasks = list(np.array_split(np.asarray(tasks, dtype=object), pool.num_processes)[pool.process_index])
         attempt_seed = seed_of(seed, step, attempt)
-        played = gathered(
-            groups_of(recipe, tasks, world, policy, seed=attempt_seed, step=step, limits=limits, play=play), pool
-        )
+        options: dict[str, Any] = {"step": step, "limits": limits, "play": play}
+        first = groups_of(recipe, tasks, world, policy, seed=attempt_seed, **options)
+        tried, further = _retried(recipe, first, world, policy, attempt_seed, options)
+        played, extra = gathered(tried, pool), gathered(further, pool)
         good = kept_of(recipe, played)
-        drifted += sum(episode.drifted for g in played for episode in g.episodes)
-        sampled += sum(episode.sampled_count for g in played for episode in g.episodes)
-        spent = added([spent, *(episode.spent for g in played for episode in g.episodes)])
+        episodes = [episode for g in (*played, *extra) for episode in g.episodes]
+        drifted += sum(episode.drifted for episode in episodes)
+        sampled += sum(episode.sampled_count for episode in episodes)
+        spent = added([spent, *(episode.spent for episode in episodes)])
         dropped += len(played) - len(good)
         kept += good
     if carry is not None:
         carry[:] = kept[groups:]
     batch = credit(recipe, kept[:groups], policy, step=step)
     return replace(batch, dropped=dropped, drifted=drifted, sampled=sampled, spent=spent)
+
+
+def _retried(
+    recipe: Recipe, groups: list[Group], world: World, policy: Policy, seed: int, options: Mapping[str, Any]
+) -> tuple[list[Group], list[Group]]:
+    """Play tasks whose episodes are all wrong again, ``Recipe.retries`` times at most.
+
+    Return the groups, those with a right episode by now joined with it, and what was played without success.
+    """
+    groups, failed = list(groups), dict[int, list[Group]]()
+    for retry in range(recipe.retries):
+        places = [i for i, group in enumerate(groups) if not any(_right(group))]
+        if not places:
+            break
+        again = groups_of(
+            recipe, [groups[i].task for i in places], world, policy, seed=seed_of(seed, "retry", retry), **options
+        )
+        for place, group in zip(places, again, strict=True):
+            failed.setdefault(place, []).append(group)
+            if any(_right(group)):
+                groups[place] = _joined(recipe, [groups[place], *failed.pop(place)])
+    return groups, [group for tries in failed.values() for group in tries]
+
+
+def _joined(recipe: Recipe, groups: Sequence[Group]) -> Group:
+    """Make one group of several of one task; the reward scores their trajectories together."""
+    starts = np.cumsum([0, *(len(group.episodes) for group in groups)])
+    paths = tuple(path for group in groups for path in group.trajectories)
+    episodes = [episode for group in groups for episode in group.episodes]
+    owners = [int(start) + owner for start, group in zip(starts, groups, strict=False) for owner in group.owners]
+    task, step = groups[0].task, groups[0].step
+    numbered = tuple(replace(episode, sample=i) for i, episode in enumerate(episodes))
+    return Group(task, numbered, paths, scored(recipe, task, paths, step), tuple(owners), step)
 
 
 def gathered(groups: list[Group], pool: Any) -> list[Group]:
@@ -190,8 +227,9 @@ def credit(recipe: Recipe, groups: Sequence[Group], policy: object, *, step: int
     ``policy`` is asked for values where the recipe has a critic (``HasHeads``), for the log-probs of the starting
     weights where it has a reference (``Refers``), and for nothing else.
     """
+    stride = max([recipe.num_generations, *(len(g.episodes) for g in groups)])  # retries make groups wider
     rows = [
-        (i, t, s, i * recipe.num_generations + owner)
+        (i, t, s, i * stride + owner)
         for i, g in enumerate(groups)
         for t, s, owner in zip(g.trajectories, g.scores, g.owners, strict=True)
         if not s.drop
@@ -286,8 +324,21 @@ def kept_of(recipe: Recipe, groups: Sequence[Group]) -> list[Group]:
     return [g for g in groups if recipe.keep is None or (g.scores and recipe.keep(g.trajectories, g.scores))]
 
 
+def _turns(groups: Sequence[Group]) -> list[Turn]:
+    """Return the turns of the scored paths of all episodes; those that paths of one episode share, once."""
+    paths: dict[tuple[int, int], list[Trajectory]] = {}
+    for place, group in enumerate(groups):
+        for owner, trajectory in zip(group.owners, group.trajectories, strict=True):
+            paths.setdefault((place, owner), []).append(trajectory)
+    return [turn for episode in paths.values() for turn in turns_of(episode)]
+
+
 def stats(batch: Batch) -> dict[str, float]:
-    """Summarise a batch: rewards, success, calls, malformed share, lengths, zero-spread groups, dropped and drifted."""
+    """Summarise a batch: rewards, success, calls per episode, shares of attempts, lengths, what groups teach.
+
+    ``groups/zero_spread`` is the share of groups with equal rewards, ``groups/mixed`` that of groups in which some
+    episodes are right and some are not. Calls and attempts are those of ``ferrule.core.tally``.
+    """
     s = batch.signals
     if not len(s.reward_N):
         return {
@@ -297,16 +348,18 @@ def stats(batch: Batch) -> dict[str, float]:
             "tokens/sampled": float(batch.sampled),
             **metrics_of(batch.spent),
         }
-    calls = [pair for g in batch.groups for t in g.trajectories for pair in t.calls]
-    statuses = [observation.status for _, observation in calls]
+    pairs = [pair for turn in _turns(batch.groups) for pair in turn.pairs]
+    counts = tally(observation for _, observation in pairs if observation is not None)
+    right = [_right(g) for g in batch.groups]
     spread = [np.ptp([x.value for x in g.scores]) if g.scores else 0.0 for g in batch.groups]
-    metrics = {
+    return {
         "reward/mean": float(s.reward_N.mean()),
         "reward/std": float(s.reward_N.std()),
-        "success": float(np.mean([right for g in batch.groups for right in _right(g)])),
-        "calls/mean": float(s.calls_N.mean()),
-        "malformed/share": statuses.count("malformed") / len(statuses) if statuses else 0.0,
-        "unknown_tool/share": statuses.count("unknown_tool") / len(statuses) if statuses else 0.0,
+        "success": float(np.mean([one for group in right for one in group])),
+        "calls/mean": counts.calls / max(sum(len(set(g.owners)) for g in batch.groups), 1),
+        "attempts": float(counts.attempts),
+        "malformed/share": counts.malformed / max(counts.attempts, 1),
+        "unknown_tool/share": counts.unknown_tool / max(counts.attempts, 1),
         "length/mean": float((s.turn_NT >= 0).sum(1).mean()),
         "turns/mean": float(s.turns_N.mean()),
         "tokens": float((s.turn_NT >= 0).sum()),
@@ -314,11 +367,10 @@ def stats(batch: Batch) -> dict[str, float]:
         **metrics_of(batch.spent),
         "groups": float(len(batch.groups)),
         "groups/zero_spread": float(np.mean([x < 1e-12 for x in spread])),
+        "groups/mixed": float(np.mean([any(group) and not all(group) for group in right])),
         "dropped": float(batch.dropped),
         "drifted": float(batch.drifted),
-        "repairs": float(sum(len(c.repairs) + len(o.repairs) for c, o in calls)),
+        "repairs": float(sum(len(c.repairs) + len(o.repairs) for c, o in pairs if o is not None)),
         "cut_off/share": float(np.mean([t.finish == "length" for g in batch.groups for t in g.trajectories])),
+        **{f"reward/{name}": float(s.parts_CN[c].mean()) for c, name in enumerate(s.channels)},
     }
-    for c, name in enumerate(s.channels):
-        metrics[f"reward/{name}"] = float(s.parts_CN[c].mean())
-    return metrics
