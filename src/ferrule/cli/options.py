@@ -45,11 +45,16 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def flags(
-    kind: type, *, only: Sequence[str] | None = None, help: Mapping[str, str] | None = None
+    kind: type,
+    *,
+    only: Sequence[str] | None = None,
+    help: Mapping[str, str] | None = None,
+    chosen: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds one flag per dataclass field: ``max_steps`` becomes ``--max-steps``.
 
-    Flags that are not given stay out of the way (None), so that a settings file or a default can fill them.
+    Flags that are not given stay out of the way (None), so that a settings file or a default can fill them. ``chosen``
+    says in words what the command takes for a field in place of its default.
     """
     hints = typing.get_type_hints(kind)
 
@@ -59,6 +64,7 @@ def flags(
                 continue
             value_type, several = _kind(hints[field.name])
             default = field.default if field.default is not MISSING else None
+            default = (chosen or {}).get(field.name, default)
             note = (help or {}).get(field.name, "")
             shown = f"{note} [default: {default}]" if default is not None else note
             if value_type is bool:

@@ -41,6 +41,7 @@ __all__ = [
     "rpo",
     "sft",
     "simpo",
+    "successes",
 ]
 
 # Both members of a pair carry the loss of the pair, so the mean over rows is the mean over pairs.
@@ -211,6 +212,28 @@ def played(
         groups = roles.play(roles.recipes, stream(tasks), world, policy, **how)
         episodes = [episode for members in groups.values() for group in members for episode in group.episodes]
         return Drawn(choose(groups), sum(episode.sampled_count for episode in episodes))
+
+    return drawn
+
+
+def successes(
+    recipe: Recipe, world: World, *, tasks: int = 64, most: int = 2, split: str = "train",
+    levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, least: float = 0.5, **options: Any,
+) -> Data:  # fmt: skip
+    """Return a source of rows: the policy's own episodes whose reward is at least ``least``, to imitate them.
+
+    At most ``most`` episodes of a task count, so that a rare success weighs as much as a frequent one. Everything else
+    is as for ``best_and_worst``.
+    """
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        stream = Stream(world, split, levels, seed, position=lap * tasks)
+        played = groups_of(recipe, stream(tasks), world, policy, seed=seed_of(seed, "own", lap), step=lap, **options)
+        rows: list[Row] = []
+        for group in played:
+            good = [t for s, t in zip(group.scores, group.trajectories, strict=True) if s.value >= least and _whole(t)]
+            rows += [trajectory_row(t) for t in good[:most]]
+        return Drawn(rows, sum(episode.sampled_count for group in played for episode in group.episodes))
 
     return drawn
 
