@@ -150,6 +150,10 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     assert data["count"] == 10
     assert 0 <= data["interval"][0] <= data["success"] <= data["interval"][1] <= 1
     assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
+    (here / "one.jsonl").write_text('{"prompt": "What is 1 + 1?", "answer": "2", "verifier": "numeric"}\n')
+    told = CliRunner().invoke(main, ["eval", "--tasks", "one.jsonl"])
+    assert "one holds 1 test tasks; 100 were asked for" in told.output
+    assert "tasks: 1" in told.output
     bare = json.loads(ran("eval", "apis", "--eval-tasks", "10", "--no-tools", "--json"))
     assert bare["calls"] == 0
 
@@ -189,7 +193,13 @@ def test_train_on_own_tools_and_tasks(here: Path) -> None:
     assert set(result["evaluations"]) == {"before", "after"}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
-    assert len((folder / "episodes.jsonl").read_text().splitlines()) == 16
+    # Eight tasks a step in groups of four, as nothing else was asked for: 32 samples, in two steps.
+    assert len((folder / "episodes.jsonl").read_text().splitlines()) == 64
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["gradient_accumulation_steps"], settings["learning_rate"]) == (4, 3e-4)
+    assert (settings["temperature"], settings["format_weight"], settings["retries"]) == (1.0, 0.2, 0)
+    assert (settings["policy"]["dtype"], settings["policy"]["device"]) == ("float32", "cpu")
+    assert settings["eval_tasks"] == 6
     page = (folder / "report.html").read_text()
     assert "<svg" in page
     assert 'src="http' not in page
@@ -205,6 +215,18 @@ def test_train_on_own_tools_and_tasks(here: Path) -> None:
     evaluated = json.loads(ran("eval", "--tasks", "own_tools/tasks.jsonl", "--tools", "own_tools/tools.py",
                                "--model", "runs/shop/model", "--eval-tasks", "4", "--json"))  # fmt: skip
     assert evaluated["count"] == 4
+
+
+def test_a_run_may_begin_by_imitating(here: Path) -> None:
+    arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "1", "--json"]
+    arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "0"]
+    result = json.loads(ran("train", *arguments, "--warm-up", "2", "--warm-up-on", "demonstrations"))
+    assert result["summary"]["steps"] == 3
+    rows = [json.loads(line) for line in (here / "runs" / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["phase"], row["part"]) for row in rows] == [("data", 0), ("train", 0), ("train", 0), ("train", 1)]
+    assert [row["learning_rate"] for row in rows[1:]] == pytest.approx([9e-4, 9e-4, 3e-4])
+    idle = CliRunner().invoke(main, ["train", *arguments, "--warm-up-on", "successes"])
+    assert "would do nothing without --warm-up" in idle.output
 
 
 def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
@@ -234,6 +256,9 @@ def test_eval_is_recorded_and_replayed_without_the_model(here: Path) -> None:
     played = json.loads(ran(*told, "--replay", "run.jsonl", "--model", "no/such-model"))
     for result in (made, played):
         del result["by_role"]["solver"]["seconds"]  # what the machine took
+    assert made["settings"].pop("policy")["kind"] == "Local"
+    assert played["settings"].pop("policy") is None
+    assert made["settings"]["temperature"] == 0.0
     assert {**played, "model": made["model"]} == made
     wrong = CliRunner().invoke(main, [*told, "--replay", "run.jsonl", "--seed", "5"])
     assert wrong.exit_code == 2

@@ -18,7 +18,7 @@ from ferrule.evaluate.card import measure as measure_card
 from ferrule.evaluate.card import table
 from ferrule.evaluate.compare import compare, solvability
 from ferrule.evaluate.evaluate import Evaluation, Row, arms, evaluate, measure
-from ferrule.evaluate.metrics import paired_difference, wilson
+from ferrule.evaluate.metrics import paired_difference, shown, wilson
 from ferrule.policies.scripted import Scripted, nonsense
 
 
@@ -195,6 +195,25 @@ def test_scores_between_none_and_all_get_a_bootstrap() -> None:
     found = Evaluation("x", rows, seed=1).estimate
     assert found.value == pytest.approx(0.45)
     assert 0.2 < found.low < 0.45 < found.high < 0.7
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("values", [(1.0, 0.0, 1.0), (0.4, 0.9, 0.1)])
+def test_few_tasks_are_measured_compared_and_shown(count: int, values: tuple[float, ...]) -> None:
+    """Scores of 0 and 1 have an interval from the first task on; others need two, and one says so."""
+    tasks = tuple(f"t{i}" for i in range(count))
+    before = Evaluation("before", tuple(Row(t, 0, 0.0, "x", "answer", level=1) for t in tasks))
+    after = Evaluation(
+        "after", tuple(Row(t, 0, v, "x", "answer", level=1) for t, v in zip(tasks, values, strict=False))
+    )
+    data, moved = after.as_dict(), compare(before, after)
+    assert data["success"] == pytest.approx(sum(values[:count]) / count)
+    assert data["by_level"]["1"]["count"] == count
+    lonely = count == 1 and values[0] == 0.4
+    assert (data["interval"] == [None, None]) == lonely
+    assert ("no interval" in shown(data)) == ("no interval" in str(moved)) == lonely
+    assert moved.as_dict()["count"] == count
+    assert not (lonely and moved.decided)
 
 
 def test_card_measures_every_world_with_and_without_tools() -> None:

@@ -14,6 +14,7 @@ from ferrule.evaluate.metrics import (
     paired_difference,
     pass_at_k,
     productivity,
+    shown,
     solve_rates,
     task_mean,
     wilson,
@@ -74,6 +75,14 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
     assert found.low == pytest.approx(found.value - half, abs=0.02)
     assert found.high == pytest.approx(found.value + half, abs=0.02)
     assert math.isnan(bootstrap_mean([]).value)
+    one = bootstrap_mean([0.4])
+    assert (one.value, one.count, math.isnan(one.low), math.isnan(one.high)) == (0.4, 1, True, True)
+
+
+def test_what_is_shown_says_why_there_is_no_interval() -> None:
+    assert shown(Estimate(0.25, 0.1, 0.5, 8).as_dict("success")) == "25.0% [10.0%, 50.0%]"
+    assert shown(bootstrap_mean([0.4]).as_dict("success")) == "40.0% (no interval from 1 task)"
+    assert shown(bootstrap_mean([]).as_dict("success")) == "no tasks"
 
 
 def test_task_mean_counts_tasks_not_samples() -> None:

@@ -21,6 +21,8 @@ from ferrule.train.settings import Settings
 
 from .pieces import LETTERS, recipe
 
+DEFAULTS = {"reciprocal": False, "dual": None, "ratio": "token"}
+"""Parameters of the surrogate that these tests leave alone."""
 SETTINGS = Settings(max_steps=1, per_device_train_batch_size=4, seed=3)
 
 
@@ -33,6 +35,7 @@ def files(folder: Path) -> set[str]:
 def test_python_and_the_command_leave_the_same_files(tmp_path: Path, one_thread: None) -> None:
     shape = ["--num-generations", "4", "--per-device-train-batch-size", "4", "--max-completion-length", "24"]
     command = [sys.executable, "-m", "ferrule", "train", "--world", "apis", "--max-steps", "1", "--eval-tasks", "0"]
+    shape += ["--gradient-accumulation-steps", "1", "--learning-rate", "1e-5", "--format-weight", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *shape, "--seed", "3"], cwd=tmp_path, check=True, capture_output=True, env=environment)
     ours, theirs = tmp_path / "ours", tmp_path / "runs" / "train"
@@ -65,14 +68,36 @@ def test_what_a_caller_says_about_a_run_stands_in_its_settings(tiny: Any, tmp_pa
     assert (settings["model"], settings["seed"], settings["save_steps"]) == ("tiny", 3, 20)
 
 
+def test_what_a_piece_was_made_with_is_described_and_ends() -> None:
+    reward = described(grpo(format_weight=0.2))["reward"]
+    assert reward["members"]["outcome"] == ["ferrule.rewards.outcome:outcome", 1.0]
+    form, weight = reward["members"]["format"]
+    assert (form["need_answer"], weight) == (True, 0.2)
+
+    def again(count: int) -> int:
+        return again(count - 1) if count else 0
+
+    assert described(again)["again"] == "this function again"
+
+
+def test_the_policy_is_recorded_as_it_runs(tiny: Any, tmp_path: Path) -> None:
+    fe.train(recipe(), LETTERS, tiny, SETTINGS, tmp_path)
+    policy = json.loads((tmp_path / "settings.json").read_text())["policy"]
+    size = sum(weight.numel() for weight in tiny.model.parameters())
+    assert (policy["kind"], policy["parameters"], policy["trained"]) == ("Local", size, size)
+    assert (policy["dtype"], policy["device"]) == ("float32", "cpu")
+    assert policy["codec"]["kind"].endswith(type(tiny.renderer.codec).__name__)
+
+
 def test_a_method_is_described_by_its_pieces() -> None:
     data = json.loads(json.dumps(described(grpo(epsilon=0.1, epsilon_high=0.3))))
     assert data["kind"] == "ferrule.core.recipe:Recipe"
-    assert data["objective"] == {"function": "ferrule.objectives.surrogate:surrogate", "lo": 0.1, "hi": 0.3}
+    path = "ferrule.objectives.surrogate:surrogate"
+    assert data["objective"] == {"function": path, "lo": 0.1, "hi": 0.3, **DEFAULTS}
     assert data["agent"]["kind"] == f"{ToolLoop.__module__}:ToolLoop"
     assert (data["num_generations"], data["keep"]) == (8, None)
     assert described([0] * 21) == "21 values", "data of a stage is not repeated here"
     assert described([partial(surrogate, 1), {"a": object()}]) == [
-        {"function": "ferrule.objectives.surrogate:surrogate", "0": 1},
+        {"function": path, "lo": 0.2, "hi": 0.2, **DEFAULTS, "0": 1},
         {"a": "a object"},
     ]

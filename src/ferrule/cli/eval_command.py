@@ -13,6 +13,12 @@ from ferrule.worlds.named import world_names
 __all__ = ["command"]
 
 
+_SETTINGS = (
+    "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed", "codec", "no_tools",
+)  # fmt: skip
+"""Flags that decide what is measured; the result names them with their values."""
+
+
 @click.command("eval", help=f"Measure a model on SUITE, or on --tasks. SUITE is {', '.join(world_names())}.")
 @click.argument("suite", required=False)
 @click.option(
@@ -55,7 +61,8 @@ def command(suite: str | None, **given: Any) -> None:
         tasks = [replace(task, tools=()) for task in tasks]
     options = {"codec": given["codec"]} if given["codec"] else {}
     cassette = open_cassette(given["record"], given["replay"])
-    policy = recorded_policy(None if given["replay"] else load_policy(given["model"], **options), cassette)
+    loaded = None if given["replay"] else load_policy(given["model"], **options)
+    policy = recorded_policy(loaded, cassette)
     world = recorded(world, cassette)
     agent = ToolLoop(max_tokens=given["max_completion_length"])
     evaluation = evaluate(
@@ -72,8 +79,22 @@ def command(suite: str | None, **given: Any) -> None:
         click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
     if given["output"] is not None:
         save(given["output"], evaluation.episodes)
-    data = {"suite": suite or str(given["tasks"]), "model": given["model"], **evaluation.as_dict()}
+    data = {
+        "suite": suite or str(given["tasks"]),
+        "model": given["model"],
+        **evaluation.as_dict(),
+        "settings": {**{name: given[name] for name in _SETTINGS}, "policy": _facts(loaded)},
+    }
     emit(data, given["as_json"], lambda: _text(data))
+
+
+def _facts(policy: Any) -> dict[str, Any] | None:
+    """Return what a model is as it ran, where its weights are here."""
+    if not hasattr(policy, "parameters"):
+        return None
+    from ferrule.train.folder import facts
+
+    return facts(policy)
 
 
 def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
@@ -86,8 +107,9 @@ def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _text(data: dict[str, Any]) -> None:
-    low, high = data["interval"]
-    click.echo(f"{data['suite']} with {data['model']}: {data['success']:.1%} [{low:.1%}, {high:.1%}]")
+    from ferrule.evaluate.metrics import shown
+
+    click.echo(f"{data['suite']} with {data['model']}: {shown(data)}, tasks: {data['count']}")
     click.echo(f"calls {data['calls']:.2f} per task, malformed {data['malformed'] or 0:.1%}, ended by {data['finish']}")
     for level, row in data["by_level"].items():
-        click.echo(f"  level {level}: {row['success']:.1%} [{row['interval'][0]:.1%}, {row['interval'][1]:.1%}]")
+        click.echo(f"  level {level}: {shown(row)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,21 @@ _RECIPE = {
     "epsilon": (float, "Lower clip range of the ratio (and upper, unless --epsilon-high)."),
     "epsilon_high": (float, "Upper clip range."),
     "scale_rewards": (str, "group or none."),
+    "format_weight": (
+        float,
+        "Weight of the form of calls and replies beside the outcome.",
+    ),
     "loss_type": (str, "dapo, grpo or dr_grpo."),
     "num_iterations": (int, "Passes over each batch."),
     "max_completion_length": (int, "Longest reply in tokens."),
     "max_tool_calling_iterations": (int, "Most replies of one episode."),
+    "retries": (int, "Further tries of a task whose samples all failed."),
+}
+_FORM = 0.2
+"""Weight of the form in the reward of the command, where no recipe brings a reward of its own."""
+_CHOSEN = {
+    "learning_rate": "3e-4 below 30M parameters, 1e-5 below 1B, 1e-6 above; ten times that for adapters",
+    "gradient_accumulation_steps": "what at least 8 tasks a step take",
 }
 
 
@@ -35,6 +47,7 @@ def _recipe_flags(function: Any) -> Any:
     from ferrule.train.grpo import grpo
 
     defaults = {p.name: p.default for p in inspect.signature(grpo).parameters.values()}
+    defaults["format_weight"] = f"{_FORM}, with --recipe 0"
     for name, (kind, note) in reversed(_RECIPE.items()):
         shown = f"{note} [default: {defaults[name]}]"
         function = click.option(f"--{name.replace('_', '-')}", name, type=kind, default=None, help=shown)(function)
@@ -64,6 +77,13 @@ def _recipe_flags(function: Any) -> Any:
 @click.option(
     "--codec", default=None, help="How calls are written: NAME or NAME:STYLE [default: hermes, or the model's own]."
 )
+@click.option("--warm-up", default=None, type=click.IntRange(1), help="Supervised steps before the recipe.")
+@click.option(
+    "--warm-up-on",
+    default=None,
+    type=click.Choice(["successes", "demonstrations"]),
+    help="What these imitate: the model's own successes, or the reference solutions of the world [default: successes].",
+)
 @click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
 @click.option(
     "--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it."
@@ -84,7 +104,7 @@ def _recipe_flags(function: Any) -> Any:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @_recipe_flags
-@flags(Settings)
+@flags(Settings, chosen=_CHOSEN)
 @guarded
 def command(**given: Any) -> None:
     """Train a model to use tools.
@@ -119,6 +139,7 @@ def command(**given: Any) -> None:
 def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: Path) -> Any:
     from ferrule.evaluate.run import Plan
     from ferrule.train.grpo import grpo
+    from ferrule.train.suited import suited
 
     if "lora_r" in chosen and not chosen["use_peft"]:
         raise click.UsageError("--lora-r would do nothing without --use-peft")
@@ -126,40 +147,41 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         raise click.UsageError("--tools needs --tasks (a JSONL file with prompt and answer per line) or a data set")
     names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
     world = make_world(names, chosen.get("tasks"), chosen.get("tools"))
+    if "recipe" not in chosen:
+        settings.setdefault("format_weight", _FORM)
     recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
     for path in (chosen.get("recipe") or "").split(","):
         recipe = by_path(path.strip())(recipe) if path.strip() else recipe
-    loop = Settings(**{name: value for name, value in settings.items() if name not in _RECIPE})
-    held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=loop.levels)
+    given = {name: value for name, value in settings.items() if name not in _RECIPE}
+    levels = given.get("levels", Settings.levels)
+    held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=levels)
     options = {"codec": chosen["codec"]} if "codec" in chosen else {}
     if pool is not None:
         options["device"] = str(pool.device)
     policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
     if chosen["use_peft"]:
-        policy.add_adapter(lora_r=chosen.get("lora_r", 16), seed=loop.seed)
+        policy.add_adapter(lora_r=chosen.get("lora_r", 16), seed=given.get("seed", Settings.seed))
     if chosen["engine"] == "vllm":
         from ferrule.policies.vllm.vllm import Vllm
 
         policy = Vllm(policy)
+    loop = suited(policy, recipe, processes=1 if pool is None else pool.num_processes, **given)
     kept = (
-        "model",
-        "worlds",
-        "tasks",
-        "tools",
-        "recipe",
-        "use_peft",
-        "lora_r",
-        "dtype",
-        "engine",
-        "ray",
-        "ray_workers",
-    )
-    about = {"command": "ferrule train", **{k: str(chosen[k]) for k in kept if chosen.get(k)}, **settings}
+        "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "ray", "ray_workers",
+        "warm_up", "warm_up_on",
+    )  # fmt: skip
+    about = {
+        "command": "ferrule train",
+        "worlds": list(names) or [str(chosen["tasks"])],
+        **{k: str(chosen[k]) for k in kept if chosen.get(k)},
+        **_of_recipe(settings),
+        "eval_tasks": len(held_out),
+    }
     return Plan(
         folder=folder,
         policy=policy,
         world=world,
-        method=recipe,
+        method=_warmed(recipe, world, chosen, loop),
         settings=loop,
         eval_tasks=tuple(held_out),
         eval_temperature=recipe.temperature,
@@ -167,6 +189,29 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         rollbacks=chosen["rollbacks"],
         about=about,
     )
+
+
+def _of_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the base recipe in effect, defaults included."""
+    from ferrule.train.grpo import grpo
+
+    defaults = {p.name: p.default for p in inspect.signature(grpo).parameters.values()}
+    return {name: settings.get(name, defaults[name]) for name in _RECIPE}
+
+
+def _warmed(recipe: Any, world: Any, chosen: Mapping[str, Any], loop: Settings) -> Any:
+    """Put the supervised stage that ``--warm-up`` asks for before the recipe."""
+    if "warm_up" not in chosen:
+        if "warm_up_on" in chosen:
+            raise click.UsageError("--warm-up-on would do nothing without --warm-up STEPS")
+        return recipe
+    from ferrule.core.recipe import Method
+    from ferrule.train.stage import demonstrations, sft, successes
+
+    shared: dict[str, Any] = {"split": loop.split, "levels": loop.levels, "seed": loop.seed}
+    shown = chosen.get("warm_up_on") == "demonstrations"
+    data = demonstrations(world, **shared) if shown else successes(recipe, world, **shared)
+    return Method((sft(data, max_steps=chosen["warm_up"], learning_rate=3 * loop.learning_rate), recipe))
 
 
 def _pool() -> Any:

@@ -38,6 +38,8 @@ def measure(
 
 def _share(evaluation: Mapping[str, Any]) -> str:
     low, high = evaluation["interval"]
+    if low is None:
+        return f"{100 * evaluation['success']:.0f}%"
     return f"{100 * evaluation['success']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
 
 

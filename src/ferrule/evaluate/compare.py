@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +48,12 @@ class Comparison:
     def __str__(self) -> str:
         d = self.difference
         judged = "apart from zero" if self.decided else "zero is inside, so this may be chance"
+        interval = f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}] "
+        if math.isnan(d.low):
+            interval, judged = "", "no interval from so few: compare at least 2 tasks"
         return (
-            f"{self.after} against {self.before}: {100 * d.value:+.1f} points "
-            f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}] on {d.count} tasks "
-            f"({self.better} better, {self.worse} worse, {self.same} equal); {judged}"
+            f"{self.after} against {self.before}: {100 * d.value:+.1f} points {interval}on {d.count} "
+            f"task{'s'[: d.count != 1]} ({self.better} better, {self.worse} worse, {self.same} equal); {judged}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "pass_at_k",
     "productivity",
     "ratio",
+    "shown",
     "solve_rates",
     "student_interval",
     "task_mean",
@@ -52,6 +53,18 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def shown(data: Mapping[str, Any], name: str = "success") -> str:
+    """Return what ``Estimate.as_dict`` holds as text in per cent: ``25.0% [10.1%, 49.8%]``, or why a part is missing."""
+    value, (low, high) = data[name], data["interval"]
+    if value is None:
+        return "no tasks"
+    return (
+        f"{value:.1%} (no interval from {data['count']} task)"
+        if low is None
+        else f"{value:.1%} [{low:.1%}, {high:.1%}]"
+    )
+
+
 def wilson(successes: float, count: int) -> Estimate:
     r"""Return a proportion with Wilson's score interval.
 
@@ -72,10 +85,13 @@ def wilson(successes: float, count: int) -> Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int = 0, draws: int = DRAWS) -> Estimate:
-    """Return a mean with the percentile bootstrap interval of ``draws`` resamples; no values give nan."""
+    """Return a mean with the percentile bootstrap interval of ``draws`` resamples.
+
+    No values give nan. A single one has no spread to resample: its interval is nan, not a point.
+    """
     data = np.asarray(values, dtype=np.float64)
-    if data.size == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+    if data.size < 2:
+        return Estimate(float(data.mean()) if data.size else math.nan, math.nan, math.nan, int(data.size))
     low, high = np.quantile(_resampled(data[:, None], seed, draws)[:, 0], [0.025, 0.975])
     return Estimate(float(data.mean()), float(low), float(high), int(data.size))
 

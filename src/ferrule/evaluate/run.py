@@ -15,6 +15,7 @@ from rich.table import Table
 from ferrule.core.flows import Agent, Policy, World
 from ferrule.core.recipe import Method, Part
 from ferrule.core.records import Task
+from ferrule.evaluate.metrics import shown
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.train.check import check, parts_of, recipes_of, steps_of
@@ -166,8 +167,6 @@ def table(evaluations: Mapping[str, Any], console: Console | None = None) -> Non
     for arm in evaluations[phases[0]]["arms"] if phases else ():
         cells = []
         for phase in phases:
-            evaluation = evaluations[phase]["arms"][arm]
-            low, high = evaluation["interval"]
-            cells.append(f"{evaluation['success']:.1%} [{low:.1%}, {high:.1%}]")
+            cells.append(shown(evaluations[phase]["arms"][arm]))
         grid.add_row(arm, *cells)
     (console or Console(file=sys.stdout)).print(grid)

@@ -47,6 +47,15 @@ def _duration(seconds: float) -> str:
     )
 
 
+def _plan(row: Mapping[str, Any]) -> str:
+    """Say what a step holds, and in how many groups some episodes are right and some wrong, by the first step."""
+    mixed = row.get("groups/mixed", 0.0)
+    return (
+        f"plan: {row['groups']:.0f} tasks a step, rate {row.get('learning_rate', 0.0):g}; "
+        f"at the start {mixed:.0%} of the groups are mixed"
+    )
+
+
 class Display:
     """Shows the rows of a training run; use as a context manager and hand ``show`` to ``train``."""
 
@@ -60,6 +69,7 @@ class Display:
         self._printed = 0.0
         self._began = time.monotonic()
         self._first: int | None = None
+        self._planned: set[tuple[Any, Any]] = set()
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=bar),
@@ -96,6 +106,9 @@ class Display:
             self._say(f"evaluation, step {row['step']}: {fitting(row, self.console.width)}")
             return
         step = int(row["step"])
+        if row.get("groups") and (row.get("round"), row.get("part")) not in self._planned:
+            self._planned.add((row.get("round"), row.get("part")))
+            self.console.print(_plan(row), markup=False, highlight=False)
         self._first = step - 1 if self._first is None else self._first
         if self._live:
             self._progress.update(self._task, completed=step, line=fitting(row, self._room))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from ferrule.train.logs import write_json
 from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
-__all__ = ["begin", "described", "finish", "report", "versions"]
+__all__ = ["begin", "described", "facts", "finish", "report", "versions"]
 
 # All that a run may leave; nothing else in the folder is touched when a run is overwritten.
 _FILES = (
@@ -43,22 +44,56 @@ def versions() -> dict[str, Any]:
     return packages
 
 
-def described(piece: Any) -> Any:
-    """Return what a method is made of as JSON data: records by field, functions by import path, bound values beside."""
+def described(piece: Any, within: tuple[int, ...] = ()) -> Any:
+    """Return what a method is made of as JSON data: records by field, functions by import path with their settings.
+
+    A function's settings are the values bound to it, the variables it was made with, and the defaults of its
+    parameters. ``within`` holds the pieces around this one, so that one which contains itself ends.
+    """
+    if id(piece) in within:
+        return f"this {type(piece).__name__} again"
+    inner = partial(described, within=(*within, id(piece)))
     if isinstance(piece, partial):
-        bound = {str(place): described(value) for place, value in enumerate(piece.args)}
-        return {"function": described(piece.func), **bound, **{k: described(v) for k, v in piece.keywords.items()}}
+        bound = {**{str(place): value for place, value in enumerate(piece.args)}, **piece.keywords}
+        function = inner(piece.func)
+        known = function if isinstance(function, dict) else {"function": function}
+        return {**known, **{name: inner(value) for name, value in bound.items()}}
     if is_dataclass(piece) and not isinstance(piece, type):
         kind = type(piece)
-        values = {field.name: described(getattr(piece, field.name)) for field in fields(piece)}
+        values = {field.name: inner(getattr(piece, field.name)) for field in fields(piece)}
         return {"kind": f"{kind.__module__}:{kind.__qualname__}", **values}
     if isinstance(piece, Mapping):
-        return {str(key): described(value) for key, value in piece.items()}
+        return f"{len(piece)} entries" if len(piece) > 50 else {str(key): inner(value) for key, value in piece.items()}
     if isinstance(piece, list | tuple):  # rows and pairs lie elsewhere; settings are short
-        return f"{len(piece)} values" if len(piece) > 20 else [described(value) for value in piece]
+        return f"{len(piece)} values" if len(piece) > 20 else [inner(value) for value in piece]
+    if inspect.isfunction(piece):
+        variables = {**inspect.getclosurevars(piece).nonlocals, **_defaults(piece)}
+        path = f"{piece.__module__}:{piece.__qualname__}"
+        return {"function": path, **{name: inner(value) for name, value in variables.items()}} if variables else path
     if callable(piece) and hasattr(piece, "__qualname__"):
         return f"{piece.__module__}:{piece.__qualname__}"
     return piece if isinstance(piece, str | int | float | bool | None) else f"a {type(piece).__name__}"
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def facts(policy: Trains) -> dict[str, Any]:
+    """Return what a policy is as it runs: its kind and size, how it computes and where, and how it writes calls."""
+    weights = list(policy.model.parameters())
+    renderer = getattr(policy, "renderer", None)
+    exact = str(weights[0].dtype).removeprefix("torch.") if weights else None
+    return {
+        "kind": type(policy).__name__,
+        "name": getattr(policy, "name", None),
+        "parameters": sum(weight.numel() for weight in weights),
+        "trained": sum(weight.numel() for weight in policy.parameters()),
+        "dtype": "bfloat16" if getattr(policy, "autocast", False) else exact,
+        "device": str(policy.device),
+        "codec": described(getattr(renderer, "codec", None)),
+    }
 
 
 def begin(

@@ -15,7 +15,7 @@ from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of
-from ferrule.train.folder import begin, finish
+from ferrule.train.folder import begin, facts, finish
 from ferrule.train.kept import keep, kept
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
@@ -151,7 +151,7 @@ def train(
     underway = _Underway(parts, rounds, world, policy, run, limits, play)
     first, why = int(last[1]["course"]["part"]) if last else 0, ""
     if run.main and folder is not None:
-        begin(folder, method, settings, about or {}, resume=resume, overwrite=overwrite)
+        begin(folder, method, settings, {"policy": facts(policy), **(about or {})}, resume=resume, overwrite=overwrite)
     run.open()
     with contextlib.closing(run), interruptible(run):
         for number in range(first, rounds * len(parts)):
