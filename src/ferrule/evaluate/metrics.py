@@ -54,15 +54,12 @@ class Estimate:
 
 
 def shown(data: Mapping[str, Any], name: str = "success") -> str:
-    """Return what ``Estimate.as_dict`` holds as text in per cent: ``25.0% [10.1%, 49.8%]``, or why a part is missing."""
+    """Return what ``Estimate.as_dict`` holds as text, ``25.0% [10.1%, 49.8%]``, or say why a part is missing."""
     value, (low, high) = data[name], data["interval"]
     if value is None:
         return "no tasks"
-    return (
-        f"{value:.1%} (no interval from {data['count']} task)"
-        if low is None
-        else f"{value:.1%} [{low:.1%}, {high:.1%}]"
-    )
+    interval = f"(no interval from {data['count']} task)" if low is None else f"[{low:.1%}, {high:.1%}]"
+    return f"{value:.1%} {interval}"
 
 
 def wilson(successes: float, count: int) -> Estimate:
