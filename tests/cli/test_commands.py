@@ -187,6 +187,7 @@ def test_train_and_eval_take_the_same_names() -> None:
 def test_train_on_own_tools_and_tasks(here: Path) -> None:
     arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
     arguments += ["--num-generations", "4", "--per-device-train-batch-size", "8", "--eval-tasks", "6", "--name", "shop"]
+    arguments += ["--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
     result = json.loads(ran("train", "--model", "pocket", *arguments))
     folder = here / "runs" / "shop"
     assert result["summary"]["steps"] == 2
@@ -220,6 +221,7 @@ def test_train_on_own_tools_and_tasks(here: Path) -> None:
 def test_a_run_may_begin_by_imitating(here: Path) -> None:
     arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "1", "--json"]
     arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "0"]
+    arguments += ["--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
     result = json.loads(ran("train", *arguments, "--warm-up", "2", "--warm-up-on", "demonstrations"))
     assert result["summary"]["steps"] == 3
     rows = [json.loads(line) for line in (here / "runs" / "train" / "metrics.jsonl").read_text().splitlines()]
