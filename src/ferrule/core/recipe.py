@@ -27,12 +27,12 @@ class Recipe:
     and ``refill`` how many further draws may replace dropped groups; every draw takes ``oversample`` times what is
     missing, and what is kept beyond the batch waits for the next step. ``retries`` is how many further times a task is
     played whose episodes are all wrong; once one is right, all of them are its group. ``mask`` says which of the
-    model's own tokens carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps names that end in
-    ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included): arrays that the
-    objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling temperature.
-    ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With ``mini_batch_size`` every
-    step takes so many rows instead: rows without any advantage are left out first, and a mean over rows divides by this
-    size even where fewer are left. ``max_log_ratio`` ends the steps of a batch before the first whose rows have moved
+    model's own tokens carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps
+    names that end in ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included):
+    arrays that the objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling
+    temperature. ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With ``mini_batch_size``
+    every step takes so many rows instead: rows without any advantage are left out first, and a mean over rows divides
+    by this size even where fewer are left. ``max_log_ratio`` ends the steps of a batch before the first whose rows have moved
     further, ``|mean over rows of sum_t log(new / old)|`` (nats), or whose loss is not finite. ``enough(ended,
     samples)`` is given how many of the ``samples`` episodes of each task have ended, and calls the rest off by saying
     yes (``ferrule.rollout.enough``; None waits for all). ``role`` names whose turns are scored and trained; those of
