@@ -30,16 +30,16 @@ class Recipe:
     model's own tokens carry loss (a boolean per row or token, from the signals it names; None: all). ``beside`` maps
     names that end in ``_NT`` to rules (a number per row or token, from the signals they name, ``adv_NT`` included):
     arrays that the objective may read by name. ``num_generations`` is the group size and ``temperature`` the sampling
-    temperature. ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With ``mini_batch_size``
-    every step takes so many rows instead: rows without any advantage are left out first, and a mean over rows divides
-    by this size even where fewer are left. ``max_log_ratio`` ends the steps of a batch before the first whose rows have moved
-    further, ``|mean over rows of sum_t log(new / old)|`` (nats), or whose loss is not finite. ``enough(ended,
-    samples)`` is given how many of the ``samples`` episodes of each task have ended, and calls the rest off by saying
-    yes (``ferrule.rollout.enough``; None waits for all). ``role`` names whose turns are scored and trained; those of
-    other roles (a judge, a critic) stand beside them as ``Trajectory.others``.
-    ``reference`` asks for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals
-    into value targets (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the
-    settings of the run that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
+    temperature. ``num_iterations`` and ``num_mini_batches`` split one batch into optimiser steps. With
+    ``mini_batch_size`` every step takes so many rows instead: rows without any advantage are left out first, and a mean
+    over rows divides by this size even where fewer are left. ``max_log_ratio`` ends the steps of a batch before the
+    first whose rows have moved further, ``|mean over rows of sum_t log(new / old)|`` (nats), or whose loss is not
+    finite. ``enough(ended, samples)`` is given how many of the ``samples`` episodes of each task have ended, and calls
+    the rest off by saying yes (``ferrule.rollout.enough``; None waits for all). ``role`` names whose turns are scored
+    and trained; those of other roles (a judge, a critic) stand beside them as ``Trajectory.others``. ``reference`` asks
+    for log-probs of the starting weights (``ref_NT``). ``critic`` is the rule that turns signals into value targets
+    (``target_NT``); it asks for a value head, whose values are ``value_NT``. ``settings`` are the settings of the run
+    that differ while this recipe trains (``max_steps``, ``learning_rate``, ...).
     """
 
     agent: Agent
