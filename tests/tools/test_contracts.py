@@ -280,6 +280,35 @@ def test_the_published_code_knows_one_form_of_a_result(text: str) -> None:
         assert not gate(state, Contract(pre=(text,), reference=True)).passed
 
 
+@pytest.mark.parametrize("name", ["first name", "größe in cm", "😀", 'a"b', "a\\b", "it's"])
+@pytest.mark.parametrize("reference", [False, True])
+def test_contracts_from_schemas_take_any_name(name: str, reference: bool) -> None:
+    schema = {"type": "object", "properties": {name: {}}, "required": [name]}
+    contract = from_schema(Tool("f", "", schema, str, output=schema), reference=reference)
+    assert gate(State.of({name: 1}), contract).passed
+    assert not gate(State(), contract).passed
+    assert verify(State(), contract, {name: 1}).updates == {name: 1}
+    assert not verify(State(), contract, {}).passed
+
+
+def test_forms_of_the_published_code() -> None:
+    """A name ends before ``!=``; types are not looked at; a function replaces the texts; rules read results alone."""
+
+    def lets(*pre: str, **more: Any) -> bool:
+        return gate(State.of({"x": 1, "b": 1}), Contract(pre=pre, reference=True, **more)).passed
+
+    assert lets("x != None and b == 2")
+    assert not lets("y != None and x == 1")
+    assert lets("type( x ) == str")
+    assert not lets("type(y) == str")
+    assert lets("type(y) == str == str")
+    assert lets("exists(y)", require=lambda state: True)
+    assert not lets("exists(x)", require=lambda state: False)
+    rules = {"a": "args.x", "b": "result.x"}
+    assert verify(State(), Contract(updates=rules, reference=True), {"x": 2}, {"x": 1}).updates == {"b": 2}
+    assert verify(State(), Contract(updates=rules), {"x": 2}, {"x": 1}).updates == {"a": 1, "b": 2}
+
+
 def test_names_that_mean_something_else_are_quoted() -> None:
     names = ["user-id", "class", "result", "old", "null", "facts"]
     tool = Tool("f", "", {"type": "object", "properties": {}, "required": names}, str)

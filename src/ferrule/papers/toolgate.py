@@ -17,7 +17,8 @@ Departures from the paper:
    looks at the value. ``Contract(reference=True)`` is lenient.
 2. New facts get the type that the output schema declares, or that of their value, and not always ``string``; updates
    are checked against types and constraints. A lenient ``State`` checks nothing.
-3. Custom functions see plain values; with ``reference=True`` they see records with value and type.
+3. Custom functions see plain values; with ``reference=True`` they see records with value and type. A custom
+   precondition is asked beside the texts; in the released code, and with ``reference=True``, it takes their place.
 4. A tool with a required argument that is not a known fact is passed over; ``published()`` calls it with null.
 5. A tool that failed may be tried again in a later step when it only reads or is idempotent; ``published()`` bans
    it for the rest of the run.

@@ -24,19 +24,9 @@ from ferrule.tools.contracts_types import TYPES, Domains, fits, type_of, walk
 from ferrule.tools.schema import problem, resolve
 
 __all__ = [
-    "Contract",
-    "Coverage",
-    "Fact",
-    "Level",
-    "Reason",
-    "Rejected",
-    "State",
-    "Verdict",
-    "coverage",
-    "from_schema",
-    "gate",
-    "verify",
-]
+    "Contract", "Coverage", "Fact", "Level", "Reason", "Rejected", "State", "Verdict", "coverage", "from_schema",
+    "gate", "verify",
+]  # fmt: skip
 
 Level: TypeAlias = Literal["schema", "full"]
 Reason: TypeAlias = Literal[
@@ -166,8 +156,8 @@ class Contract:
     plain values by name, and an exception means no. ``output`` is a JSON schema of the result, ``types`` the types of
     new facts, ``domains`` the names of domain types that conditions use. Raises ``ValueError`` for a condition, rule
     or parameter that is unknown. ``reference`` reads conditions as the published code does: unknown ones
-    hold, of a result only ``has_field`` is known, types are not checked, functions get ``Fact`` objects, and states
-    should be lenient.
+    hold, of a result only ``has_field`` is known, types are not checked, ``require`` takes the place of ``pre``, rules
+    read the result alone, functions get ``Fact`` objects, and states should be lenient.
     """
 
     pre: tuple[str, ...] = ()
@@ -210,9 +200,9 @@ class Contract:
 
     def _rule(self, name: str, path: str) -> tuple[str, ...]:
         steps = tuple(path.split("."))
+        if self.reference:
+            return steps if steps[0] == "result" and "" not in steps else ()
         if steps[0] not in ("result", "args") or "" in steps:
-            if self.reference:
-                return ()
             raise ValueError(f"update rule {name!r}: {path!r} is not a path; write result, result.key.0 or args.key")
         return steps
 
@@ -274,7 +264,8 @@ def gate(
     The level ``schema`` looks at presence and types alone and skips comparisons and ``require``.
     """
     scope = {"facts": state.values(), "args": arguments, "domains": state.domains}
-    for condition in contract._pre:
+    replaced = contract.reference and contract.require is not None and level == "full"
+    for condition in () if replaced else contract._pre:
         if not (level == "schema" and condition.semantic) and not condition.holds(scope):
             return Verdict("precondition_failed", f"{condition.text} does not hold", state=state)
     if contract.require is not None and level == "full":
@@ -346,8 +337,9 @@ def from_schema(tool: Tool, *, reference: bool = False) -> Contract:
     """Return the contract that follows from a tool's schemas.
 
     Every required parameter must exist as a fact of its name; every property of ``Tool.output`` must be a key of the
-    result and becomes a fact of its name; the result must fit the output schema (not with ``reference``). A tool
-    without an output schema gets a contract that accepts every result and commits nothing.
+    result and becomes a fact of its name (one with a dot in it becomes none, since rules read dots as steps); the
+    result must fit the output schema (not with ``reference``). A tool without an output schema gets a contract that
+    accepts every result and commits nothing.
     """
     root = tool.output or {}
     inner = resolve(root, root)
@@ -355,9 +347,9 @@ def from_schema(tool: Tool, *, reference: bool = False) -> Contract:
     kinds = {name: resolve(entry, root) for name, entry in properties.items()}
     types = {n: TYPES[e["type"]] for n, e in kinds.items() if isinstance(e, Mapping) and e.get("type") in tuple(TYPES)}
     return Contract(
-        pre=tuple(f"exists({_spelled(name)})" for name in tool.parameters.get("required", ())),
-        post=tuple(f'has_field("{name}")' for name in properties),
-        updates={name: f"result.{name}" for name in properties if "." not in name},
+        pre=tuple(f"exists({name if reference else _spelled(name)})" for name in tool.parameters.get("required", ())),
+        post=tuple(f"has_field({_quoted(name, reference)})" for name in properties),
+        updates={name: f"result.{name}" for name in properties if reference or "." not in name},
         output=None if reference else tool.output,
         types={} if reference else types,
         reference=reference,
@@ -367,7 +359,12 @@ def from_schema(tool: Tool, *, reference: bool = False) -> Contract:
 def _spelled(name: str) -> str:
     """Return a fact's name as conditions write it: quoted where it would mean something else."""
     plain = name.isidentifier() and not keyword.iskeyword(name) and name not in RESERVED
-    return name if plain else json.dumps(name)
+    return name if plain else _quoted(name)
+
+
+def _quoted(name: str, reference: bool = False) -> str:
+    """Return a name in quotes: as a literal, or as the published code writes it, without escapes."""
+    return f'"{name}"' if reference else json.dumps(name, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

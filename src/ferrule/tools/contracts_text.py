@@ -99,27 +99,36 @@ def _refused(text: str, why: str) -> ValueError:
 def read_leniently(text: str, *, of_result: bool = False) -> Condition:
     """Read one condition the way the published code does: unknown conditions hold, and types are not checked.
 
-    Preconditions know ``exists(f)``, ``f != None`` and ``type(f) == T``, conditions ``of_result`` know
-    ``has_field("k")``; each takes the forms of the other as unknown.
+    Preconditions know ``exists(f)``, ``type(f) == T`` (``f`` is there, null or not) and texts with ``!=`` and ``None``
+    (what stands before ``!=`` exists); conditions ``of_result`` know ``has_field("k")``. Each takes the forms of the
+    other as unknown. Names are taken as they stand, spaces within them included; a result that is no object has no
+    field.
     """
-    words = text.replace(" ", "")
+    plain = text.strip()
     if of_result:
-        if not (words.startswith("has_field(") and words.endswith(")")):
+        key = _inside(plain, "has_field(")
+        if key is None:
             return Condition(text, lambda scope: True)
-        key = words[10:-1].strip("\"'")
         return Condition(
             text, lambda scope: isinstance(scope["result"], Mapping) and key in scope["result"], "missing_field"
         )
-    if words.startswith("type(") and ")==" in words:
-        present = words[5 : words.index(")==")]
+    name, (left, *right) = _inside(plain, "exists("), plain.split("==")
+    present = _inside(left.strip(), "type(") if len(right) == 1 else None
+    if name is None and present is not None:
         return Condition(text, lambda scope: present in scope["facts"], "missing_field")
-    if words.startswith("exists(") and words.endswith(")"):
-        name = words[7:-1].strip("\"'")
-    elif words.endswith("!=None"):
-        name = words[:-6]
-    else:
+    if name is None and "!=" in plain and "None" in plain:
+        name = plain.partition("!=")[0].strip()
+    if name is None:
         return Condition(text, lambda scope: True)
     return Condition(text, lambda scope: scope["facts"].get(name) is not None, "missing_field")
+
+
+def _inside(text: str, opening: str) -> str | None:
+    """The name between ``opening`` and the last bracket, without quotes around it; None for any other text."""
+    if not (text.startswith(opening) and text.endswith(")")):
+        return None
+    name = text[len(opening) : -1].strip()
+    return name[1:-1] if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" else name
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
