@@ -12,8 +12,10 @@ from ferrule.core.records import Call, Message, Task, Tool
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.tools.budget import Budget
+from ferrule.tools.contracts import Contract
 from ferrule.worlds.aliased import Aliased, aliases
 from ferrule.worlds.arithmetic import Arithmetic
+from ferrule.worlds.gated import Gated
 from ferrule.worlds.limited import Limited, limited
 from ferrule.worlds.session import Toolbox
 
@@ -88,8 +90,27 @@ def test_an_agent_is_offered_less_as_it_goes() -> None:
     assert episode.trajectories[0].answer == "2"
 
 
+def test_a_gate_counts_withdrawn_tools_as_well() -> None:
+    session = Gated(
+        Limited(Toolbox((LOOK, COUNT)).start(TASK), Budget(1)), {"look": Contract(post=("result == 'seen'",))}
+    )
+    assert session.act(Call("look")).status == "ok"
+    assert offer(session) == []
+    for branch in (session, session.fork()):
+        coverage = branch.final()["gate"]["coverage"]
+        assert (coverage["covered"], coverage["missing"], coverage["unused"]) == (("look",), ("count",), ())
+
+
+def test_calls_with_invalid_arguments_are_charged() -> None:
+    session = opened(limited(Arithmetic(tools=("calculator",)), 1))
+    assert session.act(Call("calculator", {"expression": []})).status == "malformed"
+    assert offer(session) == []
+
+
 def test_limits_that_limit_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="give calls or per_tool"):
         limited(Arithmetic())
     with pytest.raises(ValueError, match="the least is 0"):
         limited(Arithmetic(), -1)
+    with pytest.raises(ValueError, match="the least is 0"):
+        limited(Arithmetic(), per_tool={"calculator": float("nan")})  # type: ignore[dict-item]

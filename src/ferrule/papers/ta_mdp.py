@@ -19,8 +19,9 @@ Departures from the paper:
    the rare component there does not come from a larger weight: in groups where that component varies at all, the joint
    form weighs it no less.
 5. At most ``D`` calls per episode is ``limited(world, D)``: a call too many is refused, and tools that can no longer be
-   called are not offered. A model that read the list of tools at the beginning keeps it: what was fed never changes. A
-   world's own budget (``Arithmetic(calls=2)``) refuses and goes on offering.
+   called are not offered. The refused call counts against executability, not against form. A model that read the list
+   of tools at the beginning keeps it: what was fed never changes. A world's own budget (``Arithmetic(calls=2)``)
+   refuses and goes on offering.
 6. The advantages of the components are summed and clipped once. ``ferrule.credit.channels.per_channel`` clips each.
 """
 

@@ -27,7 +27,7 @@ class Budget:
         if total is not None and not total >= 0:
             raise ValueError(f"Budget.total is {total}; the least is 0")
         for name, count in self.per_tool.items():
-            if count < 0:
+            if not count >= 0:
                 raise ValueError(f"Budget.per_tool[{name!r}] is {count}; the least is 0")
 
     def refusal(self, tool: Tool) -> str:

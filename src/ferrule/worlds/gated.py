@@ -71,6 +71,7 @@ class Gated:
         if contracts is None:
             contracts = {tool.name: from_schema(tool) for tool in session.tools}
         self.session, self.contracts, self.mode = session, dict(contracts), mode
+        self._first = session.tools
         self.state = state if state is not None else State()
         self.initial = tuple(self.state.facts)
         self.fill, self.strict = fill, strict
@@ -143,17 +144,21 @@ class Gated:
         with self._lock:
             inner = branch(self.session, irreversible)
             twin = Gated(inner, self.contracts, self.state, mode=self.mode, fill=self.fill, strict=self.strict)
-            twin.trace, twin.initial, twin._start = self.trace, self.initial, self._start
+            twin.trace, twin.initial, twin._start, twin._first = self.trace, self.initial, self._start, self._first
         return twin
 
     def final(self) -> Mapping[str, Any]:
-        """Return the wrapped session's final state, and ``gate``: mode, facts, initial facts, trace and coverage."""
+        """Return the wrapped session's final state, and ``gate``: mode, facts, initial facts, trace and coverage.
+
+        Coverage counts the tools on offer at the beginning and now, those withdrawn meanwhile included.
+        """
+        offered = {tool.name: tool for tool in (*self._first, *self.session.tools)}
         report = {
             "mode": self.mode,
             "facts": self.state.values(),
             "initial": dict(self._start),
             "trace": [asdict(entry) for entry in self.trace],
-            "coverage": asdict(coverage(self.contracts, self.session.tools)),
+            "coverage": asdict(coverage(self.contracts, tuple(offered.values()))),
         }
         return {**self.session.final(), "gate": report}
 

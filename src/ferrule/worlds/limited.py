@@ -25,9 +25,11 @@ class Limited:
     """``session`` with a ``budget`` in front: a tool is on offer while the budget allows another call of it.
 
     Terminal tools are always on offer. A call of a tool that is no longer on offer is refused, with the reason; calls
-    that cannot be read or name no tool cost nothing. An ``Ask`` carries the tools on offer at its turn, so servers and
-    agents that look tools up are given the shorter list; a prompt that begins with the list keeps it, since text that
-    a model was fed never changes.
+    that cannot be read or name no tool cost nothing, one with invalid arguments costs as much as any. An ``Ask``
+    carries the tools on offer at its turn, so servers and agents that look tools up are given the shorter list; a
+    prompt that begins with the list keeps it, since text that a model was fed never changes. A server that lays the
+    whole prompt out anew and returns its ids (``Endpoint`` with ``token_ids``) changes it, and such an episode ends as
+    drifted; learn from policies that are fed ids.
     """
 
     def __init__(self, session: Session, budget: Budget) -> None:
@@ -72,8 +74,9 @@ def _limit(session: Session, task: Task, seed: int, *, budget: Budget) -> Sessio
 def limited(world: World, calls: float | None = None, *, per_tool: Mapping[str, int] | None = None) -> Wrapped:
     """Return ``world`` with at most ``calls`` (in units of ``Tool.cost``) an episode, and ``per_tool`` by name.
 
-    Tools whose budget is spent are no longer on offer; see ``Limited``. Raises ``ValueError`` without any limit and for
-    one below 0.
+    Tools whose budget is spent are no longer on offer; see ``Limited``. Names are those that ``world`` offers, its
+    aliases where it has any; a name that a session does not offer limits nothing there. Raises ``ValueError`` without
+    any limit and for one below 0.
     """
     if calls is None and not per_tool:
         raise ValueError("limited(world) would do nothing; give calls or per_tool")
