@@ -231,6 +231,8 @@ def test_abstractions_to_start_from_raise_a_solver_and_do_not_leak() -> None:
     texts = ["a", "b", "c", "d", "it is 42"]
     assert rlad.raising(TASK, texts, tries, solutions(1, 0, 0, 0)) == [1, 3]
     assert rlad.raising(TASK, texts, tries, solutions(1, 1, 1, 1)) == []
+    with pytest.raises(ValueError, match="alone is empty"):
+        rlad.raising(TASK, texts, tries, [])
 
 
 def proposals(rewards: Sequence[float], *alone: int) -> dict[str, list[Group]]:
@@ -249,6 +251,8 @@ def test_the_proposer_learns_from_proposals_above_the_success_without_any() -> N
         (7, 11),
         (7, 13),
     ]
+    assert rlad.accepted_proposals(proposals((0.2, 0.5), 1, 1)) == []
+    assert rlad.accepted_proposals({**proposals((0.2, 0.5)), "solver": []}) == []  # nobody measured what to rise above
 
 
 def test_the_proposer_learns_from_pairs_of_proposals() -> None:
@@ -263,7 +267,9 @@ def test_the_start_shows_both_players_what_rollouts_show_them() -> None:
     """The prompts are those that the agents ask with, tools included; only what the players write is learnt."""
     policy, world = tiny_policy(), Arithmetic(tools=("calculator",))
     (task,) = world.tasks("train", 1)
-    stage = rlad.warm_start([(task, "add")], world, solve=world.demonstrate, max_steps=30)
+    with pytest.raises(ValueError, match="is empty"):
+        rlad.warm_start([(task, " ")], world)
+    stage = rlad.warm_start([(task, "add\n")], world, solve=world.demonstrate, max_steps=30)
     proposer, solver = stage.data(policy, 0)
     session = world.start(task)
     aided = rlad.hand_down(task, replace(solved(1), task=task, answer="add"))

@@ -133,6 +133,8 @@ def test_a_role_that_does_not_train_only_plays(tmp_path: Path) -> None:
         assert all(row["mute/groups"] == row["speaker/groups"] == 3.0 for row in played)
     with pytest.raises(ValueError, match="did you mean 'solver'"):
         roles(trains=("slover",))
+    with pytest.raises(ValueError, match="names a role twice: solver, solver"):
+        roles(trains=("solver", "solver"))
     with pytest.raises(ValueError, match="'solver' trains alone"):
         roles(trains=("solver",), alternate=True)
 

@@ -149,6 +149,8 @@ class Roles:
         for name in self.trains:
             if name not in self.recipes:
                 raise ValueError(f"Roles.trains names {name!r}; {nearest(name, list(self.recipes))}")
+        if len(set(self.trains)) < len(self.trains):
+            raise ValueError(f"Roles.trains names a role twice: {', '.join(self.trains)}")
         if self.alternate and len(self.trains) == 1:
             raise ValueError(f"Roles.alternate would do nothing: {self.trains[0]!r} trains alone")
         for name, recipe in self.recipes.items():

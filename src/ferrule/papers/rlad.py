@@ -11,11 +11,11 @@ Departures from the paper:
 
 1. No code is public; group sizes, the proposer's update and the kind of leak check are reconstructions. Defaults are 8
    solutions for each of 4 abstractions.
-2. ``alternating`` trains as published: the solver for some steps, then the proposer on abstractions that the solver has
-   just tried, by rejection fine-tuning (``accepted_proposals``) or on pairs (``proposal_pairs`` with
-   ``train.stage.rpo``). The solver's abstractions are written anew in each step by the proposer, who does not learn
-   meanwhile, in place of a pool that is fixed beforehand: a pool would need fresh scores as the solver improves.
-   ``method`` is the simple alternative: group-relative advantages for both, together or in turn, step by step.
+2. ``alternating`` takes turns as published: the solver for some steps, then the proposer on abstractions that the
+   solver has just tried, by rejection fine-tuning (``accepted_proposals``) or on pairs (``proposal_pairs`` with
+   ``train.stage.rpo``). The solver's abstractions are written anew in each step, and are not learnt from then, in place
+   of a pool that is fixed beforehand: a pool would need fresh scores as the solver improves. ``method`` is the simple
+   alternative: group-relative advantages for both, together or in turn, step by step.
 3. An abstraction is taken for a leak when one of the ``PROBES`` of ``rewards.leaks`` says so: the answer stands in it,
    or an expression in it evaluates to the answer. A probe that asks a model for the answer from the abstraction alone
    is a callable as well.
@@ -28,6 +28,8 @@ Departures from the paper:
 7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
    by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
    anew in every step, and accuracies are expectations over all of them.
+8. One model plays both roles under two prompts, where the paper trains two models: a turn of the solver moves the
+   proposer as well. The penalty holds the solver to the model at the beginning of its turn, not of the whole run.
 """
 
 from __future__ import annotations
@@ -106,8 +108,12 @@ def hand_down(task: Task, trajectory: Trajectory) -> Task | None:
     text = (trajectory.answer or "").strip()
     if not text:
         return None
-    prompt = _SOLVE.format(problem=task.prompt, abstraction=text)
-    return replace(task, prompt=prompt, meta={**task.meta, "abstraction": text})
+    return _aided(task, text)
+
+
+def _aided(problem: Task, abstraction: str) -> Task:
+    prompt = _SOLVE.format(problem=problem.prompt, abstraction=abstraction)
+    return replace(problem, prompt=prompt, meta={**problem.meta, "abstraction": abstraction})
 
 
 def hand_up(
@@ -222,8 +228,11 @@ def raising(
 ) -> list[int]:  # fmt: skip
     """Places of the abstractions to start from: a solver did better with them than ``alone``, and they do not leak.
 
-    ``outcomes`` has a row of results for each abstraction, best those of a solver weaker than their writer.
+    ``outcomes`` has a row of results for each abstraction, best those of a solver weaker than their writer. Raises
+    ``ValueError`` without results ``alone``.
     """
+    if not len(alone):
+        raise ValueError("alone is empty; the success without an abstraction must be known to say which raise it")
     rewards = [
         abstraction_reward(row, leaking=leaks(text, task, probes=probes))
         for text, row in zip(abstractions, outcomes, strict=True)
@@ -239,18 +248,22 @@ def warm_start(
 
     ``abstractions`` pairs problems of ``world`` with texts. ``solve(task)`` says how a problem is solved
     (``world.demonstrate``); its calls are carried out. ``system`` is that of the solver's agent; ``settings`` are those
-    of ``train.stage.sft``.
+    of ``train.stage.sft``. Raises ``ValueError`` for a text without words.
     """
     from ferrule.train.stage import sft
+
+    for task, text in abstractions:
+        if not text.strip():
+            raise ValueError(f"the abstraction for {task.id!r} is empty; leave the problem out")
 
     def shown(policy: Any, lap: int) -> list[Row]:
         rows = []
         for task, text in abstractions:
             with closing(world.start(task)) as session:
                 lay_out = partial(conversation, tools=session.tools, renderer=policy.renderer, encode=policy.encode)
-                rows.append(lay_out([*opening(task, _PROPOSE), Message("assistant", text)]))
+                rows.append(lay_out([*opening(task, _PROPOSE), Message("assistant", text.strip())]))
                 if solve is not None:
-                    aided = replace(task, prompt=_SOLVE.format(problem=task.prompt, abstraction=text))
+                    aided = _aided(task, text.strip())
                     solution = transcript(aided, session, solve(task))
                     rows.append(lay_out([*opening(aided, system), *solution[1:]]))
         return rows
@@ -259,13 +272,16 @@ def warm_start(
 
 
 def _ranked(played: Mapping[str, Sequence[Group]]) -> list[tuple[Group, list[float], float]]:
-    """Return the groups of the proposer, the rewards of their abstractions, and the success without any."""
+    """Return the groups of the proposer, the rewards of their abstractions, and the success without any.
+
+    A success that nobody measured counts as out of reach.
+    """
     alone: dict[str, list[float]] = {}
     for group in played["solver"]:
         if any(score.parts.get("unaided") for score in group.scores):
             alone.setdefault(group.task.id, []).extend(float(score.info["success"]) for score in group.scores)
     return [
-        (group, [score.value for score in group.scores], abstraction_reward(alone.get(group.task.id, ())))
+        (group, [score.value for score in group.scores], float(np.mean(alone.get(group.task.id, [np.inf]))))
         for group in played["proposer"]
     ]
 
