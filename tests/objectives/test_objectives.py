@@ -200,6 +200,10 @@ def test_the_margin_of_dpo() -> None:
     dpo_margin(chosen, rejected, *reference, beta=0.1).sum().backward()
     assert (chosen.grad, rejected.grad) == (pytest.approx(0.1), pytest.approx(-0.1))
     assert [logp.grad for logp in reference] == [None, None]
+    for loss in (dpo_margin, dpo, ipo):
+        for beta in (0.0, -0.1, math.nan):
+            with pytest.raises(ValueError, match="beta is"):
+                loss(*PAIR, beta=beta)
 
 
 def test_dpo_family() -> None:

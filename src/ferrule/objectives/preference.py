@@ -40,14 +40,22 @@ def bradley_terry(chosen_P: Tensor, rejected_P: Tensor, *, preference: Tensor | 
     return -preference * logsigmoid(chosen_P - rejected_P) - (1 - preference) * logsigmoid(rejected_P - chosen_P)
 
 
+def _positive(beta: float) -> None:
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; it must be above 0")
+
+
 def dpo_margin(
     chosen_P: Tensor, rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, *, beta: float = 0.1
 ) -> Tensor:
     """Margin of a pair: ``h_P = beta ((chosen - ref_chosen) - (rejected - ref_rejected))``.
 
     It is the lead of the chosen row in the reward that DPO implies, 0 at the reference; where it is above 0 the pair is
-    told apart. Prompts and tool results must be the same in both rows.
+    told apart. Both rows must begin with the same prompt. Results of tools may differ as far as the calls before them
+    decide them; a result that came by chance speaks for its row without saying anything about the model. Raises
+    ``ValueError`` for a ``beta`` that is not above 0.
     """
+    _positive(beta)
     return beta * ((chosen_P - ref_chosen_P.detach()) - (rejected_P - ref_rejected_P.detach()))
 
 
@@ -96,6 +104,7 @@ def ipo(
     chosen_P: Tensor, rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, *, beta: float = 0.1
 ) -> Tensor:
     """IPO loss per pair: ``(margin - 1 / (2 beta))^2`` with the ``dpo_margin`` at beta 1."""
+    _positive(beta)
     margin_P = dpo_margin(chosen_P, rejected_P, ref_chosen_P, ref_rejected_P, beta=1.0)
     return (margin_P - 1 / (2 * beta)).square()
 

@@ -22,6 +22,8 @@ Departures from the paper:
    cannot meet the bound. The weight was raised from 0.2 to 1 after a run on the claim's own seeds with 0.2 had come out
    undecided, so read the verdict on the KL part with that in mind; the weaker weight is reported as the arm
    ``flawed_ppo_weak_kl``.
+6. The margin of DPO is taken between whole episodes, whose tool results may differ. They cancel as long as the calls
+   decide them, as with the claim's calculator; nothing checks that.
 """
 
 from __future__ import annotations
