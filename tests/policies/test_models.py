@@ -158,7 +158,7 @@ def test_loaders_get_a_folder_or_a_hub_name(tiny: list[list[str]], tmp_path: Pat
 
 
 def test_missing_pocket_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_pocket", lambda: "")
+    monkeypatch.setattr(models, "_shipped", lambda name: "")
     with pytest.raises(FileNotFoundError, match="ferrule models build"):
         folder_of("pocket")
 
@@ -170,9 +170,9 @@ def test_unknown_model_cannot_be_fetched() -> None:
 
 def test_listing_without_anything_fetched(tmp_path: Path) -> None:
     rows = listing(tmp_path / "none")
-    assert [row["name"] for row in rows] == ["pocket", "smollm2-135m"]
+    assert [row["name"] for row in rows] == ["pocket", "pocket-s", "smollm2-135m"]
     assert rows[0]["ready"] == bool(resolve("pocket").where)
-    assert rows[1]["ready"] is False
+    assert rows[2]["ready"] is False
     json.dumps(rows)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from ferrule.core.flows import World
 from ferrule.evaluate.suites import suite
-from ferrule.policies.pocket import corpus
 from ferrule.worlds import named
 from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.named import generated, world, world_names, worlds
@@ -87,7 +86,3 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         worlds(["apps"], tools=())
     with pytest.raises(ValueError, match="at least one world"):
         worlds([])
-
-
-def test_the_corpus_of_the_pocket_model_takes_its_worlds_from_the_list() -> None:
-    assert set(corpus.PARTS) < set(generated())

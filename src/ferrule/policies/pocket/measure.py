@@ -6,15 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
-from ferrule.core.flows import Ask
+from ferrule.core.flows import Ask, Policy
 from ferrule.core.records import Message, Reply, plain_text
 from ferrule.policies.local import Local
 from ferrule.policies.pocket.corpus import CALLING, Conversation, conversation
 from ferrule.policies.pocket.forms import FORMS, layout
 
-__all__ = ["ROWS", "Row", "measure"]
+__all__ = ["ROWS", "Row", "measure", "read_in"]
 
 NO_PLAN = "No plan, call at once."
 """System text under which a reply holds its call alone."""
@@ -141,19 +140,29 @@ def _right(reply: Reply, wanted: Message) -> bool:
     return plain_text(reply.message).strip() == plain_text(wanted).strip()
 
 
+def read_in(policy: Local, form: str) -> Local:
+    """Return the same model, reading and writing another of its forms."""
+    return Local(policy.model, policy.tokenizer, layout(form), name=policy.name)
+
+
 def measure(
-    policy: Local, tasks: int = 200, *, seed: int = 0, rows: Sequence[str] | None = None
-) -> dict[str, dict[str, Any]]:
+    policy: Local,
+    tasks: int = 200,
+    *,
+    seed: int = 0,
+    rows: Sequence[str] | None = None,
+    reader: Callable[[Local, str], Policy] = read_in,
+) -> dict[str, dict[str, int]]:
     """Return successes and their number by row of ``ROWS``: ``{"free": {"right": 171, "tasks": 200}}``.
 
-    Replies are greedy. Conversations are of the split ``test``, whose words training does not hold.
+    Replies are greedy. Conversations are of the split ``test``, whose words training does not hold. ``reader`` gives
+    the policy that answers in a form.
     """
-    card: dict[str, dict[str, Any]] = {}
+    card: dict[str, dict[str, int]] = {}
     for name in rows or ROWS:
         row = ROWS[name]
-        reader = Local(policy.model, policy.tokenizer, layout(row.form), name=policy.name)
         asked = [_asks(drawn, row) for drawn in _conversations(row, tasks, seed)]
-        replies = reader.generate([ask for pairs in asked for ask, _ in pairs])
+        replies = reader(policy, row.form).generate([ask for pairs in asked for ask, _ in pairs])
         given = iter(reply for (reply,) in replies)
         # Every reply has to be taken, so nothing may stop at the first wrong one.
         judged = [[_right(next(given), wanted) for _, wanted in pairs] for pairs in asked]

@@ -31,6 +31,8 @@ SLOW = 0.004
 """Largest angle per position of the rotary pairs that match: they hardly turn over a prompt's length."""
 OUT = 0.8
 """Size of the codes in the output layer."""
+QUIET = 0.3
+"""Factor of what every other head and the layers in between write at the start, so that it does not drown the codes."""
 
 
 def wire(net: Net, *, slot: int = 48, seed: int = 0) -> None:
@@ -61,6 +63,9 @@ def wire(net: Net, *, slot: int = 48, seed: int = 0) -> None:
         table[:, slots[0]] = code
         head.copy_(0.02 * torch.randn(head.shape, generator=generator))
         head[:, slots[3]] = OUT * code
+        for index, layer in enumerate(layers):
+            layer.mlp.down_proj.weight *= QUIET
+            layer.self_attn.o_proj.weight[:, size * max(0, 2 - index) :] *= QUIET
         # The root mean square of an embedding is sqrt(2 / width): a constant 1 and a code of length 1.
         for back in (1, 2):
             _look_back(layers[0].self_attn, back, angles, size, slots, math.sqrt(width / 2))

@@ -114,8 +114,14 @@ def _clause(draw: Draw, slot: str, parameter: Parameter, value: Any) -> str:
 def action(kit: Kit) -> None:
     """Add a tool that does an everyday thing and ask for it."""
     draw = kit.draw
-    chosen = draw.rng.choice(_TABLES.actions)
-    noun, field = draw.noun(), draw.field()
+    field = draw.field()
+    while True:
+        chosen, noun = draw.rng.choice(_TABLES.actions), kit.noun()
+        plain = chosen.says[0].format(n=noun, f=field)
+        if plain not in kit.texts:
+            break
+    kit.texts.add(plain)
+    kit.topics.add((noun, field))
     name = kit.title(*(text.format(n=noun, f=field) for text in chosen.names), hidden=0.25)
     text = draw.one(*chosen.says).format(n=noun, f=field)
     may = [slot for slot in chosen.may if draw.chance(0.35)]

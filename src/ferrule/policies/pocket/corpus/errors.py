@@ -11,7 +11,7 @@ from ferrule.policies.pocket.corpus.draw import Draw
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Round
 from ferrule.tools.invoke import Malformed, arguments
 
-__all__ = ["spoilt"]
+__all__ = ["refusal", "spoilt"]
 
 _BUSY = (
     "{error}: busy, try again",
@@ -34,7 +34,7 @@ _NOTHING = (
 )
 
 
-def _refusal(tool: Tool, given: Mapping[str, Any]) -> str:
+def refusal(tool: Tool, given: Mapping[str, Any]) -> str:
     """Return the framework's own words for arguments that do not fit; empty when they fit or can be repaired."""
     try:
         arguments(tool, given)
@@ -58,7 +58,7 @@ def _wrong(draw: Draw, tool: Tool, given: Mapping[str, Any]) -> tuple[dict[str, 
         wrong[name] = draw.word() if isinstance(given[name], int | float) else draw.rng.choice(([], {}, [1]))
     else:
         wrong[draw.word()] = draw.value()
-    return wrong, _refusal(tool, wrong)
+    return wrong, refusal(tool, wrong)
 
 
 def _replaced(exercise: Exercise, *rounds: Round, answer: str | None = None, stop: bool = False) -> Exercise:

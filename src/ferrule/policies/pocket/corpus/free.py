@@ -151,6 +151,11 @@ def build(kit: Kit) -> _Free:
     """Add a tool with a free description, without anything to ask."""
     draw = kit.draw
     words = tuple(draw.content() for _ in range(draw.rng.randint(2, 6)))
+    others = [phrase for phrase in kit.phrases if len(phrase) > 2]
+    if others and draw.chance(0.35):
+        # One word in common with another tool: a question holds at least two of a tool's words.
+        words = (*words, draw.rng.choice(draw.rng.choice(others)))
+    kit.phrases.append(words)
     name, text = _name(kit, words), _description(draw, words)
     parameters, kinds = _parameters(kit, words)
     return _Free(kit.add(tool(name, text, parameters)), words, parameters, kinds, shape(draw, draw.rng.choice(words)))

@@ -78,13 +78,37 @@ class Maker:
 class Kit:
     """The tools of one conversation and what can be asked of them.
 
-    ``hidden`` is the share of tool names that mean nothing.
+    ``hidden`` is the share of tool names that mean nothing. ``topics`` (things with a field), ``phrases`` (words of a
+    description) and ``texts`` are what its tools are about already.
     """
 
     draw: Draw
     tools: list[Tool] = field(default_factory=list)
     makers: list[Maker] = field(default_factory=list)
     hidden: float = 0.35
+    topics: set[tuple[str, str]] = field(default_factory=set)
+    phrases: list[tuple[str, ...]] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+
+    def noun(self) -> str:
+        """Return a thing, in half of the cases one that other tools know."""
+        known = sorted({noun for noun, _ in self.topics})
+        return self.draw.rng.choice(known) if known and self.draw.chance(0.5) else self.draw.noun()
+
+    def topic(self, noun: str = "", column: str = "") -> tuple[str, str]:
+        """Return a thing and a field of it that no tool reads yet, often a thing or a field that other tools know.
+
+        Tools that differ in one word only are what a choice is learned from.
+        """
+        draw = self.draw
+        columns = sorted({known for _, known in self.topics})
+        while True:
+            old_column = draw.chance(0.35)
+            chosen_noun = noun or self.noun()
+            chosen_column = column or (draw.rng.choice(columns) if columns and old_column else draw.field())
+            if (chosen_noun, chosen_column) not in self.topics or (noun and column):
+                self.topics.add((chosen_noun, chosen_column))
+                return chosen_noun, chosen_column
 
     def title(self, *options: str, hidden: float | None = None) -> str:
         """Return an unused tool name: one of the telling ones, or with probability ``hidden`` an invented word."""

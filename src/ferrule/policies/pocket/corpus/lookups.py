@@ -8,6 +8,7 @@ from typing import Any
 
 from ferrule.core.records import Tool
 from ferrule.policies.pocket.corpus.draw import Draw
+from ferrule.policies.pocket.corpus.errors import refusal
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, Round, once, shape, tool
 
 __all__ = ["LookUp", "hop", "look_up", "trio"]
@@ -62,7 +63,8 @@ def _extra(kit: Kit, key: Parameter) -> tuple[str, Parameter | None, str]:
 def look_up(kit: Kit, noun: str = "", column: str = "", by: str = "", *, plain: bool = False) -> LookUp:
     """Add a look-up; ``plain`` leaves the second argument out."""
     draw = kit.draw
-    noun, column, by = noun or draw.noun(), column or draw.field(), by or draw.one("number", "name")
+    noun, column = kit.topic(noun, column)
+    by = by or draw.one("number", "name")
     name = kit.title(f"{noun}_{column}", f"get_{noun}_{column}", f"{column}_of_{noun}", f"read_{column}_{noun}", column)
     key = _key(kit, noun, by)
     kind, extra, tail = ("", None, "") if plain else _extra(kit, key)
@@ -209,6 +211,7 @@ def trio(kit: Kit) -> None:
         return once(finder, {key.name: name}, show(number))
 
     kit.can(("chain",), lambda: _find_and_read(draw, read, find))
+    kit.can(("repair",), lambda: _name_for_number(draw, read, find), joins=False)
     kit.can(("notes",), lambda: _noted_number(draw, read), joins=False)
     kit.can(("lookup",), lambda: _only_find(draw, noun, find))
     if change is not None:
@@ -231,6 +234,16 @@ def _find_and_read(draw: Draw, read: LookUp, find: Callable[[str, int], Round]) 
     name, number, value = draw.name(), draw.number(1, 4), draw.value()
     ask, arguments = question(draw, read, number, said=draw.one(f"the {read.noun} {name}", f"{read.noun} {name}"))
     return Exercise("chain", ask, (find(name, number), once(read.tool, arguments, read.show(value))), str(value))
+
+
+def _name_for_number(draw: Draw, read: LookUp, find: Callable[[str, int], Round]) -> Exercise:
+    """The name is given where a number is wanted, and looked up after the refusal."""
+    chain = _find_and_read(draw, read, find)
+    ((_, arguments),) = chain.rounds[0].calls
+    (name,) = arguments.values()
+    wrong = {read.key.name: name}
+    first = once(read.tool, wrong, refusal(read.tool, wrong), learned=False)
+    return Exercise("repair", chain.ask, (first, *chain.rounds), chain.answer)
 
 
 def _noted_number(draw: Draw, read: LookUp) -> Exercise:

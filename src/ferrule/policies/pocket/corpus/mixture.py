@@ -30,8 +30,8 @@ CALLING = ("action", "free", "lookup", "described", "typed", "calc", "chain", "p
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 63, "head": 10, "instruct": 10, "context": 7, "copy": 5, "notool": 2, "program": 3}
-_FORMS = {"hermes": 72, "raw_json": 7, "react": 7, "tagged": 7, "fence": 7}
+_SHARES = {"tools": 60, "head": 13, "instruct": 8, "context": 7, "copy": 6, "notool": 2, "program": 4}
+_FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
 _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
     free: 4.5,
     action: 4.5,
@@ -58,7 +58,7 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "typed": 1.2, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "repair": 0.4, "typed": 1.2, "calc": 1.0, "program": 1.0}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
@@ -90,8 +90,10 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
 
     def add(builder: Callable[[Kit], Any]) -> None:
         if builder not in used or builder not in _SINGLE:
-            builder(kit)
             used.add(builder)
+            builder(kit)
+            if builder is program_tool and draw.chance(0.5):
+                add(sums_tool)  # a sum is not a program where both are on offer
 
     if family is not None:
         for _ in range(12):
@@ -203,7 +205,7 @@ def _drill(draw: Draw, family: str, single: bool) -> tuple[list[Exercise], Kit |
         kit = Kit(draw)
         for _ in range(draw.rng.randint(1, 3)):
             draw.rng.choice(_SMALL)(kit)
-    count = 1 if single else draw.rng.randint(4, 20) if family == "head" else draw.rng.randint(1, 4)
+    count = 1 if single else draw.rng.randint(5, 24) if family == "head" else draw.rng.randint(1, 4)
     return [make(draw) for _ in range(count)], kit
 
 

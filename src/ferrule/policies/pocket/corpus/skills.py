@@ -277,5 +277,5 @@ def _thinking(draw: Draw) -> Instruction:
 def instruction(draw: Draw, kit: Kit) -> Instruction:
     """Return an instruction for the system text; those on calls are rare where the kit has no tools."""
     makers = (_affix, _spoken, _repeated, _forbidden, _once, _thinking)
-    weights = (5, 2, 1, 3, 3, 7) if kit.tools else (5, 2, 1, 0, 0, 0)
+    weights = (5, 2, 0.4, 3, 1.5, 6) if kit.tools else (5, 2, 0.4, 0, 0, 0)
     return draw.rng.choices(makers, weights)[0](draw)

@@ -104,7 +104,7 @@ class _Sum:
         return _SIGNS[self.sign](self.first, self.second)
 
 
-def _ask(draw: Draw, task: _Sum, *, stories: float = 0.3, words: float = 0.08) -> str:
+def _ask(draw: Draw, task: _Sum, *, stories: float = 0.2, words: float = 0.05) -> str:
     """Return a question for the sum, as a story or bare, the numbers now and then in words."""
     spoken = draw.chance(words)
     a, b = ((in_words if spoken else str)(number) for number in (task.first, task.second))
@@ -117,7 +117,8 @@ def _ask(draw: Draw, task: _Sum, *, stories: float = 0.3, words: float = 0.08) -
         text = draw.one(*_STORIES[task.sign]).format(a=a, b=b, things=things, **names)
         return text[0].upper() + text[1:]
     forms = [form for form in _BARE[task.sign] if not spoken or f" {task.sign} " not in form]
-    text = draw.rng.choice(forms).format(a=a, b=b)
+    # Half of all are the shortest forms, so that the sum itself is learned before its wordings.
+    text = draw.rng.choice(forms[:2] if draw.chance(0.5) and not spoken else forms).format(a=a, b=b)
     if text.endswith((".", "?")):
         text = text[0].upper() + text[1:]
     return text
