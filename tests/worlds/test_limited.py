@@ -73,6 +73,9 @@ def test_tools_withdrawn_below_aliases_leave_the_list_there_too() -> None:
     (name,) = offer(session)
     assert session.act(Call(name, ADD.arguments)).status == "ok"
     assert offer(session) == []
+    refused = session.act(Call(name, ADD.arguments))
+    assert (refused.status, refused.text) == ("refused", f"the call budget is spent (1 of 1 used, '{name}' costs 1)")
+    assert session.act(ADD).status == "unknown_tool"
 
 
 def test_an_agent_is_offered_less_as_it_goes() -> None:

@@ -147,19 +147,24 @@ class Aliased:
         return self._reword()
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
-        """Translate one call back and run it; the text of a failure names aliases."""
+        """Translate one call back and run it; the text of a failure names aliases.
+
+        A tool that is no longer on offer is known by its alias still: the wrapped session says why it cannot be called.
+        """
         if call.problem:
             return act(self.session, call, place)
         pairs = zip(self._reword(), self._inside, strict=True)
         tool, name = next(((shown, inner.name) for shown, inner in pairs if shown.name == call.name), (None, ""))
         if tool is None:
+            name = next((name for name, shown in self._names.items() if shown == call.name), "")
+        if not name:
             known = [tool.name for tool in self._offered]
             hint = nearest(call.name, known) if known else "no tools are on offer"
             return Observation(f"unknown tool {call.name!r}; {hint}", "unknown_tool")
         observation = act(self.session, canonical_call(call, name, self._parameters), place)
         if observation.status == "ok":
             return observation
-        if observation.status == "malformed":
+        if observation.status == "malformed" and tool is not None:
             try:
                 arguments(tool, call.arguments)
             except Malformed as problem:
