@@ -36,4 +36,4 @@ def test_what_would_do_nothing_and_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"dtype, device would do nothing: http://127.0.0.1:1/v1 is a server"):
         load("http://127.0.0.1:1/v1", dtype="auto", device="cpu")
     with pytest.raises(ValueError, match="did you mean 'pocket'"):
-        load("pockets")
+        load("pockt")
