@@ -151,7 +151,7 @@ def test_invariant_09_evaluation_settings_without_evaluation(tmp_path: Path, mon
     # With held-out tasks to measure first, and a run of that name to overwrite: neither happens.
     (tmp_path / "runs" / "train").mkdir(parents=True)
     (tmp_path / "runs" / "train" / "metrics.jsonl").write_text("kept")
-    uneven = ("--num-generations", "3", "--per-device-train-batch-size", "16")
+    uneven = ("--num-generations", "3", "--per-device-train-batch-size", "16", "--gradient-accumulation-steps", "1")
     told = refused("train", "--model", "model", *uneven, "--overwrite", "--max-steps", "1")
     assert "choose a multiple" in told
     assert [p.name for p in tmp_path.glob("runs/*/*")] == ["metrics.jsonl"]
