@@ -54,6 +54,12 @@ def test_code_of_a_trace_is_run_again_in_one_interpreter() -> None:
     assert [o.status for o in rerun(["1 / 0", "print(1)"])] == ["error"]
 
 
+def test_calls_whose_arguments_have_no_names_cannot_be_read() -> None:
+    odd: Any = ["code"]
+    call = Message("assistant", calls=(Call("python", odd),))
+    assert candidate_problem(Candidate(TASK, (call,), 0)) == "call: one could not be read"
+
+
 def test_tasks_that_need_no_tool_are_dropped() -> None:
     """Solved 8 of 8 times without tools is easy, 7 of 8 is not."""
     assert candidate_problem(trace(solved=8)) == "easy: solved 8 of 8 times without tools"

@@ -13,6 +13,7 @@ from tests.contracts.checks import check_reward
 
 from ferrule.core.arrays import Signals, apply, pack
 from ferrule.core.flows import Ask
+from ferrule.core.recipe import vary
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
 from ferrule.data.cold_start import Candidate, screened
@@ -20,6 +21,7 @@ from ferrule.objectives.reduce import token_mean, totals
 from ferrule.objectives.surrogate import reinforce, surrogate
 from ferrule.papers import find, hdpo
 from ferrule.policies.scripted import Scripted
+from ferrule.rollout.run import Limits
 from ferrule.tools import tool
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
@@ -183,7 +185,8 @@ def test_what_the_base_solves_without_tools_is_counted() -> None:
 
     tasks = [Task("easy", "easy?", answer="yes"), Task("hard", "hard?", answer="yes")]
     world = Toolbox((tool(lambda: "1", name="peek"),))
-    solved = hdpo.solved_without_tools(grpo(num_generations=4), tasks, world, Scripted(speak))
+    hasty = vary(grpo(num_generations=4), enough=lambda ended, samples: True)  # counts need all tries
+    solved = hdpo.solved_without_tools(hasty, tasks, world, Scripted(speak), limits=Limits(episodes=1))
     assert (solved, set(offers)) == ([8, 4], {0})
     checked = screened(Candidate(task, (), count) for task, count in zip(tasks, solved, strict=True))
     assert [task.id for task, _ in checked.kept] == ["hard"]

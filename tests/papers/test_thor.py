@@ -60,6 +60,7 @@ def played(statuses: Sequence[int], answer: str | None = "yes", *, tokens: int =
 
 def test_what_a_run_shows_and_whether_it_passed() -> None:
     assert thor.observed("3\n", "", 0) == ("3", True)
+    assert thor.observed("", "Killed", 1) == ("Killed", False)
     assert thor.observed("", "", 0) == ("TimeoutError: the code ran too long", False)
     trace = 'Traceback (most recent call last):\n  File "x", line 1\nZeroDivisionError: division by zero\n'
     assert thor.observed("", trace, 1) == ("ZeroDivisionError: division by zero", False)

@@ -114,6 +114,18 @@ def test_an_answer_given_by_a_call_is_no_tool_turn() -> None:
     assert (call_cost(path), score.parts["turn"], score.parts["acted"]) == (0, 0, -1)
 
 
+def test_the_published_split_looks_for_a_result_tag() -> None:
+    """The first valid call is in turn 0, the first observation with a tag in turn 1; without a tag there is no split."""
+    plain = acted(("1", "ok")).turns[0]
+    for text in ("a <result>\n2\n</result>", "<output>2</output>"):
+        tagged = replace(plain, id=1, parent=0, observations=(Observation(text),))
+        path = Trajectory(TASK, (plain, tagged), "yes")
+        splits = [verltool.with_turn_reward(TASK, [path], reference=r)[0].parts["acted"] for r in (False, True)]
+        assert splits == [0.0, 1.0]
+    (score,) = verltool.with_turn_reward(TASK, [acted(("1", "ok"))], reference=True)
+    assert score.parts["acted"] == -1.0
+
+
 def test_rows_are_all_told_of() -> None:
     with pytest.raises(ValueError, match="1 rows; the batch has 2"):
         verltool.without_rows(signals_of([0, 1], [0, 0]), [True])

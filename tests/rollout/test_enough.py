@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ from tests.toys import Bench, layout
 from ferrule.agents.react import ToolLoop
 from ferrule.core.flows import Ask
 from ferrule.core.recipe import vary
+from ferrule.core.records import Reply, Tool
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import Limits, adrive, drive
 from ferrule.rollout.enough import most_of
@@ -103,6 +106,64 @@ def test_episodes_that_never_began_are_called_off_too(driver: Driver) -> None:
         episode.seed for episode in drive(LOOP, world.tasks("train", 1), world, straggler(), num_generations=6)
     ]
     assert len(world.states) == opened + 6
+
+
+class Streamed:
+    """A policy whose stream answers all that waits."""
+
+    def __init__(self, inner: Scripted) -> None:
+        self.inner = inner
+        self.waiting: list[tuple[int, Ask]] = []
+
+    def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
+        return self.inner.generate(asks)
+
+    def stream(self) -> Streamed:
+        return self
+
+    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
+        self.waiting += asks
+
+    def advance(self) -> list[tuple[int, list[Reply]]]:
+        asks, self.waiting = self.waiting, []
+        return [(number, self.generate([ask])[0]) for number, ask in asks]
+
+    def close(self) -> None:
+        self.waiting = []
+
+
+def test_calls_under_way_are_not_waited_for_and_others_not_made() -> None:
+    """Two of four end; the third waits in a tool for the end of the collection, the fourth for a place to call from."""
+    over, waited, begun = threading.Event(), list[bool](), list[int]()
+
+    def hold() -> str:
+        begun.append(1)
+        waited.append(over.wait(5.0))
+        return "late"
+
+    def speak(ask: Ask, sample: int) -> str:
+        if len(ask.messages) > 1:
+            return "yes"
+        asked.append(1)
+        return WRITE if len(asked) <= 2 else '<tool_call>{"name":"hold","arguments":{}}</tool_call>'
+
+    asked: list[int] = []
+    world = Bench((Tool("hold", "waits", {"type": "object", "properties": {}}, run=hold),))
+    told: list[tuple[int, int]] = []
+    episodes = drive(
+        LOOP, world.tasks("train", 1), world, Streamed(Scripted(speak, renderer=layout())), num_generations=4,
+        limits=Limits(calls=1), done=lambda *counts: told.append(counts), enough=partial(most_of, share=0.5, per_task=0.5),
+    )  # fmt: skip
+    assert [episode.problem for episode in episodes] == ["", "", CALLED_OFF, CALLED_OFF]
+    assert (waited, told[-1]) == ([], (4, 4))
+    assert [state.closed for state in world.states] == [1, 1, 0, 0]
+    over.set()
+    for _ in range(500):
+        if all(state.closed for state in world.states):
+            break
+        time.sleep(0.01)
+    assert [state.closed for state in world.states] == [1] * 4
+    assert (begun, waited) == ([1], [True])
 
 
 def test_without_a_rule_all_are_waited_for(driver: Driver) -> None:

@@ -246,6 +246,12 @@ def test_a_similar_result_says_what_was_asked_and_ends_with_the_state() -> None:
     assert session.act(Call("search", {"query": "capitol of France"})).text == "capitol of France"
 
 
+def test_a_call_without_the_text_is_similar_to_none() -> None:
+    cache = Cache()
+    cache.put(("search", None), Observation("nothing asked"))
+    assert cache.alike(("search", "none"), 0.5) is None
+
+
 def test_what_counts_as_similar_is_checked() -> None:
     tools = (Tool("search", "", ASK, str),)
     with pytest.raises(ValueError, match="did you mean 'query'"):

@@ -105,7 +105,21 @@ def test_a_run_that_never_called_does_not_collapse() -> None:
 
 def test_rows_without_a_number_are_passed_over() -> None:
     monitor = Monitor(Health(window=1))
-    assert monitor.check({"groups": 0.0, "dropped": 3.0, "drifted": 0.0}) == []
+    assert monitor.check({"groups": 1.0, "dropped": 3.0, "drifted": 0.0}) == []
+
+
+def test_a_window_in_which_no_group_was_kept_is_told_and_compares_with_nothing() -> None:
+    """Steps without groups have no calls, no entropy and no cut-offs; the first window is the first with groups."""
+    monitor = Monitor(Health(window=2, bands={"cut_off/share": (0.0, 0.5)}))
+    empty = {"groups": 0.0, "dropped": 3.0, "loss": 0.0}
+    assert monitor.check(empty) == []
+    (told,) = monitor.check(empty)
+    assert told.startswith("in 2 steps no group was kept for training")
+    full = {**GOOD, "groups": 2.0, "cut_off/share": 0.1}
+    assert [text for row in (full, full, empty, full) for text in monitor.check(row)] == []
+    assert monitor.first["calls/mean"] == 2.0
+    (few,) = [text for row in [{**full, "calls/mean": 0.3}] * 2 for text in monitor.check(row)]
+    assert few.startswith("calls per task fell from 2.00 to 0.30")
 
 
 def test_a_model_that_writes_nothing_is_told_at_once() -> None:

@@ -200,7 +200,7 @@ def test_an_empty_batch_takes_no_step(tiny: Local, reduce: Any) -> None:
     before = weights(tiny)
     for batch in (batch_of(), batch_of([(3, 0)])):
         found = update(tiny, sequences(batch), reinforce, reduce, sgd(tiny))
-        assert found == {"loss": 0.0, "entropy": 0.0, "kl": 0.0, "grad_norm": 0.0, "optimizer_steps": 0.0}
+        assert found == {"loss": 0.0, "grad_norm": 0.0, "optimizer_steps": 0.0}  # no tokens, so no entropy of 0
     assert not moved(tiny, before)
 
 

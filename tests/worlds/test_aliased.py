@@ -111,6 +111,12 @@ def test_descriptions_are_drawn_from_paraphrases_one_by_one() -> None:
     assert pairs == {(f"way {i}", way) for i in (0, 1) for way in ("th", "as")}
 
 
+def test_an_empty_paraphrase_takes_the_place_of_a_description() -> None:
+    """It must not bring back the description that names real parameters."""
+    empty = Overlay({"find_town": ToolText(parameters={"name": ParameterText(None, "")})})
+    assert aliases((find_town,), 1, paraphrases=(empty,)).texts["find_town"].parameters["name"].description == ""
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -124,7 +124,7 @@ def candidate_problem(
     has not judged, and the trace is dropped.
     """
     calls = [call for message in candidate.messages for call in message.calls]
-    if any(call.problem for call in calls):
+    if any(call.problem or not isinstance(call.arguments, Mapping) for call in calls):
         return "call: one could not be read"
     scripts = [str(call.arguments[argument]) for call in calls if argument in call.arguments]
     results = rerun(scripts) if scripts else []

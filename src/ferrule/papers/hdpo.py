@@ -135,7 +135,7 @@ def solved_without_tools(
     from ferrule.train.sample import groups_of
 
     bare = [replace(task, tools=()) for task in tasks]
-    groups = groups_of(vary(base, num_generations=tries), bare, world, policy, **options)
+    groups = groups_of(vary(base, num_generations=tries, enough=None), bare, world, policy, **options)
     return [sum(is_right(score) for score in group.scores) for group in groups]
 
 

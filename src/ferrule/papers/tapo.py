@@ -22,8 +22,8 @@ Departures from the paper:
    groups without spread. Draws ask for what is missing only (``oversample`` asks for more).
 6. The recipe keeps the loop of its base, so that it stacks and models of any codec can be trained; the paper's is
    ``vary(recipe(base), agent=TagLoop(system=rules(example=True)))`` with the codec of ``ferrule.agents.tagged``
-   (``split=False``: rules and question in one text). Hint, rules and example are worded anew, and results are cut by
-   the limits of the tools.
+   (``split=False``: rules and question in one text). Hint, rules and example are worded anew, without a sentence on
+   the model's role, and results are cut by the limits of the tools.
 7. ``cached_searches`` reuses the result of a similar query. How similar is a choice: nine in ten characters, and the
    same numbers. The cache is not part of the recipe: it belongs to the world.
 8. The claim trains a table of decisions on three kinds of questions instead of a language model.

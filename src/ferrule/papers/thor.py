@@ -35,7 +35,8 @@ Departures from the paper:
     the user's settings.
 11. ``observing(world)`` puts ``observed`` between tools and model; the recipe leaves the world as it is. The value of a
     last expression counts as output, and code that prints nothing ends as an error. What did not run (calls that could
-    not be read or were refused) and what ends the episode is shown as it is.
+    not be read or were refused) and what ends the episode is shown as it is. That an interpreter was restarted and has
+    lost its variables is not shown.
 12. The claim trains tables of decisions, not language models, on chains whose code the calculator runs. A repair keeps
     what was read of a step and draws its plan and its code again. Self-correction is the agent itself at work.
 """
@@ -92,9 +93,9 @@ def observed(
 ) -> tuple[str, bool]:  # fmt: skip
     """Return what a model is shown of a run, and whether the run passed.
 
-    Passed means a return code of 0 and some output (``silent``: output or not). A failure shows the last line of
-    ``stderr`` when it names an error, and ``late`` otherwise. Of a text of 256 characters or more the
-    first and last 128 are shown. ``reference`` reduces passed output that holds "Error" to its last line as well.
+    Passed means a return code of 0 and some output (``silent``: output or not). A failure shows ``stderr``, of one that
+    holds the word "Error" the last line, and ``late`` where it is blank. Of a text of 256 characters or more the first
+    and last 128 are shown. ``reference`` reduces passed output that holds "Error" to its last line as well.
     """
     good = code == 0 and (silent or bool(stdout.strip()))
     text = stdout if good else stderr

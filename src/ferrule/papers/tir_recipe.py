@@ -115,7 +115,8 @@ def guards(
 
     ``entropy`` (nats per token) and ``calls`` (share of the first window's calls per task) are the least, ``cut_off``
     (share of truncated rollouts) and ``drift`` (``|mean log-ratio|`` of sampling and training, nats per token) the
-    most. ``rollbacks=0`` ends the run at the first warning. The run needs checkpoints (``save_steps``).
+    most. Whatever else ``Health`` warns of counts as well. ``rollbacks=0`` ends the run at the first warning. The run
+    needs checkpoints (``save_steps``).
     """
     from ferrule.train.monitor import Health
 
@@ -195,7 +196,7 @@ def pipeline(
             asked = Stream(world, "train", levels, seed, position=part * tasks)(tasks)
             rows = cast(Sequence[Row], shown(policy, part))
             plain = [replace(task, tools=()) for task in asked]
-            played = groups_of(base, plain, world, policy, seed=seed_of(seed, "text", lap, part))
+            played = groups_of(vary(base, enough=None), plain, world, policy, seed=seed_of(seed, "text", lap, part))
             for task, row, group in zip(asked, rows, played, strict=True):
                 right = [t for s, t in zip(group.scores, group.trajectories, strict=True) if s.value > 0.5]
                 calls = len(knows.demonstrate(task).calls)

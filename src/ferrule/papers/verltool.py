@@ -17,7 +17,8 @@ Departures from the paper:
 2. Observations go into the conversation as messages that the renderer wraps (the paper's chat mode). The encoding of
    new text alone, without special tokens in the middle, is what every rollout here does.
 3. The split of turn-level credit is a turn index, not a count of runs of equal mask values: two replies with nothing
-   between them would be one run. The first valid call takes the place of the first observation with a result tag.
+   between them would be one run. The first valid call takes the place of the first observation with a result tag
+   (``with_turn_reward(reference=True)`` looks for the tag).
 4. Success of a call is its status. Whitening leaves groups without any difference at zero. The search reward reads
    the model's own text only. The deep search reward applies its format penalty. ``reference=True`` gives the published
    behaviour of each.
@@ -41,7 +42,7 @@ from ferrule.chat.tags import tag_counts
 from ferrule.core.arrays import Signals
 from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
-from ferrule.core.records import Score, Task, Trajectory
+from ferrule.core.records import Observation, Score, Task, Trajectory
 from ferrule.credit.acted import mt_grpo, mt_grpo_whitened
 from ferrule.credit.group import group_relative
 from ferrule.rewards.efficiency import call_cost
@@ -188,16 +189,26 @@ def turn_reward(trajectory: Trajectory, *, reference: bool = False) -> float:
     return 0.3 * good / len(valid) + 0.05 * good if valid else 0.0
 
 
+def _counted(observation: Observation) -> bool:
+    return observation.counted
+
+
+def _tagged(observation: Observation) -> bool:
+    return "<result>" in observation.text or "<output>" in observation.text
+
+
 def with_turn_reward(
     task: Task, trajectories: Sequence[Trajectory], *, base: Reward = torl_reward, reference: bool = False
 ) -> list[Score]:
     """Add the parts that turn-level credit reads: ``turn``, the turn reward, and ``acted``, the first acting turn.
 
     ``acted`` is the index of the first turn with a valid call, -1 without one. The value is that of ``base``.
+    ``reference=True`` takes the first turn with an observation that holds the tag ``<result>`` or ``<output>`` instead,
+    as published, and reads successes off texts (see ``turn_reward``).
     """
     scores = []
     for trajectory, score in zip(trajectories, base(task, trajectories), strict=True):
-        acts = [any(observation.counted for observation in turn.observations) for turn in trajectory.turns]
+        acts = [any(map(_tagged if reference else _counted, turn.observations)) for turn in trajectory.turns]
         acted = float(acts.index(True)) if any(acts) else -1.0
         parts = {"turn": turn_reward(trajectory, reference=reference), "acted": acted}
         scores.append(replace(score, parts={**score.parts, **parts}))

@@ -20,7 +20,7 @@ from ferrule.core.streams import Stream, Streaming
 from ferrule.rollout.calls import At, Calls
 from ferrule.rollout.enough import Enough, is_enough
 from ferrule.rollout.record import Episode
-from ferrule.rollout.run import Limits, Run, call_off, never_played, seed_of
+from ferrule.rollout.run import Limits, Run, call_off, let_go, never_played, seed_of
 
 __all__ = [
     "Gather",
@@ -148,7 +148,7 @@ def drive(
     answer the asks of all live episodes in one batch per round. At most ``limits.calls`` calls run at once. ``policy``
     may map roles to policies. ``done(finished, total)`` reports progress; ``take(place, episode)`` is given every
     episode as it ends. When ``enough`` (``ferrule.rollout.enough``) says so, the rest is called off: those episodes end
-    ``discarded``, and which they are depends on how quick tools and models were.
+    ``discarded`` (which ones depends on how quick tools and models were), and their calls are not waited for.
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(num_generations)]
@@ -156,34 +156,37 @@ def drive(
     live: dict[int, Run] = {}
     began, asks = 0, _Asks(policy, limits.turns, len(todo))
     moved: set[int] = set()  # episodes that may wait for something new, or have ended
-    with ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call") as pool:
-        calls = Calls(pool, limits.patience)
-        try:
-            while len(finished) < len(todo):
-                while began < len(todo) and len(live) < limits.episodes:
-                    live[began] = Run(agent, *todo[began], world, seed, temperature)
-                    moved.add(began)
-                    began += 1
-                _act(live, moved, calls, limits.turns)
-                answered = asks.begin(live, moved, more=bool(calls))
-                if asks:
-                    answered |= asks.advance(live)
-                elif calls:
-                    answered |= _hand_over(live, calls.next(), limits.turns)
-                ended = [i for i in sorted(moved | answered) if not live[i].pending]
-                moved = answered.difference(ended)
-                for index in ended:
-                    finished[index] = live.pop(index).close()
-                    if take:
-                        take(index, finished[index])
-                    if done:
-                        done(len(finished), len(todo))
-                if ended and is_enough(enough, finished, len(tasks), num_generations):
-                    call_off(live, finished, todo, seed, take)
-        finally:
-            asks.close()
-            for run in live.values():
-                run.give_up()
+    pool = ThreadPoolExecutor(limits.calls, thread_name_prefix="ferrule-call")
+    calls, late = Calls(pool, limits.patience), list[Run]()
+    try:
+        while len(finished) < len(todo):
+            while began < len(todo) and len(live) < limits.episodes:
+                live[began] = Run(agent, *todo[began], world, seed, temperature)
+                moved.add(began)
+                began += 1
+            _act(live, moved, calls, limits.turns)
+            answered = asks.begin(live, moved, more=bool(calls))
+            if asks:
+                answered |= asks.advance(live)
+            elif calls:
+                answered |= _hand_over(live, calls.next(), limits.turns)
+            ended = [i for i in sorted(moved | answered) if not live[i].pending]
+            moved = answered.difference(ended)
+            for index in ended:
+                finished[index] = live.pop(index).close()
+                if take:
+                    take(index, finished[index])
+                if done:
+                    done(len(finished), len(todo))
+            if ended and is_enough(enough, finished, len(tasks), num_generations):
+                late = call_off(live, finished, todo, seed, take)
+                if late and done:
+                    done(len(finished), len(todo))
+    finally:
+        asks.close()
+        for run in live.values():
+            run.give_up()
+        let_go(pool, late, behind=bool(late and calls))
     return [finished[i] for i in range(len(todo))]
 
 
@@ -310,8 +313,8 @@ async def adrive(
 ) -> list[Episode]:
     """Play the same episodes on an event loop, each at its own pace; arguments as in ``drive``.
 
-    Policies with ``agenerate(ask)`` are asked one by one as episodes get there, others through gathered batches. An
-    episode that is called off ends when what it waits for is there.
+    Policies with ``agenerate(ask)`` are asked one by one, others in batches. Calls of episodes that are called off are
+    waited for.
     """
     limits = limits or Limits()
     todo = [(task, sample) for task in tasks for sample in range(num_generations)]
@@ -330,7 +333,7 @@ async def adrive(
         except BaseException:
             run.give_up()
             raise
-        return run.call_off() if run.pending else run.close()
+        return run.call_off(close=True) if run.pending else run.close()
 
     async def work(pool: ThreadPoolExecutor) -> None:
         """Play one episode after another: the place of an episode that ended is taken before the next batch leaves."""

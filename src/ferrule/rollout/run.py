@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from ferrule.core.records import Answer, Call, Finish, Observation, Task, Trajec
 from ferrule.rollout.record import Asked, Episode, Recorder
 from ferrule.rollout.spent import spent_by_role
 
-__all__ = ["CALLED_OFF", "Limits", "Run", "call_off", "episode_seed", "never_played", "seed_of"]
+__all__ = ["CALLED_OFF", "Limits", "Run", "call_off", "episode_seed", "let_go", "never_played", "seed_of"]
 
 CALLED_OFF = "called off: enough episodes of its batch had ended"
 """The problem of an episode that was not waited for."""
@@ -236,10 +238,15 @@ class Run:
             with contextlib.suppress(Exception):  # whatever ended the run is what the caller should see
                 part.close()
 
-    def call_off(self) -> Episode:
-        """End an episode that nobody waits for any more; what it wrote is discarded: neither scored nor trained on."""
-        self._fail(CALLED_OFF, "discarded")
-        episode = self.close()
+    def call_off(self, *, close: bool = False) -> Episode:
+        """Return the record of an episode that nobody waits for any more: discarded, neither scored nor trained on.
+
+        Calls may still be under way in its session; ``close`` says that none is and closes it, else ``give_up`` does.
+        """
+        self.pending, self.answer, self.finish, self.problem = {}, None, "discarded", CALLED_OFF
+        if close:
+            self.give_up()
+        episode = self._episode({})
         return replace(episode, trajectories=tuple(replace(t, finish="discarded") for t in episode.trajectories))
 
     def close(self) -> Episode:
@@ -252,6 +259,9 @@ class Run:
             self.session.close()
         except Exception as error:
             self.problem = self.problem or f"session.close raised {type(error).__name__}: {error}"
+        return self._episode(final)
+
+    def _episode(self, final: Mapping[str, Any]) -> Episode:
         trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem, self.leaves)
         seconds = time.perf_counter() - self.began
         drifted, spent = self.recorder.drifted, spent_by_role(self._waits, self.recorder.turns)
@@ -264,9 +274,31 @@ def call_off(
     todo: Sequence[tuple[Task, int]],
     seed: int,
     take: Callable[[int, Episode], None] | None,
-) -> None:
-    """End all episodes of a rollout that have not ended, those that have not begun included."""
+) -> list[Run]:
+    """End all episodes of a rollout that have not ended, those that have not begun included.
+
+    Return those that had begun: their sessions are still open.
+    """
+    late = list(live.values())
     for place in (place for place in range(len(todo)) if place not in finished):
         finished[place] = live.pop(place).call_off() if place in live else never_played(*todo[place], seed)
         if take:
             take(place, finished[place])
+    return late
+
+
+def let_go(pool: ThreadPoolExecutor, late: Sequence[Run], behind: bool) -> None:
+    """Close the sessions of episodes that were called off, once the calls that are under way have ended.
+
+    Calls that have not begun are not made. With ``behind`` a thread waits for the others, and the caller goes on.
+    """
+
+    def end() -> None:
+        pool.shutdown(cancel_futures=True)
+        for run in late:
+            run.give_up()
+
+    if behind:
+        threading.Thread(target=end, name="ferrule-called-off", daemon=True).start()
+    else:
+        end()

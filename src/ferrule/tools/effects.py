@@ -189,7 +189,9 @@ class Cache:
         """
         *before, text = key
         with self._lock:
-            texts = {str(other[-1]): other for other in self._kept if list(other[:-1]) == before}
+            texts = {
+                other[-1]: other for other in self._kept if isinstance(other[-1], str) and list(other[:-1]) == before
+            }
             same = [other for other in texts if _numbers(other) == _numbers(str(text))]
             close = difflib.get_close_matches(str(text), same, n=1, cutoff=least)
             if not close:

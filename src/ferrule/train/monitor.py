@@ -133,6 +133,11 @@ class Monitor:
         return warnings
 
     def _window_warnings(self) -> dict[str, str]:
+        if all(row.get("groups") == 0.0 for row in self.rows):
+            return {"kept": (
+                f"in {len(self.rows)} steps no group was kept for training, so nothing was learned. Choose harder or "
+                "easier levels, or let other groups be drawn in place of dropped ones (Recipe.refill)."
+            )}  # fmt: skip
         h, warnings = self.health, self._rises()
         calls = self._mean("calls/mean")
         first_calls = self.first.setdefault("calls/mean", calls)

@@ -156,14 +156,17 @@ class _Tally:
         return -kl / max(self.rows - before.rows, 1.0), loss
 
     def metrics(self, pool: Any) -> dict[str, float]:
-        """Return averages: loss and gradient norm per step, entropy and divergence per token, over all processes."""
+        """Return averages over all processes: loss and gradient norm per step, entropy and divergence per token.
+
+        Without tokens there is no entropy and no divergence: 0 would read as a collapse.
+        """
         if pool is not None:
             mine = torch.tensor([self.loss, self.entropy, self.kl, self.tokens], device=pool.device)
             self.loss, self.entropy, self.kl, self.tokens = (float(x) for x in pool.reduce(mine, reduction="sum"))
+        per_token = {"entropy": self.entropy / self.tokens, "kl": self.kl / self.tokens} if self.tokens else {}
         return {
             "loss": self.loss / max(self.steps, 1),
-            "entropy": self.entropy / max(self.tokens, 1.0),
-            "kl": self.kl / max(self.tokens, 1.0),
+            **per_token,
             "grad_norm": self.grad_norm / max(self.steps, 1),
             "optimizer_steps": float(self.steps),
         }

@@ -73,7 +73,7 @@ def aliases(
             name=shown[tool.name],
             description=_reworded(description, {**shown, **inner}),
             parameters={
-                name: ParameterText(inner.get(name), _reworded(text, {**shown, **inner}) if text else None)
+                name: ParameterText(inner.get(name), _reworded(text, {**shown, **inner}) if text is not None else None)
                 for name, text in descriptions.items()
             },
         )
