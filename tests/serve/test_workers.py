@@ -100,6 +100,54 @@ def test_a_death_is_told_to_every_episode_once() -> None:
     play(check)
 
 
+@pytest.fixture
+def last_answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes a worker's next answer its last: the end of its link is read right behind, at one go."""
+    read, asked, due = process.read_frame, [False], [False]
+
+    async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+        if due[0]:
+            due[0] = False
+            return None
+        answer = await read(reader)
+        asked[0], due[0] = False, asked[0]
+        return answer
+
+    def ask() -> None:
+        asked[0] = True
+
+    monkeypatch.setattr(process, "read_frame", read_frame)
+    return ask
+
+
+def test_a_death_right_behind_an_answer_is_told_by_the_next_call(last_answer: Callable[[], None]) -> None:
+    """The call has its answer, so it cannot say that the state is gone."""
+
+    async def check(host: Workers) -> None:
+        last_answer()
+        assert (await host.act("a", add(5))).text == "a 5"
+        told = await host.act("a", add(1))
+        assert (told.status, reason(told)) == ("error", "worker_died")
+        assert (await host.act("a", add(1))).text == "a 1"
+        assert host.figures()["restarts"] == 1
+
+    play(check)
+
+
+def test_a_branch_that_dies_right_after_it_was_made_says_so(last_answer: Callable[[], None]) -> None:
+    async def check(host: Workers) -> None:
+        await host.act("a", add(5))
+        last_answer()
+        made = await host.fork("a")
+        assert made.status == "ok"
+        for name in ("a", made.data["episode"]):
+            told = await host.act(name, add(1))
+            assert (told.status, reason(told)) == ("error", "worker_died")
+            assert (await host.act(name, add(1))).text == f"{name} 1"
+
+    play(check)
+
+
 def test_a_host_that_closes_while_a_worker_is_replaced_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a process nor an open connection, on a host where processes end slowly: nothing collected may warn."""
     reaped = process._reaped

@@ -196,9 +196,8 @@ class Episodes:
                 return refusal("too_many_episodes", text)
             episode = self._live[name] = _Episode(name)
             self._watch()
-        elif episode.untold:
-            reason, episode.untold = episode.untold, ""
-            return _gone(reason)
+        elif not episode.pending and (told := self._untold_loss(episode, episode.losses)) is not None:
+            return told  # with calls pending, one of them may tell it yet: this one asks in its turn
         self._hold(episode)
         return episode
 
@@ -249,8 +248,8 @@ class Episodes:
     async def _act(self, episode: _Episode, losses: int, call: Call, seconds: float | None) -> Observation:
         try:
             async with episode.turn, self._slots:
-                if episode.losses != losses:  # it was lost while this call waited
-                    return _gone(episode.reason)
+                if (told := self._untold_loss(episode, losses)) is not None:
+                    return told
                 self.running += 1
                 episode.opened = True
                 try:
@@ -267,16 +266,20 @@ class Episodes:
     async def _fork(self, origin: _Episode, losses: int, twin: _Episode) -> Observation:
         try:
             async with origin.turn, twin.turn:
-                if origin.losses != losses:
-                    return _gone(origin.reason)
+                if (told := self._untold_loss(origin, losses)) is not None:
+                    return told
                 if not origin.opened:
                     return Observation(twin.name, data={"episode": twin.name})
+                twin.opened, branched = True, False  # a loss right behind the answer must find it opened
                 try:
                     observation = await self._runner.fork(origin.name, twin.name)
+                    branched = observation.status == "ok"
+                    return observation
                 except Lost as loss:
                     return self._told(origin, losses, loss)
-                twin.opened = observation.status == "ok"
-                return observation
+                finally:
+                    if not branched:
+                        twin.opened, twin.untold = False, ""
         finally:
             self._release(twin)
             self._release(origin)
@@ -290,17 +293,28 @@ class Episodes:
             self._release(episode)
 
     def _told(self, episode: _Episode, losses: int, loss: Lost) -> Observation:
-        """Return the result of a call whose session is gone, and tell the other pending calls."""
+        """Return the result of a call whose session is gone, which tells the loss; other pending calls tell it too."""
         if episode.losses == losses:
             data = loss.observation.data
             self._lose(episode, data["reason"] if isinstance(data, dict) and "reason" in data else "worker_died")
+        episode.untold = ""
         return loss.observation
+
+    def _untold_loss(self, episode: _Episode, losses: int) -> Observation | None:
+        """Return what tells a call that the state is lost: since it came, or earlier and nobody was told.
+
+        A session can end right behind the answer of a call, before that call goes on. It then returns its answer and
+        tells nothing, so a loss stays untold until a call has told it, even when one was pending.
+        """
+        if episode.losses == losses and not episode.untold:
+            return None
+        episode.untold = ""
+        return _gone(episode.reason)
 
     def _lose(self, episode: _Episode, reason: str) -> None:
         episode.losses += 1
-        episode.opened, episode.reason = False, reason
-        if not episode.pending:
-            episode.untold = reason
+        episode.opened = False
+        episode.reason = episode.untold = reason
 
 
 def _gone(reason: str) -> Observation:
