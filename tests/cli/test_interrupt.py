@@ -25,10 +25,15 @@ SMALL = [
 ]
 
 
+def heard() -> None:
+    """Listen to Ctrl-C, as a command in a terminal does: what a shell starts in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a command in a session of its own, as a terminal does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ferrule", *arguments], cwd=folder, text=True, start_new_session=True,
+        [sys.executable, "-m", "ferrule", *arguments], cwd=folder, text=True, start_new_session=True, preexec_fn=heard,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 

@@ -141,13 +141,18 @@ def test_ctrl_c_ends_the_run_after_the_step_and_it_goes_on_to_the_same_numbers(t
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once(tiny: Any) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process would ignore it
+
     def press(told: Any) -> None:
         if told["phase"] == "train":
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(sft(DATA), None, tiny, settings(), None, show=press)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(sft(DATA), None, tiny, settings(), None, show=press)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ------------------------------------------------------------------------------------------------------------- policies
