@@ -39,9 +39,9 @@ class Build:
     """
 
     seed: int = 0
-    conversations: int = 36_000
+    conversations: int = 100_000
     held_out: int = 48
-    max_steps: int = 5_600
+    max_steps: int = 16_000
     tokens: int = 4_096
     vocab_size: int = 768
     hidden_size: int = 256
@@ -52,7 +52,7 @@ class Build:
     max_position_embeddings: int = 2_048
     slot: int = 48
     learning_rate: float = 3e-3
-    warmup_steps: int = 170
+    warmup_steps: int = 300
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     given_weight: float = 0.1

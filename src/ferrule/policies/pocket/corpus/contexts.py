@@ -215,8 +215,8 @@ def _member(draw: Draw) -> Pair:
 
 
 _READING: Sequence[tuple[Callable[[Draw], Pair], int]] = (
-    *((_pairs, 4), (_sentences, 4), (_object, 3), (_rows, 3), (_table, 5), (_grid, 4), (_notes, 4), (_short, 3)),
-    (_member, 2),
+    *((_pairs, 6), (_sentences, 6), (_object, 5), (_rows, 4), (_table, 5), (_grid, 2), (_notes, 5), (_short, 2)),
+    (_member, 1),
 )
 
 

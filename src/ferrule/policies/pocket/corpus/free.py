@@ -189,7 +189,7 @@ def _mention(draw: Draw, parameter: Parameter, kind: str) -> tuple[Any, str]:
 
 def _said(draw: Draw, words: Sequence[str]) -> list[str]:
     """Return how a question says a description's words: some left out, some inflected, some by a synonym."""
-    kept = [word for word in words if draw.chance(0.75)]
+    kept = [word for word in words if draw.chance(0.8)]
     if len(kept) < min(2, len(words)):
         kept = draw.rng.sample(list(words), min(2, len(words)))
     if draw.chance(0.35):
@@ -197,7 +197,7 @@ def _said(draw: Draw, words: Sequence[str]) -> list[str]:
     table, said = synonyms(), []
     for word in kept:
         others = table.get(word, ())
-        if others and draw.chance(0.45):
+        if others and draw.chance(0.35):
             said.append(draw.rng.choice(list(others)))
         else:
             said.append(word + draw.one(*_ENDINGS) if draw.chance(0.12) else word)

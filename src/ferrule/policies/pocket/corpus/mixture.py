@@ -22,25 +22,58 @@ from ferrule.policies.pocket.corpus.lookups import hop, look_up, trio
 from ferrule.policies.pocket.corpus.programs import program_tool
 from ferrule.policies.pocket.corpus.skills import chat, instruction, refuse
 from ferrule.policies.pocket.corpus.sums import head, sums_tool
+from ferrule.policies.pocket.corpus.texts import text_tool
 
 __all__ = ["CALLING", "FAMILIES", "Conversation", "conversation"]
 
-CALLING = ("action", "free", "lookup", "described", "typed", "calc", "chain", "pair", "repair", "notes", "program")
+CALLING = (
+    "action",
+    "free",
+    "lookup",
+    "described",
+    "typed",
+    "calc",
+    "chain",
+    "pair",
+    "repair",
+    "notes",
+    "program",
+    "texts",
+)
 """Families in which tools are on offer."""
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 60, "head": 13, "instruct": 8, "context": 7, "copy": 6, "notool": 2, "program": 4}
+_SHARES = {"tools": 60, "head": 12, "instruct": 8, "context": 8, "copy": 6, "notool": 2, "program": 4}
 _FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
+
+
+def _sums(kit: Kit) -> None:
+    """Add arithmetic tools, once."""
+    if "sums" not in kit.texts:
+        kit.texts.add("sums")
+        sums_tool(kit)
+
+
+def _programs(kit: Kit) -> None:
+    """Add a tool that runs programs, half of the time beside arithmetic tools, which then do the sums."""
+    together = "sums" in kit.texts or kit.draw.chance(0.5)
+    program_tool(kit, sums=not together)
+    if together:
+        _sums(kit)
+    kit.texts.add("sums")
+
+
 _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
-    free: 4.5,
+    free: 3.5,
     action: 4.5,
     look_up: 3.5,
     trio: 2.4,
     free_chain: 2.0,
     hop: 1.2,
-    sums_tool: 1.2,
-    program_tool: 0.4,
+    _sums: 1.6,
+    _programs: 0.7,
+    text_tool: 0.8,
     **dict.fromkeys(JOBS, 0.4),
 }
 _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
@@ -49,12 +82,13 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "lookup": (look_up, trio),
     "described": (look_up,),
     "typed": (look_up, *JOBS),
-    "calc": (sums_tool,),
+    "calc": (_sums,),
     "chain": (trio, trio, hop, free_chain),
     "pair": (look_up, free, action, trio),
     "repair": (look_up, free, action, trio),
     "notes": (look_up, trio),
-    "program": (program_tool,),
+    "program": (_programs,),
+    "texts": (text_tool,),
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
@@ -62,7 +96,7 @@ _PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "repair": 0.4, "typed
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
-_SINGLE = {*JOBS, program_tool, sums_tool}
+_SINGLE = {*JOBS, _programs, _sums, text_tool}
 _BUDGET = 2_600
 """Characters of listing and exercises of one conversation, about."""
 
@@ -92,8 +126,6 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
         if builder not in used or builder not in _SINGLE:
             used.add(builder)
             builder(kit)
-            if builder is program_tool and draw.chance(0.5):
-                add(sums_tool)  # a sum is not a program where both are on offer
 
     if family is not None:
         for _ in range(12):
@@ -128,7 +160,8 @@ def _exercise(kit: Kit, family: str | None) -> Exercise | None:
     if family == "pair" or (family is None and draw.chance(0.07)):
         return _pair(kit)
     if family == "refuse" or (family is None and draw.chance(0.05)):
-        return refuse(kit)
+        # A tool that finds texts might answer any question.
+        return None if any("texts" in maker.families for maker in kit.makers) else refuse(kit)
     if family is None and draw.chance(0.03):
         return chat(draw)
     if family is None and draw.chance(0.03):

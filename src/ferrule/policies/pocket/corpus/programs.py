@@ -9,6 +9,7 @@ from typing import Any
 
 from ferrule.policies.pocket.corpus.draw import Draw, listed
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, once, tool
+from ferrule.policies.pocket.corpus.sums import sum_in_code
 
 __all__ = ["printed", "program", "program_tool"]
 
@@ -263,8 +264,8 @@ def _display(draw: Draw) -> Callable[[str], str]:
     return lambda text: f"{key}: {text}"
 
 
-def program_tool(kit: Kit) -> None:
-    """Add a tool that runs a Python program, and questions that a short program answers.
+def program_tool(kit: Kit, *, sums: bool = False) -> None:
+    """Add a tool that runs a Python program, and questions that a short program answers; with ``sums`` plain ones too.
 
     A few exercises show a program that prints nothing before the right one; only the right one is learned.
     """
@@ -291,4 +292,11 @@ def program_tool(kit: Kit) -> None:
             rounds.insert(0, once(used, {source.name: silent}, show(""), learned=False))
         return Exercise("program", ask, tuple(rounds), output)
 
+    def make_sum() -> Exercise:
+        ask, expression, value = sum_in_code(draw)
+        first = once(used, {source.name: f"print({expression})"}, show(str(value)))
+        return Exercise("program", ask, (first,), str(value))
+
     kit.can(["program"], make)
+    if sums:
+        kit.can(["program"], make_sum)

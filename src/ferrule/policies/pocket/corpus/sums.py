@@ -10,7 +10,7 @@ from ferrule.core.records import Tool
 from ferrule.policies.pocket.corpus.draw import Draw, in_words
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, once, shape, tool
 
-__all__ = ["easy", "head", "sums_tool"]
+__all__ = ["easy", "head", "sum_in_code", "sums_tool"]
 
 _THINGS = (
     "apples cups stamps nails cards keys tickets eggs bricks plates candles marbles stones tiles bottles ribbons pears "
@@ -285,16 +285,25 @@ def _expression(kit: Kit) -> None:
     kit.can(["calc"], make)
 
 
+def sum_in_code(draw: Draw) -> tuple[str, str, int]:
+    """Return a question, the expression that a program would print, and its value."""
+    if draw.chance(0.4):
+        return _long(draw)
+    sign = draw.one("+", "-", "*")
+    task = _pair(draw, sign, _digits(draw, sign))
+    return _ask(draw, task), f"{task.first} {sign} {task.second}", task.value
+
+
 def sums_tool(kit: Kit) -> None:
     """Add arithmetic tools: one for each of some operations, one with the operation as an argument, or expressions.
 
     A small sum is answered without a call in half of the exercises, so that the need for a tool is graded.
     """
     chance = kit.draw.rng.random()
-    if chance < 0.4:
+    if chance < 0.35:
         for sign in kit.draw.rng.sample("+-*", kit.draw.rng.randint(1, 3)):
             _single(kit, sign)
-    elif chance < 0.6:
+    elif chance < 0.5:
         _switch(kit)
     else:
         _expression(kit)
