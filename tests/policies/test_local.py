@@ -17,7 +17,8 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import Message, Reply
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import VALUE
-from ferrule.policies.local import Local, fast_dtype, load
+from ferrule.policies.local import Local, load
+from ferrule.policies.precision import fast_dtype
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,10 +6,9 @@ import contextlib
 import copy
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,11 +30,12 @@ from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.packing.packed import logps, micro_batches
+from ferrule.policies.precision import fast_dtype
 from ferrule.policies.replies import head_extras, pieces_of, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
 from ferrule.policies.vocab import add_tokens, load_tokens, save_tokens, without_tokens
 
-__all__ = ["Local", "fast_dtype", "load"]
+__all__ = ["Local", "load"]
 
 
 class Local:
@@ -335,26 +335,6 @@ def _renderer_settings(renderer: ChatML) -> dict[str, Any]:
 
 def _codec(codec: str | Codec) -> Codec:
     return named_codec(codec) if isinstance(codec, str) else codec
-
-
-@cache
-def fast_dtype(device: str = "cpu") -> torch.dtype:
-    """Measure a matrix product in bf16 and fp32 and return the faster type; bf16 wins with AMX and on GPUs."""
-
-    def seconds(dtype: torch.dtype) -> float:
-        a = torch.randn(256, 256, device=device).to(dtype)
-        a @ a
-        start, best = time.perf_counter(), float("inf")
-        for _ in range(20):
-            began = time.perf_counter()
-            (a @ a).sum().item()
-            ended = time.perf_counter()
-            best = min(best, ended - began)
-            if ended - start > 0.2:  # a type that is emulated takes seconds
-                break
-        return best
-
-    return torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
 
 
 def load(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ferrule.policies.local import Local, fast_dtype
+from ferrule.policies.local import Local
 from ferrule.policies.models import home
 from ferrule.policies.pocket.corpus import FAMILIES, conversation
 from ferrule.policies.pocket.forms import layout
@@ -23,6 +23,7 @@ from ferrule.policies.pocket.rows import Corpus, Rows, prepare, read_tokenizer, 
 from ferrule.policies.pocket.tokenizer import tokenizer_for
 from ferrule.policies.pocket.training import Schedule, Trainer
 from ferrule.policies.pocket.wiring import wire
+from ferrule.policies.precision import fast_dtype
 
 __all__ = ["PRESETS", "Build", "build", "state_folder"]
 
