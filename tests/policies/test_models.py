@@ -173,6 +173,7 @@ def test_listing_without_anything_fetched(tmp_path: Path) -> None:
     assert [row["name"] for row in rows] == ["pocket", "pocket-s", "smollm2-135m"]
     assert rows[0]["ready"] == bool(resolve("pocket").where)
     assert rows[2]["ready"] is False
+    assert all(row["ready"] == (row["about"] == "shipped with Ferrule") for row in rows[:2])
     json.dumps(rows)
 
 

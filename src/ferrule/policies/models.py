@@ -156,7 +156,7 @@ def listing(folder: Path | None = None) -> list[dict[str, Any]]:
             "where": _shipped(name),
             "ready": bool(_shipped(name)),
             "mb": _megabytes(Path(_shipped(name))) if _shipped(name) else None,
-            "about": "shipped with Ferrule",
+            "about": "shipped with Ferrule" if _shipped(name) else f"make it with 'ferrule models build {name}'",
         }
         for name in SHIPPED
     ]
