@@ -15,6 +15,7 @@ from ferrule.core.records import Call, Message, Observation, Score, Task, Trajec
 from ferrule.objectives.reduce import token_mean
 from ferrule.papers import find, tapo
 from ferrule.tools import tool
+from ferrule.tools.effects import words_of
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check
 from ferrule.worlds.session import Toolbox
@@ -133,6 +134,10 @@ def test_episodes_share_the_results_of_similar_searches() -> None:
         texts.append(world.start(PLAIN).act(Call("search", {"query": query})).text)
     assert asked == ["capital of France", "capital of Greece"]
     assert texts == [f"about capital of {land}" for land in ("France", "France", "Greece", "France")]
+    strict = tapo.cached_searches(Toolbox((tool(search),)), shared=words_of, least=0.3)
+    for query in ("capital of France", "France: capital of", "capitol of France"):
+        strict.start(PLAIN).act(Call("search", {"query": query}))
+    assert asked[2:] == ["capital of France", "capitol of France"]
 
 
 def test_pieces_keep_the_promises_of_their_kinds() -> None:
@@ -143,7 +148,7 @@ def test_pieces_keep_the_promises_of_their_kinds() -> None:
 def test_recipe_is_sound() -> None:
     changed = tapo.recipe(grpo())
     assert changed.num_mini_batches == 4
-    assert check(changed, Settings(per_device_train_batch_size=8)) == 2
+    assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 2
     assert changed.objective.keywords == {"lo": 0.2, "hi": 0.28, "dual": 10.0}
     assert (changed.reduce, changed.refill, changed.num_generations) == (token_mean, 9, 4)
     published = tapo.recipe(grpo(), reference=True)

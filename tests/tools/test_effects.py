@@ -11,7 +11,18 @@ import pytest
 from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools import tool
 from ferrule.tools.budget import Budget
-from ferrule.tools.effects import Cache, Cached, Hit, Retrying, branch, repeatable, result_of, version_of
+from ferrule.tools.effects import (
+    Cache,
+    Cached,
+    Hit,
+    Retrying,
+    branch,
+    numbers_of,
+    repeatable,
+    result_of,
+    version_of,
+    words_of,
+)  # fmt: skip
 from ferrule.worlds.session import ToolSession
 
 NONE = {"type": "object", "properties": {}}
@@ -224,6 +235,24 @@ def test_similar_questions_share_a_result(first: dict[str, Any], second: dict[st
     exact = Cached(ToolSession(Task("t", "p"), lambda s: (one,)))
     exact.act(Call("search", first))
     assert not isinstance(exact.act(Call("search", second)).data, Hit)
+
+
+@pytest.mark.parametrize(
+    ("second", "by_numbers", "by_words"),
+    [
+        ("largest city by population in South Korea", True, False),  # 39 of 41 letters: 78 / 82 = .95
+        ("population by city in North Korea: largest?", False, True),  # the same words
+        ("largest city by population in the North, Korea", True, False),  # 41 letters of 41 and 45: 82 / 86 = .95
+    ],
+)
+def test_words_in_common_are_stricter_than_letters(second: str, by_numbers: bool, by_words: bool) -> None:
+    first = {"query": "largest city by population in North Korea"}
+    tools = (Tool("search", "", ASK, lambda query, k=3: query),)
+    for strict, expected in (({"shared": numbers_of}, by_numbers), ({"shared": words_of, "least": 0.3}, by_words)):
+        session = Cached(ToolSession(Task("t", "p"), lambda s: tools), alike={"search": "query"}, **strict)
+        session.act(Call("search", first))
+        again = session.fork().act(Call("search", {"query": second}))  # a branch compares as its trunk does
+        assert isinstance(again.data, Hit) is expected
 
 
 def test_a_similar_result_says_what_was_asked_and_ends_with_the_state() -> None:

@@ -25,7 +25,9 @@ Departures from the paper:
    (``split=False``: rules and question in one text). Hint, rules and example are worded anew, without a sentence on
    the model's role, and results are cut by the limits of the tools.
 7. ``cached_searches`` reuses the result of a similar query. How similar is a choice: nine in ten characters, and the
-   same numbers. The cache is not part of the recipe: it belongs to the world.
+   same numbers. Long queries that differ in one short word pass for similar; ``shared=words_of, least=0.3`` takes
+   queries of the same words, in any order, and no others. The cache is not part of the recipe: it belongs to the
+   world.
 8. The claim trains a table of decisions on three kinds of questions instead of a language model.
 """
 
@@ -51,7 +53,7 @@ from ferrule.rewards.format import well_formed_share
 from ferrule.rewards.outcome import outcome
 from ferrule.rewards.soft import soft_score
 from ferrule.studies.paper import Paper
-from ferrule.tools.effects import Cache, Cached
+from ferrule.tools.effects import Cache, Cached, numbers_of
 from ferrule.worlds.wrap import Wrapped
 
 __all__ = ["PAPER", "cached_searches", "formed", "recipe", "tapo_reward"]
@@ -112,17 +114,24 @@ def tapo_reward(
 
 
 def cached_searches(
-    world: World, *, tool: str = "search", parameter: str = "query", least: float = 0.9, size: int = 1024
+    world: World,
+    *,
+    tool: str = "search",
+    parameter: str = "query",
+    least: float = 0.9,
+    shared: Callable[[str], object] = numbers_of,
+    size: int = 1024,
 ) -> Wrapped:
     """Return ``world`` whose episodes share the results of ``tool``: of an equal or similar query it runs once.
 
-    ``least`` is how alike two queries must be (see ``ferrule.tools.effects.Cached``), ``size`` how many results are
-    kept. Raises ``ValueError`` when an episode starts whose tool has no such parameter.
+    ``least`` is how alike two queries must be, ``shared`` what they must have in common in any case (see
+    ``ferrule.tools.effects.Cached``), ``size`` how many results are kept. Raises ``ValueError`` when an episode starts
+    whose tool has no such parameter.
     """
     cache = Cache(size)
 
     def wrap(session: Session, task: Task, seed: int) -> Session:
-        return Cached(session, cache, stable=(tool,), alike={tool: parameter}, least=least)
+        return Cached(session, cache, stable=(tool,), alike={tool: parameter}, least=least, shared=shared)
 
     return Wrapped(world, wrap)
 

@@ -26,7 +26,18 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools.schema import problem
 
-__all__ = ["Cache", "Cached", "Hit", "Retrying", "branch", "repeatable", "result_of", "version_of"]
+__all__ = [
+    "Cache",
+    "Cached",
+    "Hit",
+    "Retrying",
+    "branch",
+    "numbers_of",
+    "repeatable",
+    "result_of",
+    "version_of",
+    "words_of",
+]
 
 
 def repeatable(tool: Tool) -> bool:
@@ -156,6 +167,16 @@ def version_of(tool: Tool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def numbers_of(text: str) -> list[str]:
+    """Return the numbers in a text, in an order that does not depend on where they stand."""
+    return sorted(re.findall(r"[-+]?\d+(?:[.,]\d+)*", text))
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, numbers included, in an order that does not depend on where they stand."""
+    return sorted(text.split())
+
+
 class Cache:
     """Results by key, at most ``size`` of them; the least recently used one is dropped first. Safe in threads."""
 
@@ -181,18 +202,20 @@ class Cache:
             self._kept.move_to_end(key)
             return observation
 
-    def alike(self, key: tuple[object, ...], least: float) -> tuple[str, Observation] | None:
+    def alike(
+        self, key: tuple[object, ...], least: float, *, shared: Callable[[str], object] = numbers_of
+    ) -> tuple[str, Observation] | None:
         """Return what is stored under the key whose last part, a text, is most like that of ``key``; None without one.
 
-        The parts before must be equal, and so must the numbers in the texts. ``least`` is the smallest ratio of
-        ``difflib.SequenceMatcher`` that counts.
+        The parts before must be equal, and so must what ``shared`` says of the texts: by default the numbers in them.
+        ``least`` is the smallest ratio of ``difflib.SequenceMatcher`` that counts.
         """
         *before, text = key
         with self._lock:
             texts = {
                 other[-1]: other for other in self._kept if isinstance(other[-1], str) and list(other[:-1]) == before
             }
-            same = [other for other in texts if _numbers(other) == _numbers(str(text))]
+            same = [other for other in texts if shared(other) == shared(str(text))]
             close = difflib.get_close_matches(str(text), same, n=1, cutoff=least)
             if not close:
                 return None
@@ -208,10 +231,6 @@ class Cache:
             self._kept.move_to_end(key)
             while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
-
-
-def _numbers(text: str) -> list[str]:
-    return sorted(re.findall(r"[-+]?\d+(?:[.,]\d+)*", text))
 
 
 def _normal(text: str) -> str:
@@ -236,8 +255,11 @@ class Cached:
     ``alike`` maps a tool to the parameter whose text may differ a little (``{"search": "query"}``): case, spaces and
     punctuation around words do not count, and where no call is equal, the result of the most similar one is reused when
     the ratio of equal characters is at least ``least`` and both hold the same numbers. All other arguments must be
-    equal. This trades exactness for calls: two questions may differ by one short word. Raises ``ValueError`` for an
-    unknown parameter and a ``least`` outside 0 to 1.
+    equal. This trades exactness for calls: long questions may differ by one short word, so that one about North Korea
+    is taken for one about South Korea. ``shared`` is what both texts must have in common whatever their ratio:
+    ``numbers_of``, or ``words_of``, with which words that differ never match, and a smaller ``least`` (0.3) lets them
+    stand in any order, as for a search by words. Raises ``ValueError`` for an unknown parameter and a ``least`` outside
+    0 to 1.
     """
 
     def __init__(
@@ -249,6 +271,7 @@ class Cached:
         version: str = "",
         alike: Mapping[str, str] = MappingProxyType({}),
         least: float = 0.9,
+        shared: Callable[[str], object] = numbers_of,
     ) -> None:
         if not 0.0 < least <= 1.0:
             raise ValueError(f"least is {least}; it must lie above 0 and be at most 1")
@@ -257,7 +280,7 @@ class Cached:
             if (name := alike.get(tool.name)) is not None and name not in known:
                 raise ValueError(f"alike names the parameter {name!r} of {tool.name!r}; {nearest(name, known)}")
         self.session, self.cache, self.version = session, cache if cache is not None else Cache(), version
-        self.stable, self.alike, self.least = stable, alike, least
+        self.stable, self.alike, self.least, self.shared = stable, alike, least, shared
         self._state = next(_states)
 
     @property
@@ -288,7 +311,9 @@ class Cached:
         known = self.cache.get(key) if key is not None else None
         if known is not None:
             return replace(known, data=Hit(cached=True, result=known.data), seconds=0.0)
-        similar = self.cache.alike(key, self.least) if key is not None and key[-1] is not None else None
+        similar = None
+        if key is not None and key[-1] is not None:
+            similar = self.cache.alike(key, self.least, shared=self.shared)
         if similar is not None:
             asked, known = similar
             return replace(known, data=Hit(cached=True, result=known.data, asked=asked), seconds=0.0)
@@ -307,7 +332,7 @@ class Cached:
         """Return an independent branch that shares what is known of the state up to here."""
         twin = Cached(
             branch(self.session, irreversible), self.cache, stable=self.stable, version=self.version, alike=self.alike,
-            least=self.least,
+            least=self.least, shared=self.shared,
         )  # fmt: skip
         twin._state = self._state
         return twin
