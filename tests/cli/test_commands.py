@@ -227,6 +227,12 @@ def test_a_run_may_begin_by_imitating(here: Path) -> None:
     rows = [json.loads(line) for line in (here / "runs" / "train" / "metrics.jsonl").read_text().splitlines()]
     assert [(row["phase"], row["part"]) for row in rows] == [("data", 0), ("train", 0), ("train", 0), ("train", 1)]
     assert [row["learning_rate"] for row in rows[1:]] == pytest.approx([9e-4, 9e-4, 3e-4])
+    own = ["--world", "arithmetic", "--levels", "1", *arguments[4:], "--name", "own", "--warm-up", "1"]
+    assert json.loads(ran("train", *own))["summary"]["steps"] == 2
+    first = json.loads((here / "runs" / "own" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["phase"] == "data"
+    assert 0 < first["rows"] <= 64 * 2, "the successes of 64 tasks, two episodes each, some of them right"
+    assert first["tokens/sampled"] > 0
     idle = CliRunner().invoke(main, ["train", *arguments, "--warm-up-on", "successes"])
     assert "would do nothing without --warm-up" in idle.output
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.toys import Bench, tiny_policy
-from tests.train.pieces import LETTERS, Speller, recipe
+from tests.train.pieces import LETTERS, LOW, Speller, lowness, recipe
 
 from ferrule.core.recipe import Drawn, Method, Stage
 from ferrule.core.records import Score
@@ -16,8 +17,9 @@ from ferrule.data.formats import Pair, Row
 from ferrule.train import on_data
 from ferrule.train.loop import train
 from ferrule.train.on_data import pairs, rows
+from ferrule.train.sample import groups_of
 from ferrule.train.settings import Settings
-from ferrule.train.stage import best_and_worst, demonstrations, dpo, fit, kto, sft
+from ferrule.train.stage import best_and_worst, demonstrations, dpo, fit, kto, sft, successes
 from ferrule.worlds.arithmetic import Arithmetic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,6 +167,40 @@ def test_a_stage_whose_search_brought_nothing_is_left_out_with_a_warning(tiny: A
     summary = train(method, LETTERS, tiny, settings(), tmp_path)
     assert (summary["steps"], summary["sampled_tokens"]) == (1, 24 + 5)
     assert "part 0 is left out: nothing to learn from came of 24 generated" in (tmp_path / "warnings.jsonl").read_text()
+
+
+def test_successes_are_good_episodes_and_few_of_any_task(tiny: Any) -> None:
+    """About one sample of 20 begins with a letter that is paid: 2 of the 40 of a task, more for some tasks."""
+    spell = recipe(agent=Speller(), reward=lowness, num_generations=40)
+    drawn: Any = successes(spell, LETTERS, tasks=10, most=2)(tiny, 0)
+    assert drawn.sampled == 10 * 40
+    said = [tiny.tokenizer.decode(one.ids[one.turn.index(0)]) for one in drawn.items]
+    assert said
+    assert all(text[0] in LOW for text in said)
+    prompts = Counter(one.ids[: one.turn.index(0)] for one in drawn.items)
+    assert max(prompts.values()) == 2
+    everyone: Any = successes(spell, LETTERS, tasks=10, most=40)(tiny, 0)
+    assert len(everyone.items) > len(drawn.items)
+    never = successes(spell, LETTERS, tasks=2, least=1.1)
+    assert never(tiny, 0) == Drawn([], 2 * 40)
+    later: Any = successes(spell, LETTERS, tasks=10, most=40)(tiny, 1)
+    assert {one.ids for one in later.items} != {one.ids for one in everyone.items}
+
+
+def test_a_policy_that_imitates_its_rare_successes_has_more_of_them(tiny: Any, tmp_path: Path) -> None:
+    """Before: one sample in 20 by chance. The warm-up learns no rewards, only what episodes of the policy said."""
+    spell = recipe(agent=Speller(), reward=lowness, num_generations=8)
+
+    def share(seed: int) -> float:
+        groups = groups_of(spell, LETTERS.tasks("train", 25), LETTERS, tiny, seed=seed)
+        return sum(score.value for group in groups for score in group.scores) / (25 * 8)
+
+    before = share(1)
+    warm_up = sft(successes(spell, LETTERS, tasks=40), max_steps=20)
+    summary = train(warm_up, LETTERS, tiny, settings(per_device_train_batch_size=8), None)
+    assert (summary["steps"], summary["sampled_tokens"] >= 40 * 8) == (20, True)
+    assert before < 0.15
+    assert share(1) > 0.6
 
 
 @pytest.mark.parametrize(
