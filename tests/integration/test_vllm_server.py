@@ -126,7 +126,9 @@ def check_disagreement(policy: Vllm, local: Local) -> None:
 def check_training(policy: Vllm, folder: Path) -> None:
     """GRPO runs as it does with a ``Local``: an update per step, the weights pushed before the next sampling."""
     pushes = policy.metrics["vllm/pushes"]
-    settings = Settings(max_steps=3, per_device_train_batch_size=8, learning_rate=1e-4, save_steps=3)
+    settings = Settings(
+        max_steps=3, per_device_train_batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-4, save_steps=3
+    )
     recipe = replace(grpo(num_generations=4, max_completion_length=48), reward=seeded, keep=None)  # always some spread
     summary = train(recipe, Arithmetic(), policy, settings, folder)
     assert summary["steps"] == 3

@@ -74,7 +74,12 @@ def trained(folder: Path, pool: Any = None) -> tuple[dict[str, torch.Tensor], di
     policy = tiny_policy()
     per_process = 8 if pool is not None else 16
     settings = Settings(
-        max_steps=3, learning_rate=1e-2, per_device_train_batch_size=per_process, max_minutes=60.0, save_steps=2
+        max_steps=3,
+        learning_rate=1e-2,
+        per_device_train_batch_size=per_process,
+        gradient_accumulation_steps=1,
+        max_minutes=60.0,
+        save_steps=2,
     )
     summary = train(replace(RECIPE, num_iterations=2, num_mini_batches=2), LETTERS, policy, settings, folder, pool=pool)
     return {n: p.detach().clone() for n, p in policy.model.named_parameters()}, summary

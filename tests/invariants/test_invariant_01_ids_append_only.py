@@ -178,7 +178,7 @@ def test_invariant_01_a_run_says_that_samples_drifted(tmp_path: Path) -> None:
 
     policy.generate = drifting  # type: ignore[method-assign]
     shown: list[Any] = []
-    settings = Settings(max_steps=1, per_device_train_batch_size=8)
+    settings = Settings(max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=1)
     train(recipe(), LETTERS, policy, settings, tmp_path, show=shown.append)
     (row,) = [r for r in shown if r["phase"] == "train"]
     (warning,) = [r for r in shown if r["phase"] == "warning"]

@@ -252,6 +252,6 @@ def test_a_model_that_talks_nonsense_can_be_trained(tmp_path, one_thread) -> Non
 
     policy.generate = forced
     for name in ("apis", "arithmetic"):
-        settings = Settings(max_steps=1, per_device_train_batch_size=8)
+        settings = Settings(max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=1)
         train(recipe(agent=ToolLoop(turns=3)), WORLDS[name], policy, settings, tmp_path / name)
         assert len(list(load(tmp_path / name / "episodes.jsonl"))) == 8

@@ -67,8 +67,8 @@ def run(folder: Path, *, resume: bool = False, adapter: bool = False) -> dict[st
     if adapter:
         policy.add_adapter(lora_r=2, seed=1)
     settings = Settings(
-        max_steps=STEPS, learning_rate=1e-3, per_device_train_batch_size=8, save_steps=2, seed=4, warmup_steps=2,
-        lr_scheduler_type="cosine",
+        max_steps=STEPS, learning_rate=1e-3, per_device_train_batch_size=8, gradient_accumulation_steps=1, save_steps=2,
+        seed=4, warmup_steps=2, lr_scheduler_type="cosine",
     )  # fmt: skip
     # Limits of health that are passed at once: what was warned of, and over which window, is part of the state.
     train(rich(), WORLDS["apis"], policy, settings, folder, resume=resume, health=Health(window=3, entropy=99.0))
@@ -222,4 +222,4 @@ def test_invariant_08_another_run_cannot_be_resumed_by_mistake(whole: Any) -> No
 
     other = Local(tiny_model(hidden_size=16), tokenizer(), layout())
     with pytest.raises(ValueError, match="does not fit this model"):
-        train(rich(), WORLDS["apis"], other, Settings(per_device_train_batch_size=8), whole[0], resume=True)
+        train(rich(), WORLDS["apis"], other, Settings(), whole[0], resume=True)

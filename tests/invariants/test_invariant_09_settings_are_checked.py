@@ -74,7 +74,7 @@ def test_refusals_of_the_pieces(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="eval_steps would do nothing"):
         train(grpo(), Arithmetic(), None, Settings(eval_steps=2), tmp_path)
     with pytest.raises(ValueError, match="choose a multiple"):
-        train(grpo(num_generations=3), Arithmetic(), None, Settings(), tmp_path)
+        train(grpo(num_generations=3), Arithmetic(), None, Settings(gradient_accumulation_steps=1), tmp_path)
     with pytest.raises(ValueError, match="valid: train, test"):
         Apis().tasks("tests", 1)
     with pytest.raises(ValueError, match="valid levels"):

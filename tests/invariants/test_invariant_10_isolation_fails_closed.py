@@ -103,7 +103,7 @@ def test_invariant_10_a_rollout_and_a_training_run_end_with_the_refusal(tmp_path
     with pytest.raises(IsolationUnavailable):
         train(
             recipe(agent=ToolLoop()), world, tiny_policy(),
-            Settings(max_steps=1, per_device_train_batch_size=8), tmp_path,
+            Settings(max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=1), tmp_path,
         )  # fmt: skip
     assert not (tmp_path / "episodes.jsonl").exists()
 

@@ -199,7 +199,7 @@ def test_calls_are_scored_under_real_names() -> None:
 
 def test_recipe_is_sound() -> None:
     changed = adareasoner.recipe(grpo(beta=0.1))
-    assert check(changed, Settings(per_device_train_batch_size=8)) == 2
+    assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 2
     assert [s.value for s in changed.reward(TASK, [episode([GOOD], "yes"), episode([GOOD])])] == [8, 4]
 
 

@@ -150,7 +150,7 @@ def test_recipe_changes_the_credit_alone() -> None:
     base = grpo(num_generations=4)
     changed = aspo.recipe(base, delta=-2.5, limit=0.9)
     assert replace(changed, credit=base.credit) == base
-    assert check(changed, Settings(per_device_train_batch_size=4)) == 1
+    assert check(changed, Settings(per_device_train_batch_size=4, gradient_accumulation_steps=1)) == 1
     for bad in ({"limit": 1.0}, {"limit": -0.1}, {"delta": float("nan")}):
         with pytest.raises(ValueError, match="below 1"):
             aspo.recipe(base, **bad)

@@ -122,8 +122,11 @@ def test_recipe() -> None:
     base = grpo(num_generations=4)
     own = deepagent.recipe(base)
     assert (own.objective, own.reduce, own.num_generations, own.agent) == (surrogate, token_mean, 8, base.agent)
-    assert check(deepagent.recipe(grpo(beta=0.1)), Settings(per_device_train_batch_size=8)) == 1
-    assert check(own, Settings(per_device_train_batch_size=8)) == 1
+    assert (
+        check(deepagent.recipe(grpo(beta=0.1)), Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1))
+        == 1
+    )
+    assert check(own, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 1
     signals = pack([masked(mask) for mask in MASKS], scores([1, 0, 1, 0], [2, 1.2, 0, 0]), [0] * 4)
     assert np.array_equal(apply(chain(own.credit), signals), deepagent.toolpo(signals))
 

@@ -163,7 +163,7 @@ def test_recipe_is_a_difference_to_its_base() -> None:
         base.agent,
     )
     for other in (base, grpo(beta=0.1), grpo(loss_type="grpo")):
-        assert check(hdpo.recipe(other), Settings(per_device_train_batch_size=16)) == 1
+        assert check(hdpo.recipe(other), Settings(per_device_train_batch_size=16, gradient_accumulation_steps=1)) == 1
 
 
 def test_form_may_be_judged_by_tags() -> None:

@@ -170,7 +170,7 @@ def test_recipe() -> None:
     own = loop_ida.recipe(grpo())
     assert (own.num_generations, own.num_iterations, own.num_mini_batches) == (6, 2, 1)
     assert (own.mini_batch_size, own.max_log_ratio, own.enough) == (32, 20.0, None)
-    assert check(own, Settings(per_device_train_batch_size=6)) == 1
+    assert check(own, Settings(per_device_train_batch_size=6, gradient_accumulation_steps=1)) == 1
     alone = loop_ida.plain(grpo())
     assert (alone.num_iterations, alone.num_mini_batches, alone.mini_batch_size) == (1, 1, None)
     parts = loop_ida.recipe(grpo(), num_mini_batches=8, enough=most_of)
@@ -211,7 +211,7 @@ def test_a_run_by_the_recipe_stops_early_and_collects_early() -> None:
     own = loop_ida.recipe(grpo(), num_generations=4, enough=partial(most_of, share=0.5, per_task=0.5), least=0.0)
     own = vary(own, agent=Speller(turns=1, tokens=4), reward=seeded, max_log_ratio=1e-6)
     rows: list[Any] = []
-    settings = Settings(max_steps=2, per_device_train_batch_size=8, learning_rate=0.1)
+    settings = Settings(max_steps=2, per_device_train_batch_size=8, gradient_accumulation_steps=1, learning_rate=0.1)
     train(own, LETTERS, tiny_policy(), settings, None, show=rows.append)
     steps = [row for row in rows if row["phase"] == "train"]
     assert [(row["optimizer_steps"], row["stopped_early"]) for row in steps] == [(1.0, 1.0)] * 2

@@ -132,7 +132,7 @@ def test_pieces_keep_the_promises_of_their_kinds() -> None:
 
 def test_recipe_is_sound_and_reads_what_it_asks_for() -> None:
     changed = matchtir.recipe(grpo(), mode="soft")
-    assert check(changed, Settings(per_device_train_batch_size=16)) == 1
+    assert check(changed, Settings(per_device_train_batch_size=16, gradient_accumulation_steps=1)) == 1
     assert changed.reference
     (score,) = changed.reward(TASK, [episode([[call] for call in PREDS])])
     assert score.turns == pytest.approx((0.11791, 0.323135, 0.25), abs=1e-5)
@@ -144,7 +144,7 @@ def test_one_step_of_a_model(tiny: Any, tmp_path: Path) -> None:
     golds = [Call("write", {"line": "yes"})]
     base = grpo(max_completion_length=6, max_tool_calling_iterations=2)
     changed = vary(matchtir.recipe(base, golds=lambda task: golds), num_generations=4)
-    settings = Settings(max_steps=1, learning_rate=1e-2, per_device_train_batch_size=4)
+    settings = Settings(max_steps=1, learning_rate=1e-2, per_device_train_batch_size=4, gradient_accumulation_steps=1)
     before = tiny.model.lm_head.weight.detach().clone()
     train(changed, Bench(), tiny, settings, tmp_path)
     assert not torch.equal(tiny.model.lm_head.weight, before)  # the entropy term alone moves weights

@@ -140,7 +140,7 @@ def test_recipe_grows_one_tree_per_task() -> None:
     own = portool.recipe(base, branch=3)
     assert own.agent == TreeLoop(samples=8, branch=3, depth=8, max_tokens=99)
     assert (own.num_generations, own.objective, own.reduce) == (1, base.objective, token_mean)
-    assert check(own, Settings(per_device_train_batch_size=4)) == 4
+    assert check(own, Settings(per_device_train_batch_size=4, gradient_accumulation_steps=1)) == 4
 
 
 def test_trains_a_step_and_counts_what_it_gave_up() -> None:

@@ -171,7 +171,7 @@ def test_the_method_plays_proposals_solutions_with_them_and_without() -> None:
     """4 proposals for each of 2 problems; solutions with each that says something, and a group without for each."""
     roles = rlad.method(grpo(), alternate=True)
     assert roles.alternate
-    assert check(roles, Settings(per_device_train_batch_size=8)) == 2
+    assert check(roles, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 2
     groups = roles.play(roles.recipes, WORLD.tasks("train", 2), WORLD, Scripted(players), step=0)
     said = [t.answer for group in groups["proposer"] for t in group.trajectories]
     assert len(said) == 8
@@ -208,7 +208,10 @@ def test_rows_without_an_abstraction_carry_only_the_penalty() -> None:
 
 def test_the_recipes_are_ones_that_can_train() -> None:
     for recipe in (rlad.recipe(grpo()), rlad.recipe(grpo(), beta=0.0), rlad.proposer_recipe(grpo())):
-        assert check(recipe, Settings(per_device_train_batch_size=8)) == 8 // recipe.num_generations
+        assert (
+            check(recipe, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1))
+            == 8 // recipe.num_generations
+        )
 
 
 def test_the_ablation_pays_rows_without_an_abstraction() -> None:
@@ -298,7 +301,7 @@ def test_the_players_take_turns(choose: Any, learn: Any, tmp_path: Path, monkeyp
     made = rlad.alternating(
         base, world, choose=choose, learn=learn, rounds=2, solver_steps=2, proposer_steps=1, tasks=3, num_generations=4
     )
-    settings = Settings(max_steps=9, per_device_train_batch_size=9, learning_rate=1e-2)
+    settings = Settings(max_steps=9, per_device_train_batch_size=9, gradient_accumulation_steps=1, learning_rate=1e-2)
     assert check(made, settings) == 3
     train(made, world, tiny_policy(), settings, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -152,7 +152,7 @@ def test_recipe_is_sound_and_combines_either_way() -> None:
     group = example_trajectories(TASK)
     for combine in ("decomposed", "joint"):
         changed = ta_mdp.recipe(grpo(), combine=combine)
-        assert check(changed, Settings(per_device_train_batch_size=8)) == 1
+        assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 1
         assert set(changed.reward(TASK, group)[0].parts) == set(ta_mdp.WEIGHTS)
     with pytest.raises(ValueError, match="did you mean 'joint'"):
         ta_mdp.recipe(grpo(), combine="joined")

@@ -133,7 +133,7 @@ def test_recipe_is_sound_and_divides_by_a_constant() -> None:
     import torch
 
     changed = tgrl.recipe(grpo(), longest=10.0)
-    assert check(changed, Settings(per_device_train_batch_size=8)) == 1
+    assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 1
     assert (changed.num_generations, changed.objective.keywords) == (8, {"lo": 0.2, "hi": 0.28})
     loss = torch.ones(2, 3)
     turn = torch.tensor([[0, 0, -1], [0, -1, -1]])

@@ -290,10 +290,13 @@ def test_both_levels_learn_in_one_update() -> None:
 
 def test_the_recipe_is_one_that_can_train() -> None:
     recipe = thor.recipe(grpo())
-    assert check(recipe, Settings(per_device_train_batch_size=16)) == 1
+    assert check(recipe, Settings(per_device_train_batch_size=16, gradient_accumulation_steps=1)) == 1
     assert isinstance(recipe.agent, ToolLoop)
     assert (recipe.agent.turns, recipe.num_generations) == (6, 16)
-    assert check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32)) == 2
+    assert (
+        check(thor.recipe(grpo(), alpha=0.0), Settings(per_device_train_batch_size=32, gradient_accumulation_steps=1))
+        == 2
+    )
     with pytest.raises(ValueError, match="only a ToolLoop takes rounds"):
         thor.recipe(vary(grpo(), agent=SelfCorrect()), rounds=3)
 
@@ -301,12 +304,18 @@ def test_the_recipe_is_one_that_can_train() -> None:
 def test_the_method_plays_episodes_and_repairs_what_they_dropped(tmp_path: Path) -> None:
     """A tiny model calls nothing, so there is nothing to repair; slips are repaired in groups of their own."""
     roles = thor.method(grpo(num_generations=8), num_generations=8, least_tokens=-1, suffix=2)
-    assert check(roles, Settings(per_device_train_batch_size=16)) == 2
+    assert check(roles, Settings(per_device_train_batch_size=16, gradient_accumulation_steps=1)) == 2
     groups = roles.play(roles.recipes, WORLD.tasks("train", 2), WORLD, Scripted(slips), step=0)
     assert [len(groups["episode"]), 0 < len(groups["step"]) <= 2] == [2, True]
     assert all(score.parts == {"repair": 1.0} for group in groups["step"] for score in group.scores)
     assert groups["step"][0].task.meta["prefix"].prefill == "now I"
-    summary = train(roles, WORLD, tiny_policy(), Settings(max_steps=1, per_device_train_batch_size=8), tmp_path)
+    summary = train(
+        roles,
+        WORLD,
+        tiny_policy(),
+        Settings(max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=1),
+        tmp_path,
+    )
     assert summary["sampled_tokens"] > 0
 
 

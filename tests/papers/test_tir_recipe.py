@@ -101,7 +101,7 @@ def test_reward_keeps_its_promises() -> None:
 def test_recipe_is_on_policy() -> None:
     changed = tir_recipe.recipe(grpo(num_iterations=4))
     assert (changed.num_iterations, changed.num_mini_batches) == (1, 1)
-    assert check(changed, Settings(per_device_train_batch_size=8)) == 1
+    assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 1
     keep: Any = changed.keep
     assert not keep([], [Score(1.0), Score(1.0)])
     assert keep([], [Score(1.0), Score(0.0)])

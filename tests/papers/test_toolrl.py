@@ -244,7 +244,7 @@ def test_rewards_keep_the_promises_of_their_kind() -> None:
 
 def test_recipe_is_sound_and_takes_other_golds() -> None:
     changed = toolrl.recipe(grpo(beta=0.1), golds=lambda task: [A])
-    assert check(changed, Settings(per_device_train_batch_size=8)) == 2
+    assert check(changed, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1)) == 2
     assert (changed.num_generations, changed.reference) == (4, False)
     assert [s.value for s in changed.reward(TASK, [episode([[A]])])] == [4]
 

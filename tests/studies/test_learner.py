@@ -30,7 +30,9 @@ def test_the_curve_has_the_start_and_every_evaluation(tiny: Any) -> None:
     world = Arithmetic(tools=())
     tasks = world.tasks("test", 2, seed=1)
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
-    settings = Settings(max_steps=4, per_device_train_batch_size=4, eval_steps=2, learning_rate=1e-2)
+    settings = Settings(
+        max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=1, eval_steps=2, learning_rate=1e-2
+    )
     recipe = plain(agent=ToolLoop(turns=1, max_tokens=4), num_generations=4, reward=uneven)
     curve = learning_curve(recipe, world, tiny, settings, tasks)
     assert list(curve) == [0, 2, 4]

@@ -59,7 +59,12 @@ def run(folder: Path, *, resume: bool = False, rounds: int = 1, adapter: bool = 
     if adapter:
         policy.add_adapter(lora_r=2, seed=1)
     settings = Settings(
-        learning_rate=3e-3, per_device_train_batch_size=4, save_steps=2, seed=4, lr_scheduler_type="cosine"
+        learning_rate=3e-3,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=1,
+        save_steps=2,
+        seed=4,
+        lr_scheduler_type="cosine",
     )
     # With adapters the numbers of a row depend on its batch, and batches on calls that are waited for.
     limits = Limits(patience=60.0)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def rows(folder: Path, policy: Any, **settings: Any) -> list[dict[str, Any]]:
     shown: list[Any] = []
-    options = {"per_device_train_batch_size": 8, "learning_rate": 1e-3, **settings}
+    options = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, **settings}
     train(recipe(), LETTERS, policy, Settings(**options), folder, show=shown.append)
     return [row for row in shown if row["phase"] == "train"]
 
@@ -60,7 +60,7 @@ def test_a_resumed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert [row["stale/steps"] for row in made] == [0.0, 1.0, 0.0, 1.0]
     rows(tmp_path / "part", part, **{**settings, "max_steps": 2})
     train(
-        recipe(), LETTERS, part, Settings(per_device_train_batch_size=8, learning_rate=1e-3, **settings),
+        recipe(), LETTERS, part, Settings(per_device_train_batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-3, **settings),
         tmp_path / "part", resume=True,
     )  # fmt: skip
     for one, other in zip(whole.parameters(), part.parameters(), strict=True):

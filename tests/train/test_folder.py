@@ -23,7 +23,7 @@ from .pieces import LETTERS, recipe
 
 DEFAULTS = {"reciprocal": False, "dual": None, "ratio": "token"}
 """Parameters of the surrogate that these tests leave alone."""
-SETTINGS = Settings(max_steps=1, per_device_train_batch_size=4, seed=3)
+SETTINGS = Settings(max_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1, seed=3)
 
 
 def files(folder: Path) -> set[str]:
@@ -53,7 +53,7 @@ def test_python_and_the_command_leave_the_same_files(tmp_path: Path, one_thread:
 def test_a_folder_that_holds_a_run_is_refused_and_overwriting_leaves_other_files(tiny: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     fe.train(recipe(), LETTERS, tiny, SETTINGS, tmp_path)
-    with pytest.raises(FileExistsError, match=r"holds a run: go on with it \(--resume\)"):
+    with pytest.raises(FileExistsError, match=r"holds a run: go on with it \(--resume, in Python resume=True\)"):
         fe.train(recipe(), LETTERS, tiny, SETTINGS, tmp_path)
     (tmp_path / "evaluations.json").write_text("{}")
     fe.train(recipe(), LETTERS, tiny, SETTINGS, tmp_path, overwrite=True)

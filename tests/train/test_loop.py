@@ -31,7 +31,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(**changes: Any) -> Settings:
-    base: dict[str, Any] = {"max_steps": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
+    base: dict[str, Any] = {
+        "max_steps": 2,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+    }
     return Settings(**{**base, **changes})
 
 

@@ -36,7 +36,15 @@ def row(*ids: int, prompt: int = 2, label: bool = True) -> Row:
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"max_steps": 30, "learning_rate": 1e-2, "per_device_train_batch_size": 2, **changes})
+    return Settings(
+        **{
+            "max_steps": 30,
+            "learning_rate": 1e-2,
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 1,
+            **changes,
+        }
+    )
 
 
 DATA = [row(40, 41, 42), row(50, 51, prompt=4), row(60)]

@@ -50,7 +50,16 @@ def roles(**changes: Any) -> Roles:
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 6, "seed": 2, **changes})
+    return Settings(
+        **{
+            "max_steps": 4,
+            "learning_rate": 1e-2,
+            "per_device_train_batch_size": 6,
+            "gradient_accumulation_steps": 1,
+            "seed": 2,
+            **changes,
+        }
+    )
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SPELL = recipe(agent=Speller(tokens=2), reward=seeded)
 BASE = Settings(
-    max_steps=6, learning_rate=1e-2, per_device_train_batch_size=4, save_steps=1, save_total_limit=9, seed=3
+    max_steps=6,
+    learning_rate=1e-2,
+    per_device_train_batch_size=4,
+    gradient_accumulation_steps=1,
+    save_steps=1,
+    save_total_limit=9,
+    seed=3,
 )
 
 

@@ -226,7 +226,13 @@ def test_every_metric_of_a_training_step_has_a_meaning(tiny: Any, tmp_path: Path
     from ferrule.train.settings import Settings
     from ferrule.view.names import named
 
-    train(recipe(), LETTERS, tiny, Settings(max_steps=2, per_device_train_batch_size=8), tmp_path)
+    train(
+        recipe(),
+        LETTERS,
+        tiny,
+        Settings(max_steps=2, per_device_train_batch_size=8, gradient_accumulation_steps=1),
+        tmp_path,
+    )
     (row, _) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     known = {key for key in row if key not in ("step", "phase", "seconds")}  # the clock is no curve
     assert {key for key in known if not named(key).meaning} == set()

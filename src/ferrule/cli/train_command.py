@@ -165,7 +165,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         from ferrule.policies.vllm.vllm import Vllm
 
         policy = Vllm(policy)
-    loop = suited(policy, recipe, processes=1 if pool is None else pool.num_processes, **given)
+    loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
         "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "ray", "ray_workers",
         "warm_up", "warm_up_on",
@@ -210,6 +210,7 @@ def _warmed(recipe: Any, world: Any, chosen: Mapping[str, Any], loop: Settings) 
 
     shared: dict[str, Any] = {"split": loop.split, "levels": loop.levels, "seed": loop.seed}
     shown = chosen.get("warm_up_on") == "demonstrations"
+    assert loop.learning_rate is not None  # suited chose one
     data = demonstrations(world, **shared) if shown else successes(recipe, world, **shared)
     return Method((sft(data, max_steps=chosen["warm_up"], learning_rate=3 * loop.learning_rate), recipe))
 

@@ -26,6 +26,7 @@ from ferrule.train.monitor import Health
 from ferrule.train.policy import Trains
 from ferrule.train.rollback import check_rollbacks
 from ferrule.train.settings import Settings
+from ferrule.train.suited import suited
 
 __all__ = ["Plan", "execute", "table"]
 
@@ -102,6 +103,7 @@ def execute(
     check(plan.method, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
     health = Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks)
     check_rollbacks(health, plan.method, plan.settings, plan.folder)
+    plan = replace(plan, settings=suited(plan.policy, plan.method, plan.settings, processes=processes))
     if main:
         begin(plan.folder, plan.method, plan.settings, plan.about, resume=resume, overwrite=overwrite)
 

@@ -120,7 +120,7 @@ def taught(
     first = {name: tensor.clone() for name, tensor in checkpoint.weights(policy).items()}
     settings = Settings(
         max_steps=_UNLIMITED, max_sampled_tokens=sampled, per_device_train_batch_size=batch,
-        learning_rate=learning_rate, seed=seed, levels=tuple(levels),
+        gradient_accumulation_steps=1, learning_rate=learning_rate, seed=seed, levels=tuple(levels),
     )  # fmt: skip
     held_out = world.tasks("test", tasks, seed=_HELD_OUT + seed, levels=levels)
     before = evaluate(agent, policy, world, held_out, seed=seed, temperature=0.0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,10 @@ from ferrule.train.settings import Settings, varied
 
 _OF_A_STEP = ("num_iterations", "num_mini_batches", "mini_batch_size", "max_log_ratio")
 
-__all__ = ["check", "groups_per_step", "parts_of", "recipes_of", "steps_of"]
+TASKS = 8
+"""Least tasks of a step where its size is left open: with fewer, one odd task moves all weights."""
+
+__all__ = ["check", "groups_per_step", "parts_of", "recipes_of", "sized", "steps_of"]
 
 
 def parts_of(method: Method | Part) -> tuple[Part, ...]:
@@ -32,9 +36,10 @@ def steps_of(method: Method | Part, settings: Settings) -> int:
 def check(method: Method | Part, settings: Settings, *, evaluating: bool = False, processes: int = 1) -> int:
     """Refuse pieces and settings that do not fit together (``ValueError``), whatever part of a method they are of.
 
-    Return the number of groups that a step of the first part plays, 0 where it is a ``Stage``.
+    Return the number of groups that a step of the first part plays, 0 where it is a ``Stage``. A size that the settings
+    leave open is that of ``sized``.
     """
-    parts = parts_of(method)
+    settings, parts = sized(method, settings, processes), parts_of(method)
     for place, part in enumerate(parts):
         try:
             _check_part(part, varied(settings, part.settings), evaluating, processes)
@@ -44,6 +49,26 @@ def check(method: Method | Part, settings: Settings, *, evaluating: bool = False
             raise ValueError(f"part {place} of the method ({type(part).__name__}): {error}") from error
     first = parts[0]
     return 0 if isinstance(first, Stage) else groups_per_step(first, varied(settings, first.settings), processes)
+
+
+def sized(method: Method | Part, settings: Settings, processes: int = 1) -> Settings:
+    """Return ``settings`` with ``gradient_accumulation_steps`` chosen where it is None.
+
+    It is the least with which a step of every part that plays episodes holds whole groups, of at least 8 tasks, on so
+    many processes, at the ``per_device_train_batch_size`` that is given or usual. It is 1 for stages alone.
+    """
+    if settings.gradient_accumulation_steps is not None:
+        return settings
+    whole, least = 1, 1
+    for part in parts_of(method):
+        if isinstance(part, Stage) or "gradient_accumulation_steps" in part.settings:
+            continue
+        rows = part.settings.get("per_device_train_batch_size", settings.per_device_train_batch_size)
+        rows = max(1, rows) * processes  # what is out of range is refused with the part's name, by check
+        samples = recipes_of(part)[0].num_generations
+        whole = math.lcm(whole, samples // math.gcd(samples, rows))
+        least = max(least, math.ceil(TASKS * samples / rows))
+    return replace(settings, gradient_accumulation_steps=math.ceil(least / whole) * whole)
 
 
 def groups_per_step(part: Recipe | Roles, settings: Settings, processes: int = 1) -> int:

@@ -113,7 +113,8 @@ def begin(
     used = (folder / "metrics.jsonl").exists()
     if used and not resume and not overwrite:
         raise FileExistsError(
-            f"{folder} holds a run: go on with it (--resume), replace it (--overwrite), or choose another name"
+            f"{folder} holds a run: go on with it (--resume, in Python resume=True), replace it (--overwrite, in "
+            "Python overwrite=True), or choose another folder"
         )
     if used and not resume:
         for path in (path for pattern in _FILES for path in folder.glob(pattern)):

@@ -28,6 +28,7 @@ from ferrule.train.settings import Settings, varied
 from ferrule.train.shard import Shards
 from ferrule.train.step import Equipment, Step
 from ferrule.train.stream import Stream
+from ferrule.train.suited import suited
 from ferrule.train.tensors import read_tensors, write_tensors
 
 __all__ = ["Settings", "Stream", "check", "loop", "train"]
@@ -129,7 +130,8 @@ def train(
 ) -> dict[str, Any]:
     """Train ``policy`` in place by a method and return a summary; all is recorded under ``folder`` as it happens.
 
-    The folder is the same as that of ``ferrule train``: settings (with what ``about`` adds to them), recipe, logs,
+    What ``settings`` leave open suits the model and the method (``ferrule.train.suited``): at least 8 tasks a step. The
+    folder is the same as that of ``ferrule train``: settings (with what ``about`` adds to them), recipe, logs,
     checkpoints, weights and report. One that holds a run is refused (``FileExistsError``) unless ``overwrite``, or
     ``resume``, which goes on from the last checkpoint to the same numbers as an uninterrupted run. A first Ctrl-C ends
     the run after the present step with a checkpoint. ``folder`` None keeps nothing, and Ctrl-C ends such a run at once.
@@ -145,6 +147,7 @@ def train(
     health = health or Health()
     check_rollbacks(health, method, settings, folder)
     _check_run(parts, world, policy, settings, folder)
+    settings = suited(policy, method, settings, processes=processes)
     run = Run(settings, folder, health, evaluate, show, pool)
     last = _last(folder) if resume else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)

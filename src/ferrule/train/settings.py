@@ -21,7 +21,9 @@ class Settings:
     """Settings of a training run; names mean what they mean in Hugging Face's trainers.
 
     One step uses ``per_device_train_batch_size * gradient_accumulation_steps`` samples per process, in groups of the
-    recipe's size. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off; the last
+    recipe's size. ``learning_rate`` and ``gradient_accumulation_steps`` of None leave the choice to
+    ``ferrule.train.suited``, which ``train`` asks: a rate that suits the model, and as many batches as at least 8 tasks
+    a step take. ``eval_steps`` and ``save_steps`` of 0 switch evaluation in between and checkpoints off; the last
     ``save_total_limit`` checkpoints are kept, each about three times the size of the weights that train.
     ``max_minutes`` ends the run before the step that would pass it (None: never), ``max_sampled_tokens`` after the step
     with which so many tokens were generated, dropped and discarded ones included; for rows that come from elsewhere,
@@ -33,9 +35,9 @@ class Settings:
     """
 
     max_steps: int = 100
-    learning_rate: float = 1e-5
+    learning_rate: float | None = None
     per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: int | None = None
     warmup_steps: int = 0
     lr_scheduler_type: str = "constant"
     weight_decay: float = 0.0
@@ -75,7 +77,9 @@ class Settings:
             )
 
     def samples(self, processes: int = 1) -> int:
-        """Samples of one step over all processes."""
+        """Samples of one step over all processes; raises ``ValueError`` where their number is left open."""
+        if self.gradient_accumulation_steps is None:
+            raise ValueError("gradient_accumulation_steps is left open; give it, or call ferrule.train.suited.suited")
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
 
 
@@ -97,7 +101,12 @@ def varied(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def rate(settings: Settings, step: int) -> float:
-    """Return the learning rate of a step (0-based): linear warm-up, then the schedule down to zero."""
+    """Return the learning rate of a step (0-based): linear warm-up, then the schedule down to zero.
+
+    Raises ``ValueError`` where the rate is left open.
+    """
+    if settings.learning_rate is None:
+        raise ValueError("learning_rate is left open; give it, or call ferrule.train.suited.suited")
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     left = 1 - (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)

@@ -1,19 +1,17 @@
-"""Settings that suit a model and a method, for whoever names none: tasks of a step, and the learning rate."""
+"""What suits a model and a method where the settings leave it open: the learning rate, and the tasks of a step."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
-from ferrule.core.recipe import Method, Part, Stage
-from ferrule.train.check import parts_of, recipes_of
+from ferrule.core.recipe import Method, Part
+from ferrule.train.check import sized
 from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
 __all__ = ["learning_rate_for", "suited"]
 
-TASKS = 8
-"""Tasks of a step: with fewer, one odd task moves all weights."""
 _RATES = ((30e6, 3e-4), (1e9, 1e-5), (math.inf, 1e-6))
 """Rates of full weights by the number of parameters they hold up to: small models take, and need, larger ones."""
 _ADAPTERS, _MOST = 10.0, 1e-3
@@ -31,17 +29,11 @@ def learning_rate_for(policy: Trains) -> float:
     return min(rate * _ADAPTERS, _MOST) if trained < size / 2 else rate
 
 
-def suited(policy: Trains, method: Method | Part, *, processes: int = 1, **given: Any) -> Settings:
-    """Return settings in which everything that is not ``given`` suits the policy and the method.
+def suited(policy: Trains, method: Method | Part, settings: Settings, *, processes: int = 1) -> Settings:
+    """Return ``settings`` with what they leave open (None) chosen: what they give stays.
 
-    A step of a method that plays episodes holds at least 8 tasks: ``gradient_accumulation_steps`` is what these take,
-    in whole groups on every process, at the given or usual ``per_device_train_batch_size``.
+    The learning rate is that of ``learning_rate_for``, the number of batches that of ``ferrule.train.check.sized``.
+    ``train`` and ``ferrule train`` both begin with this.
     """
-    given.setdefault("learning_rate", learning_rate_for(policy))
-    sizes = [recipes_of(part)[0].num_generations for part in parts_of(method) if not isinstance(part, Stage)]
-    if sizes and "gradient_accumulation_steps" not in given:
-        rows = given.get("per_device_train_batch_size", Settings.per_device_train_batch_size)
-        whole = math.lcm(rows * processes, *sizes)  # the fewest samples that leave no remainder in any part
-        least = math.ceil(TASKS * max(sizes) / whole) * whole
-        given["gradient_accumulation_steps"] = least // (rows * processes)
-    return Settings(**given)
+    chosen = sized(method, settings, processes)
+    return chosen if chosen.learning_rate is not None else replace(chosen, learning_rate=learning_rate_for(policy))

@@ -31,8 +31,9 @@ def arm(*, seed: int, steps: int, every: int, tasks: int, tools: tuple[str, ...]
     held_out = world.tasks("test", tasks, seed=10_000 + seed, levels=LEVELS)
     recipe = small_recipe(plain(agent=ToolLoop(turns=3, max_tokens=64)))
     settings = Settings(
-        max_steps=steps, learning_rate=3e-4, per_device_train_batch_size=64, eval_steps=every, seed=seed, levels=LEVELS
-    )
+        max_steps=steps, learning_rate=3e-4, per_device_train_batch_size=64, gradient_accumulation_steps=1,
+        eval_steps=every, seed=seed, levels=LEVELS,
+    )  # fmt: skip
     curve = learning_curve(recipe, world, load(WEIGHTS), settings, held_out)
     last = curve[max(curve)]
     return {
