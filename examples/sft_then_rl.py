@@ -1,7 +1,7 @@
 """Supervised fine-tuning on your own conversations, then reinforcement learning on your own tasks, as one method.
 
 Run: ``python examples/sft_then_rl.py`` (a few minutes on two cores). A killed run goes on with ``--resume``, to the
-same weights as an undisturbed one.
+same weights as an undisturbed one; without it a second run starts over in the place of the first.
 """
 
 import argparse
@@ -34,14 +34,16 @@ def rows(policy, lap):
 
 
 # A stage learns from rows, a recipe from episodes that the model plays itself. Each may set what differs in it.
-sft = fe.sft(rows, max_steps=options.sft_steps, learning_rate=1e-3)
+sft = fe.sft(rows, max_steps=options.sft_steps, learning_rate=1e-3, gradient_accumulation_steps=2)  # of 8 rows
 rl = fe.grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)
 method = fe.Method((sft, fe.vary(rl, settings={"max_steps": options.rl_steps, "learning_rate": 3e-4})))
 
 model = fe.load(options.model)
 held_out = shop.tasks("test", options.eval_tasks)
 before = fe.evaluate(rl.agent, model, shop, held_out, temperature=0.0)
-settings = fe.Settings(per_device_train_batch_size=16, save_steps=5)
-summary = fe.train(method, shop, model, settings, options.output, resume=options.resume)
+settings = fe.Settings(save_steps=5)
+# A folder that holds a run is refused unless the run is to go on or may be overwritten.
+resume, overwrite = options.resume, not options.resume
+summary = fe.train(method, shop, model, settings, options.output, resume=resume, overwrite=overwrite)
 after = fe.evaluate(rl.agent, model, shop, held_out, temperature=0.0)
 print(f"{summary['steps']} steps; solved before {before.estimate}, after {after.estimate}")

@@ -1,7 +1,8 @@
 """A real pretrained model learns to use a tool: SFT cold start, then GRPO, on arithmetic word problems.
 
 Run: ``python examples/smollm2_arithmetic.py --output docs/records`` (about half an hour on two cores; a GPU is used
-when there is one). It writes ``smollm2-arithmetic.json`` with the settings, the versions and all figures.
+when there is one). It writes ``smollm2-arithmetic.json`` with the settings, the versions and all figures; a second run
+writes it anew.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def main() -> None:
                     {k: round(row[k], 4) for k in ("step", "success", "calls/mean", "malformed/share", "entropy")}
                 )
 
-        train(recipe, world, policy, settings, folder, show=show)
+        train(recipe, world, policy, settings, folder, show=show, overwrite=True)
     record["grpo"] = {"settings": asdict(settings), "curve": curve}
     measure("after_grpo")
 

@@ -15,7 +15,7 @@ parser.add_argument("--model", default="pocket", help="pocket, smollm2-135m, or 
 parser.add_argument("--sft-steps", type=int, default=20)
 parser.add_argument("--rl-steps", type=int, default=20)
 parser.add_argument("--eval-tasks", type=int, default=16)
-parser.add_argument("--output", type=Path, default=Path("runs/shop"))
+parser.add_argument("--output", type=Path, default=Path("runs/own_tools"))
 options = parser.parse_args()
 
 # A task is a prompt, an answer and how the two are compared, and may name the calls that solve it. A fifth of the
@@ -26,17 +26,20 @@ held_out = shop.tasks("test", options.eval_tasks)
 
 # Reinforcement learning has nothing to learn from tasks that are never solved. The pocket model has not met tools like
 # these, so it is shown some solutions first; leave the stage out for a model that solves a few tasks by itself.
-shown = fe.sft(demonstrations(shop, tasks=32), max_steps=options.sft_steps, learning_rate=1e-3)
+solutions = demonstrations(shop, tasks=32)
+shown = fe.sft(solutions, max_steps=options.sft_steps, learning_rate=1e-3, gradient_accumulation_steps=2)  # of 8 rows
 recipe = fe.grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)
 method = fe.Method((shown, fe.vary(recipe, settings={"max_steps": options.rl_steps, "learning_rate": 3e-4})))
 
 model = fe.load(options.model)
 before = fe.evaluate(recipe.agent, model, shop, held_out, temperature=0.0)
-fe.train(method, shop, model, fe.Settings(per_device_train_batch_size=16), options.output)
+# Settings that are not given are chosen to suit the model: here 8 tasks a step, of 8 episodes each. A folder that holds
+# a run is refused unless it may be overwritten: started again, this script starts over.
+fe.train(method, shop, model, fe.Settings(), options.output, overwrite=True)
 after = fe.evaluate(recipe.agent, model, shop, held_out, temperature=0.0)
 print(f"solved before {before.estimate}, after {after.estimate}")
 
-# What the model did, call by call. `ferrule report shop` shows the same as a page.
+# What the model did, call by call. `ferrule report own_tools` shows the same as a page.
 for episode in after.episodes[:3]:
     trajectory = episode.trajectories[0]
     print(episode.task.prompt, [call.arguments for call, _ in trajectory.calls], trajectory.answer)

@@ -48,11 +48,18 @@ def weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_own_tools(run: Any, tmp_path: Path) -> None:
-    names = run("own_tools/train.py", "--sft-steps", 1, "--rl-steps", 1, "--eval-tasks", 2)
+def test_own_tools_started_twice(run: Any, tmp_path: Path) -> None:
+    """The second run takes the place of the first, which was shorter, and files that are not of the run stay."""
+    flags = ("--rl-steps", 1, "--eval-tasks", 2)
+    run("own_tools/train.py", "--sft-steps", 1, *flags)
+    (tmp_path / "runs/own_tools/notes.txt").write_text("mine")
+    names = run("own_tools/train.py", "--sft-steps", 2, *flags)
+    rows = map(json.loads, (tmp_path / "runs/own_tools/metrics.jsonl").read_text().splitlines())
+    assert [(row["step"], row["part"]) for row in rows if row["phase"] == "train"] == [(1, 0), (2, 0), (3, 1)]
+    assert (tmp_path / "runs/own_tools/notes.txt").read_text() == "mine"
     assert [row.task for row in names["after"].rows] == [row.task for row in names["before"].rows]
     assert not torch.equal(weights(names["model"]), weights(fe.load("pocket")))
-    assert torch.equal(weights(names["model"]), weights(fe.load(tmp_path / "runs/shop/model")))
+    assert torch.equal(weights(names["model"]), weights(fe.load(tmp_path / "runs/own_tools/model")))
 
 
 def test_sft_then_rl(run: Any, tmp_path: Path) -> None:
@@ -61,8 +68,9 @@ def test_sft_then_rl(run: Any, tmp_path: Path) -> None:
     lines = (tmp_path / "runs/sft_then_rl/metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["phase"] == "train"]
     assert ["reward/mean" in row for row in rows] == [False, False, True]  # rows first, then episodes
-    again = run("sft_then_rl.py", "--sft-steps", 2, "--rl-steps", 1, "--eval-tasks", 2, "--resume")
-    assert torch.equal(weights(again["model"]), weights(names["model"]))
+    for flag in ("--resume",), ():  # to the end of the same run, and from its beginning once more
+        again = run("sft_then_rl.py", "--sft-steps", 2, "--rl-steps", 1, "--eval-tasks", 2, *flag)
+        assert torch.equal(weights(again["model"]), weights(names["model"]))
 
 
 def test_own_conversations_are_of_the_split_that_is_trained_on() -> None:
