@@ -9,6 +9,9 @@ training to discover. Here it is put into the first two layers before training s
 * a head of layer 1 matches its own code A against B, so it attends to what followed the same token before, and
   writes that token's code into D;
 * the output layer reads D.
+
+The pocket models begin with a circuit that matches two tokens and with a tokenizer that splits at capitals, made for
+lists of tools (``ferrule.policies.pocket``). The stored numbers of students rest on the parts here.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def texts_of(conversations: Sequence[Sequence[Message]], tools: Sequence[Tool]) 
 def student(texts: Sequence[str], *, seed: int = 0) -> Any:
     """Return an untrained student whose tokenizer is made of ``texts``: words, numbers below 100 and keys of tables.
 
-    Two attention heads start with the wiring of the pocket model, which looks one token back and copies what followed
-    an equal token; weights are drawn from ``seed``.
+    Two attention heads start as a circuit that looks one token back and copies what followed an equal token
+    (``ferrule.studies.student_parts``); weights are drawn from ``seed``.
     """
     import torch
     from tokenizers import AddedToken
