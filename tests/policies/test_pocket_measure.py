@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.records import Message, Reply
+from ferrule.core.records import Call, Message, Reply
 from ferrule.policies.pocket.measure import ROWS, _asks, _conversations, measure
 
 
@@ -25,6 +25,8 @@ class Told:
         if self.spoil == "argument" and message.calls:
             call = message.calls[0]
             return replace(message, calls=(replace(call, arguments={**call.arguments, "more": 1}),))
+        if self.spoil == "blank":
+            return replace(message, content="") if message.calls else message
         if self.spoil == "plan":
             return replace(message, content="another plan") if message.calls else message
         return replace(message, content=f"{message.content}!") if self.spoil == "answer" else message
@@ -44,6 +46,28 @@ def test_a_whole_chain_needs_its_answer_too(spoil: str, right: int) -> None:
     assert card["whole chain"]["right"] == right
 
 
+@pytest.mark.parametrize(("spoil", "right"), [("", 0), ("blank", 4)])
+def test_without_a_plan_means_without_a_word_before_the_call(spoil: str, right: int) -> None:
+    told = Told(["lookup, no plan"], 4, spoil)
+    card = measure(None, 4, rows=["lookup, no plan"], reader=lambda policy, form: told)  # type: ignore[arg-type, return-value]
+    assert card["lookup, no plan"]["right"] == right
+
+
+def test_a_program_is_judged_by_what_it_prints() -> None:
+    wanted = Message("assistant", "", (Call("python", {"code": "numbers = [2, 3]\nprint(sum(numbers))"}),))
+    for code, right in (("print(3 + 2)", True), ("print(6)", False), ("print(5", False)):
+        reply = Reply(Message("assistant", "", (Call("python", {"code": code}),)))
+        assert ROWS["program"].right(reply, wanted) is right
+    assert not ROWS["program"].right(Reply(Message("assistant", "5")), wanted)
+
+
+def test_calls_in_code_may_name_their_arguments_in_any_order() -> None:
+    wanted = Message("assistant", "", (Call("python", {"code": "print(price(name='a', day=2))"}),))
+    for code, right in (('print(price(day=2, name="a"))', True), ("print(price(day=3, name='a'))", False)):
+        reply = Reply(Message("assistant", "", (Call("python", {"code": code}),)))
+        assert ROWS["lookup, fence"].right(reply, wanted) is right
+
+
 @pytest.mark.parametrize("name", list(ROWS))
 def test_every_row_has_conversations_of_its_own(name: str) -> None:
     row = ROWS[name]
@@ -52,6 +76,9 @@ def test_every_row_has_conversations_of_its_own(name: str) -> None:
         assert asks
         assert row.keep(drawn)
         if row.system:
-            assert row.system in str(asks[0][0].messages[0].content)
+            assert [m.content for m in asks[0][0].messages if m.role == "system"] == [row.system]
+        if row.repaired:
+            assert asks[0][0].messages[-1].role == "tool"
+            assert asks[0][1].calls
         if not row.whole:
             assert len(asks) == 1
