@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from ferrule.policies.models import folder_of
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import dump, parse
-from ferrule.tools.calculator import calculator
 from ferrule.tools.tool import tool
 from ferrule.worlds.arithmetic import Arithmetic
 
@@ -227,8 +227,8 @@ def test_tasks_with_a_prefix_travel_and_reload() -> None:
 
 def pocket_episodes() -> tuple[Any, Any, list[Any]]:
     """Greedy episodes of the pocket model that call a tool and then answer."""
-    world, policy = Arithmetic(tools=("calculator",)), load(folder_of("pocket"))
-    tasks = world.tasks("test", 12, levels=(4, 5))
+    world, policy = Arithmetic(tools=("python",)), load(folder_of("pocket"))
+    tasks = world.tasks("test", 12, levels=(2, 5))
     episodes = drive(ToolLoop(turns=4, max_tokens=64), tasks, world, policy, temperature=0.0)
     return world, policy, [e for e in episodes if len(e.trajectories[0].turns) >= 2][:2]
 
@@ -272,13 +272,15 @@ def test_a_reply_goes_on_from_any_of_its_tokens(recorded_pocket: Any, driver: st
 
 def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorded_pocket: Any) -> None:
     """Scored in the place where they are gone on from, in every turn."""
-    _, policy, episodes = recorded_pocket
+    world, policy, episodes = recorded_pocket
     whole = episodes[0].trajectories[0]
+    with closing(world.start(episodes[0].task)) as session:
+        offered = tuple(session.tools)
     for k, turn in enumerate(whole.turns):
         prefix = prefix_of(whole, k, cut=len(turn.sampled) - 1)
         request = Ask(
             prefix.messages, begun=prefix.begun, context=prefix.given[: prefix.known], fresh=prefix.fresh,
-            tools=(calculator,), max_tokens=0, temperature=1.0, want=("score",),
+            tools=offered, max_tokens=0, temperature=1.0, want=("score",),
         )  # fmt: skip
         ((scored,),) = policy.generate([request])
         assert scored.given == (*prefix.given, *prefix.begun)

@@ -25,13 +25,15 @@ from ferrule.studies.study import Study
 from ferrule.train.optimiser import optimiser_of
 from ferrule.train.settings import Settings
 from ferrule.train.update import Sequences, update
-from ferrule.worlds.arithmetic import Arithmetic
+from ferrule.worlds.apis import Apis
 
 __all__ = ["STUDY", "learn", "races"]
 
 LAWS = {"exponential": exponential, "heavy tail": heavy}
 """Law of the tool's times by setting; replies take exponential times in both."""
 TURNS = (1, 3, 6)
+LEVELS = (1, 2)
+"""Levels of the look-ups: one call each."""
 SETTINGS = {f"{name}, {turns} turn{'s' * (turns > 1)}": (name, turns) for name in LAWS for turns in TURNS}
 
 
@@ -69,15 +71,15 @@ def _played(policy: Any, world: Any, tasks: Sequence[Task], seed: int) -> tuple[
 
 @one_thread()
 def learn(*, seed: int, masked: bool, tasks: int, steps: int, **_: Any) -> dict[str, float]:
-    """Fine-tune the pocket model on its own calculator episodes, with observation tokens masked or trained on.
+    """Fine-tune the pocket model on its own look-ups, with observation tokens masked or trained on.
 
     Returns the mean log-probability (nats per token) of observation tokens on held-out episodes ``before`` and
     ``after``, their difference ``rise``, and ``gradient``, the largest derivative of the first loss by the
     log-probability of an observation token.
     """
-    world, policy = Arithmetic(tools=("calculator",)), load(WEIGHTS)
-    ids, turn = _played(policy, world, world.tasks("train", tasks, seed=seed, levels=(3, 4)), seed)
-    held_ids, held_turn = _played(policy, world, world.tasks("test", tasks, seed=seed, levels=(3, 4)), seed)
+    world, policy = Apis(), load(WEIGHTS)
+    ids, turn = _played(policy, world, world.tasks("train", tasks, seed=seed, levels=LEVELS), seed)
+    held_ids, held_turn = _played(policy, world, world.tasks("test", tasks, seed=seed, levels=LEVELS), seed)
     observed, held_out = _observed(ids, turn), _observed(held_ids, held_turn)
     trained = turn if masked else np.where(observed >= 0, 0, turn)
 
@@ -126,7 +128,7 @@ STUDY = Study(
         "observation tokens raises their probability, and the mask keeps their gradient at 0."
     ),
     falsifier="The ratio at 3 turns is under 1.3, or the two schedules leave different trajectories.",
-    trained="the pocket model on its own calculator episodes, for the mask; schedules only wait",
+    trained="the pocket model on its own look-ups, for the mask; schedules only wait",
     models=("pocket",),
     arms={
         "races": races,
