@@ -64,7 +64,7 @@ def updated(pool: Any = None, *, groups: int = 3) -> tuple[dict[str, torch.Tenso
         )
     rows = 1 if groups == 1 else 3
     found = [
-        update(policy, seqs, RECIPE.objective, token_mean, optimiser, rows=rows, max_grad_norm=0.5, pool=pool)
+        update(policy, seqs, RECIPE.objective, token_mean, optimiser, rows=rows, max_grad_norm=0.005, pool=pool)
         for _ in range(3)
     ]
     if shards:

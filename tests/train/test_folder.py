@@ -35,7 +35,7 @@ def files(folder: Path) -> set[str]:
 def test_python_and_the_command_leave_the_same_files(tmp_path: Path, one_thread: None) -> None:
     shape = ["--num-generations", "4", "--per-device-train-batch-size", "4", "--max-completion-length", "24"]
     command = [sys.executable, "-m", "ferrule", "train", "--world", "apis", "--max-steps", "1", "--eval-tasks", "0"]
-    shape += ["--gradient-accumulation-steps", "1", "--learning-rate", "1e-5", "--format-weight", "0"]
+    shape += ["--gradient-accumulation-steps", "1", "--format-weight", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *shape, "--seed", "3"], cwd=tmp_path, check=True, capture_output=True, env=environment)
     ours, theirs = tmp_path / "ours", tmp_path / "runs" / "train"

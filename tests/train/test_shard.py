@@ -62,7 +62,7 @@ def test_two_sharded_processes_equal_one(job: str, groups: int, two: dict[str, A
     for together, alone in zip(two[job][1], metrics, strict=True):
         for name in ("loss", "entropy", "kl", "grad_norm"):
             assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-5), name
-        assert alone["grad_norm"] > 0.5, "the gradient was clipped"
+        assert alone["grad_norm"] > 0.005, "the gradient was clipped"
 
 
 def test_a_run_of_two_equals_a_run_of_one(two: dict[str, Any], tmp_path: Path) -> None:
