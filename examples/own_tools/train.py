@@ -24,8 +24,8 @@ here = Path(__file__).parent
 shop = fe.world(here / "tasks.jsonl", tools=here / "tools.py")
 held_out = shop.tasks("test", options.eval_tasks)
 
-# Reinforcement learning has nothing to learn from tasks that are never solved. The pocket model has not met tools like
-# these, so it is shown some solutions first; leave the stage out for a model that solves a few tasks by itself.
+# Reinforcement learning has nothing to learn from tasks that are never solved, so some solutions are shown first; leave
+# the stage out for a model that solves a few tasks of every kind by itself.
 solutions = demonstrations(shop, tasks=32)
 shown = fe.sft(solutions, max_steps=options.sft_steps, learning_rate=1e-3, gradient_accumulation_steps=2)  # of 8 rows
 recipe = fe.grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)

@@ -1,4 +1,4 @@
-"""The pocket model: a small Llama-shaped model with its own tokenizer, trained on the easy levels of the worlds."""
+"""The pocket model: a small Llama-shaped model, trained from nothing to call the tools that it is given."""
 
 from pathlib import Path
 
