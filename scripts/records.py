@@ -101,7 +101,7 @@ def smollm2() -> None:
 
 def pocket() -> None:
     """Write the page of the shipped pocket model: how it was built, and its capability card."""
-    from ferrule.cli.models_command import card_text
+    from ferrule.evaluate.card import page
     from ferrule.policies.pocket import WEIGHTS
 
     built = json.loads((WEIGHTS / "build.json").read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def pocket() -> None:
         "said, without a plan where the row says so, in the main written form unless another is named.",
         "",
         "```text",
-        card_text(card),
+        page(card),
         "```",
         "",
     ]

@@ -93,7 +93,7 @@ def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> Non
     A pocket model's card also has its skills: replies to conversations with words that its training never saw.
     """
     from ferrule.cli.options import load_policy
-    from ferrule.evaluate.card import measure, mixed_groups
+    from ferrule.evaluate.card import measure, mixed_groups, page
     from ferrule.policies.models import SHIPPED
     from ferrule.worlds.aliased import renamed
     from ferrule.worlds.named import world
@@ -112,16 +112,4 @@ def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> Non
         from ferrule.train.logs import write_json
 
         write_json(output, result)
-    emit(result, as_json, lambda: click.echo(card_text(result)))
-
-
-def card_text(result: dict[str, Any]) -> str:
-    """Return a card as text."""
-    from ferrule.evaluate.card import skills_table, table
-
-    mixed = result["mixed_groups"]
-    parts = [
-        table(result),
-        f"{mixed['mixed']} of {mixed['groups']} groups of {mixed['num_generations']} samples are mixed",
-    ]
-    return "\n\n".join([*parts, *([skills_table(result["skills"])] if "skills" in result else [])])
+    emit(result, as_json, lambda: click.echo(page(result)))

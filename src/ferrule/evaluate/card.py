@@ -10,7 +10,7 @@ from ferrule.core.flows import Agent, Policy, World
 from ferrule.evaluate.evaluate import WITH, WITHOUT, arms, evaluate
 from ferrule.evaluate.metrics import wilson
 
-__all__ = ["measure", "mixed_groups", "skills_table", "table"]
+__all__ = ["measure", "mixed_groups", "page", "skills_table", "table"]
 
 
 def measure(
@@ -94,3 +94,13 @@ def skills_table(skills: Mapping[str, Mapping[str, int]]) -> str:
         rate = wilson(row["right"], row["tasks"])
         lines.append(f"{name.ljust(width)}  {100 * rate.value:.0f}% [{100 * rate.low:.0f}, {100 * rate.high:.0f}]")
     return "\n".join(lines)
+
+
+def page(card: Mapping[str, Any]) -> str:
+    """Return a card with ``mixed_groups``, and ``skills`` where it has them, as text."""
+    mixed = card["mixed_groups"]
+    parts = [
+        table(card),
+        f"{mixed['mixed']} of {mixed['groups']} groups of {mixed['num_generations']} samples are mixed",
+    ]
+    return "\n\n".join([*parts, *([skills_table(card["skills"])] if "skills" in card else [])])

@@ -66,13 +66,17 @@ def answering(name: str | Path, *, progress: Progress | None = None, **options: 
     return load(name, progress=progress, **options)
 
 
+_REPORTS = ("build.json", "card.json", "curve.jsonl")
+
+
 @cache
 def weights_digest(name: str) -> str:
     """Return what tells apart the weights that a name stands for: a digest for a pocket model, else the name.
 
-    The pocket model is shipped with the package and changes with it; other names are taken to keep their weights.
+    The pocket model is shipped with the package and changes with it; other names are taken to keep their weights. What
+    was measured on a model, and how it was built, does not count.
     """
     if name not in SHIPPED:
         return name
-    files = sorted(path for path in Path(folder_of(name)).rglob("*") if path.is_file())
+    files = sorted(path for path in Path(folder_of(name)).rglob("*") if path.is_file() and path.name not in _REPORTS)
     return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=8).hexdigest()
