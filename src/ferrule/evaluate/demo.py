@@ -13,7 +13,7 @@ from ferrule.worlds.named import worlds
 __all__ = ["demo"]
 
 
-def demo(folder: Path, *, seed: int = 0, max_steps: int = 40, eval_tasks: int = 400, max_minutes: float = 5.0) -> Plan:
+def demo(folder: Path, *, seed: int = 0, max_steps: int = 100, eval_tasks: int = 400, max_minutes: float = 5.0) -> Plan:
     """Return the plan of the demo: GRPO on arithmetic and generated tools, held-out tasks of every level."""
     world = worlds(("arithmetic", "apis"))
     settings = Settings(
