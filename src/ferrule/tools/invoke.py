@@ -88,6 +88,8 @@ def arguments(tool: Tool, given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         if name not in known and extra is False:
             hint = nearest(str(name), list(known)) if known else "it takes no arguments"
             raise Malformed(f"{tool.name} has no argument {name!r}; {hint}")
+        if value is None and _none_by_default(tool, str(name)):
+            continue
         checked[str(name)], repair = _one(tool, str(name), value, known.get(name, extra))
         if repair:
             repairs.append(f"{repair}:{name}")
@@ -96,6 +98,13 @@ def arguments(tool: Tool, given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         names = ", ".join(repr(name) for name in missing)
         raise Malformed(f"{tool.name} misses the argument {names}; call it as {schemas.heading(tool)}")
     return checked, tuple(repairs)
+
+
+def _none_by_default(tool: Tool, name: str) -> bool:
+    """Tell whether null says what leaving the argument out says; tools known by schema alone may take nothing else."""
+    entry = tool.parameters.get("properties", {}).get(name)
+    unset = isinstance(entry, Mapping) and "default" in entry and entry["default"] is None
+    return unset and name not in tool.parameters.get("required", ()) and not isinstance(tool.run, Typed)
 
 
 def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:

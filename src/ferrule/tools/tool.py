@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, overload
 
 from docstring_parser import parse as parse_docstring
-from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation, PydanticUserError
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
+from ferrule.tools.annotations import nullable, readable
 from ferrule.tools.schema import untitled
 
 __all__ = ["NAME", "ToolFile", "Typed", "load_file", "load_tools", "tool"]
@@ -166,16 +167,8 @@ def _parameters(
             raise TypeError(
                 f"tool {name!r}: parameter {parameter.name!r} has no annotation; write {parameter.name}: str, say"
             )
-        try:
-            adapters[parameter.name] = TypeAdapter(hints[parameter.name])
-        except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as problem:
-            first = str(problem).splitlines()[0]
-            raise TypeError(f"tool {name!r}: parameter {parameter.name!r} has an unusable type: {first}") from None
-    try:
-        schemas, extra = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters.items()])
-    except PydanticInvalidForJsonSchema as problem:
-        first = str(problem).splitlines()[0]
-        raise TypeError(f"tool {name!r}: a parameter type has no JSON schema: {first}") from None
+        adapters[parameter.name] = _adapter(hints[parameter.name], parameter, name)
+    schemas, extra = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters.items()])
     properties: dict[str, Any] = {}
     required = []
     for parameter in signature.parameters.values():
@@ -193,6 +186,19 @@ def _parameters(
     return adapters, whole
 
 
+def _adapter(hint: Any, parameter: inspect.Parameter, name: str) -> TypeAdapter[Any]:
+    """Return what checks one parameter; raises ``TypeError`` for a type that cannot be checked or has no schema."""
+    try:
+        read = readable(hint)
+        adapter = TypeAdapter(nullable(read) if parameter.default is None else read)
+        adapter.json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation) as problem:
+        lacks = "no JSON schema" if isinstance(problem, PydanticInvalidForJsonSchema) else "an unusable type"
+        first = str(problem).splitlines()[0]
+        raise TypeError(f"tool {name!r}: parameter {parameter.name!r} has {lacks}: {first}") from None
+    return adapter
+
+
 def _output(function: Callable[..., Any]) -> dict[str, Any] | None:
     """Return the JSON schema of what a function returns; None without an annotation that has a schema."""
     hinted = function if inspect.isroutine(function) else type(function).__call__
@@ -202,7 +208,7 @@ def _output(function: Callable[..., Any]) -> dict[str, Any] | None:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a default without a JSON form does not matter for a result
-            schema: dict[str, Any] = untitled(TypeAdapter(wanted).json_schema(mode="serialization"))
+            schema: dict[str, Any] = untitled(TypeAdapter(readable(wanted)).json_schema(mode="serialization"))
     except (NameError, TypeError, PydanticUserError):
         return None
     return schema or None
