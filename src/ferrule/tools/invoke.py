@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import inspect
 import json
 import threading
@@ -20,6 +19,7 @@ from ferrule.core.arrays import nearest
 from ferrule.core.clip import Keep, clean, clip
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools import schema as schemas
+from ferrule.tools.loops import SHARED, Abandoned, LimitReached, abandon, settled
 from ferrule.tools.process import run_forked
 from ferrule.tools.tool import Typed
 
@@ -28,10 +28,6 @@ __all__ = ["Malformed", "arguments", "invoke", "render"]
 
 class Malformed(ValueError):
     """Arguments that do not fit a tool and could not be repaired; the message is what the model is told."""
-
-
-class _Abandoned(BaseException):
-    """Raised inside a worker thread whose caller has stopped waiting, so that pure-Python loops end."""
 
 
 def invoke(
@@ -158,82 +154,65 @@ def _short(value: Any) -> str:
 
 
 def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
-    run = tool.run
-    if isinstance(run, Typed) and run.isolated:
-        return run_forked(lambda: render(_settle(run.function, ready, seconds)), seconds, tool.name)
-    function = run.function if isinstance(run, Typed) else run
+    typed = tool.run if isinstance(tool.run, Typed) else None
+    function = typed.function if typed is not None else tool.run
+    loop = (typed.loop if typed is not None else None) or SHARED
+    if typed is not None and typed.isolated:
+        return run_forked(lambda: render(_alone(function, ready, seconds)), seconds, tool.name)
+    if inspect.iscoroutinefunction(function):
+        value, problem = loop.run(function(**ready), seconds)
+        return render(value) if problem is None else _failed(problem, tool.name, seconds)
     box: list[Any] = []
     failure: list[BaseException] = []
     lock, done = threading.Lock(), threading.Event()
     context = contextvars.copy_context()
 
+    def settle() -> Any:
+        value = function(**ready)
+        return _unpacked(loop.run(value, seconds)) if inspect.isawaitable(value) else value
+
     def work() -> None:
         try:
             try:
-                box.append(context.run(_settle, function, ready, seconds))
+                box.append(context.run(settle))
             except BaseException as problem:
                 failure.append(problem)
             lock.acquire()
             done.set()
             lock.release()
-        except _Abandoned:
+        except Abandoned:
             pass  # it was raised between the two lines above; nobody waits for this thread any more
 
     thread = threading.Thread(target=work, daemon=True, name=f"tool {tool.name}")
     thread.start()
-    # An async function stops itself at the limit; the slack lets its clean-up finish before the thread is abandoned.
-    slack = 0.25 if inspect.iscoroutinefunction(function) else 0.0
-    if not done.wait(seconds + slack):
+    if not done.wait(seconds):
         with lock:
             if not done.is_set():
-                _abandon(thread)
-                return Observation(f"{tool.name} was stopped after {seconds:g} s", "timeout")
+                abandon(thread)
+                return _failed(LimitReached(), tool.name, seconds)
     if failure:
         return _failed(failure[0], tool.name, seconds)
     return render(box[0])
 
 
-def _settle(function: Callable[..., Any], ready: Mapping[str, Any], seconds: float) -> Any:
-    """Call the function; a coroutine is run to its end, or cancelled at the limit."""
+def _alone(function: Callable[..., Any], ready: Mapping[str, Any], seconds: float) -> Any:
+    """Call a function in a process of its own, where a coroutine is run to its end on a loop of its own."""
     value = function(**ready)
-    if not inspect.isawaitable(value):
-        return value
-
-    async def wait() -> Any:
-        try:
-            return await asyncio.wait_for(_awaited(value), seconds)
-        except TimeoutError:
-            raise _Limit from None
-
-    return asyncio.run(wait())
+    return _unpacked(asyncio.run(settled(value, seconds))) if inspect.isawaitable(value) else value
 
 
-async def _awaited(value: Any) -> Any:
-    try:
-        return await value
-    except TimeoutError as problem:
-        # A TimeoutError of the tool itself (a slow server, say) is an error of the tool, not our limit.
-        raise _ToolTimeout(str(problem) or "timed out") from problem
-
-
-class _ToolTimeout(Exception):
-    """A ``TimeoutError`` that the tool itself raised."""
-
-
-class _Limit(Exception):
-    """The call's own time limit was reached."""
-
-
-def _abandon(thread: threading.Thread) -> None:
-    """Ask the interpreter to raise inside a thread; code that is stuck in C never sees it and keeps its thread."""
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
+def _unpacked(outcome: tuple[Any, BaseException | None]) -> Any:
+    """Return a value, or raise the problem in its place."""
+    value, problem = outcome
+    if problem is not None:
+        raise problem
+    return value
 
 
 def _failed(problem: BaseException, name: str = "", seconds: float = 0.0) -> Observation:
-    if isinstance(problem, _Limit):
+    if isinstance(problem, LimitReached):
         return Observation(f"{name} was stopped after {seconds:g} s", "timeout")
-    kind = "TimeoutError" if isinstance(problem, _ToolTimeout) else type(problem).__name__
+    kind = type(problem).__name__
     try:
         text = f"{kind}: {problem}" if str(problem) else kind
     except Exception:

@@ -22,6 +22,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnot
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.annotations import nullable, readable
+from ferrule.tools.loops import Loop
 from ferrule.tools.schema import untitled
 
 __all__ = ["NAME", "ToolFile", "Typed", "load_file", "load_tools", "tool"]
@@ -33,11 +34,15 @@ _files = itertools.count()
 
 @dataclass(frozen=True)
 class Typed:
-    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a separate process."""
+    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a separate process.
+
+    An async function runs on ``loop``, or on the one that all episodes of the process share.
+    """
 
     function: Callable[..., Any]
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False)
     isolated: bool = False
+    loop: Loop | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, **arguments: Any) -> Any:
         """Call the function itself (in this process, without checks)."""
