@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ferrule.cli import main
+from ferrule.policies.pocket import WEIGHTS
 from ferrule.worlds.named import world_names
 
 ROOT = Path(__file__).parents[2]
@@ -199,8 +200,12 @@ def test_train_on_own_tools_and_tasks(here: Path) -> None:
     settings = json.loads((folder / "settings.json").read_text())
     assert (settings["gradient_accumulation_steps"], settings["learning_rate"]) == (4, 3e-4)
     assert (settings["temperature"], settings["format_weight"], settings["retries"]) == (1.0, 0.2, 0)
-    assert (settings["policy"]["dtype"], settings["policy"]["device"]) == ("float32", "cpu")
+    policy = settings["policy"]
+    assert (policy["name"], policy["dtype"], policy["device"]) == ("pocket", "float32", "cpu")
     assert settings["eval_tasks"] == 6
+    written = [path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".html")]
+    assert {path.suffix for path in written} == {".json", ".jsonl", ".html"}
+    assert [path.name for path in written if str(WEIGHTS) in path.read_text()] == [], "a path of this machine"
     page = (folder / "report.html").read_text()
     assert "<svg" in page
     assert 'src="http' not in page

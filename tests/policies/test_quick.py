@@ -25,6 +25,7 @@ def test_replies_are_those_of_the_loaded_model(one_thread: None) -> None:
             for i, text in enumerate(prompts)]  # fmt: skip
     swift, whole = answering("pocket"), fe.load("pocket")
     assert isinstance(swift.model, Quick)
+    assert swift.name == whole.name == "pocket", "no path of this machine"
     assert swift.generate(asks) == whole.generate(asks), "ids, log-probs and texts"
     assert swift.generate(asks)[0][0].sampled
 
@@ -57,7 +58,9 @@ def test_a_saved_pocket_model_answers_quickly_and_one_with_additions_is_loaded(t
 
     policy = fe.load("pocket")
     policy.save(tmp_path / "plain")
-    assert isinstance(answering(tmp_path / "plain").model, Quick)
+    plain = answering(tmp_path / "plain")
+    assert isinstance(plain.model, Quick)
+    assert plain.name == fe.load(tmp_path / "plain").name == str(tmp_path / "plain")
     policy.add_head(VALUE)
     policy.save(tmp_path / "headed")
     headed = answering(tmp_path / "headed")

@@ -104,7 +104,7 @@ def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> Non
     foreign = renamed(worlds["apis"], share=1.0)
     result = measure(policy, {**worlds, "apis renamed": foreign}, eval_tasks)
     result["mixed_groups"] = mixed_groups(policy, foreign, eval_tasks)
-    if model in SHIPPED or getattr(policy, "name", "") in SHIPPED:
+    if model in SHIPPED:
         from ferrule.policies.pocket.measure import measure as measure_skills
 
         result["skills"] = measure_skills(policy, 2 * eval_tasks)

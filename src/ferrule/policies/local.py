@@ -338,19 +338,21 @@ def _codec(codec: str | Codec) -> Codec:
 
 
 def load(
-    name: str | Path,
+    source: str | Path,
     *,
+    name: str = "",
     codec: str | Codec | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     adapter: str | Path | None = None,
     **settings: Any,
 ) -> Local:
-    """Load a policy from a folder or model name; weights stay fp32 and ``dtype`` chooses how products are computed.
+    """Load a policy from a folder or hub name; weights stay fp32 and ``dtype`` chooses how products are computed.
 
-    ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured). A folder written by ``Local.save`` brings its own
-    renderer, whose codec ``codec`` replaces when it is given; other models use their chat template, which is checked
-    and refused when it cannot be extended safely, with ``hermes`` unless another codec is given.
+    ``name`` is what records call it (empty: ``source``), ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured).
+    A folder written by ``Local.save`` brings its own renderer, whose codec ``codec`` replaces when it is given; other
+    models use their chat template, which is checked and refused when it cannot be extended safely, with ``hermes``
+    unless another codec is given.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -358,8 +360,8 @@ def load(
     disable_progress_bar()  # bars of a library would break the run's own live line
     if dtype not in ("float32", "bfloat16", "auto"):
         raise ValueError(f"dtype is {dtype!r}; valid: auto, bfloat16, float32")
-    tokenizer = AutoTokenizer.from_pretrained(str(name))
-    model = AutoModelForCausalLM.from_pretrained(str(name), dtype=torch.float32, use_safetensors=True).to(device)
+    tokenizer = AutoTokenizer.from_pretrained(str(source))
+    model = AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.float32, use_safetensors=True).to(device)
     if adapter is not None:
         from peft import PeftModel
 
@@ -368,7 +370,7 @@ def load(
                 f"{adapter} has no adapter_model.safetensors; weights are read from safetensors only"
             )
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    record = Path(name) / "ferrule.json"
+    record = Path(source) / "ferrule.json"
     renderer: Renderer
     if record.is_file():
         kept = json.loads(record.read_text())
@@ -377,8 +379,8 @@ def load(
     else:
         renderer = Template(tokenizer, _codec(codec or "hermes"))
     fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    policy = Local(model, tokenizer, renderer, name=str(name), autocast=fast is torch.bfloat16, **settings)
-    for place in (name, adapter):
+    policy = Local(model, tokenizer, renderer, name=name or str(source), autocast=fast is torch.bfloat16, **settings)
+    for place in (source, adapter):
         if place is not None:
             load_tokens(policy, Path(place))
             load_heads(policy, Path(place))

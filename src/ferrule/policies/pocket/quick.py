@@ -107,10 +107,11 @@ class Quick(Net):
         return SimpleNamespace(logits=super().forward(given))
 
 
-def quick(folder: Path, **settings: Any) -> Local:
+def quick(folder: Path, name: str, **settings: Any) -> Local:
     """Return a policy on the weights of a folder that ``fits``; its replies are those of ``local.load``.
 
-    It answers and scores nothing else: to train, to save or to take hidden states, load the model by ``load``.
+    ``name`` is what records call it. It answers and scores nothing else: to train, to save or to take hidden states,
+    load the model by ``load``.
     """
     from safetensors.torch import load_file
 
@@ -119,4 +120,4 @@ def quick(folder: Path, **settings: Any) -> Local:
     model.load_state_dict(load_file(folder / "model.safetensors"))
     kept = json.loads((folder / "ferrule.json").read_text(encoding="utf-8"))
     renderer = ChatML(codec(kept["codec"], **kept["options"]), **kept["chatml"])
-    return Local(model.eval(), _Words(folder), renderer, name=str(folder), **settings)
+    return Local(model.eval(), _Words(folder), renderer, name=name, **settings)
