@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,13 @@ def versions() -> dict[str, Any]:
     loaded = sorted({known[name][0] for name in list(sys.modules) if name in known} | {"ferrule"})
     out: dict[str, Any] = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
     return {**out, "machine": platform.machine(), **{name: importlib.metadata.version(name) for name in loaded}}
+
+
+def commit() -> str | None:
+    """Return the commit that is checked out, with ``-dirty`` where files differ from it; None outside a checkout."""
+    told = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(told, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def arguments(about: str, **numbers: int) -> argparse.Namespace:
@@ -40,8 +48,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def report(name: str, figures: dict[str, Any], path: Path | None) -> None:
-    """Print the figures and write them with versions and load."""
-    data = {"benchmark": name, "figures": figures, "versions": versions(), "load": round(os.getloadavg()[0], 2)}
+    """Print the figures and write them with versions, commit and load."""
+    about = {"versions": versions(), "commit": commit(), "load": round(os.getloadavg()[0], 2)}
+    data = {"benchmark": name, "figures": figures, **about}
     text = json.dumps(data, indent=1)
     print(text)
     if path is not None:
