@@ -20,6 +20,7 @@ from ferrule.evaluate.evaluate import evaluate as evaluate
 from ferrule.policies.named import load as load
 from ferrule.rollout.drive import drive as rollout
 from ferrule.rollout.prompt import run as run
+from ferrule.tools.files import load_tools as load_tools
 from ferrule.tools.tool import tool as tool
 from ferrule.train.grpo import grpo as grpo
 from ferrule.train.loop import train as train
@@ -53,6 +54,7 @@ __all__ = [
     "evaluate",
     "grpo",
     "load",
+    "load_tools",
     "papers",
     "rollout",
     "run",

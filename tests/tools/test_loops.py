@@ -15,7 +15,7 @@ import pytest
 from ferrule.core.records import Call
 from ferrule.tools import tool
 from ferrule.tools.invoke import invoke
-from ferrule.tools.loops import Loop
+from ferrule.tools.loops import LimitReached, Loop
 
 LATE = 5.0  # seconds that a busy machine may be late
 
@@ -91,9 +91,31 @@ def test_who_blocks_the_loop_times_out_and_later_calls_go_on(busy: bool) -> None
 
     start = time.monotonic()
     _, problem = loop.run(block(), 0.3)
-    assert type(problem).__name__ == "LimitReached"
+    assert isinstance(problem, LimitReached)
     assert loop.run(quick(), 5.0) == ("done", None)
     assert time.monotonic() - start < (0.3 + LATE if busy else 3.0)
+    loop.close()
+
+
+def test_calls_that_block_the_loop_run_one_after_another_within_their_own_limits() -> None:
+    loop, began = Loop(), list[int]()
+
+    async def block(number: int) -> int:
+        began.append(number)
+        time.sleep(0.4)
+        return number
+
+    async def stuck() -> None:
+        time.sleep(1.5)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(loop.run, stuck(), 0.2)
+        time.sleep(0.05)
+        others = [pool.submit(loop.run, block(number), 0.5) for number in range(4)]
+        # Together they take 1.6 s, each is allowed half a second of its own, and none is run twice.
+        assert [other.result() for other in others] == [(number, None) for number in range(4)]
+        assert isinstance(first.result()[1], LimitReached)
+    assert sorted(began) == [0, 1, 2, 3]
     loop.close()
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from ferrule.core.records import Call, Tool
 from ferrule.tools import tool
+from ferrule.tools.files import load_tools
 from ferrule.tools.invoke import invoke
 from ferrule.tools.schema import as_openai, heading, signature
-from ferrule.tools.tool import load_tools
 
 
 class Point(BaseModel):

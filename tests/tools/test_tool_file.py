@@ -8,7 +8,7 @@ import pytest
 
 import ferrule as fe
 from ferrule.rewards.verify import verify
-from ferrule.tools.tool import load_tools
+from ferrule.tools.files import load_tools
 from ferrule.worlds.user import UserWorld, from_file
 
 GEAR = Path(__file__).parents[2] / "examples" / "gear_desk"

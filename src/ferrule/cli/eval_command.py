@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, load_policy, open_cassette
+from ferrule.cli.options import emit, guarded, load_policy, open_cassette, say_note, tools_option
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -25,7 +25,7 @@ _SETTINGS = (
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
 )
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks instead of a suite (JSONL).")
-@click.option("--tools", type=click.Path(path_type=Path), help="Your own tools (Python file).")
+@tools_option()
 @click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations", default=1, show_default=True, help="Episodes per task.")
 @click.option(
@@ -101,6 +101,7 @@ def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.evaluate.suites import suite
 
     world, tasks = suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
+    say_note(world)
     if len(tasks) < given["eval_tasks"]:
         click.echo(f"{world.name} holds {len(tasks)} test tasks; {given['eval_tasks']} were asked for", err=True)
     return world, tasks

@@ -28,6 +28,8 @@ __all__ = [
     "open_cassette",
     "run_folder",
     "runs",
+    "say_note",
+    "tools_option",
     "workers",
 ]
 
@@ -149,6 +151,16 @@ def _run_name(ctx: Any, param: Any, name: str | None) -> str | None:
     )
 
 
+def tools_option(note: str = "") -> Callable[[Command], Command]:
+    """Return a decorator that adds ``--tools`` (``tools``: a name, several, or None); ``note`` ends its help."""
+    text = "Your own tools: a Python file with @tool functions, module:function, mcp:COMMAND or mcp:URL; may repeat."
+    return click.option("--tools", multiple=True, callback=_tools, help=f"{text} {note}".strip())
+
+
+def _tools(ctx: Any, param: Any, names: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return names[0] if len(names) == 1 else names or None
+
+
 def run_folder(name: str | None, output_dir: Path | None, default: str) -> Path:
     """Return the folder of a run: ``runs/NAME``, or the one that ``--output-dir`` gives."""
     if name is not None and output_dir is not None:
@@ -190,13 +202,22 @@ def _to_go_on(folder: Path) -> str:
     return f"interrupted before the first checkpoint; start again with: {command}{again}"
 
 
-def make_world(names: Sequence[str], tasks: Path | None = None, tools: Path | None = None) -> World:
+def make_world(names: Sequence[str], tasks: Path | None = None, tools: str | Sequence[str] | None = None) -> World:
     """Return the world that the flags ask for: by name, or the user's own tasks and tools."""
     from ferrule.worlds.named import worlds
 
     if tasks is not None and names:
         raise click.UsageError("give names of worlds or --tasks, not both")
-    return worlds([tasks] if tasks is not None else names, tools=tools)
+    world = worlds([tasks] if tasks is not None else names, tools=tools)
+    say_note(world)
+    return world
+
+
+def say_note(world: Any) -> None:
+    """Say what a person should know of the tools of a world."""
+    note = getattr(getattr(world, "source", None), "note", "")
+    if note:
+        click.echo(f"tools: {note}", err=True)
 
 
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, load_policy
+from ferrule.cli.options import emit, guarded, load_policy, tools_option
 
 __all__ = ["command"]
 
@@ -24,11 +23,7 @@ _ENDINGS = {
 @click.option(
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
 )
-@click.option(
-    "--tools",
-    type=click.Path(path_type=Path),
-    help="Python file with @tool functions [default: calculator and python].",
-)
+@tools_option("[default: calculator and python]")
 @click.option(
     "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
 )
@@ -37,7 +32,7 @@ _ENDINGS = {
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded
-def command(prompt: str, model: str, tools: Path | None, as_json: bool, **settings: Any) -> None:
+def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any) -> None:
     """Answer PROMPT and show calls and observations; without an answer, what the model wrote, and exit code 1."""
     import json
 

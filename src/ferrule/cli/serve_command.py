@@ -16,8 +16,6 @@ from ferrule.cli.options import guarded
 
 __all__ = ["command"]
 
-_TOOLS = "python, calculator, search:FOLDER_OR_JSONL, sql:DATABASE, or a Python file with @tool functions"
-
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator of many options, shown in this order."""
@@ -69,7 +67,8 @@ def tools(
 ) -> None:
     """Serve TOOLSET... over HTTP: plain calls, batches of raw model texts, and MCP at /mcp.
 
-    TOOLSET is python, calculator, search:FOLDER_OR_JSONL, sql:DATABASE, or a Python file with @tool functions.
+    TOOLSET is python, calculator, search:FOLDER_OR_JSONL, sql:DATABASE, a Python file with @tool functions,
+    module:function, mcp:COMMAND or mcp:URL.
     """
     _need("starlette", "uvicorn", "prometheus_client")
     from ferrule.serve.app import tools_app

@@ -11,7 +11,17 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, flags, guarded, interruptible, load_policy, make_world, run_folder, runs
+from ferrule.cli.options import (
+    emit,
+    flags,
+    guarded,
+    interruptible,
+    load_policy,
+    make_world,
+    run_folder,
+    runs,
+    tools_option,
+)
 from ferrule.core.paths import by_path
 from ferrule.train.settings import Settings, read_settings
 from ferrule.worlds.named import world_names
@@ -58,7 +68,7 @@ def _recipe_flags(function: Any) -> Any:
 @click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, or a hub name.")
 @click.option("--world", "worlds", multiple=True, help=f"World, may repeat: {', '.join(world_names())}.")
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
-@click.option("--tools", type=click.Path(path_type=Path), help="Your own tools: a Python file with @tool functions.")
+@tools_option()
 @click.option(
     "--recipe",
     default=None,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ferrule.core.flows import World
 from ferrule.core.records import Task
-from ferrule.worlds.named import Tools, world
+from ferrule.tools.sources import Tools
+from ferrule.worlds.named import world
 
 __all__ = ["suite"]
 

@@ -14,8 +14,10 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Observation, Tool
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.settings import Isolation, Settings
+from ferrule.tools.files import ToolSource
 from ferrule.tools.invoke import invoke
 from ferrule.tools.python import PythonSession
+from ferrule.tools.sources import FORMS, States, tool_source
 
 __all__ = ["Toolset", "toolset_names"]
 
@@ -24,7 +26,7 @@ _START_SECONDS = 60.0  # what the start of an interpreter may take on top of a c
 
 def toolset_names() -> tuple[str, ...]:
     """Return the forms in which a toolset can be named."""
-    return ("python", "calculator", "search:FOLDER_OR_JSONL", "sql:DATABASE", "FILE.py")
+    return ("python", "calculator", "search:FOLDER_OR_JSONL", "sql:DATABASE", *FORMS)
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Toolset:
     """The tools that ``names`` name, in order; ``open`` gives every episode a session of its own.
 
     ``python`` is one isolated interpreter per episode with the limits ``seconds``, ``memory_mb`` and ``isolation``;
-    tools of files are shared by all episodes of a process. ``limit`` is the longest observation (characters). Raises
-    ``ValueError`` for an unknown name and for two tools of one name, and what loading a file raises.
+    files, import paths and MCP servers are those of ``ferrule.tools.sources.tool_source``, with a state per episode.
+    ``limit`` is the longest observation (characters). Raises ``ValueError`` for an unknown name and for two tools of
+    one name, and what loading a file raises.
     """
 
     names: Sequence[str]
@@ -41,13 +44,18 @@ class Toolset:
     memory_mb: int = 1024
     isolation: Isolation = "auto"
     limit: int = 8000
-    _shared: Mapping[str, tuple[Tool, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _sources: Sequence[ToolSource] = field(init=False, repr=False, compare=False, default=())
+    tools: tuple[Tool, ...] = field(init=False, repr=False, compare=False, default=())
+    """The tools on offer."""
 
     def __post_init__(self) -> None:
         """Load everything that episodes share, and check the names."""
         if not self.names:
             raise ValueError(f"no toolset is named; known: {', '.join(toolset_names())}")
-        object.__setattr__(self, "_shared", {name: self._load(name) for name in self.names if name != "python"})
+        object.__setattr__(self, "_sources", [self._load(name) for name in self.names])
+        states = self._start()
+        object.__setattr__(self, "tools", self.built(states))
+        states.close()
         names: set[str] = set()
         for tool in self.tools:
             if tool.name in names:
@@ -59,7 +67,7 @@ class Toolset:
         return Settings(isolation=self.isolation, seconds=self.seconds, memory_mb=self.memory_mb)
 
     @cached_property
-    def _python(self) -> Tool:
+    def python(self) -> Tool:
         """The description of the python tool; making it also checks whether the isolation is available."""
         session = PythonSession(
             seconds=self.seconds, memory_mb=self.memory_mb, isolation=self.isolation, limit=self.limit
@@ -67,19 +75,18 @@ class Toolset:
         session.close()
         return session.tool
 
-    @property
-    def tools(self) -> tuple[Tool, ...]:
-        """The tools on offer."""
-        tools: list[Tool] = []
-        for name in self.names:
-            tools += (self._python,) if name == "python" else self._shared[name]
-        return tuple(tools)
+    def _start(self) -> States:
+        return States([source.start() for source in self._sources])
+
+    def built(self, states: States) -> tuple[Tool, ...]:
+        """Return the tools that act on the states of one episode."""
+        parts = zip(self._sources, states.parts, strict=True)
+        return tuple(tool for source, state in parts for tool in source.build(state))
 
     def open(self, episode: str) -> Session:
         """Open the session of an episode."""
         code = _Code(Interpreter(self._settings), self.limit) if "python" in self.names else None
-        tools = tuple(replace(tool, run=code.run) if code and tool is self._python else tool for tool in self.tools)
-        return _Opened(tools, code, self.limit)
+        return _Opened(self, self._start(), code)
 
     def warm(self) -> None:
         """Run the slow parts once, so that the first episode need not wait for them."""
@@ -90,24 +97,24 @@ class Toolset:
         finally:
             session.close()
 
-    def _load(self, name: str) -> tuple[Tool, ...]:
+    def _load(self, name: str) -> ToolSource:
         kind, _, where = name.partition(":")
+        if name == "python":
+            return tool_source((self.python,))
         if name == "calculator":
             from ferrule.tools.calculator import calculator
 
-            return (calculator,)
+            return tool_source((calculator,))
         if kind == "search" and where:
             from ferrule.tools.search import read_corpus, search_tool
 
-            return (search_tool(read_corpus(where)),)
+            return tool_source((search_tool(read_corpus(where)),))
         if kind == "sql" and where:
             from ferrule.tools.sql import sql_tool
 
-            return (sql_tool(where),)
-        if name.endswith(".py") or Path(name).is_file():
-            from ferrule.tools.tool import load_tools
-
-            return load_tools(name)
+            return tool_source((sql_tool(where),))
+        if name.endswith(".py") or Path(name).is_file() or kind == "mcp" or (where and "." in kind):
+            return tool_source(name)
         raise ValueError(f"unknown toolset {name!r}; {nearest(name, toolset_names())}")
 
 
@@ -125,12 +132,16 @@ class _Code:
 
 
 class _Opened:
-    """The session of one episode: shared tools as they are, python with an interpreter of its own."""
+    """The session of one episode: tools on its own states, python with an interpreter of its own."""
 
-    def __init__(self, tools: tuple[Tool, ...], code: _Code | None, limit: int) -> None:
-        self.tools = tools
+    def __init__(self, toolset: Toolset, states: States, code: _Code | None) -> None:
+        self._toolset = toolset
+        self._states = states
         self._code = code
-        self._limit = limit
+        self._limit = toolset.limit
+        described = toolset.python if code else None
+        tools = toolset.built(states)
+        self.tools = tuple(replace(tool, run=code.run) if code and tool is described else tool for tool in tools)
 
     def act(self, call: Call) -> Observation:
         return self.act_within(call, None)
@@ -150,16 +161,14 @@ class _Opened:
         return invoke(tool, call, seconds=start, limit=self._limit)
 
     def fork(self) -> Session:
-        if self._code is None:
-            return _Opened(self.tools, None, self._limit)
-        twin = _Code(self._code.interpreter.fork(), self._limit)
-        tools = tuple(replace(tool, run=twin.run) if _is(tool.run, self._code.run) else tool for tool in self.tools)
-        return _Opened(tools, twin, self._limit)
+        twin = None if self._code is None else _Code(self._code.interpreter.fork(), self._limit)
+        return _Opened(self._toolset, self._states.fork(), twin)
 
     def final(self) -> Mapping[str, Any]:
         return {}
 
     def close(self) -> None:
+        self._states.close()
         if self._code is not None:
             self._code.interpreter.close()
 

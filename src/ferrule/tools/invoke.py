@@ -156,11 +156,10 @@ def _short(value: Any) -> str:
 def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
     typed = tool.run if isinstance(tool.run, Typed) else None
     function = typed.function if typed is not None else tool.run
-    loop = (typed.loop if typed is not None else None) or SHARED
     if typed is not None and typed.isolated:
         return run_forked(lambda: render(_alone(function, ready, seconds)), seconds, tool.name)
     if inspect.iscoroutinefunction(function):
-        value, problem = loop.run(function(**ready), seconds)
+        value, problem = SHARED.run(function(**ready), seconds)
         return render(value) if problem is None else _failed(problem, tool.name, seconds)
     box: list[Any] = []
     failure: list[BaseException] = []
@@ -169,7 +168,7 @@ def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
 
     def settle() -> Any:
         value = function(**ready)
-        return _unpacked(loop.run(value, seconds)) if inspect.isawaitable(value) else value
+        return _unpacked(SHARED.run(value, seconds)) if inspect.isawaitable(value) else value
 
     def work() -> None:
         try:

@@ -36,7 +36,8 @@ def abandon(thread: threading.Thread) -> None:
 async def settled(value: Awaitable[Any], seconds: float) -> tuple[Any, BaseException | None]:
     """Return what an awaitable returns, or what it raises; at the limit it is cancelled (``LimitReached``)."""
     try:
-        return await asyncio.wait_for(_caught(value), seconds)
+        async with asyncio.timeout(seconds):  # in this task: the limit counts from the first step of the function
+            return await _caught(value)
     except TimeoutError:
         return None, LimitReached()
 
@@ -51,11 +52,34 @@ async def _caught(value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
         return None, problem
 
 
+class _Turn:
+    """One call that waits for the loop: it begins there or is taken back before, never both."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.outcome: concurrent.futures.Future[tuple[Any, BaseException | None]] = concurrent.futures.Future()
+        self._open = threading.Lock()
+
+    def take_back(self) -> bool:
+        return self._open.acquire(blocking=False)
+
+    async def settle(self, value: Awaitable[Any], seconds: float) -> None:
+        if not self._open.acquire(blocking=False):
+            return
+        self.begun.set()
+        try:
+            # Told from here: the loop's own way waits until whatever else is ready has had its turn.
+            self.outcome.set_result(await settled(value, seconds))
+        except asyncio.CancelledError as problem:
+            self.outcome.set_result((None, problem))
+            raise
+
+
 class Loop:
     """An event loop on a thread of its own, started by the first call; calls from any number of threads share it.
 
-    A function that blocks the loop past its limit takes the calls with it that are under way beside it; later calls
-    get a new loop.
+    A call's limit counts from its beginning on the loop, so functions that block it run one after another. One that
+    blocks it past its limit is left behind with the loop and with what was under way there; other calls get a new one.
     """
 
     def __init__(self) -> None:
@@ -71,16 +95,24 @@ class Loop:
                 return inner.run(value, seconds)
             finally:
                 inner.close()
-        future = asyncio.run_coroutine_threadsafe(settled(value, seconds), loop)
+        turn = _Turn()
+        asyncio.run_coroutine_threadsafe(turn.settle(value, seconds), loop)
+        while not turn.begun.wait(_PROBE):
+            if not self._at(loop) and turn.take_back():
+                return self.run(value, seconds)
         try:
-            return future.result(seconds + _SLACK)
+            result, problem = turn.outcome.result(seconds + _SLACK)
         except TimeoutError:
             self._probe(loop, thread)
             return None, LimitReached()
-        except concurrent.futures.CancelledError as problem:
-            if self._home is not None and self._home[0] is loop:
-                return None, problem  # the function itself raised it
+        if isinstance(problem, asyncio.CancelledError) and not self._at(loop):
             return None, RuntimeError("the event loop ended: it was closed, or another async tool blocked it")
+        return result, problem
+
+    def _at(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether calls still go to this loop."""
+        home = self._home
+        return home is not None and home[0] is loop and home[1].is_alive()
 
     def _living(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
         with self._lock:

@@ -1,18 +1,13 @@
-"""The ``tool`` decorator: a typed Python function becomes a tool with a JSON schema; and files of tools."""
+"""The ``tool`` decorator: a typed Python function becomes a tool with a JSON schema."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import itertools
 import re
-import sys
-import traceback
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, overload
 
 from docstring_parser import parse as parse_docstring
@@ -22,27 +17,21 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnot
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.annotations import nullable, readable
-from ferrule.tools.loops import Loop
 from ferrule.tools.schema import untitled
 
-__all__ = ["NAME", "ToolFile", "Typed", "load_file", "load_tools", "tool"]
+__all__ = ["NAME", "Typed", "tool"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _EFFECTS = ("read", "write", "irreversible")
-_files = itertools.count()
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a separate process.
-
-    An async function runs on ``loop``, or on the one that all episodes of the process share.
-    """
+    """A function with one pydantic adapter per parameter; ``isolated`` runs every call in a separate process."""
 
     function: Callable[..., Any]
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False)
     isolated: bool = False
-    loop: Loop | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, **arguments: Any) -> Any:
         """Call the function itself (in this process, without checks)."""
@@ -225,67 +214,3 @@ def _plain(adapter: TypeAdapter[Any], default: Any) -> Any:
         return adapter.dump_python(default, mode="json", warnings=False)
     except (ValueError, TypeError):
         return repr(default)
-
-
-@dataclass(frozen=True)
-class ToolFile:
-    """Tools of a file: ``start()`` returns the state of one episode, ``build(state)`` the tools that act on it."""
-
-    start: Callable[[], Any]
-    build: Callable[[Any], tuple[Tool, ...]]
-
-
-def load_tools(path: str | Path) -> tuple[Tool, ...]:
-    """Run the Python file ``path`` and return its tools, on one state where they share one (``load_file``)."""
-    file = load_file(path)
-    return file.build(file.start())
-
-
-def load_file(path: str | Path) -> ToolFile:
-    """Run the Python file ``path`` and return its module-level tools in order of definition.
-
-    A file whose tools share a state defines the functions ``start()`` and ``tools(state)`` instead. Raises
-    ``FileNotFoundError`` when the file does not exist, ``ImportError`` naming the line when the file fails, and
-    ``ValueError`` when it defines no tools or two of one name. The file runs with your rights: load only your own.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no tool file {str(path)!r}; give a Python file that defines functions with @tool")
-    name = f"_ferrule_tools_{next(_files)}_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported; a file of tools ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # annotations of the file are resolved through this entry
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as problem:
-        del sys.modules[name]
-        raise ImportError(f"{path}, line {_line(problem, path)}: {type(problem).__name__}: {problem}") from problem
-    start, build = getattr(module, "start", None), getattr(module, "tools", None)
-    if inspect.isfunction(build):
-        if not inspect.isfunction(start):
-            raise ValueError(f"{path} defines tools(state) but no start(), which returns the state of an episode")
-        _named_once(build(start()), path)
-        return ToolFile(start, lambda state: tuple(build(state)))
-    tools = _named_once(list({id(v): v for v in vars(module).values() if isinstance(v, Tool)}.values()), path)
-    return ToolFile(lambda: None, lambda state: tools)
-
-
-def _named_once(tools: Sequence[Tool], path: Path) -> tuple[Tool, ...]:
-    """Refuse a file without tools, and two tools of one name."""
-    names = [tool.name for tool in tools]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{path} defines two tools named {name!r}; give one of them name=...")
-    if not tools:
-        raise ValueError(f"{path} defines no tools; decorate functions with @tool (from ferrule.tools import tool)")
-    return tuple(tools)
-
-
-def _line(problem: BaseException, path: Path) -> int | str:
-    if isinstance(problem, SyntaxError) and problem.lineno is not None:
-        return problem.lineno
-    file = path.absolute()  # as frames name it, whatever the path was given as
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename) == file]
-    return lines[-1] if lines and lines[-1] is not None else "?"

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import World
-from ferrule.core.records import Tool
+from ferrule.tools.sources import Tools
 from ferrule.worlds import user
 from ferrule.worlds.mixed import Mixed
 
-__all__ = ["Tools", "generated", "world", "world_names", "worlds"]
-
-Tools = str | Path | Sequence[Tool]
+__all__ = ["generated", "world", "world_names", "worlds"]
 
 
 @cache
@@ -48,9 +46,9 @@ def world(
 
     ``name`` is a generated world (``arithmetic``), a data set of known shape (``gsm8k``; ``data`` or ``FERRULE_DATA``
     names the folder that holds it), or the path of a JSONL file with ``prompt`` and ``answer`` on every line. ``tools``
-    (a Python file, or tools) replaces the tools of a data set: the calculator for a known one, none for a file.
-    ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for an unknown name and for
-    settings that would do nothing, ``FileNotFoundError`` for missing files.
+    (``ferrule.tools.sources.tool_source`` says what it may be) replaces the tools of a data set: the calculator for a
+    known one, none for a file. ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for
+    an unknown name and for settings that would do nothing, ``FileNotFoundError`` for missing files.
     """
     text = str(name)
     if text in generated():

@@ -20,8 +20,9 @@ from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
+from ferrule.tools.files import ToolSource
 from ferrule.tools.search import search_tool
-from ferrule.tools.tool import ToolFile, load_file
+from ferrule.tools.sources import Tools, tool_source
 from ferrule.worlds.rows import FIELDS, SPLITS, Row, Shape, divided, read_rows, tasks_of
 from ferrule.worlds.session import ToolSession, offered
 
@@ -39,18 +40,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class UserWorld:
-    """Tasks from rows, with tools from a file or a tuple, or with none.
+    """Tasks from rows, with tools from a source or a tuple, or with none.
 
     ``rows`` maps a split to its tasks in file order; ``calls`` caps the tool calls of an episode. A task with
-    ``tools=()`` is the same task without tools, judged by the same verifier. With a ``file`` of tools that share a
-    state, every episode starts from a state of its own.
+    ``tools=()`` is the same task without tools, judged by the same verifier. With a ``source`` every episode starts
+    from a state of its own; without, all episodes share the ``tools`` and whatever these keep.
     """
 
     name: str
     rows: Mapping[str, tuple[Task, ...]] = field(repr=False)
     tools: tuple[Tool, ...] = ()
     calls: int = 16
-    file: ToolFile | None = field(default=None, repr=False)
+    source: ToolSource | None = field(default=None, repr=False)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -81,8 +82,8 @@ class UserWorld:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
-        if self.file is not None:
-            return ToolSession(task, self.file.build, self.file.start(), budget=Budget(total=self.calls))
+        if self.source is not None:
+            return ToolSession(task, self.source.build, self.source.start(), budget=Budget(total=self.calls))
         return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
 
     def demonstrate(self, task: Task) -> Demonstration:
@@ -112,7 +113,7 @@ def _at(task: Task, levels: Sequence[int]) -> bool:
 def from_file(
     path: str | Path,
     *,
-    tools: str | Path | Sequence[Tool] = (),
+    tools: Tools = (),
     verifier: str = "exact",
     prompt_field: str = "prompt",
     answer_field: str = "answer",
@@ -146,7 +147,7 @@ def from_dataset(
     source: str | Path,
     *,
     config: str | None = None,
-    tools: str | Path | Sequence[Tool] = (),
+    tools: Tools = (),
     verifier: str = "exact",
     prompt_field: str = "prompt",
     answer_field: str = "answer",
@@ -179,13 +180,13 @@ def from_dataset(
     return _world(label, {split: parted.get(split, ()) for split in SPLITS}, tools, calls)
 
 
-def _world(
-    name: str, rows: Mapping[str, tuple[Task, ...]], tools: str | Path | Sequence[Tool], calls: int
-) -> UserWorld:
-    if not isinstance(tools, str | Path):
-        return UserWorld(name, rows, tuple(tools), calls)
-    file = load_file(tools)
-    return UserWorld(name, rows, file.build(file.start()), calls, file)
+def _world(name: str, rows: Mapping[str, tuple[Task, ...]], tools: Tools, calls: int) -> UserWorld:
+    source = tool_source(tools)
+    state = source.start()
+    offer = source.build(state)
+    if hasattr(state, "close"):
+        state.close()
+    return UserWorld(name, rows, offer, calls, source)
 
 
 def data_folder(data: str | Path | None = None) -> Path:
@@ -259,9 +260,7 @@ SHAPES: Mapping[str, Known] = {
 """Data sets that ``known`` loads by name; those with a test file only have no train split."""
 
 
-def known(
-    name: str, *, data: str | Path | None = None, tools: str | Path | Sequence[Tool] = (), calls: int = 16
-) -> UserWorld:
+def known(name: str, *, data: str | Path | None = None, tools: Tools = (), calls: int = 16) -> UserWorld:
     """Build the world of a data set of known shape, such as ``gsm8k``; unknown names are refused with the nearest.
 
     Without ``tools`` a data set that comes with a corpus gets the tool ``search`` over it.

@@ -1,0 +1,173 @@
+"""Where a person's tools come from: Python files, import paths, MCP servers, and several of these side by side."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ferrule.core.paths import by_path
+from ferrule.core.records import Observation, Tool
+from ferrule.tools.files import ToolSource, load_file, named_once
+from ferrule.tools.mcp import Connection, connect
+from ferrule.tools.tool import tool
+
+__all__ = ["FORMS", "States", "Tools", "methods_as_tools", "tool_source"]
+
+Tools: TypeAlias = str | Path | Sequence[Tool | str | Path]
+
+FORMS = ("FILE.py", "module:function", "mcp:COMMAND", "mcp:URL")
+"""The forms in which tools can be named."""
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def tool_source(tools: Tools) -> ToolSource:
+    """Return the source of tools that are given by name, as they are, or in a sequence of both.
+
+    A name is a Python file; ``module:function`` for a typed function, a ``Tool``, a sequence of tools, or a class whose
+    public methods are tools on an instance per episode; or an MCP server, ``mcp:COMMAND`` or ``mcp:URL``. Files and
+    classes have a state per episode (``load_file``), and so has a server: every episode has a process or a session of
+    its own, unless all its tools only read. Tools given as they are, and those of a module, are shared by all episodes.
+    Raises what loading raises, and ``ValueError`` for two tools of one name.
+    """
+    if isinstance(tools, str | Path):
+        return _named(str(tools))
+    given = tuple(each for each in tools if isinstance(each, Tool))
+    named = [_named(str(each)) for each in tools if not isinstance(each, Tool)]
+    if not named:
+        return ToolSource(lambda: None, lambda state: given)
+    if len(named) == 1 and not given:
+        return named[0]
+    return _joined([*([ToolSource(lambda: None, lambda state: given)] if given else ()), *named])
+
+
+def _named(name: str) -> ToolSource:
+    if name.startswith("mcp:"):
+        return _server(name.removeprefix("mcp:").strip())
+    if _PATH.fullmatch(name) and not Path(name).exists():
+        return _imported(name)
+    if not name.endswith(".py") and not Path(name).exists():
+        raise FileNotFoundError(f"no tools {name!r}; known forms: {', '.join(FORMS)}")
+    return load_file(name)
+
+
+# --------------------------------------------------------------------------------------------------- import paths
+
+
+def _imported(path: str) -> ToolSource:
+    """Return what an import path holds, as tools."""
+    held = by_path(path)
+    if isinstance(held, type):
+        build_once = methods_as_tools(held())
+        named_once(build_once, path)
+        return ToolSource(held, methods_as_tools)
+    if isinstance(held, Tool):
+        tools: tuple[Tool, ...] = (held,)
+    elif isinstance(held, Sequence) and all(isinstance(each, Tool) for each in held):
+        tools = named_once(held, path)
+    elif callable(held):
+        tools = (tool(held),)
+    else:
+        raise ValueError(f"{path} is {type(held).__name__}; a function, a tool, a list of tools or a class is needed")
+    return ToolSource(lambda: None, lambda state: tools)
+
+
+def methods_as_tools(instance: Any, *, without: Sequence[str] = ("fork", "close")) -> tuple[Tool, ...]:
+    """Return the public methods of an object as tools that may change it, in order of definition."""
+    names: dict[str, None] = {}
+    for kind in reversed(type(instance).__mro__[:-1]):
+        names |= dict.fromkeys(name for name, value in vars(kind).items() if inspect.isroutine(value))
+    public = [name for name in names if not name.startswith("_") and name not in without]
+    return tuple(tool(getattr(instance, name), name=name, effects="write") for name in public)
+
+
+# --------------------------------------------------------------------------------------------------------- servers
+
+
+def _server(where: str) -> ToolSource:
+    """Return the tools of an MCP server; servers whose tools only read are started once, for all episodes."""
+    if not where:
+        raise ValueError("mcp: names no server; write mcp:COMMAND or mcp:URL")
+    first = _connected(where)
+    tools = first.tools
+    if all(each.effects == "read" for each in tools):
+        note = f"mcp:{where} only reads, by what it says: all episodes share one connection"
+        return ToolSource(lambda: None, lambda state: tools, note)
+    first.close()
+    return ToolSource(lambda: _Server(where), lambda state: tuple(state.bound(each) for each in tools))
+
+
+def _connected(where: str) -> Connection:
+    return connect(url=where) if where.startswith(("http://", "https://")) else connect(command=where)
+
+
+class _Server:
+    """The server of one episode, started by its first call; branches share it."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._lock = threading.Lock()
+        self._users = 1
+        self._connection: Connection | None = None
+
+    def bound(self, described: Tool) -> Tool:
+        def run(**arguments: Any) -> Observation:
+            return self._open().call(described.name, arguments)
+
+        return replace(described, run=run)
+
+    def _open(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = _connected(self._where)
+            return self._connection
+
+    def fork(self) -> _Server:
+        with self._lock:
+            self._users += 1
+        return self
+
+    def close(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._connection is not None:
+                self._connection.close()
+
+
+# --------------------------------------------------------------------------------------------------------- several
+
+
+def _joined(sources: Sequence[ToolSource]) -> ToolSource:
+    def build(states: States) -> tuple[Tool, ...]:
+        return tuple(each for source, state in zip(sources, states.parts, strict=True) for each in source.build(state))
+
+    def start() -> States:
+        return States([source.start() for source in sources])
+
+    first = start()
+    named_once(build(first), "what is given as tools")
+    first.close()
+    return ToolSource(start, build, "; ".join(source.note for source in sources if source.note))
+
+
+class States:
+    """The states of several sources, branched and closed together."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = parts
+
+    def fork(self) -> States:
+        """Branch every state: by its own ``fork()``, else by a deep copy."""
+        return States([part.fork() if hasattr(part, "fork") else copy.deepcopy(part) for part in self.parts])
+
+    def close(self) -> None:
+        """Close every state that can be closed."""
+        for part in self.parts:
+            if hasattr(part, "close"):
+                part.close()
