@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, load_policy, open_cassette, say_note, tools_option
+from ferrule.cli.options import emit, guarded, hint_small, load_policy, open_cassette, say_note, tools_option
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -99,11 +99,15 @@ def _facts(policy: Any) -> dict[str, Any] | None:
 
 def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.evaluate.suites import suite
+    from ferrule.worlds.user import UserWorld
 
     world, tasks = suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
     say_note(world)
     if len(tasks) < given["eval_tasks"]:
-        click.echo(f"{world.name} holds {len(tasks)} test tasks; {given['eval_tasks']} were asked for", err=True)
+        parts = world.sizes if isinstance(world, UserWorld) else {}
+        rows = f" among {sum(parts.values())} rows; {parts['train']} are for training" if parts else ""
+        asked = f"{given['eval_tasks']} were asked for"
+        click.echo(f"{world.name} holds {len(tasks)} test tasks{rows}; {asked}", err=True)
     return world, tasks
 
 
@@ -111,6 +115,18 @@ def _text(data: dict[str, Any]) -> None:
     from ferrule.evaluate.metrics import shown
 
     click.echo(f"{data['suite']} with {data['model']}: {shown(data)}, tasks: {data['count']}")
-    click.echo(f"calls {data['calls']:.2f} per task, malformed {data['malformed'] or 0:.1%}, ended by {data['finish']}")
+    click.echo(f"{_calls(data)}, ended by {data['finish']}")
     for level, row in data["by_level"].items():
         click.echo(f"  level {level}: {shown(row)}")
+    if data["malformed"] or data["unknown_tool"]:
+        hint_small(data["model"], data["settings"]["tools"])
+
+
+def _calls(data: dict[str, Any]) -> str:
+    """Say how many calls a task took; where some were not run, how many were tried and what became of them."""
+    if not data["attempts"]:
+        return "no calls"
+    shares = {"malformed": data["malformed"], "of unknown tools": data["unknown_tool"]}
+    lost = ", ".join(f"{share:.1%} {what}" for what, share in shares.items() if share)
+    text = f"{data['attempts']:.2f} calls tried per task, {data['calls']:.2f} run"
+    return f"{text} ({lost})" if lost else text

@@ -22,6 +22,7 @@ __all__ = [
     "emit",
     "flags",
     "guarded",
+    "hint_small",
     "interruptible",
     "load_policy",
     "make_world",
@@ -274,9 +275,30 @@ def guarded(command: Command) -> Command:
     return run
 
 
+def hint_small(model: str, tools: Any) -> None:
+    """Say what helps where the pocket model wrote calls of a person's own tools that could not be run."""
+    if model == "pocket" and tools:
+        click.echo(
+            "the pocket model is small and reads unfamiliar tools with mistakes; train it on yours (ferrule train "
+            "--tools ... --tasks ...) or take a larger one (--model smollm2-135m, a folder, a hub name or a URL)",
+            err=True,
+        )
+
+
 def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:
     """Print JSON when asked for, else the human form."""
     if as_json:
-        click.echo(json.dumps(data, indent=1, default=str))
+        click.echo(_json(data))
     else:
         text()
+
+
+def _json(value: Any, margin: str = "\n") -> str:
+    """Write JSON with one line per entry; a list of plain values stays on one line."""
+    inner = margin + " "
+    if isinstance(value, Mapping) and value:
+        pairs = (f"{json.dumps(str(key))}: {_json(part, inner)}" for key, part in value.items())
+        return "{" + inner + f",{inner}".join(pairs) + margin + "}"
+    if isinstance(value, list | tuple) and any(isinstance(part, Mapping | list | tuple) for part in value):
+        return "[" + inner + f",{inner}".join(_json(part, inner) for part in value) + margin + "]"
+    return json.dumps(value, default=str)

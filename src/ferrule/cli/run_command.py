@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, load_policy, tools_option
+from ferrule.cli.options import emit, guarded, hint_small, load_policy, tools_option
 
 __all__ = ["command"]
 
@@ -37,6 +37,7 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
     import json
 
     from ferrule.core.records import plain_text
+    from ferrule.core.tally import tally
     from ferrule.rollout.prompt import run
     from ferrule.rollout.record import dump
 
@@ -55,6 +56,9 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
             click.echo(path.answer)
 
     emit(json.loads(dump(episode)), as_json, text)
+    counts = tally(observation for turn in path.turns for observation in turn.observations)
+    if counts.malformed or counts.unknown_tool:
+        hint_small(model, tools)
     if not path.answer:
         why = _ENDINGS.get(path.finish, path.finish)
         click.echo(f"no answer: {why}{f' ({path.problem})' if path.problem else ''}", err=True)

@@ -29,8 +29,8 @@ WITHOUT = "without tools"
 class Row:
     """The result of one episode.
 
-    ``attempts``, ``calls``, ``malformed`` and ``failed`` are those of ``ferrule.core.tally``. ``tokens`` counts what
-    the model wrote, None where the policy has no ids. ``spent`` is what each role took.
+    ``attempts``, ``calls``, ``malformed``, ``unknown_tool`` and ``failed`` are those of ``ferrule.core.tally``.
+    ``tokens`` counts what the model wrote, None where the policy has no ids. ``spent`` is what each role took.
     """
 
     task: str
@@ -44,6 +44,7 @@ class Row:
     attempts: int = 0
     calls: int = 0
     malformed: int = 0
+    unknown_tool: int = 0
     failed: int = 0
     tokens: int | None = None
     problem: str = ""
@@ -95,9 +96,9 @@ class Evaluation:
     def as_dict(self, rows: bool = False) -> dict[str, Any]:
         """Return plain JSON data: success and interval, the same per level and world, and the other measures.
 
-        ``calls`` and ``turns`` are per episode, ``tokens`` per episode where known, ``malformed`` and ``failed`` shares
-        of attempted calls, ``productivity`` right answers per call, ``by_role`` asks, tokens and seconds of each role
-        per episode. ``rows`` adds every row.
+        ``attempts``, ``calls`` and ``turns`` are per episode, ``tokens`` per episode where known, ``malformed``,
+        ``unknown_tool`` and ``failed`` shares of attempted calls, ``productivity`` right answers per call, ``by_role``
+        asks, tokens and seconds of each role per episode. ``rows`` adds every row.
         """
         n = len(self.rows)
         attempts, calls = (sum(getattr(row, key) for row in self.rows) for key in ("attempts", "calls"))
@@ -105,9 +106,12 @@ class Evaluation:
         data: dict[str, Any] = {
             **self.estimate.as_dict("success"),
             "num_generations": self.num_generations,
+            "attempts": ratio(attempts, n),
             "calls": ratio(calls, n),
-            "malformed": ratio(sum(row.malformed for row in self.rows), attempts),
-            "failed": ratio(sum(row.failed for row in self.rows), attempts),
+            **{
+                status: ratio(sum(getattr(row, status) for row in self.rows), attempts)
+                for status in ("malformed", "unknown_tool", "failed")
+            },
             "productivity": productivity(sum(row.score for row in self.rows), calls),
             "turns": ratio(sum(row.turns for row in self.rows), n),
             "tokens": fmean(known) if known else None,
@@ -153,6 +157,7 @@ def _row(episode: Episode, score: float) -> Row:
         attempts=counts.attempts,
         calls=counts.calls,
         malformed=counts.malformed,
+        unknown_tool=counts.unknown_tool,
         failed=counts.failed,
         tokens=sampled or None,
         problem=episode.problem,
