@@ -19,7 +19,10 @@ _SETTINGS = (
 """Flags that decide what is measured; the result names them with their values."""
 
 
-@click.command("eval", help=f"Measure a model on SUITE, or on --tasks. SUITE is {', '.join(world_names())}.")
+@click.command(
+    "eval",
+    help=f"Measure a model on SUITE, or on --tasks. SUITE is {', '.join(world_names())}, openenv:URL or module:Class.",
+)
 @click.argument("suite", required=False)
 @click.option(
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."

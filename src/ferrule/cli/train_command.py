@@ -47,6 +47,7 @@ _RECIPE = {
 }
 _FORM = 0.2
 """Weight of the form in the reward of the command, where no recipe brings a reward of its own."""
+_WORLDS = f"{', '.join(world_names())}, openenv:URL or module:Class"
 _CHOSEN = {
     "learning_rate": "3e-4 below 30M parameters, 1e-5 below 1B, 1e-6 above; ten times that for adapters",
     "gradient_accumulation_steps": "what at least 8 tasks a step take",
@@ -66,7 +67,12 @@ def _recipe_flags(function: Any) -> Any:
 
 @click.command("train")
 @click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, or a hub name.")
-@click.option("--world", "worlds", multiple=True, help=f"World, may repeat: {', '.join(world_names())}.")
+@click.option(
+    "--world",
+    "worlds",
+    multiple=True,
+    help=f"World, may repeat: {', '.join(world_names())}, openenv:URL or module:Class.",
+)
 @click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
 @tools_option()
 @click.option(

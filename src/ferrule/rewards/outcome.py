@@ -33,9 +33,13 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
 
     The answer is compared with ``task.answer`` by the verifier ``task.meta["verifier"]`` (default ``exact``); when
     ``task.meta["state"]`` is given it must be part of ``Trajectory.final`` as well, otherwise the score is 0. A task
-    with a state and no answer is judged by the state alone. The value is also the part ``outcome``. Raises
-    ``ValueError`` for a task with neither, and for an unknown verifier.
+    with a state and no answer is judged by the state alone. With the verifier ``world`` the score is the ``reward`` in
+    ``Trajectory.final``, on the world's own scale. The value is also the part ``outcome``. Raises ``ValueError`` for a
+    task with neither, and for an unknown verifier.
     """
+    if task.meta.get("verifier") == "world":
+        values = [float(trajectory.final.get("reward", 0.0)) for trajectory in trajectories]
+        return [Score(value=value, parts={"outcome": value}) for value in values]
     wanted = task.meta.get("state")
     if task.answer is None and wanted is None:
         raise ValueError(f"task {task.id!r} has neither an answer nor meta['state']; there is nothing to verify")

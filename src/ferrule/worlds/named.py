@@ -1,8 +1,7 @@
 """Worlds by name: the generated ones, found by walking this package, data sets of known shape, and files of tasks.
 
 A module that sets ``WORLD`` to its class is found by its own name, in sub-packages as well; there is no list to keep.
-The class must be buildable without arguments. Worlds that need an address (``OpenEnvWorld``, ``AppWorldTasks``) have no
-name here.
+The class must be buildable without arguments. Environments from elsewhere go by ``openenv:URL`` and ``module:Class``.
 """
 
 from __future__ import annotations
@@ -45,10 +44,12 @@ def world(
     """Return a world by name, or that of the user's own tasks.
 
     ``name`` is a generated world (``arithmetic``), a data set of known shape (``gsm8k``; ``data`` or ``FERRULE_DATA``
-    names the folder that holds it), or the path of a JSONL file with ``prompt`` and ``answer`` on every line. ``tools``
-    (``ferrule.tools.sources.tool_source`` says what it may be) replaces the tools of a data set: the calculator for a
-    known one, none for a file. ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for
-    an unknown name and for settings that would do nothing, ``FileNotFoundError`` for missing files.
+    names the folder that holds it), the path of a JSONL file with ``prompt`` and ``answer`` on every line, a server
+    (``openenv:URL``, see ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form
+    (``module:Class``, see ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it
+    may be) replaces the tools of a data set: the calculator for a known one, none for a file. ``verifier`` compares
+    answers of a file whose rows name none. Raises ``ValueError`` for an unknown name and for settings that would do
+    nothing, ``FileNotFoundError`` for missing files.
     """
     text = str(name)
     if text in generated():
@@ -56,6 +57,10 @@ def world(
         if idle := [key for key, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a generated world with its own tools")
         return generated()[text]()
+    if not Path(name).exists() and ":" in text:
+        if tools is not None or data is not None or verifier is not None:
+            raise ValueError(f"data, tools and verifier would do nothing: {text!r} brings its own tools and rewards")
+        return _elsewhere(text)
     if text in user.SHAPES:
         from ferrule.tools.calculator import calculator
 
@@ -67,6 +72,17 @@ def world(
             raise ValueError(f"data would do nothing: {text!r} is a path of its own")
         return user.from_file(name, tools=tools or (), verifier=verifier or "exact")
     raise ValueError(f"no world and no file {text!r}; {nearest(text, world_names())}")
+
+
+def _elsewhere(name: str) -> World:
+    """Return the world of an OpenEnv server, or of a class by its import path."""
+    if name.startswith("openenv:"):
+        from ferrule.worlds.openenv import OpenEnvWorld
+
+        return OpenEnvWorld(name.removeprefix("openenv:"))
+    from ferrule.worlds.objects import world_of
+
+    return world_of(name)
 
 
 def worlds(names: Sequence[str | Path], *, tools: Tools | None = None) -> World:

@@ -22,7 +22,7 @@ from ferrule.tools.invoke import invoke
 from ferrule.tools.mcp_content import observation as content
 from ferrule.worlds.openenv_wire import Broken, Link, Refusal, action_schema
 from ferrule.worlds.session import offered
-from ferrule.worlds.splits import check_split
+from ferrule.worlds.splits import check_split, task_seeds
 
 __all__ = ["Broken", "OpenEnvSession", "OpenEnvWorld", "remote_reward"]
 
@@ -47,8 +47,9 @@ class OpenEnvWorld:
     server takes an ``answer``, a last tool of that name ends the episode with it. A task is a reset with a seed, its
     prompt is ``prompt``, or what ``prompt(observation)`` reads from the first observation. ``seconds`` limits the
     opening and every step, ``limit`` the text in characters, ``calls`` the calls of an episode, ``largest`` a frame in
-    bytes. Rewards come from the server: use ``remote_reward``. A session branches by replay: a fresh connection, the
-    same reset, the same steps, and an error when the server answers any of them differently.
+    bytes. Rewards come from the server: ``outcome`` reads them, and so does ``remote_reward``. A session branches by
+    replay: a fresh connection, the same reset, the same steps, and an error when the server answers any of them
+    differently.
     """
 
     url: str
@@ -83,7 +84,7 @@ class OpenEnvWorld:
         Unless ``prompt`` is a fixed text, the server is reset once for each task to read it. Levels mean nothing here.
         """
         check_split(split, levels)
-        seeds = [2 * (seed * 1_000_003 + number) % 2**31 + (split == "test") for number in range(count)]
+        seeds = task_seeds(split, count, seed)
         if isinstance(self.prompt, str) and self.prompt:
             prompts = [self.prompt] * count
         else:
@@ -94,7 +95,7 @@ class OpenEnvWorld:
             finally:
                 link.close()
         return [
-            Task(f"{self.name}-{seed}", prompt, world=self.name, meta={"reset": {"seed": seed}})
+            Task(f"{self.name}-{seed}", prompt, world=self.name, meta={"reset": {"seed": seed}, "verifier": "world"})
             for seed, prompt in zip(seeds, prompts, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ferrule.core.records import Task
 
-__all__ = ["check_split", "different"]
+__all__ = ["check_split", "different", "task_seeds"]
 
 _DRAWS = 500
 
@@ -19,6 +19,11 @@ def check_split(split: str, levels: Sequence[int]) -> None:
     wrong = [level for level in levels if level not in (1, 2, 3, 4, 5)]
     if wrong or not levels:
         raise ValueError(f"levels are {list(levels)}; valid levels are 1, 2, 3, 4, 5 and at least one is needed")
+
+
+def task_seeds(split: str, count: int, seed: int) -> list[int]:
+    """Return a seed per task for worlds whose tasks are resets: even ones for ``train``, odd ones for ``test``."""
+    return [2 * (seed * 1_000_003 + number) % 2**31 + (split == "test") for number in range(count)]
 
 
 def different(draw: Callable[[int, int, str], Task], count: int, levels: Sequence[int]) -> list[Task]:
