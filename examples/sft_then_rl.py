@@ -5,11 +5,13 @@ same weights as an undisturbed one; without it a second run starts over in the p
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import ferrule as fe
-from ferrule.data.formats import conversation, from_messages
+from ferrule.data.records import records
+from ferrule.train.stage import from_records
+from ferrule.worlds.columns import recognise
+from ferrule.worlds.files import read
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", default="pocket", help="pocket, smollm2-135m, or a Hugging Face model by name or folder")
@@ -25,16 +27,11 @@ options = parser.parse_args()
 here = Path(__file__).parent / "own_tools"
 shop = fe.world(here / "tasks.jsonl", tools=here / "tools.py")
 tools = shop.start(shop.tasks("train", 1)[0]).tools
-conversations = [json.loads(line)["messages"] for line in (here / "conversations.jsonl").read_text().splitlines()]
-
-
-def rows(policy, lap):
-    """Lay the conversations out as this model writes them; a stage asks for its rows once per round."""
-    return [conversation(from_messages(entry), tools, policy.renderer, policy.encode) for entry in conversations]
-
+table = read(here / "conversations.jsonl")["all"]
+conversations = from_records(list(records(table, recognise(table.columns, ["messages"]), tools)))
 
 # A stage learns from rows, a recipe from episodes that the model plays itself. Each may set what differs in it.
-sft = fe.sft(rows, max_steps=options.sft_steps, learning_rate=1e-3, gradient_accumulation_steps=2)  # of 8 rows
+sft = fe.sft(conversations, max_steps=options.sft_steps, learning_rate=1e-3, gradient_accumulation_steps=2)  # of 8 rows
 rl = fe.grpo(num_generations=8, max_completion_length=64, max_tool_calling_iterations=3)
 method = fe.Method((sft, fe.vary(rl, settings={"max_steps": options.rl_steps, "learning_rate": 3e-4})))
 

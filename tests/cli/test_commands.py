@@ -159,6 +159,16 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     assert bare["calls"] == 0
 
 
+def test_eval_on_rows_of_other_columns(here: Path) -> None:
+    (here / "rows.csv").write_text("task_text,answer,solution\nWhat is 1 + 1?,2,\n", encoding="utf-16")
+    arguments = ["eval", "--dataset", "rows.csv", "--prompt-field", "task_text", "--verifier", "numeric"]
+    told = CliRunner().invoke(main, [*arguments, "--max-completion-length", "8"])
+    assert told.exit_code == 0
+    assert "rows: not used: 'solution'; read as 'tasks' from task_text, answer" in told.output
+    without = CliRunner().invoke(main, ["eval", "apis", "--prompt-field", "task_text"])
+    assert "--prompt-field would do nothing without --dataset" in without.output
+
+
 @pytest.fixture
 def data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data folder with a small gsm8k."""

@@ -10,7 +10,7 @@ from ferrule.agents.react import ToolLoop
 from ferrule.chat.codec import codec, codec_names
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Trajectory
-from ferrule.data.formats import Row, conversation, from_messages, pad, trajectory_row
+from ferrule.data.formats import Row, conversation, pad, trajectory_row
 from ferrule.policies.scripted import Scripted, encode
 from ferrule.rollout.drive import drive
 from ferrule.worlds.apis import Apis
@@ -125,61 +125,8 @@ def test_a_trajectory_without_turns_is_an_empty_row() -> None:
     assert trajectory_row(Trajectory(task, ())) == Row((), ())
 
 
-# ------------------------------------------------------------------------------------------------------- openai messages
-
-
-def test_messages_in_the_openai_form() -> None:
-    rows = [
-        {"role": "system", "content": "s"},
-        {"role": "user", "content": "u"},
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [
-                {"id": "a1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}},
-                {"function": {"name": "g", "arguments": {"y": [2]}}},
-                {"name": "h"},
-            ],
-        },
-        {"role": "tool", "content": "r", "name": "f", "tool_call_id": "a1"},
-        {"role": "assistant", "content": "done"},
-    ]
-    system, user, calling, result, last = from_messages(rows)
-    assert (system.role, user.content, calling.content, last.content) == ("system", "u", "", "done")
-    assert calling.calls == (Call("f", {"x": 1}, "a1"), Call("g", {"y": [2]}, "call_1"), Call("h", {}, "call_2"))
-    assert (result.name, result.call_id) == ("f", "a1")
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"role": "user", "contnt": "x"}, r"message 0: unknown field 'contnt'; did you mean 'content'\?"),
-        ({"role": "bot", "content": "x"}, "message 0: role is 'bot'; valid: system, user, assistant, tool"),
-        ({"content": "x"}, "message 0: role is None"),
-        (
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{x"}}]},
-            "message 0, call 0: arguments are not JSON",
-        ),
-        (
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]},
-            "message 0, call 0: arguments are a list, not an object",
-        ),
-        ({"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}, "message 0, call 0: no name"),
-        ({"role": "user", "content": 3}, "message 0: content is of type int"),
-    ],
-)
-def test_messages_that_cannot_be_read_are_refused_with_their_place(row: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        from_messages([row])
-
-
-def test_content_in_parts_is_joined_text_and_images() -> None:
-    from ferrule.core.records import Image
-
-    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}]
-    (message,) = from_messages([{"role": "user", "content": parts}])
-    assert message.content == ("look", Image("data:image/png;base64,xx"))
-    (plain,) = from_messages([{"role": "user", "content": [{"type": "text", "text": "a"}]}])
-    assert plain.content == ("a",)
-    with pytest.raises(ValueError, match="message 0: unknown part type 'audio'"):
-        from_messages([{"role": "user", "content": [{"type": "audio"}]}])
+def test_messages_that_are_not_to_be_learned_are_read() -> None:
+    renderer = layout()
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d")]
+    row = conversation(messages, (), renderer, encoder(renderer), learned=(True, False, True, True))
+    assert spelled(row) == "<|user|>a/<|assistant|>b/<|user|>c/<|assistant|>D/"

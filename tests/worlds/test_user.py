@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from ferrule.core.records import Call, Task
+from ferrule.agents.flow import opening
+from ferrule.core.records import Call, Image, Message, Task
 from ferrule.rewards.verify import VERIFIERS as REAL
 from ferrule.rewards.verify import verify
 from ferrule.worlds.rows import VERIFIERS
-from ferrule.worlds.user import UserWorld, data_folder, from_dataset, from_file, known
+from ferrule.worlds.user import UserWorld, data_folder, from_file, known
 
 TOOLS = '''
 from ferrule.tools.tool import tool
@@ -95,6 +96,12 @@ def test_tasks_are_drawn_by_seed_and_each_once(tmp_path: Path) -> None:
         ([1], "line 2: a row must be a JSON object, not list"),
         ({"promt": "x", "answer": "1"}, r"line 2: no field 'prompt'; did you mean 'promt'\?"),
         ({"prompt": "x", "answr": "1"}, r"line 2: no field 'answer'; did you mean 'answr'\?"),
+        ({"prompt": [{"role": "bot"}], "answer": "1"}, "line 2: message 0: role is 'bot'"),
+        (
+            {"prompt": [{"role": "assistant", "content": "x"}], "answer": "1"},
+            "line 2: the prompt ends with a message of",
+        ),
+        ({"prompt": "x", "answer": "1", "tools": [{"nme": "f"}]}, "line 2: a tool's schema is an object with a name"),
         ({"prompt": " ", "answer": "1"}, "line 2: the field 'prompt' must be a text"),
         ({"prompt": "x", "answer": None}, "line 2: the field 'answer' is empty"),
         (
@@ -103,10 +110,13 @@ def test_tasks_are_drawn_by_seed_and_each_once(tmp_path: Path) -> None:
         ),
         (
             {"prompt": "x", "answer": "1", "verifer": "numeric"},
-            r"line 2: unknown field 'verifer'; did you mean 'verifier'\?.*; put fields of your own under 'meta'",
+            r"line 2: unknown field 'verifer'; did you mean 'verifier'\? Put a field of your own of such a name under 'meta'",
         ),
         ({"prompt": "x", "answer": "1", "meta": "sums"}, "line 2: the field 'meta' must be a JSON object, not str"),
-        ({"prompt": "x", "answer": "1", "tools": "add"}, "line 2: the field 'tools' must be a list of names of tools"),
+        (
+            {"prompt": "x", "answer": "1", "tools": "add"},
+            "line 2: the field 'tools' must be a list of names or schemas",
+        ),
         ({"prompt": "x", "answer": "one", "verifier": "numeric"}, "line 2: the answer 'one' is not a number"),
         ({"prompt": "x", "answer": "(", "verifier": "regex"}, "line 2: the answer '\\(' is not a regular expression"),
         (
@@ -219,11 +229,60 @@ def test_hugging_face_data_sets(tmp_path: Path) -> None:
 
     rows = [{"q": f"p{i}", "a": str(i)} for i in range(30)]
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "one"))
-    world = from_dataset(tmp_path / "one", prompt_field="q", answer_field="a", verifier="numeric")
+    world = from_file(tmp_path / "one", prompt_field="q", answer_field="a", verifier="numeric")
     assert sum(world.sizes.values()) == 30
     assert world.sizes["test"] > 0
     parts = {"train": datasets.Dataset.from_list(rows[:20]), "test": datasets.Dataset.from_list(rows[20:])}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "two"))
-    assert from_dataset(tmp_path / "two", prompt_field="q", answer_field="a").sizes == {"train": 20, "test": 10}
-    with pytest.raises(ValueError, match=r"one \(all\), row 0: no field 'prompt'"):
-        from_dataset(tmp_path / "one")
+    assert from_file(tmp_path / "two", prompt_field="q", answer_field="a").sizes == {"train": 20, "test": 10}
+    with pytest.raises(ValueError, match=r"one \(all\), row 0: the columns 'q', 'a' make up no format"):
+        from_file(tmp_path / "one")
+
+
+def test_columns_are_recognised_and_other_columns_go_to_meta(tmp_path: Path) -> None:
+    row = {"question": "1+1", "answer": "2", "solution": "1+1=2", "topic": "sums", "Level": 3, "note": None}
+    world = from_file(write(tmp_path / "rows.jsonl", row))
+    ((task,),) = (tasks for tasks in world.rows.values() if tasks)
+    assert (task.prompt, task.answer) == ("1+1", "2")
+    assert task.meta == {"verifier": "exact", "solution": "1+1=2", "topic": "sums", "level": 3}
+    assert world.notes == ("not used: 'solution'; read as 'tasks' from question, answer, Level",)
+    by_solution = from_file(tmp_path / "rows.jsonl", answer_field="solution")
+    assert [t.answer for tasks in by_solution.rows.values() for t in tasks] == ["1+1=2"]
+
+
+def test_a_prompt_of_messages_is_what_the_model_is_asked(tmp_path: Path) -> None:
+    asked = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]},
+    ]
+    row = {"prompt": asked, "answer": "a ring", "images": ["ring.jpg"]}
+    world = from_file(write(tmp_path / "rows.jsonl", row))
+    ((task,),) = (tasks for tasks in world.rows.values() if tasks)
+    system, user = opening(task)
+    assert task.prompt == "What is this?"
+    assert system == Message("system", "Be brief.")
+    assert user.content == (Image("ring.jpg", "image/jpeg"), "What is this?")
+    assert opening(task, "Use tools.")[0].content == "Use tools.\n\nBe brief."
+    assert "images" not in task.meta
+
+
+def test_schemas_of_a_row_are_on_offer_and_their_calls_refused(tmp_path: Path) -> None:
+    """A name that the file of tools defines stays that function; a schema alone can be called and is refused."""
+    (tmp_path / "tools.py").write_text(TOOLS)
+    schemas = [{"name": "weather", "parameters": {"type": "dict", "properties": {"city": {"type": "str"}}}},
+               {"type": "function", "function": {"name": "double", "parameters": {}}}]  # fmt: skip
+    rows = [{"prompt": "a", "answer": "1", "tools": json.dumps(schemas)}, {"prompt": "b", "answer": "2"}]
+    world = from_file(write(tmp_path / "rows.jsonl", *rows), tools=tmp_path / "tools.py")
+    tasks = {task.prompt: task for part in world.rows.values() for task in part}
+    session = world.start(tasks["a"])
+    assert [tool.name for tool in session.tools] == ["weather", "double"]
+    assert session.act(Call("double", {"x": 4})).text == "8"
+    refused = session.act(Call("weather", {"city": "Oslo"}))
+    assert (refused.status, refused.text) == ("refused", "'weather' has no function behind it, only a schema")
+    assert [tool.name for tool in world.start(tasks["b"]).tools] == ["double"]
+
+
+def test_rows_of_another_format_say_what_reads_them(tmp_path: Path) -> None:
+    write(tmp_path / "pairs.jsonl", {"prompt": "a", "chosen": "b", "rejected": "c"})
+    with pytest.raises(ValueError, match=r"line 1: .*rows of format 'preference' are read by ferrule prefer"):
+        from_file(tmp_path / "pairs.jsonl")

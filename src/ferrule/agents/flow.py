@@ -7,19 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ferrule.core.flows import Ask, Flow, Session, Use, use
 from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
 
-__all__ = ["acted", "answered", "cut_off", "ended", "opening", "results", "together"]
+__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "together"]
 
 T = TypeVar("T")
 
 
 def opening(task: Task, system: str = "", examples: Sequence[Message] = ()) -> list[Message]:
-    """Return the messages an episode begins with: ``system`` unless it is empty, ``examples``, and the prompt."""
-    return [*([Message("system", system)] if system else []), *examples, Message("user", task.prompt)]
+    """Return the messages an episode begins with: ``system`` unless it is empty, ``examples``, and what is asked.
+
+    A task with a system message of its own has it after ``system``, in the same message.
+    """
+    asked = list(task.conversation)
+    if asked[0].role == "system":
+        first = prefixed([asked.pop(0)], f"{system}\n\n" if system else "")
+    else:
+        first = [Message("system", system)] if system else []
+    return [*first, *examples, *asked]
+
+
+def prefixed(messages: Sequence[Message], text: str) -> list[Message]:
+    """Return ``messages`` with ``text`` at the start of the last one, which is the question of a task."""
+    *before, last = messages
+    content = f"{text}{last.content}" if isinstance(last.content, str) else (text, *last.content)
+    return [*before, replace(last, content=content)]
 
 
 def cut_off(reply: Reply) -> bool:

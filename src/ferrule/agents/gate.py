@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ferrule.agents.flow import cut_off
+from ferrule.agents.flow import cut_off, opening, prefixed
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Call, Message, Task, Tool, plain_text
@@ -156,7 +156,7 @@ class ToolGate:
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
         contracts, state = self._start(task, session)
-        messages = [Message("system", self.system), Message("user", f"{self._known(state)}\n{task.prompt}")]
+        messages = prefixed(opening(task, self.system), f"{self._known(state)}\n")
         banned: frozenset[str] = frozenset()
         for _ in range(self.steps):
             (reply,) = yield from ask(Ask(tuple(messages), stop=(CALL_END,), max_tokens=self.max_tokens))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ferrule.agents.flow import acted, opening
+from ferrule.agents.flow import acted, opening, prefixed
 from ferrule.chat.blocks import bare
 from ferrule.chat.tagged import Tagged
 from ferrule.core.flows import Ask, Flow, Session, ask
@@ -91,7 +91,7 @@ class TagLoop:
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
         apart = self.split or not self.system
-        messages = opening(task, self.system) if apart else [Message("user", f"{self.system}\n\n{task.prompt}")]
+        messages = opening(task, self.system) if apart else prefixed(task.conversation, f"{self.system}\n\n")
         for left in range(self.turns, -1, -1):
             # The tools stay on offer in the last turn: without them the prompt would read differently from its start.
             request = Ask(

@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, hint_small, load_policy, open_cassette, say_note, tools_option
+from ferrule.cli.options import (
+    emit,
+    guarded,
+    hint_small,
+    load_policy,
+    open_cassette,
+    own_tasks,
+    row_options,
+    say_note,
+    tools_option,
+)
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -21,13 +31,13 @@ _SETTINGS = (
 
 @click.command(
     "eval",
-    help=f"Measure a model on SUITE, or on --tasks. SUITE is {', '.join(world_names())}, openenv:URL or module:Class.",
+    help=f"Measure a model on SUITE or --dataset. SUITE is {', '.join(world_names())}, openenv:URL or module:Class.",
 )
 @click.argument("suite", required=False)
 @click.option(
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
 )
-@click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks instead of a suite (JSONL).")
+@own_tasks
 @tools_option()
 @click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations", default=1, show_default=True, help="Episodes per task.")
@@ -58,7 +68,7 @@ def command(suite: str | None, **given: Any) -> None:
     from ferrule.worlds.recorded import recorded
 
     if (suite is None) == (given["tasks"] is None):
-        raise click.UsageError("give a suite or --tasks, and not both; suites: ferrule eval --help")
+        raise click.UsageError("give a suite or --dataset, and not both; suites: ferrule eval --help")
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
@@ -104,7 +114,8 @@ def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.evaluate.suites import suite
     from ferrule.worlds.user import UserWorld
 
-    world, tasks = suite(name or given["tasks"], count=given["eval_tasks"], seed=given["seed"], tools=given["tools"])
+    how = {"count": given["eval_tasks"], "seed": given["seed"], "tools": given["tools"]}
+    world, tasks = suite(name or given["tasks"], **how, **row_options(given))
     say_note(world)
     if len(tasks) < given["eval_tasks"]:
         parts = world.sizes if isinstance(world, UserWorld) else {}

@@ -27,6 +27,8 @@ __all__ = [
     "load_policy",
     "make_world",
     "open_cassette",
+    "own_tasks",
+    "row_options",
     "run_folder",
     "runs",
     "say_note",
@@ -203,22 +205,55 @@ def _to_go_on(folder: Path) -> str:
     return f"interrupted before the first checkpoint; start again with: {command}{again}"
 
 
-def make_world(names: Sequence[str], tasks: Path | None = None, tools: str | Sequence[str] | None = None) -> World:
-    """Return the world that the flags ask for: by name, or the user's own tasks and tools."""
+_FIELDS = ("prompt_field", "answer_field", "verifier")
+
+
+def own_tasks(command: Command) -> Command:
+    """Add ``--dataset`` (also ``--tasks``) and what says how its rows are read."""
+    for name, note in (
+        ("--verifier", "How answers are compared where a row names nothing [default: exact]."),
+        ("--answer-field", "Column of the answers [default: answer, solution, ... by name]."),
+        ("--prompt-field", "Column of the prompts [default: prompt, question, ... by name]."),
+    ):
+        command = click.option(name, default=None, help=note)(command)
+    return click.option(
+        "--dataset",
+        "--tasks",
+        "tasks",
+        type=click.Path(path_type=Path),
+        help="Your own tasks, with a prompt and an answer each: a JSONL, JSON, CSV or parquet file (also .gz), a "
+        "folder, or a data set of the hub (owner/name, owner/name:config).",
+    )(command)
+
+
+def row_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the flags say of the rows of ``--dataset``; raises ``UsageError`` where there is none."""
+    options = {name: given[name] for name in _FIELDS if given.get(name) is not None}
+    if options and given.get("tasks") is None:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise click.UsageError(f"{flags} would do nothing without --dataset")
+    return options
+
+
+def make_world(
+    names: Sequence[str], tasks: Path | None = None, tools: str | Sequence[str] | None = None, **rows: Any
+) -> World:
+    """Return the world that the flags ask for: by name, or the user's own tasks (``rows``: how they are read)."""
     from ferrule.worlds.named import worlds
 
     if tasks is not None and names:
-        raise click.UsageError("give names of worlds or --tasks, not both")
-    world = worlds([tasks] if tasks is not None else names, tools=tools)
+        raise click.UsageError("give names of worlds or --dataset, not both")
+    world = worlds([tasks] if tasks is not None else names, tools=tools, **rows)
     say_note(world)
     return world
 
 
 def say_note(world: Any) -> None:
-    """Say what a person should know of the tools of a world."""
-    note = getattr(getattr(world, "source", None), "note", "")
-    if note:
+    """Say what a person should know of a world: how its tools are shared, and which columns are not used."""
+    if note := getattr(getattr(world, "source", None), "note", ""):
         click.echo(f"tools: {note}", err=True)
+    for note in getattr(world, "notes", ()):
+        click.echo(f"{world.name}: {note}", err=True)
 
 
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
@@ -247,7 +282,7 @@ _EXTRAS = {
     **dict.fromkeys(
         ("torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers", "tensorboardX"), "train"
     ),
-    **dict.fromkeys(("datasets", "math_verify"), "data"),
+    **dict.fromkeys(("datasets", "math_verify", "pyarrow"), "data"),
     **dict.fromkeys(("matplotlib", "jinja2"), "view"),
     **dict.fromkeys(("numba", "llvmlite"), "fast"),
     "ray": "ray",

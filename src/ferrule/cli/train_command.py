@@ -18,6 +18,8 @@ from ferrule.cli.options import (
     interruptible,
     load_policy,
     make_world,
+    own_tasks,
+    row_options,
     run_folder,
     runs,
     tools_option,
@@ -73,7 +75,7 @@ def _recipe_flags(function: Any) -> Any:
     multiple=True,
     help=f"World, may repeat: {', '.join(world_names())}, openenv:URL or module:Class.",
 )
-@click.option("--tasks", type=click.Path(path_type=Path), help="Your own tasks: JSONL with prompt, answer, verifier.")
+@own_tasks
 @tools_option()
 @click.option(
     "--recipe",
@@ -127,7 +129,7 @@ def command(**given: Any) -> None:
 
     \b
     ferrule train --model pocket --world arithmetic --max-steps 20
-    ferrule train --tools tools.py --tasks tasks.jsonl
+    ferrule train --tools tools.py --dataset tasks.jsonl
     torchrun --nproc-per-node 2 -m ferrule train --fsdp
     """
     from ferrule.evaluate.run import execute, table
@@ -160,9 +162,9 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     if "lora_r" in chosen and not chosen["use_peft"]:
         raise click.UsageError("--lora-r would do nothing without --use-peft")
     if "tools" in chosen and not chosen["worlds"] and "tasks" not in chosen:
-        raise click.UsageError("--tools needs --tasks (a JSONL file with prompt and answer per line) or a data set")
+        raise click.UsageError("--tools needs --dataset (rows with prompt and answer) or a known data set")
     names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
-    world = make_world(names, chosen.get("tasks"), chosen.get("tools"))
+    world = make_world(names, chosen.get("tasks"), chosen.get("tools"), **row_options(chosen))
     if "recipe" not in chosen:
         settings.setdefault("format_weight", _FORM)
     recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
@@ -184,7 +186,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
         "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "ray", "ray_workers",
-        "warm_up", "warm_up_on",
+        "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier",
     )  # fmt: skip
     about = {
         "command": "ferrule train",

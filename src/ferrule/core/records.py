@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
+
+from ferrule.core.described import described
 
 __all__ = [
     "Answer",
@@ -157,6 +160,21 @@ class Tool:
     idempotent: bool = False
     output: Mapping[str, Any] | None = None
 
+    @classmethod
+    def from_schema(cls, schema: Mapping[str, Any], run: Callable[..., Any] | None = None) -> Tool:
+        """Return the tool that a schema describes, for data that bring no functions.
+
+        ``schema`` has ``name``, ``description`` and ``parameters``, itself or under ``function`` (see
+        ``ferrule.core.described``). Without ``run`` the tool can be offered, and a call of it is refused. Raises
+        ``ValueError`` for what is not such a schema.
+        """
+        name, description, parameters = described(schema)
+        return cls(name, description, parameters, run or partial(_no_function, name))
+
+
+def _no_function(name: str, **arguments: Any) -> Observation:
+    return Observation(f"{name!r} has no function behind it, only a schema", "refused")
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -164,7 +182,8 @@ class Task:
 
     ``tools=None`` offers all tools of the world, ``()`` none (the same task without tools), and a tuple of names
     a subset. ``meta["verifier"]`` names how an answer is compared (default ``exact``); ``meta["state"]``, when
-    given, is the part of the final world state that must hold as well.
+    given, is the part of the final world state that must hold as well. ``messages`` is what the model is asked where
+    that is more than one text (a system message, earlier turns, images); ``prompt`` is then the text of its last one.
     """
 
     id: str
@@ -173,6 +192,12 @@ class Task:
     world: str | None = None
     tools: tuple[str, ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """What the model is asked: ``messages``, or the prompt as one user message."""
+        return self.messages or (Message("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True)

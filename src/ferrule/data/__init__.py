@@ -1,1 +1,1 @@
-"""Data: conversations and episodes as rows of token ids that a trainer can use."""
+"""Data: records of data sets, and conversations and episodes as rows of token ids that a trainer can use."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from ferrule.core.arrays import IntArray, nearest
-from ferrule.core.records import Call, Image, Message, Part, Tool, Trajectory
+from ferrule.core.arrays import IntArray
+from ferrule.core.records import Message, Tool, Trajectory
+from ferrule.worlds.messages import from_messages
 
 __all__ = ["Pair", "Row", "Writes", "conversation", "from_messages", "pad", "trajectory_row"]
 
@@ -61,12 +61,13 @@ def conversation(
     encode: Callable[[str], Sequence[int]],
     *,
     last_only: bool = False,
+    learned: Sequence[bool] = (),
 ) -> Row:
     """Return the row of a conversation; every assistant message is a turn, all other tokens are -1.
 
     A reply that ends in a stop string (a call) ends there and the end token is inserted by the framework, as in a
     rollout; other replies end with the end token, which the model writes itself. ``last_only`` trains the last turn
-    only.
+    only; ``learned`` says for each message whether it may be trained (all of the assistant where it is empty).
     """
     places = [i for i, message in enumerate(messages) if message.role == "assistant"]
     if not places or places[0] == 0:
@@ -78,7 +79,8 @@ def conversation(
         closed = not text.endswith(tuple(renderer.codec.stop) or ("\0",))
         written = list(encode(text + renderer.end if closed else text))
         ids += written
-        turn += [k if not last_only or place == places[-1] else -1] * len(written)
+        trained = (not last_only or place == places[-1]) and (not learned or learned[place])
+        turn += [k if trained else -1] * len(written)
         if k + 1 < len(places):
             inserted = list(encode(renderer.extension(messages[place + 1 : places[k + 1]], closed)))
             ids += inserted
@@ -105,56 +107,3 @@ def pad(rows: Sequence[Row]) -> tuple[IntArray, IntArray]:
         ids_NT[i, : len(row.ids)] = row.ids
         turn_NT[i, : len(row.turn)] = row.turn
     return ids_NT, turn_NT
-
-
-_FIELDS = ("role", "content", "tool_calls", "name", "tool_call_id")
-
-
-def from_messages(rows: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Read the Hugging Face ``messages`` column (OpenAI tool-call form); unknown fields and roles are refused."""
-    messages = []
-    for place, row in enumerate(rows):
-        for key in row:
-            if key not in _FIELDS:
-                raise ValueError(f"message {place}: unknown field {key!r}; {nearest(key, _FIELDS)}")
-        role = row.get("role")
-        if role not in ("system", "user", "assistant", "tool"):
-            raise ValueError(f"message {place}: role is {role!r}; valid: system, user, assistant, tool")
-        calls = []
-        for number, entry in enumerate(row.get("tool_calls") or ()):
-            calls.append(_call(entry, number, f"message {place}, call {number}"))
-        content = _content(row.get("content"), f"message {place}")
-        messages.append(Message(role, content, tuple(calls), row.get("name") or "", row.get("tool_call_id") or ""))
-    return tuple(messages)
-
-
-def _call(entry: Mapping[str, Any], number: int, where: str) -> Call:
-    function = entry.get("function", entry)
-    arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError as error:
-            raise ValueError(f"{where}: arguments are not JSON: {error}") from None
-    if not isinstance(arguments, Mapping):
-        raise ValueError(f"{where}: arguments are a {type(arguments).__name__}, not an object")
-    if not function.get("name"):
-        raise ValueError(f"{where}: no name")
-    return Call(function["name"], arguments, id=entry.get("id") or f"call_{number}")
-
-
-def _content(content: Any, where: str) -> str | tuple[Part, ...]:
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, Sequence):
-        raise ValueError(f"{where}: content is of type {type(content).__name__}; it must be text or a list of parts")
-    parts: list[Part] = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if kind == "text":
-            parts.append(str(part["text"]))
-        elif kind == "image_url":
-            parts.append(Image(part["image_url"]["url"]))
-        else:
-            raise ValueError(f"{where}: unknown part type {kind!r}; valid: text, image_url")
-    return tuple(parts)

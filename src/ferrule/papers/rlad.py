@@ -113,7 +113,9 @@ def hand_down(task: Task, trajectory: Trajectory) -> Task | None:
 
 def _aided(problem: Task, abstraction: str) -> Task:
     prompt = _SOLVE.format(problem=problem.prompt, abstraction=abstraction)
-    return replace(problem, prompt=prompt, meta={**problem.meta, "abstraction": abstraction})
+    before = problem.messages[:-1]
+    messages = (*before, Message("user", prompt)) if before else ()
+    return replace(problem, prompt=prompt, messages=messages, meta={**problem.meta, "abstraction": abstraction})
 
 
 def hand_up(

@@ -14,6 +14,8 @@ from ferrule.core.flows import Policy, World
 from ferrule.core.recipe import Data, Drawn, Recipe, Roles, Stage
 from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
+from ferrule.data.layout import laid_out
+from ferrule.data.records import Record
 from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
@@ -32,6 +34,7 @@ __all__ = [
     "demonstrations",
     "dpo",
     "fit",
+    "from_records",
     "ipo",
     "kto",
     "labelled",
@@ -121,6 +124,18 @@ def fit(policy: Trains, stage: Stage, settings: Settings, *, folder: Path | None
 
 
 # --------------------------------------------------------------------------------------------------------- where from
+
+
+def from_records(items: Sequence[Record]) -> Data:
+    """Return a source of rows, or of pairs: records of a data set, laid out as the policy writes them.
+
+    See ``ferrule.data.layout.laid_out``, which raises ``ValueError`` for a record that nothing is learned from.
+    """
+
+    def laid(policy: Any, lap: int) -> Sequence[Row | Pair]:
+        return [laid_out(item, policy.renderer, policy.encode) for item in items]
+
+    return laid
 
 
 def demonstrations(

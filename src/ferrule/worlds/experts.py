@@ -34,9 +34,9 @@ def reference_calls(task: Task) -> tuple[Call, ...]:
 def transcript(task: Task, session: Session, demonstration: Demonstration) -> tuple[Message, ...]:
     """Carry a demonstration out in a session of its task and return the conversation.
 
-    It holds the prompt, then per round the calls and their results, then the answer where the demonstration has one.
+    It holds what the task asks, then per round the calls and their results, then the answer where there is one.
     """
-    messages = [Message("user", task.prompt)]
+    messages = list(task.conversation)
     for calls in demonstration.rounds:
         named = tuple(replace(call, id=f"call_{i}") for i, call in enumerate(calls))
         messages.append(Message("assistant", "", named))

@@ -11,11 +11,13 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import World
 from ferrule.tools.sources import Tools
 from ferrule.worlds import user
+from ferrule.worlds.files import hub_name
 from ferrule.worlds.mixed import Mixed
 
 __all__ = ["generated", "world", "world_names", "worlds"]
@@ -39,38 +41,47 @@ def world_names() -> list[str]:
 
 
 def world(
-    name: str | Path, *, data: str | Path | None = None, tools: Tools | None = None, verifier: str | None = None
+    name: str | Path,
+    *,
+    data: str | Path | None = None,
+    tools: Tools | None = None,
+    verifier: str | None = None,
+    prompt_field: str | None = None,
+    answer_field: str | None = None,
 ) -> World:
     """Return a world by name, or that of the user's own tasks.
 
     ``name`` is a generated world (``arithmetic``), a data set of known shape (``gsm8k``; ``data`` or ``FERRULE_DATA``
-    names the folder that holds it), the path of a JSONL file with ``prompt`` and ``answer`` on every line, a server
-    (``openenv:URL``, see ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form
-    (``module:Class``, see ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it
-    may be) replaces the tools of a data set: the calculator for a known one, none for a file. ``verifier`` compares
-    answers of a file whose rows name none. Raises ``ValueError`` for an unknown name and for settings that would do
-    nothing, ``FileNotFoundError`` for missing files.
+    names the folder that holds it), what ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the
+    hub, ``owner/name``; ``prompt_field`` and ``answer_field`` name columns), a server (``openenv:URL``, see
+    ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form (``module:Class``, see
+    ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) replaces the
+    tools of a data set: the calculator for a known one, none for a file. ``verifier`` compares answers of a file whose
+    rows name none. Raises ``ValueError`` for an unknown name and for settings that would do nothing,
+    ``FileNotFoundError`` for missing files.
     """
     text = str(name)
+    fields: dict[str, Any] = {"prompt_field": prompt_field, "answer_field": answer_field}
     if text in generated():
-        given = {"data": data, "tools": tools, "verifier": verifier}
+        given = {"data": data, "tools": tools, "verifier": verifier, **fields}
         if idle := [key for key, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a generated world with its own tools")
         return generated()[text]()
-    if not Path(name).exists() and ":" in text:
-        if tools is not None or data is not None or verifier is not None:
-            raise ValueError(f"data, tools and verifier would do nothing: {text!r} brings its own tools and rewards")
+    if not Path(name).exists() and ":" in text and not hub_name(name):
+        given = {"data": data, "tools": tools, "verifier": verifier, **fields}
+        if idle := [key for key, value in given.items() if value is not None]:
+            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} brings its own tools and rewards")
         return _elsewhere(text)
     if text in user.SHAPES:
         from ferrule.tools.calculator import calculator
 
-        if verifier is not None:
-            raise ValueError(f"verifier would do nothing: the answers of {text!r} are compared in one way only")
+        if idle := [key for key, value in {"verifier": verifier, **fields}.items() if value is not None]:
+            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a data set of known shape")
         return user.known(text, data=data, tools=(calculator,) if tools is None else tools)
-    if Path(name).exists():
+    if Path(name).exists() or hub_name(name):
         if data is not None:
-            raise ValueError(f"data would do nothing: {text!r} is a path of its own")
-        return user.from_file(name, tools=tools or (), verifier=verifier or "exact")
+            raise ValueError(f"data would do nothing: {text!r} is a path or name of its own")
+        return user.from_file(name, tools=tools or (), verifier=verifier or "exact", **fields)
     raise ValueError(f"no world and no file {text!r}; {nearest(text, world_names())}")
 
 
@@ -85,7 +96,7 @@ def _elsewhere(name: str) -> World:
     return world_of(name)
 
 
-def worlds(names: Sequence[str | Path], *, tools: Tools | None = None) -> World:
-    """Return the world of one name, or several worlds as one; ``tools`` as for ``world``."""
-    parts = tuple(world(name, tools=tools) for name in names)
+def worlds(names: Sequence[str | Path], **options: Any) -> World:
+    """Return the world of one name, or several worlds as one; ``options`` are those of ``world``."""
+    parts = tuple(world(name, **options) for name in names)
     return parts[0] if len(parts) == 1 else Mixed(parts)

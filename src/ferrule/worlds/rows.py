@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Task
+from ferrule.core.records import Message, Task, Tool, plain_text
+from ferrule.worlds.cells import asked, cell, offered_of
+from ferrule.worlds.files import Row
 
-__all__ = ["FIELDS", "SPLITS", "VERIFIERS", "Row", "Shape", "divided", "read_rows", "tasks_of"]
+__all__ = ["FIELDS", "SPLITS", "VERIFIERS", "Shape", "divided", "tasks_of"]
 
 VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python", "words")
 """Names that a row or a world may give for the comparison of answers."""
 SPLITS = ("train", "test")
 """Names of the splits."""
-FIELDS = ("calls", "entities", "level", "meta", "source", "tools")
-"""Fields that a row of a file may have beside prompt, answer and verifier; fields of your own stand under ``meta``."""
+FIELDS = ("calls", "entities", "images", "level", "meta", "source", "system", "tools")
+"""Fields of known meaning beside prompt, answer and verifier; all others go to ``Task.meta`` as they are."""
+_ASKED = ("tools", "images", "system", "input", "meta")
 _TEST_SHARE = 5
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Shape:
     """How rows become tasks: the fields for prompt, answer and verifier, and how an answer text is read.
 
-    ``fields`` are the further ones that a row may have (None: any), ``keep`` those that go to ``Task.meta`` (None:
-    all).
+    ``fields`` are the columns of further meanings (see ``ferrule.worlds.columns``), None where a data set of known
+    shape has none; ``keep`` are those that go to ``Task.meta`` (None: all).
     """
 
     prompt_field: str = "prompt"
@@ -41,7 +41,7 @@ class Shape:
     verifier_field: str = "verifier"
     answer: Callable[[Any], Any] = lambda value: value
     keep: tuple[str, ...] | None = None
-    fields: tuple[str, ...] | None = None
+    fields: Mapping[str, str] | None = None
 
     @property
     def named(self) -> tuple[str, str, str]:
@@ -58,23 +58,6 @@ def _check_verifier(verifier: Any, where: str) -> None:
         raise ValueError(f"{where}: unknown verifier {verifier!r}; {nearest(str(verifier), VERIFIERS)}")
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a JSONL file with their places."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {str(path)!r}; give a JSONL file with one task per line")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: a row must be a JSON object, not {type(row).__name__}")
-            yield f"{path}, line {number}", row
-
-
 def _field(row: Row, name: str, where: str, option: str) -> Any:
     if name not in row:
         known = list(row)
@@ -83,41 +66,69 @@ def _field(row: Row, name: str, where: str, option: str) -> Any:
 
 
 def _check_fields(row: Row, shape: Shape, where: str) -> None:
-    """Refuse fields that nothing reads; most of them are a known name, misspelt."""
-    known = [] if shape.fields is None else [*shape.named, *shape.fields]
-    for name in row if known else ():
-        if name not in known:
-            cure = "; put fields of your own under 'meta'" if "meta" in known else ""
-            raise ValueError(f"{where}: unknown field {name!r}; {nearest(name, known)}{cure}")
-    if not isinstance(row.get("meta", {}), dict) and known:
-        raise ValueError(f"{where}: the field 'meta' must be a JSON object, not {type(row['meta']).__name__}")
-
-
-def _offered(row: Row, where: str) -> tuple[str, ...] | None:
-    tools = row.get("tools")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(name, str) for name in tools)):
-        raise ValueError(f"{where}: the field 'tools' must be a list of names of tools")
-    return None if tools is None else tuple(tools)
+    """Refuse a field whose name is nearly that of a known one which the row lacks: it is most often misspelt."""
+    if shape.fields is None:
+        return
+    read = {*shape.named, *shape.fields.values()}
+    lacking = [name for name in (*shape.named, *FIELDS) if row.get(name) is None]
+    for name in row:
+        if name not in read and (near := get_close_matches(name.lower(), lacking, n=1, cutoff=0.85)):
+            raise ValueError(
+                f"{where}: unknown field {name!r}; did you mean {near[0]!r}? Put a field of your own of such a name "
+                "under 'meta'"
+            )
+    meta = cell(row, shape.fields, "meta")
+    if not isinstance(meta, dict | None):
+        raise ValueError(f"{where}: the field 'meta' must be a JSON object, not {type(meta).__name__}")
 
 
 def _meta(row: Row, shape: Shape, verifier: str) -> dict[str, Any]:
-    """Return what of a row goes to ``Task.meta``; where fields are checked, those under ``meta`` stand beside them."""
-    left_out = {*shape.named, *(("meta", "tools") if shape.fields is not None else ())}
+    """Return what of a row goes to ``Task.meta``; what stands under ``meta`` stands beside it."""
+    fields = shape.fields or {}
+    left_out = {*shape.named, *(fields[name] for name in _ASKED if name in fields)}
     kept = {k: v for k, v in row.items() if k not in left_out and (shape.keep is None or k in shape.keep)}
-    return {**(row.get("meta", {}) if shape.fields is not None else {}), **kept, "verifier": verifier}
+    if shape.fields is None:
+        return {**kept, "verifier": verifier}
+    meanings = {column: meaning for meaning, column in fields.items()}
+    kept = {meanings.get(name, name): value for name, value in kept.items() if value is not None}
+    return {**(cell(row, fields, "meta") or {}), **kept, "verifier": verifier}
+
+
+def _asked(row: Row, shape: Shape, where: str) -> tuple[str, tuple[Message, ...]]:
+    """Return the prompt of a row and, where it is more than one text, its messages."""
+    _field(row, shape.prompt_field, where, "prompt_field")
+    try:
+        prompt = asked(row, {**(shape.fields or {}), "prompt": shape.prompt_field})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if isinstance(prompt, str):
+        return prompt, ()
+    if prompt[-1].role not in ("user", "tool"):
+        raise ValueError(f"{where}: the prompt ends with a message of role {prompt[-1].role!r}; a user's must be last")
+    return plain_text(prompt[-1]), prompt if len(prompt) > 1 or not isinstance(prompt[0].content, str) else ()
+
+
+def _tools(row: Row, shape: Shape, where: str) -> tuple[tuple[str, ...] | None, list[dict[str, Any]]]:
+    """Return the names of the tools that a row offers, None for all, and the schemas that it brings."""
+    try:
+        entries = offered_of(row, shape.fields or {})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if entries is None:
+        return None, []
+    schemas = [entry for entry in entries if isinstance(entry, dict)]
+    return tuple(entry if isinstance(entry, str) else Tool.from_schema(entry).name for entry in entries), schemas
 
 
 def tasks_of(world: str, rows: Iterable[tuple[str, Row]], shape: Shape, part: str) -> tuple[Task, ...]:
     """Turn rows into tasks with ids ``world/part/index``; an invalid row is refused with its place.
 
-    A row that is equal to an earlier one is left out.
+    A row that is equal to an earlier one is left out. Schemas of tools that a row brings stand in ``meta["tools"]``.
     """
     tasks: list[Task] = []
     known: set[str] = set()
     for index, (where, row) in enumerate(rows):
-        prompt = _field(row, shape.prompt_field, where, "prompt_field")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f"{where}: the field {shape.prompt_field!r} must be a text that is not empty")
+        prompt, messages = _asked(row, shape, where)
         answer = _field(row, shape.answer_field, where, "answer_field")
         if answer is None or (isinstance(answer, str) and not answer.strip()):
             raise ValueError(f"{where}: the field {shape.answer_field!r} is empty; every task needs an answer")
@@ -130,10 +141,12 @@ def tasks_of(world: str, rows: Iterable[tuple[str, Row]], shape: Shape, part: st
             raise ValueError(f"{where}: {error}") from None
         _check_fields(row, shape, where)
         meta = _meta(row, shape, verifier)
-        tools = _offered(row, where) if shape.fields is not None else None
-        if (content := repr((prompt, answer, tools, meta))) not in known:
+        tools, schemas = _tools(row, shape, where)
+        if schemas:
+            meta["tools"] = schemas
+        if (content := repr((prompt, answer, tools, meta, messages))) not in known:
             known.add(content)
-            tasks.append(Task(f"{world}/{part}/{index}", prompt, answer, world, tools, meta))
+            tasks.append(Task(f"{world}/{part}/{index}", prompt, answer, world, tools, meta, messages))
     if not tasks:
         raise ValueError(f"{world}: no rows in {part!r}")
     return tuple(tasks)

@@ -1,4 +1,4 @@
-"""Your own tasks: a JSONL file or a Hugging Face data set with prompts, answers and a verifier, and a file of tools.
+"""Your own tasks: a file or a Hugging Face data set with prompts, answers and a verifier, and a file of tools.
 
 Known shapes load by name (``known``): their files lie in one folder per data set under a data folder, which the
 argument ``data`` or the environment variable ``FERRULE_DATA`` names.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from ferrule.tools.budget import Budget
 from ferrule.tools.files import ToolSource
 from ferrule.tools.search import search_tool
 from ferrule.tools.sources import Tools, tool_source
-from ferrule.worlds.rows import FIELDS, SPLITS, Row, Shape, divided, read_rows, tasks_of
+from ferrule.worlds.columns import Columns, recognise
+from ferrule.worlds.files import Table, hub_name, read, read_file
+from ferrule.worlds.rows import SPLITS, Shape, divided, tasks_of
 from ferrule.worlds.session import ToolSession, offered
 
 __all__ = [
@@ -32,7 +34,6 @@ __all__ = [
     "UserWorld",
     "calls_of",
     "data_folder",
-    "from_dataset",
     "from_file",
     "known",
 ]
@@ -40,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class UserWorld:
-    """Tasks from rows, with tools from a source or a tuple, or with none.
+    """Tasks from rows, with tools from a source or a tuple, or with none; ``notes`` say what of the rows is not used.
 
     ``rows`` maps a split to its tasks in file order; ``calls`` caps the tool calls of an episode. A task with
     ``tools=()`` is the same task without tools, judged by the same verifier. With a ``source`` every episode starts
@@ -52,6 +53,7 @@ class UserWorld:
     tools: tuple[Tool, ...] = ()
     calls: int = 16
     source: ToolSource | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -82,9 +84,23 @@ class UserWorld:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
+        budget = Budget(total=self.calls)
         if self.source is not None:
-            return ToolSession(task, self.source.build, self.source.start(), budget=Budget(total=self.calls))
-        return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
+            source = self.source
+            return ToolSession(
+                task, lambda state: self.tools_of(task, source.build(state)), source.start(), budget=budget
+            )
+        return ToolSession(task, lambda state: self.tools_of(task), budget=budget)
+
+    def tools_of(self, task: Task, tools: tuple[Tool, ...] | None = None) -> tuple[Tool, ...]:
+        """Return ``tools`` (the world's where None) and those that the row of a task brings as schemas alone."""
+        tools = self.tools if tools is None else tools
+        schemas = task.meta.get("tools")
+        if not schemas or self.name != task.world:
+            return tools
+        known = {tool.name for tool in tools}
+        brought = {tool.name: tool for tool in map(Tool.from_schema, schemas)}
+        return (*tools, *(tool for name, tool in brought.items() if name not in known))
 
     def demonstrate(self, task: Task) -> Demonstration:
         """Return the calls of the row's field ``calls``, one per round, and its answer.
@@ -111,73 +127,56 @@ def _at(task: Task, levels: Sequence[int]) -> bool:
 
 
 def from_file(
-    path: str | Path,
+    source: str | Path,
     *,
     tools: Tools = (),
     verifier: str = "exact",
-    prompt_field: str = "prompt",
-    answer_field: str = "answer",
-    verifier_field: str = "verifier",
+    prompt_field: str | None = None,
+    answer_field: str | None = None,
+    verifier_field: str | None = None,
     name: str = "",
     calls: int = 16,
 ) -> UserWorld:
-    """Build a world from a JSONL file, or from a folder with ``train.jsonl`` and ``test.jsonl``.
+    """Build a world from a file of rows, a folder with ``train`` and ``test``, or a data set of the Hugging Face hub.
 
-    A single file is split by the CRC-32 of the prompt (a fifth is ``test``). Every row needs a prompt and an answer;
-    its ``verifier`` takes precedence over the argument, ``tools`` names those it may use, ``level``, ``calls``,
-    ``entities`` and ``source`` go to ``Task.meta``, and so does all that ``meta`` holds. Raises ``FileNotFoundError``
-    for a missing file and ``ValueError`` naming file, line and reason for an invalid row or an unknown field.
+    What is read and how, see ``ferrule.worlds.files.read``; which columns mean what, see ``ferrule.worlds.columns``.
+    Every row needs a prompt (text or messages) and an answer; its ``verifier`` takes precedence over the argument,
+    ``tools`` names those it may use or brings their schemas, and other columns go to ``Task.meta``, those under
+    ``meta`` too. Rows without splits are divided by the CRC-32 of the prompt (a fifth is ``test``). Raises
+    ``FileNotFoundError`` for a missing file and ``ValueError`` naming file, line and reason for an invalid row.
     """
-    path = Path(path)
-    shape = Shape(prompt_field, answer_field, verifier, verifier_field, fields=FIELDS)
-    if path.is_dir():
-        files = {split: path / f"{split}.jsonl" for split in SPLITS if (path / f"{split}.jsonl").is_file()}
-        if not files:
-            raise FileNotFoundError(f"{path} holds neither train.jsonl nor test.jsonl")
-        rows = {split: tasks_of(name or path.stem, read_rows(file), shape, file.stem) for split, file in files.items()}
-    else:
-        rows = divided(tasks_of(name or path.stem, read_rows(path), shape, path.stem))
-    world = _world(name or path.stem, rows, tools, calls)
+    label = name or _label(source)
+    given = {"prompt": prompt_field, "answer": answer_field, "verifier": verifier_field}
+    fields = {meaning: column for meaning, column in given.items() if column is not None}
+    rows: dict[str, tuple[Task, ...]] = {}
+    notes: dict[str, None] = {}
+    for split, part in read(source).items():
+        columns = _columns(part, fields, str(source))
+        notes.update(dict.fromkeys([columns.note] if columns.note else []))
+        named = (columns.fields["prompt"], columns.fields["answer"])
+        verifiers = columns.fields.get("verifier", "verifier")
+        shape = Shape(*named, verifier, verifiers, fields=columns.fields)
+        tasks = tasks_of(label, part.rows, shape, label if split == "all" else split)
+        rows.update(divided(tasks) if split == "all" else {split: tasks})
+    world = replace(_world(label, rows, tools, calls), notes=tuple(notes))
     for task in (task for tasks in rows.values() for task in tasks):
-        offered(world.tools, task)  # refuses the names of tools that there are not
+        offered(world.tools_of(task), task)  # refuses the names of tools that there are not
     return world
 
 
-def from_dataset(
-    source: str | Path,
-    *,
-    config: str | None = None,
-    tools: Tools = (),
-    verifier: str = "exact",
-    prompt_field: str = "prompt",
-    answer_field: str = "answer",
-    verifier_field: str = "verifier",
-    name: str = "",
-    calls: int = 16,
-) -> UserWorld:
-    """Build a world from a Hugging Face data set: a hub name, or a folder written by ``save_to_disk``.
+def _label(source: str | Path) -> str:
+    """Return the name of a file without its endings, of a folder, or of a data set without its owner."""
+    path = Path(str(source).partition(":")[0] if hub_name(source) else source)
+    return Path(path.stem).stem if path.suffix == ".gz" else path.stem
 
-    Splits named train and test are taken as they are; a data set with one split is divided by the prompts. Needs the
-    extra ``data`` (``ImportError`` otherwise).
-    """
+
+def _columns(part: Table, fields: Mapping[str, str], source: str) -> Columns:
+    """Return what the columns of a table mean; where one is missing the first row's place is named."""
     try:
-        import datasets
-    except ImportError as error:
-        raise ImportError('data sets need an extra: pip install "ferrule[data]"') from error
-    loaded = (
-        datasets.load_from_disk(str(source)) if Path(source).is_dir() else datasets.load_dataset(str(source), config)
-    )
-    parts = dict(loaded) if isinstance(loaded, Mapping) else {"all": loaded}
-    label = name or Path(source).name
-    shape = Shape(prompt_field, answer_field, verifier, verifier_field)
-
-    def numbered(split: str) -> Iterator[tuple[str, Row]]:
-        return ((f"{source} ({split}), row {i}", row) for i, row in enumerate(parts[split]))
-
-    parted = {split: tasks_of(label, numbered(split), shape, split) for split in parts}
-    if not set(SPLITS) & set(parted) or len(parted) == 1:
-        parted = divided(tuple(task for tasks in parted.values() for task in tasks))
-    return _world(label, {split: parted.get(split, ()) for split in SPLITS}, tools, calls)
+        return recognise(part.columns, ("tasks",), fields)
+    except ValueError as error:
+        where = part.rows[0][0] if part.rows else source
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _world(name: str, rows: Mapping[str, tuple[Task, ...]], tools: Tools, calls: int) -> UserWorld:
@@ -272,7 +271,7 @@ def known(name: str, *, data: str | Path | None = None, tools: Tools = (), calls
     rows: dict[str, tuple[Task, ...]] = {}
     for part, files in entry.files.items():
         file = next((folder / file for file in files if (folder / file).is_file()), folder / files[0])
-        tasks = tasks_of(name, read_rows(file), entry.shape, part)
+        tasks = tasks_of(name, read_file(file).rows, entry.shape, part)
         rows.update(divided(tasks) if part == "all" else {part: tasks})
     if not tools and entry.corpus and (folder / entry.corpus).is_file():
         tools = (search_tool(folder / entry.corpus),)
