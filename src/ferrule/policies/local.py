@@ -19,6 +19,7 @@ from torch import Tensor
 from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
+from ferrule.chat.portable import chat_template, written_here
 from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.core.clip import clean
 from ferrule.core.flows import Ask
@@ -255,10 +256,15 @@ class Local:
             self.model = get_peft_model(self.model, config)
 
     def save(self, folder: Path) -> None:
-        """Write safetensors weights (or the PEFT adapter), heads, new tokens, tokenizer and renderer to a folder."""
+        """Write safetensors weights (or the PEFT adapter), heads, new tokens, tokenizer and renderer to a folder.
+
+        A tokenizer without a chat template gets one that lays text out as the renderer does, where there is one.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         with without_tokens(self.model):
             self.model.save_pretrained(folder, safe_serialization=True)
+        if written_here(self.tokenizer.chat_template):
+            self.tokenizer.chat_template = chat_template(self.renderer)
         self.tokenizer.save_pretrained(folder)
         if isinstance(self.renderer, ChatML):
             (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
