@@ -22,12 +22,12 @@ def test_code_with_fences_is_written_in_a_longer_one() -> None:
 @pytest.mark.parametrize(
     ("text", "code", "repairs"),
     [
-        ("```python\nprint(1)", "print(1)", ("no closing fence",)),
-        ("```python", "", ("no closing fence",)),
+        ("```python\nprint(1)", "print(1)", ("unfinished",)),
+        ("```python", "", ("unfinished",)),
         ("```py\nprint(1)\n```", "print(1)", ("tag",)),
         ("```Python\nprint(1)\n```", "print(1)", ("tag",)),
         ("so: ```python\nprint(1)\n```", "print(1)", ("fence in line",)),
-        ("```python\nprint(1)```", "print(1)", ("fence in line",)),
+        ("```python\nprint(1)```", "print(1)", ("fence in line", "unfinished")),
         ("```python\n```", "", ()),
     ],
 )

@@ -53,7 +53,11 @@ def test_a_closing_tag_inside_a_string_neither_ends_the_call_nor_the_reply() -> 
         ('{"name": "f", "arguments": {"a": 0, "a": 1}}', {"a": 1}, ("duplicate key",)),
         ('{"name": "f", "arguments": {"a": "\\ud800"}}', {"a": "\ufffd"}, ("unicode",)),
         ('{"name": "f", "arguments": {"a": 1}} }', {"a": 1}, ("trailing text",)),
-        ('{"name": "f", "arguments": {"a": 1}, "why": 2}', {"a": 1}, ("extra keys",)),
+        ('{"name": "f", "a": 1}', {"a": 1}, ("arguments beside name",)),
+        ('{"type": "function", "name": "f", "arguments": null, "a": 1}', {"a": 1}, ("arguments beside name",)),
+        ('{"name": "f", "arguments": ""}', {}, ("no arguments",)),
+        ('{"name": "f", "arguments": " \\n"}', {}, ("no arguments",)),
+        ('{"name": "f", "arguments": "{}\\"\\""}', {}, ("trailing text", "arguments as text")),
     ],
 )
 def test_repairs_are_named(body: str, arguments: dict[str, object], repairs: tuple[str, ...]) -> None:
@@ -69,6 +73,10 @@ def test_repairs_are_named(body: str, arguments: dict[str, object], repairs: tup
         ("[1, 2]", "must be a JSON object, not list"),
         ('{"arguments": {}}', 'no "name"'),
         ('{"name": 3, "arguments": {}}', 'no "name"'),
+        ('{"name": "f", "arguments": {"a": 1}, "why": 2}', "['why'] stand beside 'arguments'"),
+        ('{"name": "f", "arguments": {}, "parameters": {"a": 1}}', "['parameters'] stand beside 'arguments'"),
+        ('{"function": {"name": "f", "arguments": {}}, "a": 1}', "['a'] stand beside 'arguments'"),
+        ('{"name": "f", "arguments": {"a": 1}, "arguments": {"b": 1}}', "'arguments' twice"),
         ('{"name": "f", "arguments": [1]}', "must be a JSON object, not list"),
         ('{"name": "f", "arguments": "rome"}', "not the text 'rome'"),
         ('{"name": "f", "arguments": {"a": NaN}}', "NaN is not a JSON number"),
@@ -91,7 +99,7 @@ def test_text_after_a_call_is_kept_and_noted() -> None:
 
 
 def test_missing_tags() -> None:
-    assert one('<tool_call>\n{"name": "f", "arguments": {}}').repairs == ("no closing tag",)
+    assert one('<tool_call>\n{"name": "f", "arguments": {}}').repairs == ("unfinished",)
     assert one('{"name": "f", "arguments": {}}\n</tool_call>').repairs == ("no opening tag",)
     two = H.read('<tool_call>{"name": "f", "arguments": {}}<tool_call>{"name": "g", "arguments": {}}</tool_call>').calls
     assert [(c.name, c.repairs) for c in two] == [("f", ("no closing tag",)), ("g", ())]
@@ -102,7 +110,7 @@ def test_calls_inside_thinking_are_not_made() -> None:
     assert H.read(thought + "no").calls == ()
     read = H.read(thought + '\n<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>')
     assert [c.name for c in read.calls] == ["g"]
-    assert one('<think>x\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>').repairs == ("unclosed thinking",)
+    assert not H.read('<think>x\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>').calls
 
 
 def test_ids_of_the_text_are_kept_and_repeated_ones_replaced() -> None:

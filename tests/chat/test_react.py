@@ -40,13 +40,13 @@ def test_final_answers_are_labelled_once() -> None:
 @pytest.mark.parametrize(
     ("text", "arguments", "repairs"),
     [
-        ("Action: f\nAction Input: Rome in May", {"input": "Rome in May"}, ("text input",)),
+        ("Action: f\nAction Input: Rome in May", {"input": "Rome in May"}, ("unfinished", "text input")),
         ('Action: f\nAction Input: "Rome"', {"input": "Rome"}, ("text input",)),
         ("Action: f\nAction Input: {'a': 1}", {"a": 1}, ("json", "single quotes")),
         ('Action: f\nAction Input: ```json\n{"a": 1}\n```', {"a": 1}, ("fence",)),
         ('**Action:** f\n**Action Input:** {"a": 1}', {"a": 1}, ("label",)),
         ('Action 1: f\nAction Input 1: {"a": 1}', {"a": 1}, ("label",)),
-        ("Action: f", {}, ("no arguments",)),
+        ("Action: f", {}, ("unfinished", "no arguments")),
         ('Action: f\nAction Input: {"a": 1} please', {"a": 1}, ("trailing text",)),
         ('Final Answer: 3\nAction: f\nAction Input: {"a": 1}', {"a": 1}, ("answer beside call",)),
     ],

@@ -48,7 +48,7 @@ def test_what_a_plain_body_cannot_carry_is_written_with_parameter_tags(call: Cal
 
 
 def test_repairs() -> None:
-    assert one("<search>Rome").repairs == ("no closing tag",)
+    assert one("<search>Rome").repairs == ("unfinished",)
     assert one("<zoo>Rome</zoo>").repairs == ("bare body",)
     assert one("<f><a>1</a><a>2</a></f>").repairs == ("duplicate key",)
     assert one("<f>{'a': 1}</f>").repairs == ("json", "single quotes")
@@ -76,6 +76,31 @@ def test_of_takes_bodies_from_the_tools_and_leaves_other_tags_alone() -> None:
     assert read.content == "<b>bold</b>"
     assert read.calls[0].arguments == {"text": "x"}
     assert "<look><top>...</top><text>...</text></look>" in c.describe([Tool("look", "Look.", parameters, print)])
+
+
+@pytest.mark.parametrize("written", ["007", "1e5", "1.10", "true", "null", '"quoted words"', "[1, 2]", " x ", "5"])
+def test_a_parameter_that_is_text_stays_as_it_was_written(written: str) -> None:
+    properties = {"text": {"type": "string"}, "top": {"type": "integer"}}
+    tool = Tool("look", "Look.", {"properties": properties}, print)
+    text = f"<look><text>{written}</text><top>3</top></look>"
+    for c in (T.typed([tool]), Tagged.of([tool])):
+        assert c.read(text).calls[0].arguments == {"text": written, "top": 3}
+    wrote = Message("assistant", "", (Call("look", {"text": written, "top": 3}, id="call_0"),))
+    assert T.typed([tool]).read(T.write(wrote)).calls[0].arguments == wrote.calls[0].arguments
+
+
+def test_arguments_inside_a_tag_are_not_dropped() -> None:
+    (call,) = T.read('<search top="3">Rome</search>').calls
+    assert (call.arguments, call.problem) == (
+        {},
+        "arguments are written between <search> and </search>, not inside the tag",
+    )
+    assert not T.read('<b class="x">Rome</b>').calls
+
+
+def test_a_tool_without_parameters_takes_nothing() -> None:
+    c = Tagged.of([Tool("now", "Time.", {"properties": {}}, print)])
+    assert [c.read(text).calls[0].arguments for text in ("<now></now>", "<now> \n</now>", "<now>{}</now>")] == [{}] * 3
 
 
 def test_settings_from_json_and_bad_settings() -> None:

@@ -13,6 +13,7 @@ from tests.contracts.checks import Broken
 from tests.toys import Bench, layout, played, two_calls
 
 from ferrule.chat.codec import Codec
+from ferrule.chat.reply import read_reply
 from ferrule.core.demonstration import Demonstrates
 from ferrule.core.flows import Ask, Session, World
 from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, Trajectory
@@ -107,6 +108,7 @@ CALLS = (
 TOOL = Tool(
     "search", "find", {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}, run=str
 )
+TOOLS = (TOOL, *(replace(TOOL, name=name) for name in ("python", "note", "none")))
 
 
 def bare(message: Message) -> Message:
@@ -140,6 +142,12 @@ def check_codec(codec: Any) -> None:
         need(bare(back) == bare(given), "reads what it wrote", f"{call} as {text!r} became {back}")
         need(not any(c.problem or c.repairs for c in back.calls), "its own form needs no repair", text)
         need(codec.write(back) == text, "writes what it read")
+        thought = codec.read(f"<think>{text}</think>\n").calls + codec.read(f"<think>{text}").calls
+        need(not thought, "reads no call inside thinking", text)
+        for end in range(len(text)):
+            for cut in read_reply(codec, text[:end], tools=TOOLS, cut=True).calls:
+                whole = bool(cut.problem) or (cut.name, cut.arguments) == (call.name, call.arguments)
+                need(whole, "runs no call that was cut off", f"{text[:end]!r} became {cut}")
     need(written > 0, "can write some call")
     need(codec.read(codec.write(Message("assistant", "hello"))).content == "hello", "carries plain text")
     need(codec.describe(()) == "", "nothing to say without tools")

@@ -98,6 +98,17 @@ class Adds(Hermes):
         return super().write(message) + "\n"
 
 
+class Blurts(Hermes):
+    def read(self, text: str) -> Message:
+        return super().read(text.replace("<think>", "").replace("</think>", ""))
+
+
+class Hurries(Hermes):
+    def read(self, text: str) -> Message:
+        message = super().read(text)
+        return replace(message, calls=tuple(replace(c, repairs=()) for c in message.calls))
+
+
 class Alters(Hermes):
     said = 0
 
@@ -129,6 +140,8 @@ CODECS = {
     "shows results": Silent(),
     "nothing to say without tools": Speaks(),
     "carries plain text": Adds(),
+    "reads no call inside thinking": Blurts(),
+    "runs no call that was cut off": Hurries(),
 }
 
 # ---------------------------------------------------------------------------------------------------------------- tools

@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
+from ferrule.chat.codec import codec
 from ferrule.core.flows import Ask, Sampling
 from ferrule.core.records import Call, Image, Message, Tool, plain_text
 from ferrule.policies.endpoint.endpoint import Endpoint, Meter, PolicyError
 from ferrule.policies.endpoint.http import retry_after
-from ferrule.policies.endpoint.wire import whole
+from ferrule.policies.endpoint.wire import from_choice, whole
 
 ADD = Tool(
     "add",
@@ -188,9 +189,10 @@ def test_native_tools_go_out_as_schemas_and_come_back_as_calls() -> None:
     ("arguments", "name", "problem"),
     [
         ('{"a": 1, "b"', "add", "not JSON"),
-        ("NaN", "add", "not JSON"),
-        ("[1, 2]", "add", "not a JSON object but list"),
-        (7, "add", "not a JSON object but int"),
+        ("NaN", "add", "must be a JSON object, not the text 'NaN'"),
+        ("[1, 2]", "add", "must be a JSON object, not list"),
+        (7, "add", "must be a JSON object, not int"),
+        ('{}{"a": 1}', "add", "several JSON values"),
         ("{}", None, "no name"),
         ("{}", "", "no name"),
     ],
@@ -209,6 +211,9 @@ def test_calls_of_odd_servers_are_read() -> None:
         {"function": {"name": "add", "arguments": {"a": 1}}},
         {"function": {"name": "add", "arguments": ""}},
         "nothing",
+        {"id": "x", "name": "add", "arguments": {"a": 2}},  # without the inner object
+        {"id": "x", "function": {"name": "add", "arguments": '{"a": 3}""'}},
+        {"function": {"name": "add", "arguments": json.dumps('{"a": 4}')}},  # in quotes twice
     ]
     with serving(lambda h, body, i: answer(choice("", message={"tool_calls": entries}))) as wire:
         calls = one(wire, Ask(QUESTION, tools=(ADD,))).message.calls
@@ -216,7 +221,62 @@ def test_calls_of_odd_servers_are_read() -> None:
         ("call_0", {"a": 1}, False),
         ("call_1", {}, False),
         ("call_2", {}, True),
+        ("x", {"a": 2}, False),
+        ("call_4", {"a": 3}, False),
+        ("call_5", {"a": 4}, False),
     ]
+    assert [c.repairs for c in calls[-2:]] == [("trailing text", "repeated id"), ("arguments as text",)]
+
+
+def test_replies_of_old_servers_and_refusals_are_not_lost() -> None:
+    def reply(finish: str, **message: Any) -> Any:
+        return from_choice(choice(None, finish, message=message), {}, codec=None)
+
+    old = reply("function_call", function_call={"name": "add", "arguments": '{"a": 1, "b": 2}'})
+    assert [(c.name, c.arguments, c.problem) for c in old.message.calls] == [("add", {"a": 1, "b": 2}, "")]
+    for refused in (
+        reply("stop", refusal="I cannot."),
+        reply("stop", content=[{"type": "refusal", "refusal": "I cannot."}]),
+    ):
+        assert (refused.message.content, refused.extras["refusal"]) == ("I cannot.", "I cannot.")
+    single = reply("tool_calls", tool_calls={"function": {"name": "add", "arguments": "{}"}})
+    assert single.message.calls[0].name == "add"
+    textual = from_choice(called("{}"), {}, codec=codec("hermes"))
+    assert [c.name for c in textual.message.calls] == ["add"]  # read by the server, though it was asked for text
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "model_length", "content_filter"])
+def test_the_last_call_of_a_reply_that_was_cut_off_is_malformed(finish: str) -> None:
+    entries = [{"function": {"name": "add", "arguments": '{"a": 1}'}} for _ in range(2)]
+    reply = from_choice(choice(None, finish, message={"tool_calls": entries}), {}, codec=None)
+    assert [(c.problem, dict(c.arguments)) for c in reply.message.calls] == [("", {"a": 1}), ("cut off", {})]
+
+
+CALL = '<tool_call>{"name": "add", "arguments": {"a": %d}}'
+
+
+def test_a_stop_string_inside_thinking_does_not_end_a_reply() -> None:
+    text = f"<think>maybe {CALL % 1}</tool_call> no.</think>{CALL % 2}"
+    reply = from_choice(choice(text), {}, codec=codec("hermes"), stops=("</tool_call>",))
+    assert [(c.arguments, c.repairs) for c in reply.message.calls] == [({"a": 2}, ())]
+
+    def respond(_: Handler, body: dict[str, Any], i: int) -> Any:
+        return answer(choice(text.split("</tool_call>")[0] if "stop" in body else f"{text}</tool_call> and on"))
+
+    with serving(respond) as wire:
+        again = one(wire, Ask(QUESTION, tools=(ADD,)), codec="hermes")
+    assert [c.arguments for c in again.message.calls] == [{"a": 2}]
+    assert str(again.message.content).endswith("</think>")
+    assert ["stop" in body for body in wire.bodies] == [True, False]
+
+
+def test_a_server_whose_template_opens_thinking_is_told_apart() -> None:
+    text = f"maybe {CALL % 1}</tool_call>"
+    with serving(lambda h, body, i: answer(choice(text, "length"))) as wire:
+        plain = one(wire, Ask(QUESTION, tools=(ADD,)), codec="hermes")
+        thinking = one(wire, Ask(QUESTION, tools=(ADD,)), codec="hermes", opens_thinking=True)
+    assert (len(plain.message.calls), len(thinking.message.calls)) == (1, 0)
+    assert ["stop" in body for body in wire.bodies] == [True, False]
 
 
 def test_history_ties_results_to_calls() -> None:
@@ -279,6 +339,8 @@ def test_textual_mode_describes_tools_and_reads_calls() -> None:
         ("a", ("</x>",), None, True, "a"),  # nothing open: the turn ended by itself
         ("<x>a", ("</x>",), None, False, "<x>a"),  # cut off by length: nothing is put back
         ("a", ("END",), "END", True, "aEND"),  # the server names what it hit
+        ("<think>a</x></think><x>b</x>c", ("</x>",), None, True, "<think>a</x></think><x>b</x>"),  # not in thinking
+        ("a</x></think><x>b", ("</x>",), None, True, "a</x></think><x>b</x>"),  # thinking that the prompt opened
     ],
 )
 def test_stop_strings_are_put_back(
@@ -427,7 +489,11 @@ def test_prompt_that_does_not_fit_ends_as_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "finish"), [("stop", "stop"), ("length", "length"), ("tool_calls", "stop"), ("content_filter", "error")]
+    ("word", "finish"),
+    [
+        *[("stop", "stop"), ("tool_calls", "stop"), ("end_turn", "stop"), ("content_filter", "error")],
+        *[("length", "length"), ("max_tokens", "length"), ("model_length", "length")],
+    ],
 )
 def test_finish_words(word: str, finish: str) -> None:
     with serving(lambda h, body, i: answer(choice("x", word))) as wire:

@@ -516,6 +516,24 @@ def test_stops_decide_on_what_was_sampled() -> None:
     assert stops.check(row(*ids, stop=("b",), most=2)) == "stop"
 
 
+@pytest.mark.parametrize(
+    ("text", "opened", "finish"),
+    [
+        ("<think>b", False, ""),
+        ("a<think>b", False, ""),
+        ("<think>b</think>b", False, "stop"),
+        ("ab", True, ""),
+        ("ab</think>", True, ""),
+        ("ab</think>b", True, "stop"),
+        ("ab", False, "stop"),
+    ],
+)
+def test_stop_strings_end_a_reply_outside_thinking_only(text: str, opened: bool, finish: str) -> None:
+    stops = Stops(tokenizer(), frozenset({1}))
+    ids = tokenizer()(text, add_special_tokens=False)["input_ids"]
+    assert stops.check(Row((0,), 99, 1.0, 0, ("b",), opened=opened, sampled=list(ids))) == finish
+
+
 def test_weights_written_past_the_version_counter_are_seen(tiny: Local) -> None:
     """A fused optimiser or a write through ``.data`` counts nothing; what was cached for the old weights must go."""
     prompt = user("x" * 40, temperature=0.0, max_tokens=6)

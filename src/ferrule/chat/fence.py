@@ -10,8 +10,8 @@ from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, plain_line, plan, template
-from ferrule.chat.parsing import MAX_CALLS, dump
-from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.chat.parsing import dump
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, note, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Fence"]
@@ -90,7 +90,7 @@ class Fence:
 
     def read(self, text: str) -> Message:
         """Return content and calls; open fences and other spellings of the tag are repaired."""
-        return assemble(text, self._scan(text))
+        return assemble(text, self._scan(text).calls)
 
     def show(self, message: Message) -> str:
         """Return the result in an output fence."""
@@ -102,29 +102,26 @@ class Fence:
         """Label think block, calls and answer."""
         return label(text, self._scan(text))
 
-    def _scan(self, text: str) -> list[Found]:
-        block = thinking(text, text.find("```"))
-        at = max(block[1], 0) if block is not None else 0
-        matches: list[Found] = []
-        while (opening := _TICKS.search(text, at)) is not None:
-            tag = opening[2].strip()
-            code, at, repairs = _body(text, opening)
-            if not self._mine(tag):
-                continue
-            start = opening.start()
-            if len(matches) == MAX_CALLS - 1:
-                problem = f"more than {MAX_CALLS} calls in one message"
-                matches.append((start, len(text), Call("", raw=text[start:], problem=problem)))
-                break
-            call = Call(self.tool, {self.argument: code}, raw=text[start:at], repairs=tuple(repairs))
-            if tag != self.tag:
-                call = note(call, "tag")
-            if block is not None and block[1] < 0:
-                call = note(call, "unclosed thinking")
-            if start and text[start - 1] != "\n":
-                call = note(call, "fence in line")
-            matches.append((start, at, call))
-        return matches
+    def _scan(self, text: str) -> Scan:
+        def opens(at: int) -> int:
+            opening = _TICKS.search(text, at)
+            return opening.start() if opening is not None else -1
+
+        return scan(text, opens, lambda start: self._one(text, start))
+
+    def _one(self, text: str, start: int) -> tuple[int, list[Found]]:
+        opening = _TICKS.match(text, start)
+        assert opening is not None
+        tag = opening[2].strip()
+        code, stop, repairs = _body(text, opening)
+        if not self._mine(tag):
+            return stop, []
+        call = Call(self.tool, {self.argument: code}, raw=text[start:stop], repairs=tuple(repairs))
+        if tag != self.tag:
+            call = note(call, "tag")
+        if start and text[start - 1] != "\n":
+            call = note(call, "fence in line")
+        return stop, [(start, stop, call)]
 
     def _mine(self, tag: str) -> bool:
         lowered = tag.lower()
@@ -135,17 +132,20 @@ def _body(text: str, opening: re.Match[str]) -> tuple[str, int, list[str]]:
     """Return the code of a block, the index after it, and what was repaired."""
     count, begin = len(opening[1]), opening.end()
     if not opening[0].endswith("\n"):
-        return "", len(text), ["no closing fence"]
+        return "", len(text), [UNFINISHED]
     closing = re.compile(rf"^[ \t]*`{{{count},}}[ \t]*$", re.MULTILINE).search(text, begin)
     if closing is not None:
         return text[begin : closing.start()].removesuffix("\n"), closing.end(), []
-    inner = text.find("`" * count, begin)
+    inner, thought = text.find("`" * count, begin), text.find(THINK_CLOSE, begin)
+    if thought >= 0 and not 0 <= inner < thought:
+        return text[begin:thought], thought, ["no closing fence"]
     if inner >= 0:
         stop = inner + count
         while stop < len(text) and text[stop] == "`":
             stop += 1
-        return text[begin:inner], stop, ["fence in line"]
-    return text[begin:], len(text), ["no closing fence"]
+        # Ticks at the very end may be the beginning of more than a closing fence.
+        return text[begin:inner], stop, ["fence in line", *([UNFINISHED] if stop == len(text) else [])]
+    return text[begin:], len(text), [UNFINISHED]
 
 
 def _literal(value: Any) -> str:

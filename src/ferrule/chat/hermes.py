@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, template
-from ferrule.chat.parsing import MAX_CALLS, call_from, defuse, dump, parse_json, parse_prefix
-from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.chat.objects import call_from
+from ferrule.chat.parsing import Parsed, defuse, dump, parse_json, parse_row
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Hermes"]
@@ -75,7 +76,7 @@ class Hermes:
     def _block(self, call: Call) -> str:
         if call.problem and call.raw:
             return call.raw
-        body = dump({"name": call.name, "arguments": dict(call.arguments)}, _CLOSE)
+        body = dump({"name": call.name, "arguments": dict(call.arguments)}, _CLOSE, THINK_CLOSE)
         gap = "\n" if self.shape == "lines" else ""
         return f"{_OPEN}{gap}{body}{gap}{_CLOSE}"
 
@@ -86,7 +87,7 @@ class Hermes:
 
     def read(self, text: str) -> Message:
         """Return content and calls; broken blocks are repaired or become malformed calls."""
-        return assemble(text, _scan(text), "\n" if self.shape == "lines" else "")
+        return assemble(text, _scan(text).calls, "\n" if self.shape == "lines" else "")
 
     def show(self, message: Message) -> str:
         """Return the result between ``<tool_response>`` tags."""
@@ -98,55 +99,66 @@ class Hermes:
         return label(text, _scan(text))
 
 
-def _scan(text: str) -> list[Found]:
-    block = thinking(text, text.find(_OPEN))
-    begin = max(block[1], 0) if block is not None else 0
-    matches: list[Found] = []
-    at = text.find(_OPEN, begin)
-    if at < 0:
-        return _unopened(text, begin)
-    while at >= 0:
-        if len(matches) == MAX_CALLS - 1 and text.find(_OPEN, at + 1) >= 0:
-            matches.append(
-                (at, len(text), Call("", raw=text[at:], problem=f"more than {MAX_CALLS} calls in one message"))
-            )
-            break
-        stop, call = _one(text, at)
-        if block is not None and block[1] < 0:
-            call = note(call, "unclosed thinking")
-        matches.append((at, stop, call))
-        at = text.find(_OPEN, stop)
-    return matches
+def _scan(text: str) -> Scan:
+    scanned = scan(text, lambda at: text.find(_OPEN, at), lambda start: _block(text, start))
+    if scanned.calls or _OPEN in text:
+        return scanned
+    return replace(scanned, calls=_unopened(text, scanned.thoughts[-1][1] if scanned.thoughts else 0))
 
 
-def _one(text: str, at: int) -> tuple[int, Call]:
-    """Read the block that opens at ``at``; return where it ends and its call."""
-    begin = at + len(_OPEN)
-    body = _skip(text, begin)
-    read = parse_prefix(text, body)
-    repairs: list[str] = []
-    tail = read[1] if read is not None else begin
-    close, following = text.find(_CLOSE, tail), text.find(_OPEN, tail)
-    if close < 0 or 0 <= following < close:
-        repairs.append("no closing tag")
-        close = following if following >= 0 else len(text)
-        stop = tail if read is not None else max(begin, len(text[:close].rstrip()))
+def _block(text: str, start: int) -> tuple[int, list[Found]]:
+    """Read the block that opens at ``start``; return where it ends and its calls: all of them, or a malformed one."""
+    begin = start + len(_OPEN)
+    row = parse_row(text, _skip(text, begin))
+    tail = row[-1][2] if row else begin
+    # A block ends where it is closed, where the next one opens, and where thinking is closed around it.
+    ends = [(at, mark) for mark in (_CLOSE, _OPEN, THINK_CLOSE) if (at := text.find(mark, tail)) >= 0]
+    end, mark = min(ends, default=(len(text), ""))
+    repairs = [] if mark == _CLOSE else ["no closing tag" if mark else UNFINISHED]
+    rest = text[tail:end].strip()
+    stop = end + len(_CLOSE) if mark == _CLOSE else max(begin, len(text[:end].rstrip()))
+    if not row:
+        return stop, [(start, stop, call_from(parse_json(text[begin:end]), text[start:stop], repairs))]
+    if any(bracket in rest for bracket in "{["):
+        problem = "the block holds more than its first call, and what follows cannot be read"
+        return stop, [(start, stop, Call("", raw=text[start:stop], problem=problem, repairs=tuple(repairs)))]
+    if mark != _CLOSE:
+        stop = tail
+    elif rest:
+        repairs.append("trailing text")
+    return stop, _calls(text, (start, stop), row, repairs)
+
+
+def _calls(text: str, block: tuple[int, int], row: list[tuple[Parsed, int, int]], repairs: list[str]) -> list[Found]:
+    """Return the calls of one block, which holds objects in a row or a list of them; repairs belong to the last.
+
+    A malformed one among several makes the block one malformed call.
+    """
+    start, stop = block
+    parsed = row[0][0]
+    entries = parsed.value if len(row) == 1 and isinstance(parsed.value, list) else []
+    if entries and all(isinstance(entry, dict) for entry in entries):
+        items = [(replace(parsed, value=entry), dump(entry), stop, stop) for entry in entries]
+        items[0] = (*items[0][:2], start, stop)
     else:
-        if read is not None and text[tail:close].strip():
-            repairs.append("trailing text")
-        stop = close + len(_CLOSE)
-    parsed = read[0] if read is not None else parse_json(text[begin:close])
-    return stop, call_from(parsed, text[at:stop], repairs)
+        edges = [start, *(at for _, at, _ in row[1:]), stop]
+        items = [(item[0], text[a:b].rstrip(), a, b) for item, a, b in zip(row, edges[:-1], edges[1:], strict=True)]
+    last = len(items) - 1
+    calls = [(a, b, call_from(item, raw, repairs if i == last else [])) for i, (item, raw, a, b) in enumerate(items)]
+    broken = next((call for _, _, call in calls if call.problem), None)
+    if broken is not None:
+        return [(start, stop, replace(broken, raw=text[start:stop], repairs=(*broken.repairs, *repairs)))]
+    return calls
 
 
-def _unopened(text: str, begin: int) -> list[Found]:
+def _unopened(text: str, begin: int) -> tuple[Found, ...]:
     """Read a call whose opening tag is missing: the JSON object before a lone closing tag."""
     close = text.find(_CLOSE, begin)
     start = text.find("{", begin, close) if close >= 0 else -1
     if start < 0:
-        return []
+        return ()
     stop = close + len(_CLOSE)
-    return [(start, stop, call_from(parse_json(text[start:close]), text[start:stop], ["no opening tag"]))]
+    return ((start, stop, call_from(parse_json(text[start:close]), text[start:stop], ["no opening tag"])),)
 
 
 def _skip(text: str, at: int) -> int:

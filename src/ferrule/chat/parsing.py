@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from ferrule.core.records import Call
 
 __all__ = [
     "MAX_CALLS",
     "MAX_DEPTH",
     "MAX_REPAIR",
+    "Number",
     "Parsed",
-    "call_from",
     "defuse",
     "dump",
     "measure",
-    "numbered",
+    "open_ended",
     "parse_json",
     "parse_prefix",
+    "parse_row",
 ]
 
 MAX_CALLS = 64
@@ -34,18 +34,22 @@ MAX_REPAIR = 8_000
 MAX_BRACKETS = 100
 """Most opening brackets in a broken JSON text that is repaired (the repair takes quadratic time in them)."""
 
-_ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
-_NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BETWEEN = re.compile(r"[\s,;]*")
+_ZEROS = re.compile(r"0\d[\d.]*")
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A JSON value with the repairs it took, or the problem that makes it unreadable."""
+    """A JSON value with the repairs it took, or the problem that makes it unreadable.
+
+    ``doubled`` are the keys that the outermost object has twice.
+    """
 
     value: Any = None
     repairs: tuple[str, ...] = ()
     problem: str = ""
+    doubled: frozenset[str] = frozenset()
 
 
 def dump(value: Any, *stops: str) -> str:
@@ -89,47 +93,124 @@ class _NotJson(ValueError):
     """Raised on the constants NaN, Infinity and -Infinity."""
 
 
-def _decoder(repairs: list[str]) -> json.JSONDecoder:
+class Number(float):
+    """A number whose text is not the one that would be written for it: ``1e5``, ``1.10``.
+
+    It is a float like any other; a parameter that is text takes ``written``.
+    """
+
+    written: str
+
+
+def _number(text: str) -> float:
+    plain = float(text)
+    if repr(plain) == text:
+        return plain
+    number = Number(text)
+    number.written = text
+    return number
+
+
+def _decoder(repairs: list[str], doubled: set[str]) -> json.JSONDecoder:
+    """Return a decoder that notes repairs; ``doubled`` holds the keys that the object read last has twice."""
+
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(items)
-        if len(entries) < len(items) and "duplicate key" not in repairs:
-            repairs.append("duplicate key")
+        doubled.clear()
+        if len(entries) < len(items):
+            doubled.update(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+            if "duplicate key" not in repairs:
+                repairs.append("duplicate key")
         return entries
 
     def constant(name: str) -> Any:
         raise _NotJson(f"{name} is not a JSON number")
 
-    return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant)
+    return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant, parse_float=_number)
 
 
-def _checked(value: Any, repairs: Sequence[str]) -> Parsed:
+def _checked(value: Any, repairs: Sequence[str], doubled: Iterable[str] = ()) -> Parsed:
     problem, broken = measure(value)
     if problem:
         return Parsed(None, tuple(repairs), problem)
     if broken:
-        return Parsed(_mended(value), (*repairs, "unicode"))
-    return Parsed(value, tuple(repairs))
+        return Parsed(_mended(value), (*repairs, "unicode"), doubled=frozenset(doubled))
+    return Parsed(value, tuple(repairs), doubled=frozenset(doubled))
 
 
 def parse_prefix(text: str, start: int) -> tuple[Parsed, int] | None:
     """Read one strict JSON value at ``start``; return it with the index after it, or None when there is none."""
     repairs: list[str] = []
+    doubled: set[str] = set()
     try:
-        value, end = _decoder(repairs).raw_decode(text, start)
+        value, end = _decoder(repairs, doubled).raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    return _checked(value, repairs), end
+    return _checked(value, repairs, doubled), end
+
+
+def parse_row(text: str, start: int) -> list[tuple[Parsed, int, int]]:
+    """Read strict JSON values that follow each other from ``start`` on, with their ranges.
+
+    Blanks, commas and semicolons may stand between them. Reading ends where no further object or list begins, and with
+    the first value that is neither, which stands alone.
+    """
+    values: list[tuple[Parsed, int, int]] = []
+    at = start
+    while len(values) <= MAX_CALLS and (read := parse_prefix(text, at)) is not None:
+        values.append((read[0], at, read[1]))
+        between = _BETWEEN.match(text, read[1])
+        at = between.end() if between is not None else read[1]
+        if not isinstance(values[-1][0].value, dict | list) or text[at : at + 1] not in ("{", "["):
+            break
+    return values
 
 
 def parse_json(text: str) -> Parsed:
     """Read a whole text as JSON; broken text is repaired (``repairs`` says how) or given a ``problem``."""
     repairs: list[str] = []
+    doubled: set[str] = set()
     try:
-        return _checked(_decoder(repairs).decode(text), repairs)
+        return _checked(_decoder(repairs, doubled).decode(text), repairs, doubled)
     except _NotJson as error:
         return Parsed(problem=str(error))
     except (ValueError, RecursionError) as error:
         return _repaired(text, str(error))
+
+
+def open_ended(text: str) -> bool:
+    """Say whether a broken JSON text ends before its outermost value does, as far as its brackets tell."""
+    opened = text.count("{") + text.count("[") - text.count("}") - text.count("]")
+    return opened > 0 or not text.rstrip().endswith(("}", "]"))
+
+
+def _roots(text: str) -> int:
+    """Count the outermost objects and lists of a broken text."""
+    roots = depth = 0
+    for letter in text:
+        if letter in "{[":
+            roots, depth = roots + (depth == 0), depth + 1
+        elif letter in "}]":
+            depth = max(0, depth - 1)
+    return roots
+
+
+def _quoted(text: str) -> str:
+    """Put numbers with zeros in front into quotes: they are text that was meant, and no JSON number."""
+    for _ in range(MAX_BRACKETS):
+        try:
+            json.loads(text)
+        except json.JSONDecodeError as error:
+            number = _ZEROS.match(text, max(error.pos - 1, 0))
+            if number is None or (error.pos > 1 and text[error.pos - 2 : error.pos - 1].isalnum()):
+                return text
+            begin = number.start() - (text[number.start() - 1 : number.start()] == "-")
+            text = f'{text[:begin]}"{text[begin : number.end()]}"{text[number.end() :]}'
+        except (ValueError, RecursionError):
+            return text
+        else:
+            return text
+    return text
 
 
 def _repaired(text: str, why: str) -> Parsed:
@@ -137,10 +218,12 @@ def _repaired(text: str, why: str) -> Parsed:
         return Parsed(problem="empty call")
     if len(text) > MAX_REPAIR or text.count("{") + text.count("[") > MAX_BRACKETS:
         return Parsed(problem=f"broken JSON, too long to repair ({why})")
+    if _roots(text) > 1:
+        return Parsed(problem=f"several JSON values, and broken ones among them ({why})")
     import json_repair
 
     try:
-        value = json_repair.loads(text, skip_json_loads=True)
+        value = json_repair.loads(_quoted(text), skip_json_loads=True)
     except (ValueError, RecursionError, IndexError, TypeError, KeyError):
         return Parsed(problem=f"broken JSON ({why})")
     if not isinstance(value, dict | list) or not value:
@@ -148,83 +231,7 @@ def _repaired(text: str, why: str) -> Parsed:
     repairs = ["json"]
     if re.search(r"[{\[,:]\s*'", text):
         repairs.append("single quotes")
-    if isinstance(value, list) and len(value) > 1 and not text.lstrip().startswith("["):
-        repairs.append("several objects")
     return _checked(value, repairs)
-
-
-def _first_key(value: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return next((key for key in keys if key in value), "")
-
-
-def _arguments(value: Mapping[str, Any], repairs: list[str]) -> tuple[Any, str]:
-    """Return (arguments, problem) of a call object and note what had to be assumed."""
-    key = _first_key(value, _ARGUMENT_KEYS)
-    if not key or value[key] is None:
-        repairs.append("no arguments")
-        return {}, ""
-    if key != "arguments":
-        repairs.append(key)
-    arguments = value[key]
-    if isinstance(arguments, str):
-        inner = parse_json(arguments)
-        if not isinstance(inner.value, dict):
-            return {}, f"{key} must be a JSON object, not the text {arguments[:40]!r}"
-        repairs += ["arguments as text", *inner.repairs]
-        return inner.value, ""
-    if not isinstance(arguments, dict):
-        return {}, f"{key} must be a JSON object, not {type(arguments).__name__}"
-    return arguments, ""
-
-
-def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
-    """Turn a parsed object ``{"name": ..., "arguments": {...}}`` into a call; what is wrong becomes its problem."""
-    notes = [*repairs, *parsed.repairs]
-    value = parsed.value
-    if parsed.problem:
-        return Call("", raw=raw, problem=parsed.problem, repairs=tuple(notes))
-    if not isinstance(value, dict):
-        problem = f"a call must be a JSON object, not {type(value).__name__}"
-        return Call("", raw=raw, problem=problem, repairs=tuple(notes))
-    wrapped = value.get("function")
-    if isinstance(wrapped, dict):
-        notes.append("function wrapper")
-        identity = value.get("id")
-        value = wrapped if identity is None else {**wrapped, "id": identity}
-    key = _first_key(value, _NAME_KEYS)
-    name = value.get(key) if key else None
-    if not isinstance(name, str) or not name.strip():
-        return Call("", raw=raw, problem='the call has no "name"', repairs=tuple(notes))
-    if key != "name":
-        notes.append(key)
-    if name != name.strip():
-        notes.append("name spaces")
-    arguments, problem = _arguments(value, notes)
-    extra = set(value) - {key, "id", "type", _first_key(value, _ARGUMENT_KEYS)}
-    if extra:
-        notes.append("extra keys")
-    identity = value.get("id")
-    return Call(
-        name.strip(),
-        arguments,
-        id=identity if isinstance(identity, str) else "",
-        raw=raw,
-        problem=problem,
-        repairs=tuple(dict.fromkeys(notes)),
-    )
-
-
-def numbered(calls: Sequence[Call]) -> tuple[Call, ...]:
-    """Give calls without an id ``call_0``, ``call_1``, ... by position; a repeated id is replaced as well."""
-    identities: set[str] = set()
-    renamed: list[Call] = []
-    for i, call in enumerate(calls):
-        repeated = call.id in identities
-        identity = f"call_{i}" if not call.id or repeated else call.id
-        identities.add(identity)
-        notes = (*call.repairs, "repeated id") if call.id and repeated else call.repairs
-        renamed.append(replace(call, id=identity, repairs=notes))
-    return tuple(renamed)
 
 
 def defuse(text: str, *markers: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, template
-from ferrule.chat.parsing import MAX_CALLS, Parsed, call_from, dump, numbered, parse_json, parse_prefix
-from ferrule.chat.scan import label, note, thinking
+from ferrule.chat.objects import call_from, numbered
+from ferrule.chat.parsing import MAX_CALLS, Parsed, dump, open_ended, parse_json, parse_prefix, parse_row
+from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED, Found, Scan, label, note, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "RawJson"]
@@ -53,19 +54,18 @@ class RawJson:
         """Return the message as one JSON text."""
         content = plain_text(message)
         if not message.calls:
-            return content if _keeps(content) else dump({"answer": content})
+            return content if _keeps(content) else _dump({"answer": content})
         if len(message.calls) == 1 and not content and message.calls[0].problem and message.calls[0].raw:
             return message.calls[0].raw
         objects = [_object(call) for call in message.calls]
         thought = {"thought": content} if content else {}
         if len(objects) == 1 and isinstance(objects[0], dict):
-            return dump({**thought, **objects[0]})
-        return dump({**thought, "calls": objects} if thought else objects)
+            return _dump({**thought, **objects[0]})
+        return _dump({**thought, "calls": objects} if thought else objects)
 
     def read(self, text: str) -> Message:
         """Return the answer or the calls; JSON after other text, in a fence, or broken is repaired."""
-        block = thinking(text, text.find("{"))
-        begin = max(block[1], 0) if block is not None else 0
+        begin = _begin(text)[0]
         body = text[begin:].strip()
         parsed, before = _located(body)
         before = "\n".join(part for part in (text[:begin].strip(), before) if part)
@@ -84,13 +84,29 @@ class RawJson:
         return dump({"result": plain_text(message)})
 
     def spans(self, text: str) -> tuple[Labelled, ...]:
-        """Label the whole JSON text as call or answer."""
+        """Label thinking, and the whole JSON text as call or answer."""
+        begin, scanned = _begin(text)
+        scanned = replace(
+            scanned, thoughts=tuple(thought for thought in scanned.thoughts if thought[1] <= begin), calls=()
+        )
         if not self.read(text).calls:
-            return label(text, [])
-        block = thinking(text, text.find("{"))
-        begin = max(block[1], 0) if block is not None else 0
+            return label(text, scanned)
         start = begin + len(text[begin:]) - len(text[begin:].lstrip())
-        return label(text, [(start, len(text.rstrip()), Call(""))])
+        return label(text, replace(scanned, calls=((start, len(text.rstrip()), Call("")),)))
+
+
+def _begin(text: str) -> tuple[int, Scan]:
+    """Return where the message begins, after the thinking before its first object, and where thinking stands."""
+
+    def one(start: int) -> tuple[int, list[Found]]:
+        read = parse_prefix(text, start)
+        marks = [at for mark in (THINK_OPEN, THINK_CLOSE) if (at := text.find(mark, start)) >= 0]
+        stop = read[1] if read is not None else min(marks, default=len(text))
+        return stop, [(start, stop, Call(""))]
+
+    scanned = scan(text, lambda at: text.find("{", at), one)
+    first = scanned.calls[0][0] if scanned.calls else len(text)
+    return max((stop for _, stop in scanned.thoughts if stop <= first), default=0), scanned
 
 
 def _located(body: str) -> tuple[Parsed | None, str]:
@@ -98,22 +114,38 @@ def _located(body: str) -> tuple[Parsed | None, str]:
     fenced = _FENCE.match(body)
     if fenced is not None:
         inner = parse_json(fenced[1])
-        return Parsed(inner.value, ("fence", *inner.repairs), inner.problem), ""
-    if not body.startswith(("{", "[")):
-        start = body.find('{"name"')
-        read = parse_prefix(body, start) if start >= 0 else None
-        if read is None or not isinstance(read[0].value, dict):
-            return None, ""
-        notes = ["text before call", *(["trailing text"] if body[read[1] :].strip() else [])]
-        return Parsed(read[0].value, (*notes, *read[0].repairs), read[0].problem), body[:start].strip()
-    read = parse_prefix(body, 0)
-    if read is None:
+        return replace(inner, repairs=("fence", *inner.repairs)), ""
+    start = 0 if body.startswith(("{", "[")) else body.find('{"name"')
+    row = parse_row(body, start) if start >= 0 else []
+    if start and (not row or not isinstance(row[0][0].value, dict)):
+        return None, ""
+    if not row:
         parsed = parse_json(body)
-        return (None if parsed.problem and body.startswith("[") else parsed), ""
-    parsed, stop = read
-    if body[stop:].strip():
-        parsed = Parsed(parsed.value, (*parsed.repairs, "trailing text"), parsed.problem)
-    return parsed, ""
+        if parsed.problem and body.startswith("["):
+            return None, ""
+        return replace(parsed, repairs=(*parsed.repairs, UNFINISHED) if open_ended(body) else parsed.repairs), ""
+    return _joined(row, body[row[-1][2] :], ["text before call"] if start else []), body[:start].strip()
+
+
+def _joined(row: list[tuple[Parsed, int, int]], rest: str, notes: list[str]) -> Parsed:
+    """Return the values of a row as one: itself, or a list; what cannot be read beside a call makes it malformed."""
+    first = row[0][0]
+    if len(row) == 1 and not rest.strip():
+        return replace(first, repairs=(*notes, *first.repairs))
+    if len(row) == 1 and (not any(bracket in rest for bracket in "{[") or _is_answer(first.value)):
+        return replace(first, repairs=(*notes, "trailing text", *first.repairs))
+    broken = next((parsed.problem for parsed, _, _ in row if parsed.problem), "")
+    if any(bracket in rest for bracket in "{["):
+        unfinished = [UNFINISHED] if open_ended(rest) else []
+        return Parsed(
+            None, (*notes, *unfinished), "the message holds more than its first call, and what follows cannot be read"
+        )
+    repairs = dict.fromkeys([*notes, "several objects", *(note for parsed, _, _ in row for note in parsed.repairs)])
+    return Parsed([parsed.value for parsed, _, _ in row], tuple(repairs), broken)
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, dict) and "answer" in value and "name" not in value
 
 
 def _message(parsed: Parsed, body: str, text: str, moved: bool) -> Message:
@@ -135,10 +167,15 @@ def _message(parsed: Parsed, body: str, text: str, moved: bool) -> Message:
         return Message("assistant", text)
     calls = [call_from(Parsed(item), dump(item)) for item in items[:MAX_CALLS]]
     for repair in parsed.repairs:
-        calls[0] = note(calls[0], repair)
+        place = -1 if repair == UNFINISHED else 0
+        calls[place] = note(calls[place], repair)
     if len(items) > MAX_CALLS:
         calls[-1] = Call("", raw=dump(items[MAX_CALLS - 1 :]), problem=f"more than {MAX_CALLS} calls in one message")
     return Message("assistant", thought, numbered(calls))
+
+
+def _dump(value: Any) -> str:
+    return dump(value, THINK_CLOSE)
 
 
 def _keeps(content: str) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, template
-from ferrule.chat.parsing import MAX_CALLS, Parsed, call_from, dump, parse_json, parse_prefix
-from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.chat.objects import call_from
+from ferrule.chat.parsing import Parsed, dump, open_ended, parse_json, parse_row
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, note, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "React"]
@@ -73,7 +75,7 @@ class React:
 
     def read(self, text: str) -> Message:
         """Return the thought and its calls, or the answer."""
-        matches = self._scan(text)
+        matches = self._scan(text).calls
         if not matches:
             rest = text.removeprefix(_ANSWER)
             labels = sum(m["word"].lower() == "final answer" for m in _LABEL.finditer(text))
@@ -94,60 +96,82 @@ class React:
 
     def spans(self, text: str) -> tuple[Labelled, ...]:
         """Label think block, calls, and the text after the last ``Final Answer:``."""
-        matches = self._scan(text)
+        scanned = self._scan(text)
         marks = [m for m in _LABEL.finditer(text) if m["word"].lower() == "final answer"]
-        if matches or not marks:
-            return label(text, matches)
-        return label(text, matches, (marks[-1].end(), len(text.rstrip())) if text[marks[-1].end() :].strip() else None)
+        if scanned.calls or not marks:
+            return label(text, scanned)
+        return label(text, scanned, (marks[-1].end(), len(text.rstrip())) if text[marks[-1].end() :].strip() else None)
 
-    def _scan(self, text: str) -> list[Found]:
-        block = thinking(text, text.find("Action:"))
-        begin = max(block[1], 0) if block is not None else 0
-        marks = [m for m in _LABEL.finditer(text, begin) if m["word"].lower() != "thought"]
-        matches: list[Found] = []
-        at = begin
-        for i, mark in enumerate(marks):
-            word = mark["word"].lower()
-            if mark.start() < at or not word.startswith("action"):
-                continue
-            if len(matches) == MAX_CALLS - 1:
-                problem = f"more than {MAX_CALLS} calls in one message"
-                matches.append((mark.start(), len(text), Call("", raw=text[mark.start() :], problem=problem)))
-                break
-            given = next((m for m in marks[i + 1 : i + 2] if m["word"].lower() == "action input"), None)
-            at, call = self._one(text, mark, given)
-            if block is not None and block[1] < 0:
-                call = note(call, "unclosed thinking")
-            if any(m["word"].lower() == "final answer" for m in marks[:1]):
-                call = note(call, "answer beside call")
-            matches.append((mark.start(), at, call))
-        return matches
+    def _scan(self, text: str) -> Scan:
+        marks = [m for m in _LABEL.finditer(text) if m["word"].lower() != "thought"]
+        actions = [i for i, mark in enumerate(marks) if mark["word"].lower().startswith("action")]
+        starts = [marks[i].start() for i in actions]
 
-    def _one(self, text: str, mark: re.Match[str], given: re.Match[str] | None) -> tuple[int, Call]:
-        """Read one action; return the index after it and the call."""
+        def opens(at: int) -> int:
+            place = bisect_left(starts, at)
+            return starts[place] if place < len(starts) else -1
+
+        def one(start: int) -> tuple[int, list[Found]]:
+            i = actions[bisect_left(starts, start)]
+            stop, call = self._one(text, *marks[i : i + 2])
+            return stop, [(start, stop, call)]
+
+        scanned = scan(text, opens, one)
+        answered = next((m.start() for m in marks if m["word"].lower() == "final answer"), len(text))
+        begin = scanned.thoughts[-1][1] if scanned.thoughts else 0
+        if begin <= answered < (scanned.calls[0][0] if scanned.calls else 0):
+            beside = tuple((start, stop, note(call, "answer beside call")) for start, stop, call in scanned.calls)
+            return replace(scanned, calls=beside)
+        return scanned
+
+    def _one(self, text: str, mark: re.Match[str], after: re.Match[str] | None = None) -> tuple[int, Call]:
+        """Read the action at a label, which ``after`` follows; return the index after it and the call."""
         start = mark.start()
+        given = after if after is not None and after["word"].lower() == "action input" else None
         repairs = ["label"] if _odd(mark) or (given is not None and _odd(given)) else []
         line = _line_end(text, mark.end())
         if mark["word"].lower() == "action input":
             return line, Call("", raw=text[start:line], problem="Action Input without an Action before it")
         name = text[mark.end() : line].strip()
-        if given is None or text[line : given.start()].strip():
-            return line, call_from(Parsed({"name": name}), text[start:line], repairs)
-        read = parse_prefix(text, given.end())
-        if read is not None and isinstance(read[0].value, dict | list | str):
-            parsed, stop = read
-            tail = _line_end(text, stop)
-            if text[stop:tail].strip():
-                repairs, stop = [*repairs, "trailing text"], tail
-        else:
-            following = _LABEL.search(text, given.end())
-            stop = len(text[: following.start()].rstrip()) if following is not None else len(text.rstrip())
-            stop = max(stop, given.end())
-            parsed = self._loose(text[given.end() : stop].strip())
-        if isinstance(parsed.value, str):
-            parsed = Parsed({self.text_argument: parsed.value}, (*parsed.repairs, "text input"), parsed.problem)
+        if given is None:
+            open_end = [UNFINISHED] if after is None and THINK_CLOSE not in text[line:] else []
+            return line, call_from(Parsed({"name": name}), text[start:line], [*repairs, *open_end])
+        if text[line : given.start()].strip():
+            problem = "text stands between Action and Action Input; write the input in the line after its action"
+            stop = _line_end(text, given.end())
+            return stop, Call(name, raw=text[start:stop], problem=problem)
+        stop, parsed, more = self._input(text, given.end())
         value = {"name": name, "arguments": parsed.value}
-        return stop, call_from(Parsed(value, parsed.repairs, parsed.problem), text[start:stop], repairs)
+        call = call_from(replace(parsed, value=value, doubled=frozenset()), text[start:stop], [*repairs, *more])
+        return stop, call
+
+    def _input(self, text: str, begin: int) -> tuple[int, Parsed, list[str]]:
+        """Read an input; return the index after it, its value as an object or list, and what was repaired."""
+        row = parse_row(text, begin)
+        if row and isinstance(row[0][0].value, dict | list | str):
+            tail = _line_end(text, row[-1][2])
+            rest = text[row[-1][2] : tail]
+            if len(row) > 1 or any(bracket in rest for bracket in "{["):
+                return tail, Parsed(problem="Action Input holds more than one object; write one action for each"), []
+            if rest.strip():
+                return self._as_object(row[0][0], tail, ["trailing text"])
+            return self._as_object(row[0][0], row[0][2], [])
+        following = _LABEL.search(text, begin)
+        ends = [following.start()] if following is not None else []
+        ends += [at] if (at := text.find(THINK_CLOSE, begin)) >= 0 else []
+        stop = max(len(text[: min(ends, default=len(text))].rstrip()), begin)
+        body = text[begin:stop].strip()
+        parsed = self._loose(body)
+        whole = isinstance(parsed.value, dict | list) and not open_ended(body.removesuffix("```"))
+        return self._as_object(parsed, stop, [] if ends or whole else [UNFINISHED])
+
+    def _as_object(self, parsed: Parsed, stop: int, repairs: list[str]) -> tuple[int, Parsed, list[str]]:
+        """Turn a text into the argument it stands for; an empty one is no arguments."""
+        text = parsed.value
+        if isinstance(text, str):
+            value, read = ({self.text_argument: text}, "text input") if text.strip() else ({}, "no arguments")
+            parsed = Parsed(value, (*parsed.repairs, read), parsed.problem)
+        return stop, parsed, repairs
 
     def _loose(self, body: str) -> Parsed:
         """Read an input that does not begin with JSON: fenced JSON, broken JSON, or plain text."""
@@ -155,7 +179,7 @@ class React:
         if fenced is not None:
             inner = parse_json(fenced[1])
             return Parsed(inner.value, (*inner.repairs, "fence"), inner.problem)
-        return parse_json(body) if body.startswith(("{", "[")) or not body else Parsed(body)
+        return parse_json(body) if body.startswith(("{", "[")) else Parsed(body)
 
 
 def _odd(mark: re.Match[str]) -> bool:
@@ -165,12 +189,15 @@ def _odd(mark: re.Match[str]) -> bool:
 def _lines(call: Call) -> str:
     if call.problem and call.raw:
         return call.raw
-    return f"Action: {call.name}\nAction Input: {dump(dict(call.arguments))}"
+    return f"Action: {call.name}\nAction Input: {dump(dict(call.arguments), THINK_CLOSE)}"
 
 
 def _line_end(text: str, at: int) -> int:
+    """Return where a line ends, or where thinking is closed in it."""
     end = text.find("\n", at)
-    return end if end >= 0 else len(text)
+    end = end if end >= 0 else len(text)
+    thought = text.find(THINK_CLOSE, at, end)
+    return thought if thought >= 0 else end
 
 
 CODEC = React

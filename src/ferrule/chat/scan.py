@@ -1,21 +1,49 @@
-"""What all codecs share once they know where the calls of a text lie: building the message and labelling ranges."""
+"""What all codecs share: which calls of a text the model meant, building the message, and labelling ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.parsing import numbered
+from ferrule.chat.objects import numbered
+from ferrule.chat.parsing import MAX_CALLS
 from ferrule.core.records import Call, Message
 
-__all__ = ["THINK_CLOSE", "THINK_OPEN", "Found", "assemble", "join", "label", "note", "thinking"]
+__all__ = [
+    "THINK_CLOSE",
+    "THINK_OPEN",
+    "UNFINISHED",
+    "Found",
+    "Scan",
+    "assemble",
+    "join",
+    "label",
+    "note",
+    "scan",
+    "thinking",
+]
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+UNFINISHED = "unfinished"
+"""The repair that a codec notes on a call whose text ends before the call does.
 
-Found = tuple[int, int, Call]
+In a reply that reached its token limit such a call is malformed (``ferrule.chat.reply.broken_off``).
+"""
+
+Found: TypeAlias = tuple[int, int, Call]
 """A call and the character range ``[start, stop)`` it was read from."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The calls that a model meant, and the ranges of its thinking (marks included), each in order."""
+
+    calls: tuple[Found, ...] = ()
+    thoughts: tuple[tuple[int, int], ...] = ()
 
 
 def note(call: Call, repair: str) -> Call:
@@ -23,18 +51,61 @@ def note(call: Call, repair: str) -> Call:
     return call if repair in call.repairs else replace(call, repairs=(*call.repairs, repair))
 
 
-def thinking(text: str, first: int = -1) -> tuple[int, int] | None:
-    """Return the range of a leading think block, tags included.
+class _Next:
+    """The next place of a mark at or after an index that only grows; the length of the text when there is none."""
 
-    A block whose opening tag stands in the prompt begins at 0 (and must close before ``first``, where the first
-    call may begin); one that is never closed has stop -1.
+    def __init__(self, text: str, find: Callable[[int], int]) -> None:
+        self._end, self._find, self._place = len(text), find, -1
+
+    def __call__(self, at: int) -> int:
+        if self._place < at:
+            place = self._find(at)
+            self._place = self._end if place < 0 else place
+        return self._place
+
+
+def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int, Sequence[Found]]]) -> Scan:
+    """Return the calls outside thinking, which may stand anywhere in a text.
+
+    ``opens(at)`` is where the next call may begin at or after ``at`` (-1: nowhere); ``one(start)`` reads there and
+    returns the index after what it read and the calls in it. Thinking that is closed but never opened was opened in the
+    prompt and begins with the text; thinking that is never closed reaches to its end. A mark inside a well-formed call
+    is part of the call.
+    """
+    call_at = _Next(text, opens)
+    open_at, close_at = (_Next(text, partial(text.find, mark)) for mark in (THINK_OPEN, THINK_CLOSE))
+    calls: list[Found] = []
+    thoughts: list[tuple[int, int]] = []
+    at = 0
+    while (first := min(call_at(at), open_at(at), close_at(at))) < len(text):
+        if first == close_at(at):
+            at = first + len(THINK_CLOSE)
+            calls, thoughts = [], [(0, at)]
+        elif first == open_at(at):
+            at = min(close_at(at) + len(THINK_CLOSE), len(text))
+            thoughts.append((first, at))
+        else:
+            stop, read = one(first)
+            at = max(stop, first + 1)
+            if len(calls) + len(read) > MAX_CALLS - (call_at(at) < len(text)):
+                problem = f"more than {MAX_CALLS} calls in one message"
+                calls.append((first, len(text), Call("", raw=text[first:], problem=problem)))
+                break
+            calls += read
+    return Scan(tuple(calls), tuple(thoughts))
+
+
+def thinking(text: str) -> tuple[int, int] | None:
+    """Return the range of a leading think block, marks included.
+
+    A block whose opening mark stands in the prompt begins at 0; one that is never closed has stop -1.
     """
     blank = len(text) - len(text.lstrip())
     close = text.find(THINK_CLOSE)
     if text.startswith(THINK_OPEN, blank):
         return blank, (close + len(THINK_CLOSE) if close >= 0 else -1)
     opening = text.find(THINK_OPEN)
-    if close >= 0 and (opening < 0 or opening > close) and not 0 <= first < close:
+    if close >= 0 and (opening < 0 or opening > close):
         return 0, close + len(THINK_CLOSE)
     return None
 
@@ -66,17 +137,13 @@ def join(content: str, calls: Sequence[str], joint: str = "\n") -> str:
     return joint.join([content, *calls] if content else calls)
 
 
-def label(text: str, matches: Sequence[Found], answer: tuple[int, int] | None = None) -> tuple[Labelled, ...]:
-    """Label the think block, the calls, and the answer (without calls: all text after the think block)."""
-    ranges: list[Labelled] = []
-    block = thinking(text, matches[0][0] if matches else -1)
-    begin = 0
-    if block is not None:
-        begin = block[1] if block[1] >= 0 else len(text)
-        ranges.append(("think", block[0], begin))
-    ranges += [("call", start, stop) for start, stop, _ in matches]
+def label(text: str, scanned: Scan, answer: tuple[int, int] | None = None) -> tuple[Labelled, ...]:
+    """Label thinking, the calls, and the answer (without calls: all text after the last thought)."""
+    ranges: list[Labelled] = [("think", start, stop) for start, stop in scanned.thoughts]
+    ranges += [("call", start, stop) for start, stop, _ in scanned.calls]
+    begin = scanned.thoughts[-1][1] if scanned.thoughts else 0
     if answer is not None:
         ranges.append(("answer", *answer))
-    elif not matches and text[begin:].strip():
+    elif not scanned.calls and text[begin:].strip():
         ranges.append(("answer", begin + len(text[begin:]) - len(text[begin:].lstrip()), len(text.rstrip())))
     return tuple(sorted(ranges, key=lambda item: item[1:]))

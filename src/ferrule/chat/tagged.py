@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, takes_text, template
-from ferrule.chat.parsing import MAX_CALLS, defuse, dump, parse_json, parse_prefix
-from ferrule.chat.scan import Found, assemble, join, label, note, thinking
+from ferrule.chat.parsing import defuse, dump, parse_json, parse_prefix
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Tagged"]
 
 _NAME = r"[A-Za-z_][\w.-]{0,63}"
 _TAG = re.compile(rf"<({_NAME})>")
-_ANY = re.compile(rf"<(/?)({_NAME})>")
+_ANY = re.compile(rf"<(/?)({_NAME})(\s[^<>]*)?>")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Tagged:
 
     ``arguments`` pairs tools with the argument that a plain body fills (``Tagged.of(tools)`` takes them from the
     tools). Other arguments are written as parameter tags, ``<find><name>x</name><top>3</top></find>``, whose
-    values are JSON where they parse as JSON and text otherwise; names that cannot be tags there (a parameter named as
+    values are JSON where they parse as JSON and text otherwise (``texts`` pairs tools with parameters that are always
+    text); names that cannot be tags there (a parameter named as
     its tool, or with spaces) are written as a JSON object in the body. With ``known_only`` tags of other tools are
     content. Results are shown in ``result`` tags, by default inside the assistant's text. A message without calls is
     an answer and is written in ``answer`` tags ("" writes it bare).
@@ -39,14 +40,15 @@ class Tagged:
     known_only: bool = False
     result: str = "result"
     answer: str = "answer"
+    texts: tuple[tuple[str, str], ...] = ()
     name: str = field(default="tagged", init=False)
 
     def __post_init__(self) -> None:
         """Refuse an unknown style and names that cannot be tags."""
         check_style(self.style)
-        pairs = tuple((str(tool), str(key)) for tool, key in self.arguments)
-        object.__setattr__(self, "arguments", pairs)  # settings read from JSON bring lists
-        names = [tool for tool, _ in self.arguments] + [key for _, key in self.arguments] + [self.result]
+        for option in ("arguments", "texts"):  # settings read from JSON bring lists
+            object.__setattr__(self, option, tuple((str(tool), str(key)) for tool, key in getattr(self, option)))
+        names = [tool for tool, _ in self.arguments] + [key for _, key in self.arguments if key] + [self.result]
         for name in [*names, *([self.answer] if self.answer else [])]:
             if re.fullmatch(_NAME, name) is None:
                 raise ValueError(f"Tagged cannot use {name!r} as a tag; a tag is a letter, then letters, digits, _ . -")
@@ -57,7 +59,20 @@ class Tagged:
     @classmethod
     def of(cls, tools: Sequence[Tool], **options: Any) -> Tagged:
         """Build the codec for tools: a plain body fills the first required text argument, other tags are content."""
-        return cls(arguments=tuple((tool.name, _main(tool.parameters)) for tool in tools), known_only=True, **options)
+        arguments = tuple((tool.name, _main(tool.parameters)) for tool in tools)
+        return cls(arguments=arguments, known_only=True, **options).typed(tools)
+
+    def typed(self, tools: Sequence[Tool]) -> Tagged:
+        """Return the codec that knows these tools: their names, and which parameters are text.
+
+        A text stays as it was written, and a tag that is never closed is read as an unfinished call.
+        """
+        pairs = [(tool, key) for tool in tools for key in tool.parameters.get("properties", {})]
+        texts = tuple((tool.name, key) for tool, key in pairs if takes_text(tool, key))
+        known = {tool for tool, _ in self.arguments} | self._reserved
+        new = [tool.name for tool in tools if tool.name not in known and re.fullmatch(_NAME, tool.name)]
+        arguments = self.arguments if self.known_only else (*self.arguments, *((name, "") for name in new))
+        return replace(self, texts=texts, arguments=arguments)
 
     @property
     def _reserved(self) -> set[str]:
@@ -100,7 +115,7 @@ class Tagged:
 
     def read(self, text: str) -> Message:
         """Return content and calls; a known tag that is never closed is repaired."""
-        matches = self._scan(text)
+        matches = self._scan(text).calls
         opening, close = f"<{self.answer}>", f"</{self.answer}>"
         if not matches and self.answer and text.startswith(opening) and text.endswith(close):
             inner = text[len(opening) : len(text) - len(close)]
@@ -116,14 +131,14 @@ class Tagged:
 
     def spans(self, text: str) -> tuple[Labelled, ...]:
         """Label think block, calls, and the body of the last answer tag."""
-        matches = self._scan(text)
+        scanned = self._scan(text)
         opening, close = f"<{self.answer}>", f"</{self.answer}>"
         start = text.rfind(opening) if self.answer else -1
         if start < 0:
-            return label(text, matches)
+            return label(text, scanned)
         begin = start + len(opening)
         stop = text.find(close, begin)
-        return label(text, matches, (begin, stop if stop >= 0 else len(text)))
+        return label(text, scanned, (begin, stop if stop >= 0 else len(text)))
 
     def _block(self, call: Call) -> str:
         if call.problem and call.raw:
@@ -155,7 +170,7 @@ class Tagged:
         stripped = body.strip()
         if stripped == "{}":
             return {}, ()
-        nested = _parameters(body)
+        nested = _parameters(body, {key for tool, key in self.texts if tool == name})
         if nested is not None:
             return nested
         key = dict(self.arguments).get(name)
@@ -170,51 +185,64 @@ class Tagged:
                 return parsed.value, parsed.repairs
         return {"input": body}, ("bare body",)
 
-    def _scan(self, text: str) -> list[Found]:
+    def _scan(self, text: str) -> Scan:
         known = dict(self.arguments)
-        tags = list(_ANY.finditer(text))
-        first = next((m.start() for m in tags if not m[1] and m[2] in known), -1)
-        block = thinking(text, first)
-        at = max(block[1], 0) if block is not None else 0
+        tags = [tag for tag in _ANY.finditer(text) if not tag[3] or tag[2] in known]
         closers: dict[str, list[int]] = {}
         for tag in tags:
             if tag[1]:
                 closers.setdefault(tag[2], []).append(tag.start())
-        matches: list[Found] = []
-        for tag in tags:
-            name = tag[2]
-            if tag[1] or tag.start() < at or (self.known_only and name not in known):
-                continue
-            ends = closers.get(name, [])
-            k = bisect_left(ends, tag.end())
-            close = ends[k] if k < len(ends) else -1
-            if name in self._reserved:
-                at = max(at, close)
-                continue
-            if close < 0 and name not in known:
-                continue
-            if len(matches) == MAX_CALLS - 1:
-                problem = f"more than {MAX_CALLS} calls in one message"
-                matches.append((tag.start(), len(text), Call("", raw=text[tag.start() :], problem=problem)))
-                break
-            at = close + len(name) + 3 if close >= 0 else len(text)
-            body = text[tag.end() : close if close >= 0 else len(text)]
-            arguments, repairs = self._read_body(name, body)
-            call = Call(name, arguments, raw=text[tag.start() : at], repairs=repairs)
-            if close < 0:
-                call = note(call, "no closing tag")
-            if block is not None and block[1] < 0:
-                call = note(call, "unclosed thinking")
-            matches.append((tag.start(), at, call))
-        return matches
+
+        def close_of(tag: re.Match[str]) -> int:
+            ends = closers.get(tag[2], [])
+            place = bisect_left(ends, tag.end())
+            return ends[place] if place < len(ends) else -1
+
+        openers = [tag for tag in tags if not tag[1] and self._opens(tag[2], close_of(tag))]
+        starts = [tag.start() for tag in openers]
+
+        def opens(at: int) -> int:
+            place = bisect_left(starts, at)
+            return starts[place] if place < len(starts) else -1
+
+        def one(start: int) -> tuple[int, list[Found]]:
+            tag = openers[bisect_left(starts, start)]
+            return self._one(text, tag, close_of(tag))
+
+        return scan(text, opens, one)
+
+    def _opens(self, name: str, close: int) -> bool:
+        """Say whether a tag opens a call, or a part in which none is read; one that is not known must be closed."""
+        if name in self._reserved:
+            return name != "think" and close >= 0
+        return name in dict(self.arguments) or (close >= 0 and not self.known_only)
+
+    def _one(self, text: str, tag: re.Match[str], close: int) -> tuple[int, list[Found]]:
+        """Read what a tag opens; return the index after it and its call, if it is one."""
+        name, start = tag[2], tag.start()
+        if name in self._reserved:
+            return close, []
+        end, repairs = close, list[str]()
+        if close < 0:
+            thought = text.find(THINK_CLOSE, tag.end())
+            end, repairs = (thought, ["no closing tag"]) if thought >= 0 else (len(text), [UNFINISHED])
+        stop = end + len(name) + 3 if close >= 0 else end
+        arguments, more = self._read_body(name, text[tag.end() : end])
+        call = Call(name, arguments, raw=text[start:stop], repairs=(*more, *repairs))
+        if tag[3]:
+            problem = f"arguments are written between <{name}> and </{name}>, not inside the tag"
+            call = replace(call, arguments={}, problem=problem)
+        return stop, [(start, stop, call)]
 
 
 def _main(parameters: Mapping[str, Any]) -> str:
     """Return the parameter a plain body fills: the first required text one, else the first text one, else the first."""
     properties: Mapping[str, Any] = parameters.get("properties", {})
+    if not properties:
+        return ""
     texts = [key for key, schema in properties.items() if schema.get("type") == "string"]
     required = [key for key in texts if key in parameters.get("required", ())]
-    return next(iter([*required, *texts, *properties]), "input")
+    return next(iter([*required, *texts, *properties]))
 
 
 def _form(tool: Tool, key: str) -> str:
@@ -224,8 +252,8 @@ def _form(tool: Tool, key: str) -> str:
     return f"<{tool.name}>{''.join(f'<{n}>...</{n}>' for n in names)}</{tool.name}>"
 
 
-def _parameters(body: str) -> tuple[dict[str, Any], tuple[str, ...]] | None:
-    """Read a body that is nothing but parameter tags."""
+def _parameters(body: str, texts: Container[str] = ()) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+    """Read a body that is nothing but parameter tags; ``texts`` are the parameters that are text."""
     values: dict[str, Any] = {}
     repairs: tuple[str, ...] = ()
     at, end = len(body) - len(body.lstrip()), len(body.rstrip())
@@ -236,7 +264,8 @@ def _parameters(body: str) -> tuple[dict[str, Any], tuple[str, ...]] | None:
             return None
         if tag[1] in values:
             repairs = ("duplicate key",)
-        values[tag[1]] = _value(body[tag.end() : close])
+        written = body[tag.end() : close]
+        values[tag[1]] = _as_text(written) if tag[1] in texts else _value(written)
         at = close + len(tag[1]) + 3
         while at < end and body[at].isspace():
             at += 1
@@ -249,6 +278,12 @@ def _value(text: str) -> Any:
     if read is None or text[read[1] :].strip() or read[0].problem or read[0].repairs:
         return text
     return read[0].value
+
+
+def _as_text(text: str) -> str:
+    """Return the text that a parameter of type text holds: what was written, without the quotes that ``write`` adds."""
+    value = _value(text)
+    return value if isinstance(value, str) and value != text and _written(value) == text else text
 
 
 def _written(value: Any) -> str:

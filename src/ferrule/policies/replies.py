@@ -10,13 +10,25 @@ import numpy as np
 import torch
 
 from ferrule.chat.renderer import Renderer
+from ferrule.chat.reply import first_stop, in_thought, read_reply, reply_spans
+from ferrule.chat.scan import THINK_OPEN
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask
 from ferrule.core.records import Finish, Reply, Span
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import HasHeads, Head, head_values
 
-__all__ = ["Speaker", "begun_finish", "head_extras", "pieces_of", "reply_of", "rows_of", "scores_of", "token_limit"]
+__all__ = [
+    "Speaker",
+    "begun_finish",
+    "head_extras",
+    "opens_thought",
+    "pieces_of",
+    "reply_of",
+    "rows_of",
+    "scores_of",
+    "token_limit",
+]
 
 
 class Speaker(Protocol):
@@ -56,13 +68,24 @@ def _stops(policy: Speaker, ask: Ask) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in (*policy.renderer.codec.stop, *ask.stop) if text))
 
 
-def begun_finish(policy: Speaker, ask: Ask) -> str:
-    """Return ``stop`` when the begun ids of an ask are a whole reply: they hold a stop string, or the end token."""
+def begun_finish(policy: Speaker, ask: Ask, given: Sequence[int]) -> str:
+    """Return ``stop`` when the begun ids of an ask are a whole reply: they hold a stop string, or the end token.
+
+    ``given`` are the ids before the reply goes on.
+    """
     if not ask.begun:
         return ""
     ended = ask.begun[-1] in policy.stops.end_ids and not ask.sampling.ignore_end
     text = policy.stops.text(ask.begun)
-    return "stop" if ended or any(stop in text for stop in _stops(policy, ask)) else ""
+    opened = in_thought(ask.prefill, opens_thought(policy, ask, given))
+    return "stop" if ended or first_stop(text, _stops(policy, ask), opened) >= 0 else ""
+
+
+def opens_thought(policy: Speaker, ask: Ask, given: Sequence[int]) -> bool:
+    """Say whether the prompt (the ids before ``prefill`` and ``begun``) leaves thinking open, as some templates do."""
+    before = given[: len(given) - len(ask.begun)]
+    tail = policy.stops.text(before[-64 - 4 * len(ask.prefill) :])
+    return tail.removesuffix(ask.prefill).rstrip().endswith(THINK_OPEN)
 
 
 def rows_of(policy: Speaker, ask: Ask) -> list[Row]:
@@ -73,6 +96,7 @@ def rows_of(policy: Speaker, ask: Ask) -> list[Row]:
     settings: dict[str, Any] = {
         "stop": _stops(policy, ask),
         "begun": ask.begun,
+        "opened": in_thought(ask.prefill, opens_thought(policy, ask, given)),
         "top_k": how.top_k,
         "top_p": how.top_p,
         "bias": {_token(policy, token): more for token, more in how.bias.items()},
@@ -80,7 +104,7 @@ def rows_of(policy: Speaker, ask: Ask) -> list[Row]:
         "allowed": how.allowed,
         "ignore_end": how.ignore_end,
         **_wanted(ask.want, list(policy.head_kinds)),
-        "finish": begun_finish(policy, ask) or ("length" if most < 1 else ""),
+        "finish": begun_finish(policy, ask, given) or ("length" if most < 1 else ""),
     }
     heat = policy.temperature if ask.temperature is None else ask.temperature
     return [Row(given, most, heat, (ask.seed << 8) + sample, **settings) for sample in range(ask.n)]
@@ -101,13 +125,13 @@ def reply_of(policy: Speaker, ask: Ask, row: Row) -> Reply:
     if body and body[-1] in policy.stops.end_ids:
         body.pop()
     text = policy.stops.text(body)
-    ends = [text.find(stop) + len(stop) for stop in row.stop if stop in text]
-    if ends:
-        text = text[: min(ends)]
-    labelled = [] if ask.prefill else policy.renderer.codec.spans(text)
+    if (end := first_stop(text, row.stop, row.opened)) >= 0:
+        text = text[:end]
+    codec, opened = policy.renderer.codec, opens_thought(policy, ask, row.given)
+    labelled = () if ask.prefill else reply_spans(codec, text, opened=opened)
     pieces = pieces_of(policy.stops.text, body) if labelled else []
     return Reply(
-        message=policy.renderer.codec.read(ask.prefill + text),
+        message=read_reply(codec, ask.prefill + text, tools=ask.tools, opened=opened, cut=row.finish != "stop"),
         spans=_spans(text, pieces, labelled, first=len(row.begun)),
         given=row.given,
         sampled=tuple(row.sampled),

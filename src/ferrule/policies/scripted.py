@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer
+from ferrule.chat.reply import first_stop, in_thought, read_reply
+from ferrule.chat.scan import THINK_OPEN
 from ferrule.core.flows import Ask
 from ferrule.core.powers import require
 from ferrule.core.records import Call, Finish, Message, Reply, plain_text
@@ -45,10 +48,10 @@ def decode(ids: Sequence[int], end: str = "") -> str:
     return end.join(piece.decode("utf-8", "replace") for piece in pieces)
 
 
-def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """Cut after the first stop string, which stays; tell whether there was one."""
-    ends = [text.find(stop) + len(stop) for stop in stops if stop and stop in text]
-    return (text[: min(ends)], True) if ends else (text, False)
+def _cut(text: str, stops: Sequence[str], opened: bool = False) -> tuple[str, bool]:
+    """Cut after the first stop string outside thinking, which stays; tell whether there was one."""
+    end = first_stop(text, stops, opened)
+    return (text[:end], True) if end >= 0 else (text, False)
 
 
 class Scripted:
@@ -106,10 +109,18 @@ class Scripted:
         if ask.must_call:
             ask = forced(ask, codec)
             text = text.removeprefix(ask.prefill)
-        text, stopped = _cut(text, (*codec.stop, *ask.stop))
+        opened = self._opens_thought(ask)
+        text, stopped = _cut(text, (*codec.stop, *ask.stop), in_thought(ask.prefill, opened))
         if self.renderer is None:
-            return Reply(codec.read(ask.prefill + text))
+            return Reply(read_reply(codec, ask.prefill + text, tools=ask.tools))
         return self._with_ids(ask, self.renderer, text, stopped)
+
+    def _opens_thought(self, ask: Ask) -> bool:
+        """Say whether the prompt leaves thinking open, as some templates do."""
+        if self.renderer is None:
+            return False
+        prompt = decode(self.prompt_ids(replace(ask, prefill="", begun=())), self.renderer.end)
+        return prompt.rstrip().endswith(THINK_OPEN)
 
     def _with_ids(self, ask: Ask, renderer: Renderer, text: str, stopped: bool) -> Reply:
         end = renderer.end
@@ -119,7 +130,13 @@ class Scripted:
             sampled, finish = sampled[: ask.max_tokens], "length"
         body = sampled[:-1] if sampled and sampled[-1] == END_ID else sampled
         return Reply(
-            message=renderer.codec.read(ask.prefill + decode((*ask.begun, *body))),
+            message=read_reply(
+                renderer.codec,
+                ask.prefill + decode((*ask.begun, *body)),
+                tools=ask.tools,
+                opened=self._opens_thought(ask),
+                cut=finish == "length",
+            ),
             given=self.prompt_ids(ask),
             sampled=sampled,
             logps=(0.0,) * len(sampled),

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferrule.core.records import Score, Task, Trajectory
-from ferrule.rewards.verify import verify
+from ferrule.rewards.comparing import Comparison
+from ferrule.rewards.verify import compare
 
 __all__ = ["holds", "is_right", "outcome"]
 
@@ -34,8 +35,9 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     The answer is compared with ``task.answer`` by the verifier ``task.meta["verifier"]`` (default ``exact``); when
     ``task.meta["state"]`` is given it must be part of ``Trajectory.final`` as well, otherwise the score is 0. A task
     with a state and no answer is judged by the state alone. With the verifier ``world`` the score is the ``reward`` in
-    ``Trajectory.final``, on the world's own scale. The value is also the part ``outcome``. Raises ``ValueError`` for a
-    task with neither, and for an unknown verifier.
+    ``Trajectory.final``, on the world's own scale. The value is also the part ``outcome``. ``Score.info`` holds
+    ``comparison`` and ``problem`` where a comparison was stopped at its time limit or failed. Raises ``ValueError`` for
+    a task with neither, and for an unknown verifier.
     """
     if task.meta.get("verifier") == "world":
         values = [float(trajectory.final.get("reward", 0.0)) for trajectory in trajectories]
@@ -46,10 +48,10 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     verifier = str(task.meta.get("verifier", "exact"))
     scores = []
     for trajectory in trajectories:
-        value = 1.0 if task.answer is None else verify(verifier, trajectory.answer, task.answer)
-        if wanted is not None and not holds(trajectory.final, wanted):
-            value = 0.0
-        scores.append(Score(value=value, parts={"outcome": value}))
+        compared = Comparison(1.0) if task.answer is None else compare(verifier, trajectory.answer, task.answer)
+        value = compared.value if wanted is None or holds(trajectory.final, wanted) else 0.0
+        info = {} if compared.status == "ok" else {"comparison": compared.status, "problem": compared.problem}
+        scores.append(Score(value=value, parts={"outcome": value}, info=info))
     return scores
 
 

@@ -1,41 +1,38 @@
 """Comparing an answer with the expected one, by the name of a verifier.
 
-=============  =============================================================================================
-``exact``      same text after trimming and collapsing white space; upper and lower case differ
-``numeric``    the last number of the answer equals the number (see :func:`same_number`)
-``math-verify``  mathematically equal by the ``math-verify`` library (extra ``data``)
-``regex``      the trimmed answer matches the pattern as a whole
-``python``     the expression over ``answer`` (text) and ``x`` (its last number, or None) is true
-``words``      0 to 1 by the words that both share (see :func:`word_f1`)
-=============  =============================================================================================
+===============  =============================================================================================
+``exact``        same text after trimming and collapsing white space; upper and lower case differ
+``numeric``      the last number of the answer equals the number (see :func:`same_number`)
+``math-verify``  same text or mathematically equal by the ``math-verify`` library (extra ``data``)
+``regex``        the trimmed answer matches the pattern as a whole
+``python``       the expression over ``answer`` (text) and ``x`` (its last number, or None) is true
+``words``        0 to 1 by the words that both share (see :func:`word_f1`)
+===============  =============================================================================================
 
-A list or tuple of golds accepts any of its members. A wrong, missing or unreadable answer scores 0.0 and never
-raises; an invalid gold (not a number, pattern or expression) is a mistake in the data set and raises ``ValueError``.
+A list or tuple of golds accepts any of its members. ``regex``, ``python`` and ``math-verify`` run in a helper process
+with a time limit (``ferrule.rewards.comparing``). A wrong, missing or unreadable answer scores 0.0 and never raises; an
+invalid gold (not a number, pattern or expression) is a mistake in the data set and raises ``ValueError``.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.rewards import mathematics
+from ferrule.rewards.comparing import SECONDS, Comparison, limited
 from ferrule.rewards.expression import compile_expression, evaluate
 
-__all__ = ["VERIFIERS", "last_number", "same_number", "verify", "word_f1"]
+__all__ = ["VERIFIERS", "compare", "last_number", "same_number", "verify", "word_f1"]
 
 ANSWER_LIMIT = 20_000
 """Only this many characters from the end of an answer are looked at."""
 TOLERANCE = 1e-6
 """Relative tolerance between numbers that are not both whole."""
-MATH_SECONDS = 5
-"""Time limit in seconds for one comparison by math-verify."""
-
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|\.\d+"
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w.)\]])[-+])?(?:(?P<whole>\d{{1,15}}) (?=\d+\s?/\s?\d))?(?P<top>{_UNSIGNED})"
@@ -127,32 +124,12 @@ def _python(answer: str, gold: Any) -> float:
 
 
 def _math(answer: str, gold: Any) -> float:
-    if threading.current_thread() is threading.main_thread():
-        return float(_math_here(answer, str(gold)))
-    # The library's time limit is an alarm signal, which only the main thread may set: elsewhere a process of its own.
-    command = [sys.executable, "-c", "import sys; from ferrule.rewards.verify import _math_here as f\n"
-               "a, _, b = sys.stdin.read().partition(chr(0)); print(f(a, b))"]  # fmt: skip
     try:
-        done = subprocess.run(
-            command, input=f"{answer}\0{gold}", capture_output=True, text=True, timeout=MATH_SECONDS * 4, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 0.0
-    return float(done.stdout.strip().endswith("True"))
-
-
-def _math_here(answer: str, gold: str) -> bool:
-    try:
-        import math_verify
-    except ImportError as error:
-        raise ImportError("verifier 'math-verify' needs math-verify: pip install \"ferrule[data]\"") from error
-    marked = gold if "$" in gold or "\\boxed" in gold or "\\(" in gold else f"${gold}$"
-    try:
-        expected = math_verify.parse(marked, parsing_timeout=MATH_SECONDS)
-        got = math_verify.parse(answer, parsing_timeout=MATH_SECONDS)
-        return bool(math_verify.verify(expected, got, timeout_seconds=MATH_SECONDS))
+        return float(mathematics.equal(answer, str(gold)))
+    except ImportError:
+        raise
     except Exception:  # the library's own exceptions vary; an answer it cannot read is not a right one
-        return False
+        return 0.0
 
 
 def word_f1(answer: str, gold: Any) -> float:
@@ -180,17 +157,30 @@ VERIFIERS: dict[str, Callable[[str, Any], float]] = {
 """The verifiers by name."""
 
 
-def verify(name: str, answer: str | None, gold: Any) -> float:
-    """Compare ``answer`` with ``gold`` by the verifier of that name; 1.0 is right, 0.0 wrong.
+_LIMITED = ("math-verify", "regex", "python")
 
-    Shared ``words`` give partial credit, and so does a ``python`` expression that yields a number (clipped to 0 to 1).
-    Raises ``ValueError`` on
-    an unknown verifier (naming the nearest) and on a gold the verifier cannot use.
+
+def compare(name: str, answer: str | None, gold: Any, *, seconds: float = SECONDS) -> Comparison:
+    """Compare ``answer`` with ``gold`` by the verifier of that name.
+
+    The value is 1.0 when right and 0.0 when wrong; shared ``words`` give partial credit, and so does a ``python``
+    expression that yields a number (clipped to 0 to 1). A comparison that takes longer than ``seconds``, or fails by
+    itself, is data as well: its status says so. Raises ``ValueError`` on an unknown verifier (naming the nearest) and
+    on a gold the verifier cannot use.
     """
     if name not in VERIFIERS:
         raise ValueError(f"unknown verifier {name!r}; {nearest(name, list(VERIFIERS))}")
     if answer is None:
-        return 0.0
+        return Comparison(0.0)
     if isinstance(gold, (list, tuple)):
-        return max((verify(name, answer, member) for member in gold), default=0.0)
-    return VERIFIERS[name](str(answer)[-ANSWER_LIMIT:], gold)
+        each = [compare(name, answer, member, seconds=seconds) for member in gold]
+        return max(each, key=lambda one: (one.value, one.status != "ok"), default=Comparison(0.0))
+    answer = str(answer)[-ANSWER_LIMIT:]
+    if name in _LIMITED:
+        return limited(name, answer, str(gold), seconds=seconds)
+    return Comparison(VERIFIERS[name](answer, gold))
+
+
+def verify(name: str, answer: str | None, gold: Any) -> float:
+    """Return the value of :func:`compare`: 1.0 is right, 0.0 wrong or not finished in time."""
+    return compare(name, answer, gold).value

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ferrule.chat.reply import broken_off
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Session, Use, World
-from ferrule.core.records import Answer, Call, Finish, Observation, Task, Trajectory
+from ferrule.core.records import Answer, Call, Finish, Observation, Reply, Task, Trajectory
 from ferrule.rollout.record import Asked, Episode, Recorder
 from ferrule.rollout.spent import spent_by_role
 
@@ -22,6 +23,14 @@ __all__ = ["CALLED_OFF", "Limits", "Run", "call_off", "episode_seed", "let_go", 
 
 CALLED_OFF = "called off: enough episodes of its batch had ended"
 """The problem of an episode that was not waited for."""
+
+
+def _finished(reply: Reply) -> Reply:
+    """Return a reply whose call is malformed when a limit broke it off, whatever policy it comes from."""
+    if reply.finish in ("stop", "answer"):
+        return reply
+    message = broken_off(reply.message)
+    return reply if message is reply.message else replace(reply, message=message)
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ class Run:
             raise ValueError(f"the policy gave {len(results)} replies to an ask for {request.n}")
         if isinstance(request, Ask):
             self._waits.append((request.role, time.perf_counter() - self._round_began))
-        self._results[slot] = tuple(results)
+        self._results[slot] = tuple(map(_finished, results)) if isinstance(request, Ask) else tuple(results)
         if not self.pending:
             self._record(limit)
 

@@ -9,10 +9,11 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.chat.hermes import Hermes
+from ferrule.chat.scan import UNFINISHED
 from ferrule.chat.tagged import Tagged
 from ferrule.core.records import Call, Message, Observation, Tool
 from ferrule.serve.host import Host
@@ -103,7 +104,7 @@ def read_action(text: str, tools: Sequence[Tool]) -> Action | None:
                 return Action(calls, _tags, done)
         if tool.name in named:
             return Action(tagged_json, lambda texts: "\n" + "\n".join(_responses(texts)) + "\n")
-        tagged = [call for call in _tagged(text, tool) if not call.problem and "no closing tag" not in call.repairs]
+        tagged = [call for call in _tagged(text, tool) if not call.problem and UNFINISHED not in call.repairs]
         if tagged:
             return Action(tuple(tagged), _tags)
     return None
@@ -113,16 +114,9 @@ def _tagged(text: str, tool: Tool) -> tuple[Call, ...]:
     if f"</{tool.name}>" not in text:
         return ()
     try:
-        calls = Tagged.of([tool]).read(text).calls
+        return Tagged.of([tool]).read(text).calls
     except ValueError:  # a name that cannot be a tag
         return ()
-    if tool.parameters.get("properties"):
-        return calls
-    return tuple(replace(call, arguments={}) if _blank(call) else call for call in calls)
-
-
-def _blank(call: Call) -> bool:
-    return all(isinstance(value, str) and not value.strip() for value in call.arguments.values())
 
 
 def _tags(texts: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ferrule.chat.parsing import Number
 from ferrule.core.records import Tool
 
 __all__ = [
@@ -256,7 +257,7 @@ def _scalars(value: Any, kinds: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if "null" in kinds and text is not None and text.lower() in ("null", "none", ""):
         yield "null", None
     if "string" in kinds and isinstance(value, int | float):
-        yield "text", json.dumps(value)
+        yield "text", value.written if isinstance(value, Number) else json.dumps(value)
 
 
 def _nested(value: Any, schema: Schema, root: Schema, depth: int) -> Any:

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced, tool_named
+from ferrule.chat.reply import in_thought
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Sampling
 from ferrule.core.powers import lacking
-from ferrule.core.records import Message, Reply
+from ferrule.core.records import Message, Reply, plain_text
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused, Sender
 from ferrule.policies.endpoint.wire import from_choice, native_messages, textual_messages, tool_schemas
@@ -91,6 +92,9 @@ class Endpoint:
     (``return_token_ids`` is vLLM's name). ``headers`` and ``extra`` (body fields such as ``top_p``) are sent along.
     ``meters`` counts per role.
 
+    ``opens_thinking`` says that the server's template opens thinking in the prompt, so that replies close what they
+    did not open: calls and stop strings before that are not meant. Where the model opens it, its text shows it.
+
     A prompt that does not fit the model's context gives an empty reply of finish ``length``. Anything else that
     cannot be answered raises ``PolicyError``. ``close`` ends the background thread that owns the connections.
     """
@@ -112,6 +116,7 @@ class Endpoint:
         logprobs: bool = False,
         token_ids: bool = False,
         tool_role: str = "user",
+        opens_thinking: bool = False,
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
@@ -120,6 +125,7 @@ class Endpoint:
         self.temperature, self.max_tokens, self.seed = temperature, max_tokens, seed
         self.concurrency, self.retries, self.timeout, self.backoff = concurrency, retries, timeout, backoff
         self.logprobs, self.token_ids, self.tool_role = logprobs or token_ids, token_ids, tool_role
+        self.opens_thinking = opens_thinking
         self.extra = dict(extra or {})
         self.meters: dict[str, Meter] = {}
         self._headers = {**self._key(api_key), **(headers or {})}
@@ -221,13 +227,22 @@ class Endpoint:
             replies += more[:1]
         return replies[: ask.n]
 
-    async def _request(self, ask: Ask, sample: int, n: int) -> list[Reply]:
+    async def _past_thought(self, ask: Ask, sample: int, reply: Reply) -> Reply:
+        """Ask again without stop strings where the server ended a reply at one that stands in thinking."""
+        stopped = reply.finish == "stop" and not reply.message.calls
+        if not stopped or not in_thought(plain_text(reply.message), self.opens_thinking):
+            return reply
+        again = await self._request(ask, sample, 1, stopping=False)
+        return again[0] if again else reply
+
+    async def _request(self, ask: Ask, sample: int, n: int, *, stopping: bool = True) -> list[Reply]:
+        stopping = stopping and not self.opens_thinking
         link, meter = self._connected(), self.meters.setdefault(ask.role, Meter())
         async with link.slots:
             await self._find_model(link)
             try:
                 body = await link.sender.send(
-                    "POST", "/chat/completions", self.body(ask, sample, n), meter, _has_choices
+                    "POST", "/chat/completions", self.body(ask, sample, n, stopping=stopping), meter, _has_choices
                 )
             except Refused as error:
                 if not too_long(error):
@@ -236,9 +251,10 @@ class Endpoint:
                 return [empty] * n
         meter.add(body)
         stops = self._stops(ask)
-        replies = [
-            from_choice(choice, body, codec=self.codec, stops=stops, prefill=ask.prefill) for choice in body["choices"]
-        ]
+        settings: dict[str, Any] = {"codec": self.codec, "stops": stops, "prefill": ask.prefill, "tools": ask.tools}
+        replies = [from_choice(choice, body, **settings, opened=self.opens_thinking) for choice in body["choices"]]
+        if stopping and stops:
+            replies = await together([self._past_thought(ask, sample + i, reply) for i, reply in enumerate(replies)])
         if any(map(_top, ask.want)) and not all("top_logps" in reply.extras for reply in replies):
             raise PolicyError(f"{self!r} gave no 'top_logprobs', which Ask.want 'top_logps' asks for")
         return replies
@@ -262,8 +278,11 @@ class Endpoint:
         codec_stops = self.codec.stop if self.codec is not None else ()
         return tuple(dict.fromkeys((*codec_stops, *ask.stop)))
 
-    def body(self, ask: Ask, sample: int = 0, n: int = 1) -> dict[str, Any]:
-        """Return the JSON body of the request for ``n`` samples of an ask, beginning with number ``sample``."""
+    def body(self, ask: Ask, sample: int = 0, n: int = 1, *, stopping: bool = True) -> dict[str, Any]:
+        """Return the JSON body of the request for ``n`` samples of an ask, beginning with number ``sample``.
+
+        Without ``stopping`` it has no stop strings: replies are cut here.
+        """
         if self.codec is None:
             messages = native_messages(ask.messages)
         else:
@@ -281,7 +300,7 @@ class Endpoint:
             body["seed"] = (self.seed + ask.seed + sample) % _SEEDS
         if n > 1:
             body["n"] = n
-        if stops := self._stops(ask):
+        if stopping and (stops := self._stops(ask)):
             body["stop"] = list(stops)
         if ask.tools and self.codec is None:
             body["tools"] = tool_schemas(ask.tools)

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.chat.codec import Codec
-from ferrule.chat.parsing import parse_prefix
+from ferrule.chat.objects import arguments_from, numbered
 from ferrule.chat.renderer import with_tools
+from ferrule.chat.reply import broken_off, first_stop, read_reply
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, note
 from ferrule.core.records import Call, Finish, Image, Message, Reply, Tool
 
 __all__ = ["from_choice", "native_messages", "textual_messages", "tool_schemas", "whole"]
 
-_FINISH: Mapping[str, Finish] = {"stop": "stop", "tool_calls": "stop", "function_call": "stop", "length": "length"}
+_FINISH: Mapping[str, Finish] = {
+    **dict.fromkeys(("stop", "tool_calls", "function_call", "eos", "end_turn", "stop_sequence", "tool_use"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
+}
 _FAILED = ("content_filter", "error", "abort")
 
 
@@ -101,21 +106,23 @@ def _flaws(message: Message) -> int:
     return sum(len(call.repairs) + 2 * bool(call.problem) for call in message.calls)
 
 
-def whole(text: str, stops: Sequence[str], codec: Codec | None, hit: str | None, stopped: bool) -> str:
-    """Give a text back the stop string that its server cut off, and cut what follows a stop string.
+def whole(
+    text: str, stops: Sequence[str], codec: Codec | None, hit: str | None, stopped: bool, opened: bool = False
+) -> str:
+    """Give a text back the stop string that its server cut off, and cut what follows a stop string outside thinking.
 
     ``hit`` is the stop string as the server names it. Servers that do not tell leave the choice between a stop string
     and the end of the turn open: a stop string is put back when it closes a tag the text opened, or when the codec
-    reads a call with fewer repairs with it than without.
+    reads a call with fewer repairs with it than without. ``opened`` says that the text begins inside thinking.
     """
-    ends = [text.find(stop) + len(stop) for stop in stops if stop in text]
-    if ends:
-        return text[: min(ends)]
+    if (end := first_stop(text, stops, opened)) >= 0:
+        return text[:end]
     if hit is not None and hit in stops:
         return text + hit
     if hit is None and stopped:
+        spoken = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else text
         for stop in stops:
-            if stop.startswith("</") and f"<{stop[2:]}" in text:
+            if stop.startswith("</") and f"<{stop[2:]}" in spoken:
                 return text + stop
         if codec is not None and (before := codec.read(text)).calls:
             closed = [stop for stop in stops if _flaws(codec.read(text + stop)) < _flaws(before)]
@@ -124,12 +131,16 @@ def whole(text: str, stops: Sequence[str], codec: Codec | None, hit: str | None,
 
 
 def _call(entry: Any, index: int) -> Call:
-    """Read one entry of ``tool_calls``; whatever is wrong with it becomes the call's problem."""
+    """Read one entry of ``tool_calls``; whatever is wrong with it becomes the call's problem.
+
+    Name and arguments may stand in the entry itself, as some servers write them; arguments may be JSON text, in quotes
+    twice, or an object.
+    """
     raw = json.dumps(entry, ensure_ascii=False)
-    function = entry.get("function") if isinstance(entry, Mapping) else None
-    if not isinstance(function, Mapping):
+    function = entry.get("function", entry) if isinstance(entry, Mapping) else None
+    if not isinstance(function, Mapping) or not function:
         return Call("", id=f"call_{index}", raw=raw, problem="the call has no function")
-    name, arguments = function.get("name"), function.get("arguments")
+    name, given = function.get("name"), function.get("arguments")
     identity = entry.get("id")
     call = Call(
         name if isinstance(name, str) else "",
@@ -138,24 +149,28 @@ def _call(entry: Any, index: int) -> Call:
     )
     if not call.name:
         return replace(call, problem="the call has no name")
-    if isinstance(arguments, str):
-        text = arguments.strip() or "{}"
-        read = parse_prefix(text, 0)
-        if read is None or read[1] < len(text):
-            return replace(call, problem=f"the arguments are not JSON: {text[:80]!r}")
-        if read[0].problem:
-            return replace(call, problem=f"the arguments cannot be used: {read[0].problem}")
-        call, arguments = replace(call, repairs=read[0].repairs), read[0].value
-    if arguments is None:
-        arguments = {}
-    if not isinstance(arguments, dict):
-        return replace(call, problem=f"the arguments are not a JSON object but {type(arguments).__name__}")
-    return replace(call, arguments=arguments)
+    arguments, notes, problem = arguments_from(given, "the arguments", repair=False)
+    expected = {"no arguments", "arguments as text"}  # text, empty or not, is how servers write arguments
+    repairs = [note for i, note in enumerate(notes) if note not in expected or note in notes[:i]]
+    return replace(call, arguments=arguments, repairs=tuple(dict.fromkeys(repairs)), problem=problem)
 
 
-def _text(content: Any) -> str:
+def _entries(message: Mapping[str, Any]) -> list[Any]:
+    """Return the calls of a message: ``tool_calls``, or the one ``function_call`` of older servers."""
+    entries = message.get("tool_calls")
+    if isinstance(entries, Mapping):
+        entries = [entries]
+    if isinstance(entries, list) and entries:
+        return entries
+    old = message.get("function_call")
+    return [{"function": old}] if isinstance(old, Mapping) and old else []
+
+
+def _text(content: Any, key: str = "text") -> str:
+    """Return the text of a content; of a list of parts that of the parts which have the key."""
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        texts = (part.get(key) if isinstance(part, Mapping) else part for part in content)
+        return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 
@@ -188,6 +203,22 @@ def _ids(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list) and all(isinstance(i, int) for i in value) else ()
 
 
+def _extras(choice: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any]:
+    extras: dict[str, Any] = {}
+    if reasoning := _text(message.get("reasoning_content") or message.get("reasoning")):
+        extras["reasoning"] = reasoning
+    if refusal := _text(message.get("refusal")) or _text(message.get("content"), "refusal"):
+        extras["refusal"] = refusal
+    if pairs := _logprobs(choice):
+        extras["logprobs"] = pairs
+    if tops := _tops(choice):
+        extras["top_logps"] = tops
+    word = choice.get("finish_reason")
+    if word is not None and str(word) not in _FINISH:
+        extras["finish"] = str(word)
+    return extras
+
+
 def from_choice(
     choice: Mapping[str, Any],
     body: Mapping[str, Any],
@@ -195,39 +226,42 @@ def from_choice(
     codec: Codec | None,
     stops: Sequence[str] = (),
     prefill: str = "",
+    tools: Sequence[Tool] = (),
+    opened: bool = False,
 ) -> Reply:
     """Return the reply of one choice of an answer.
 
     Ids and log-probs are filled in only when the server gives prompt ids, sampled ids and one log-prob for each of
-    those. ``extras`` may hold ``reasoning`` (text), ``logprobs`` (pairs of token text and log-prob) and ``finish`` (the
-    server's word when it is an unusual one).
+    those. ``extras`` may hold ``reasoning`` and ``refusal`` (text; a refusal without any other text is the content),
+    ``logprobs`` (pairs of token text and log-prob) and ``finish`` (the server's word when it is an unusual one).
+    ``tools`` are those on offer; ``opened`` says that the prompt leaves thinking open. The last call of a reply that
+    was cut off is malformed, also when the server made it whole. Calls that the server read itself count where the
+    codec finds none.
     """
     raw = choice.get("message")
     message = raw if isinstance(raw, Mapping) else {}
     word = choice.get("finish_reason")
     finish = _FINISH.get(str(word), "error" if word in _FAILED else "stop")
-    text = _text(message.get("content"))
+    extras = _extras(choice, message)
+    text = _text(message.get("content")) or _text(choice.get("text")) or extras.get("refusal", "")
     if prefill and not text.startswith(prefill):
         text = prefill + text
     hit = choice.get("stop_reason")
-    text = whole(text, stops, codec, hit if isinstance(hit, str) else None, word == "stop")
-    entries = message.get("tool_calls")
+    if finish == "length" and first_stop(text, stops, opened) >= 0:
+        finish = "stop"
+    text = whole(text, stops, codec, hit if isinstance(hit, str) else None, word == "stop", opened)
+    cut = finish != "stop"
+    reply = Message("assistant", text)
     if codec is not None:
-        reply = codec.read(text)
-    else:
-        calls = tuple(_call(entry, i) for i, entry in enumerate(entries)) if isinstance(entries, list) else ()
-        reply = Message("assistant", text, calls)
-    extras: dict[str, Any] = {}
-    if reasoning := _text(message.get("reasoning_content") or message.get("reasoning")):
-        extras["reasoning"] = reasoning
-    if pairs := _logprobs(choice):
-        extras["logprobs"] = pairs
-    if tops := _tops(choice):
-        extras["top_logps"] = tops
-    if word is not None and str(word) not in _FINISH:
-        extras["finish"] = str(word)
+        reply = read_reply(codec, text, tools=tools, opened=opened, cut=cut)
+    if not reply.calls and (entries := _entries(message)):
+        calls = [_call(entry, i) for i, entry in enumerate(entries)]
+        if cut:
+            calls[-1] = note(calls[-1], UNFINISHED)
+        reply = replace(reply, calls=numbered(calls))
+        reply = broken_off(reply) if cut else reply
     given = _ids(body.get("prompt_token_ids") or choice.get("prompt_token_ids"))
-    sampled = _ids(choice.get("token_ids"))
+    sampled, pairs = _ids(choice.get("token_ids")), extras.get("logprobs", ())
     if not (given and sampled and len(sampled) == len(pairs)):
         return Reply(reply, finish=finish, extras=extras)
     return Reply(reply, given, sampled, tuple(logp for _, logp in pairs), finish, extras=extras)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ferrule.chat.reply import first_stop
+
 __all__ = ["Row", "Stops", "advance"]
 
 _BLOCK = 256
@@ -24,6 +26,7 @@ class Row:
     completed; ``allowed(written)`` names the only ids that may come next (``None``: all). ``top_logps`` is how many of
     the most probable ids are kept per token. ``begun`` are the last ids of ``given`` that belong to the reply already:
     stop strings, bans and draws go on from there, so that with the seed of the whole reply its rest is drawn again.
+    ``opened`` says that they begin inside thinking, which no stop string ends.
     """
 
     given: tuple[int, ...]
@@ -32,6 +35,7 @@ class Row:
     seed: int
     stop: tuple[str, ...] = ()
     begun: tuple[int, ...] = ()
+    opened: bool = False
     top_k: int = 0
     top_p: float = 1.0
     bias: Mapping[int, float] = field(default_factory=dict)
@@ -88,9 +92,13 @@ class Stops:
         if row.stop and last in self._may_end(row.stop):
             # A token is a byte or the mark of a capital at least; the text of the first may be cut off in a letter.
             tail = self.text(row.tail(max(48, 8 + 2 * max(len(stop.encode()) for stop in row.stop))))
-            if any(stop in tail for stop in row.stop):
+            if any(stop in tail for stop in row.stop) and self._ends(row):
                 return "stop"
         return "length" if len(row.sampled) >= row.max_tokens else ""
+
+    def _ends(self, row: Row) -> bool:
+        """Return whether a stop string stands in the reply outside thinking."""
+        return first_stop(self.text([*row.begun, *row.sampled]), row.stop, row.opened) >= 0
 
     def _may_end(self, stops: tuple[str, ...]) -> frozenset[int]:
         """Return the tokens after which a stop string may be complete: its last character is in them.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import ChatML, Renderer, Template
+from ferrule.chat.reply import in_thought
 from ferrule.core.flows import Ask, Sampling
 from ferrule.core.records import Reply
 from ferrule.policies.awaited import Awaited
@@ -25,7 +26,7 @@ from ferrule.policies.endpoint.endpoint import Link, together, too_long
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused
 from ferrule.policies.engine.rows import Row
 from ferrule.policies.local import Local
-from ferrule.policies.replies import begun_finish, reply_of, token_limit
+from ferrule.policies.replies import begun_finish, opens_thought, reply_of, token_limit
 
 if TYPE_CHECKING:
     import httpx
@@ -272,7 +273,7 @@ class Served:
         """Answer one ask; runs on the loop of ``link``."""
         ask = forced(ask, self.voice.renderer.codec, self.voice.pieces)
         job = self.job(ask)
-        finish = begun_finish(self.voice, ask)
+        finish = begun_finish(self.voice, ask, job.given)
         empty = [reply_of(self.voice, ask, self._row(ask, job, finish or "length"))] * ask.n
         if finish or job.max_tokens < 1 or not ask.n:
             return empty
@@ -287,7 +288,28 @@ class Served:
             samples = samples[:1] * ask.n
         if len(samples) != ask.n:
             raise PolicyError(f"{self.url} gave {len(samples)} samples for an ask of {ask.n}")
+        samples = await together([self._past_thought(ask, job, sample) for sample in samples])
         return [self._reply(ask, job, sample) for sample in samples]
+
+    async def _past_thought(self, ask: Ask, job: Job, sample: Sample) -> Sample:
+        """Let a sample that the server ended at a stop string inside thinking go on to its end."""
+        while sample.ids and not sample.cut and self._stopped_in_thought(ask, job, sample):
+            rest = replace(
+                job,
+                given=(*job.given, *sample.ids),
+                n=1,
+                max_tokens=job.max_tokens - len(sample.ids),
+                seed=job.seed + len(sample.ids),
+            )
+            (more,) = await self._send(self.dialect.bodies(rest)[0], ask.role)
+            if not more.ids:
+                break
+            sample = Sample((*sample.ids, *more.ids), (*sample.logps, *more.logps), more.cut)
+        return sample
+
+    def _stopped_in_thought(self, ask: Ask, job: Job, sample: Sample) -> bool:
+        row = self._sampled(ask, job, sample)
+        return not row.finish and in_thought(self.voice.stops.text((*ask.begun, *row.sampled)), row.opened)
 
     async def _send(self, body: Mapping[str, Any], role: str) -> list[Sample]:
         link, meter = self.link, self.meters.setdefault(role, Meter())
@@ -305,6 +327,16 @@ class Served:
         return list(samples)
 
     def _reply(self, ask: Ask, job: Job, sample: Sample) -> Reply:
+        """Return the reply that a sample makes."""
+        row = self._sampled(ask, job, sample)
+        if not row.finish and not sample.cut:
+            raise PolicyError(
+                f"{self.url} ended a reply after {len(sample.ids)} tokens for no reason that was asked for"
+            )
+        row.finish = row.finish or "length"
+        return reply_of(self.voice, ask, row)
+
+    def _sampled(self, ask: Ask, job: Job, sample: Sample) -> Row:
         """Find the end of a sample by the rules of the local engine, so that both end at the same token."""
         row = self._row(ask, job)
         for token, logp in zip(sample.ids, sample.logps, strict=True):
@@ -313,16 +345,12 @@ class Served:
             row.finish = self.voice.stops.check(row)
             if row.finish:
                 break
-        if not row.finish and not sample.cut:
-            raise PolicyError(
-                f"{self.url} ended a reply after {len(sample.ids)} tokens for no reason that was asked for"
-            )
-        row.finish = row.finish or "length"
-        return reply_of(self.voice, ask, row)
+        return row
 
     def _row(self, ask: Ask, job: Job, finish: str = "") -> Row:
+        opened = in_thought(ask.prefill, opens_thought(self.voice, ask, job.given))
         return Row(
-            job.given, job.max_tokens, job.temperature, job.seed, job.stop, ask.begun,
+            job.given, job.max_tokens, job.temperature, job.seed, job.stop, ask.begun, opened,
             ignore_end=not job.end_ids, finish=finish,
         )  # fmt: skip
 

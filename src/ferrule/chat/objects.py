@@ -1,0 +1,124 @@
+"""Calls from JSON objects: which entry is the name, which are the arguments, and which id a call bears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ferrule.chat.parsing import Parsed, parse_json, parse_prefix
+from ferrule.core.records import Call
+
+__all__ = ["arguments_from", "call_from", "numbered"]
+
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
+_NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
+
+
+def _first_key(value: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return next((key for key in keys if key in value), "")
+
+
+def arguments_from(given: Any, key: str = "arguments", *, repair: bool = True) -> tuple[dict[str, Any], list[str], str]:
+    """Return the arguments that a value stands for, the repairs they took, and what is wrong ("" if nothing).
+
+    None and a text without anything in it are no arguments. A text is read as JSON, also when it was put into quotes
+    twice or an empty text (``""``) follows; a broken one is repaired where ``repair`` allows it.
+    """
+    if given is None:
+        return {}, ["no arguments"], ""
+    notes: list[str] = []
+    for _ in range(3):
+        if not isinstance(given, str):
+            break
+        if not given.strip():
+            return {}, [*notes, "no arguments"], ""
+        text = given.strip()
+        if text.endswith('}""'):
+            notes.append("trailing text")
+            text = text[:-2]
+        inner = parse_json(text)
+        if inner.problem and parse_prefix(text, 0) is None and not text.startswith(("{", "[")):
+            return {}, notes, f"{key} must be a JSON object, not the text {given[:40]!r}"
+        if inner.problem or ("json" in inner.repairs and not repair):
+            return {}, notes, f"{key}: {inner.problem or f'not JSON: {given[:80]!r}'}"
+        notes += ["arguments as text", *inner.repairs]
+        given = inner.value
+    if given is None:
+        return {}, notes, ""
+    if not isinstance(given, dict):
+        return {}, notes, f"{key} must be a JSON object, not {type(given).__name__}"
+    return given, notes, ""
+
+
+def _beside(value: Mapping[str, Any], *known: str) -> dict[str, Any]:
+    """Return the entries of a call object beside the known ones and a word that it is a call."""
+    beside = {key: entry for key, entry in value.items() if key not in known}
+    if beside.get("type") in ("function", "tool_call", "function_call", "tool_use"):
+        del beside["type"]
+    return beside
+
+
+def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
+    """Turn a parsed object ``{"name": ..., "arguments": {...}}`` into a call; what is wrong becomes its problem.
+
+    Arguments written beside the name are taken where there are no others; beside others they make the call malformed.
+    """
+    notes = [*repairs, *parsed.repairs]
+    value = parsed.value
+
+    def wrong(problem: str, name: str = "") -> Call:
+        return Call(name, raw=raw, problem=problem, repairs=tuple(dict.fromkeys(notes)))
+
+    if parsed.problem:
+        return wrong(parsed.problem)
+    if not isinstance(value, dict):
+        return wrong(f"a call must be a JSON object, not {type(value).__name__}")
+    outside: dict[str, Any] = {}
+    identity = None
+    if isinstance(value.get("function"), dict):
+        notes.append("function wrapper")
+        identity, outside = value.get("id"), _beside(value, "function", "id")
+        value = value["function"]
+    name_key = _first_key(value, _NAME_KEYS)
+    name = value.get(name_key) if name_key else None
+    if not isinstance(name, str) or not name.strip():
+        return wrong('the call has no "name"')
+    if twice := sorted(parsed.doubled & {*_NAME_KEYS, *_ARGUMENT_KEYS}):
+        return wrong(f"the call has {twice[0]!r} twice; write every call as an object of its own", name.strip())
+    notes += [name_key] * (name_key != "name") + ["name spaces"] * (name != name.strip())
+    keys = [key for key in _ARGUMENT_KEYS if key in value and key != name_key]
+    key = next((key for key in keys if value[key] is not None), "")
+    empty = [other for other in keys if value[other] is None]
+    if keys:  # without arguments an "id" may be one of them
+        identity = identity or value.get("id")
+        empty.append("id")
+    notes += [key] * (key not in ("", "arguments"))
+    beside = outside | _beside(value, name_key, key, *empty)
+    if key and beside:
+        return wrong(f"{sorted(beside)} stand beside {key!r}; write all arguments into one object", name.strip())
+    arguments, more, problem = arguments_from(beside or value.get(key), key or "arguments")
+    notes += ["arguments beside name"] if beside else more
+    return Call(
+        name.strip(),
+        arguments,
+        id=identity if isinstance(identity, str) else "",
+        raw=raw,
+        problem=problem,
+        repairs=tuple(dict.fromkeys(notes)),
+    )
+
+
+def numbered(calls: Sequence[Call]) -> tuple[Call, ...]:
+    """Give calls without an id ``call_0``, ``call_1``, ... by position; a repeated id is replaced as well."""
+    identities: set[str] = set()
+    renamed: list[Call] = []
+    for i, call in enumerate(calls):
+        repeated = call.id in identities
+        identity = f"call_{i}" if not call.id or repeated else call.id
+        while identity in identities:
+            identity += "_"
+        identities.add(identity)
+        notes = (*call.repairs, "repeated id") if call.id and repeated else call.repairs
+        renamed.append(replace(call, id=identity, repairs=notes))
+    return tuple(renamed)

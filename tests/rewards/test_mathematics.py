@@ -1,0 +1,112 @@
+r"""Mathematical answers: which are equal and which are not, in both directions; and comparisons that take too long."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from ferrule.core.records import Task, Trajectory
+from ferrule.rewards.comparing import limited
+from ferrule.rewards.mathematics import equal, formula
+from ferrule.rewards.outcome import outcome
+from ferrule.rewards.verify import compare, verify
+
+EQUAL = [
+    # numbers
+    (r"11\sqrt{2}", r"\sqrt{242}"), (r"\frac{1}{2}", "0.5"), ("1/2", r"\dfrac12"), ("1,000", "1000"), (r"1{,}000", "1000"),
+    (r"2\frac{1}{2}", "2.5"), (r"90^\circ", "90"), ("10^{5}", "100000"), ("2^{10}", "1024"), (r"\sqrt{8}", r"2\sqrt{2}"),
+    (r"-\frac{1}{2}", "-0.5"), (r"\frac{-1}{2}", r"-\frac12"), (r"3\pi", r"\pi \cdot 3"), ("1.50", "1.5"), ("5!", "120"),
+    (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}"), (r"\log_2 8", "3"), (r"\binom{5}{2}", "10"), ("|{-3}|", "3"),
+    (r"\infty", r"\infty"),
+    # units, signs of currencies, per cent
+    (r"5\text{ cm}", "5"), ("5 cm", "5"), ("$5", "5"), (r"\$5", "5"), (r"10\%", "10%"),
+    # algebra
+    ("p - q", "-q + p"), ("6 - 5i", "-5i+6"), ("x^2+2x+1", "(x+1)^2"), ("x = 5", "5"), ("y = 2x + 1", "y=2x+1"),
+    (r"\sin^2 x + \cos^2 x", "1"), ("x>3", "x > 3"), ("x>3", "3<x"),
+    # sets, tuples, intervals, matrices
+    (r"(3, \frac{\pi}{2})", r"(3, \pi/2)"), ("[0,1]", "[0, 1]"), ("[0,1]", "$[0,1]$"), (r"\{1,2,3\}", r"\{3,2,1\}"),
+    ("1,2,3", "3, 1, 2"), (r"(-\infty, 3]", r"(-\infty,3]"), (r"(0,1)\cup(2,3)", r"(2,3) \cup (0,1)"), (r"\pm 2", "-2, 2"),
+    (r"\left(1, 2\right)", "(1,2)"), ("(1,2,3)", "(1, 2, 3)"), (r"\emptyset", r"\emptyset"), (r"x \in [0,1]", "[0,1]"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    # text, and formulas in sentences
+    (r"\text{Evelyn}", "Evelyn"), ("evelyn", r"\text{Evelyn}"), ("A", "(A)"), ("The answer is (A).", "A"),
+    (r"\text{No real solution}", "no real solution"), ("red and blue", "red and blue"), (r"\boxed{42}", "42"),
+    (r"The answer is 11\sqrt{2}.", r"11\sqrt{2}"), (r"so $\frac{1}{2}$", "0.5"), ("Thus x = 3 or x = 5", "3, 5"),
+]  # fmt: skip
+DIFFERENT = [
+    (r"1 - \sqrt{2}", "1"), (r"3\pi", "3"), (r"11\sqrt{2}", "11"), ("6 - 5i", "5"), ("6 - 5i", "6"), ("-5", "5"),
+    (r"\frac{11}{2}", r"\frac{1}{12}"), ("1 1/2", "11/2"), (r"\frac{1}{2}", r"\frac{1}{3}"), ("0.5", "5"), ("1,000", "1"),
+    ("10^5", "10"), ("2^{10}", "10"), (r"\sqrt{8}", "8"), (r"\sqrt{-1}", "1"), ("i", "1"), ("e", "2.7"), ("3:4", "4:3"),
+    (r"\infty", r"-\infty"), ("p - q", "p + q"), ("p - q", "q - p"), ("x^2+2x+1", "x^2+2x+2"), ("x^2", "x"), ("x+y", "xy"),
+    ("x^{12}", "x^1 2"), ("x=5", "x=6"), ("y=2x+1", "y=2x+2"), ("x>3", "x<3"), ("x>3", "3"), ("(3,1)", "(5,2)"),
+    ("(1,2)", "(2,1)"), ("(1,2)", "[1,2]"), ("[0,1]", "(0,1)"), ("(0,1]", "[0,1)"), ("[0,1]", "1"), ("1,2", "1,2,3"),
+    (r"(3, \frac{\pi}{2})", "3"), (r"\{1,2\}", r"\{1,2,3\}"), ("1, 2", "12"), ("1 2", "12"), ("(1,2,3)", "(1,2)"),
+    ("(1,2,3)", r"\{1,2,3\}"), ("(2,1,3)", "(1,2,3)"), (r"(-\infty, 3]", r"(-\infty,3)"), (r"(0,1)\cup(2,3)", "(0,1)"),
+    (r"\pm 2", "2"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"), (r"\boxed{42}", "4"),
+    (r"\text{Evelyn}", r"\text{Evan}"), ("Evelyn", "Carla"), ("A", "B"), ("The answer is (B).", "A"), ("AB", "BA"),
+    (r"\text{yes}", r"\text{no}"), ("sine", "e"), (r"The answer is 1 - \sqrt{2} exactly.", "2"), ("", "5"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pairs", "right"), [(EQUAL, True), (DIFFERENT, False), ([(a, a) for a, _ in EQUAL + DIFFERENT if a], True)]
+)
+def test_pairs_in_both_directions(pairs: list[tuple[str, str]], right: bool) -> None:
+    assert len(pairs) >= 50
+    wrong = [(a, b) for one, two in pairs for a, b in ((one, two), (two, one)) if equal(a, b) is not right]
+    assert wrong == []
+
+
+def test_of_a_sentence_its_last_formula_is_the_answer() -> None:
+    said = {
+        r"The area is 11\sqrt{2} square units.": r"11\sqrt{2}",
+        "so 1,000 in all": "1,000",
+        "p - q": "p - q",
+        "x = 3 or x = 5": "x = 3, x = 5",
+    }
+    assert {text: formula(text) for text in said} == said
+
+
+@pytest.mark.parametrize(
+    ("name", "gold"), [("regex", r"(a+)+b"), ("regex", r"(a|a)*b|(a*)*c"), ("math-verify", "9^{9^{9^{9}}} + 1")]
+)
+def test_a_comparison_ends_at_its_limit(name: str, gold: str) -> None:
+    compared = compare(name, "a" * 40 if name == "regex" else "8^{9^{9^{9}}}", gold, seconds=0.3)
+    assert compared.value == 0.0
+    if name == "regex":
+        assert (compared.status, compared.problem) == ("timeout", "verifier 'regex' was stopped after 0.3 s")
+    assert compare(name, "7", "7").value == 1.0  # a new helper takes its place
+
+
+def test_an_expression_that_takes_long_ends_as_well() -> None:
+    chain = "len([answer" + ".replace('a','ab').replace('ab','a')" * 20 + " for q in answer for p in answer]) > 0"
+    assert compare("python", "a" * 20_000, chain, seconds=0.5).value == 0.0
+
+
+def test_a_limit_is_data_in_the_score() -> None:
+    task = Task("t", "p", ["nothing", r"(a+)+b"], meta={"verifier": "regex"})
+    path = Trajectory(task, (), answer="a" * 40)
+    (score,) = outcome(task, [path])
+    assert (score.value, score.info["comparison"]) == (0.0, "timeout")
+    (right,) = outcome(task, [Trajectory(task, (), answer="nothing")])
+    assert (right.value, dict(right.info)) == (1.0, {})
+
+
+def test_helpers_are_used_again_and_by_several_threads() -> None:
+    verify("regex", "a", "a")
+    begin, results = time.monotonic(), list[float]()
+    work = [threading.Thread(target=lambda: results.append(verify("regex", "ab", "a."))) for _ in range(6)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert results == [1.0] * 6
+    assert time.monotonic() - begin < 100
+
+
+def test_an_invalid_gold_is_refused_and_the_helper_lives_on() -> None:
+    with pytest.raises(ValueError, match="not a pattern"):
+        limited("regex", "a", "(")
+    assert limited("regex", "\ud800", ".").value == 1.0
