@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from tests.branching import Fanout, two_calls
 from tests.rollout.test_replay import record, replay
 from tests.toys import Bench, layout
 
-from ferrule.agents.flow import acted, answered, cut_off, ended, opening, results, together
+from ferrule.agents.flow import acted, answered, cut_off, ended, opening, prefixed, results, together
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, ask, use
-from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, plain_text
+from ferrule.core.records import Call, Image, Message, Observation, Reply, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import Episode
@@ -319,3 +320,18 @@ def test_an_endpoint_and_a_batched_policy_in_one_tuple() -> None:
         yield from asyncio.run(adrive(agent, world.tasks("train", 3), world, policies()))
 
     assert [episode.trajectories[0].answer for episode in three()] == ["mine/yours/1"] * 3
+
+
+def test_a_text_goes_before_the_last_question_of_a_conversation() -> None:
+    asked = (Message("user", "a"), Message("assistant", "b"), Message("user", (Image("ring.png"), "c")))
+    assert prefixed(asked, "Rules.\n") == [*asked[:2], Message("user", ("Rules.\n", Image("ring.png"), "c"))]
+    assert prefixed(asked[:1], "Rules.\n") == [Message("user", "Rules.\na")]
+
+
+def test_a_task_of_messages_opens_with_all_of_them() -> None:
+    asked = (Message("system", "own"), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    task = Task("t", "c", messages=asked)
+    assert opening(task) == list(asked)
+    shown = [Message("user", "x"), Message("assistant", "y")]
+    assert opening(task, "Rules.", shown) == [Message("system", "Rules.\n\nown"), *shown, *asked[1:]]
+    assert opening(replace(task, messages=asked[1:]), "Rules.") == [Message("system", "Rules."), *asked[1:]]

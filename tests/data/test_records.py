@@ -130,6 +130,18 @@ def test_instructions_are_conversations() -> None:
         ({"messages": "hello"}, "line 1: the field 'messages' must be a list of messages"),
         ({"messages": []}, "line 1: the field 'messages' must be a list of messages"),
         ({"messages": said(("user", "q"), ("robot", "x"))}, "line 1: message 1: role is 'robot'"),
+        (
+            {"messages": said(("system", "s"), ("user", "q"))},
+            "line 1: the field 'messages' has no message of the assist",
+        ),
+        (
+            {"messages": said(("assistant", "a"), ("user", "q"))},
+            "line 1: the field 'messages' begins with a message of",
+        ),
+        (
+            {"prompt": said(("user", "q")), "completion": said(("user", "r"))},
+            "'completion' has no message of the assist",
+        ),
         ({"prompt": "q", "completion": ""}, "line 1: the field 'completion': must be a text that is not empty"),
         ({"prompt": "q", "completion": "a", "label": "good"}, "line 1: the field 'label' is 'good'; it must be true"),
         (

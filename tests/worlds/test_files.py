@@ -151,10 +151,14 @@ def test_stored_data_sets_are_read_row_by_row(tmp_path: Path) -> None:
     assert {split: len(part.rows) for split, part in read(tmp_path / "two").items()} == {"train": 2, "test": 1}
 
 
-def test_a_name_of_the_hub_is_told_from_a_missing_file() -> None:
+def test_a_name_of_the_hub_is_told_from_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [hub_name(name) for name in ("trl-lib/zen", "openai/gsm8k:main")] == [True, True]
     assert [hub_name(name) for name in ("rows.jsonl", "data/rows.jsonl.gz", "/data/rows", "a/b/c", "gsm8k")] == [
         False
     ] * 5
     with pytest.raises(FileNotFoundError, match=r"no file and no folder .data/rows\.jsonl."):
         read("data/rows.jsonl")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no file and no folder 'mine/rows'"):
+        read("mine/rows")

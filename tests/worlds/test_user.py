@@ -33,8 +33,10 @@ def test_an_empty_split_says_what_to_do() -> None:
         world.tasks("test", 1)
     with pytest.raises(ValueError, match="choose levels that its rows have"):
         world.tasks("train", 1, levels=(2,))
-    with pytest.raises(ValueError, match="its rows are for tests only"):
+    with pytest.raises(ValueError, match="its only row is kept for tests: add rows"):
         UserWorld("sums", {"test": (easy,)}).tasks("train", 1)
+    with pytest.raises(ValueError, match="its rows are for tests only"):
+        UserWorld("sums", {"test": (easy, easy)}).tasks("train", 1)
 
 
 def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
@@ -286,3 +288,18 @@ def test_rows_of_another_format_say_what_reads_them(tmp_path: Path) -> None:
     write(tmp_path / "pairs.jsonl", {"prompt": "a", "chosen": "b", "rejected": "c"})
     with pytest.raises(ValueError, match=r"line 1: .*rows of format 'preference' are read by ferrule prefer"):
         from_file(tmp_path / "pairs.jsonl")
+
+
+def test_a_file_that_starts_with_a_byte_order_mark_is_a_file_of_tasks(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "1+1", "answer": "2"}\n')
+    ((task,),) = (tasks for tasks in from_file(tmp_path / "rows.jsonl").rows.values() if tasks)
+    assert (task.prompt, task.answer) == ("1+1", "2")
+
+
+def test_answers_that_all_end_in_a_marked_number_are_that_number(tmp_path: Path) -> None:
+    one, two = ({"question": q, "answer": f"so it is\n#### {n}"} for q, n in (("a", "1,206"), ("b", "7")))
+    world = from_file(write(tmp_path / "rows.jsonl", one, two), verifier="numeric")
+    assert sorted(t.answer for tasks in world.rows.values() for t in tasks) == ["1206", "7"]
+    assert world.notes == ("the number after '####' is the answer, of what 'answer' says",)
+    mixed = from_file(write(tmp_path / "mixed.jsonl", one, {"question": "c", "answer": "x"}))
+    assert sorted(t.answer for tasks in mixed.rows.values() for t in tasks) == ["so it is\n#### 1,206", "x"]

@@ -121,7 +121,17 @@ def _text(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) -> Text:
 
 def _conversation(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) -> Conversation:
     messages, learned = conversation_of(row, fields, tools)
+    _check_replies(messages, fields["messages"])
     return Conversation(messages, tools, () if all(learned) else learned)
+
+
+def _check_replies(messages: Sequence[Message], name: str) -> None:
+    """Refuse a conversation that nobody answers, or that begins with an answer."""
+    roles = [message.role for message in messages]
+    if "assistant" not in roles:
+        raise ValueError(f"the field {name!r} has no message of the assistant, so there is nothing to learn")
+    if roles[0] == "assistant":
+        raise ValueError(f"the field {name!r} begins with a message of the assistant; put what it answers before it")
 
 
 def _prompt(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) -> Prompt:
@@ -152,7 +162,10 @@ def _both(row: Row, fields: Mapping[str, str], tools: Sequence[Tool]) -> tuple[S
     completion = _part(row, fields, "completion", tools)
     spoken = not isinstance(completion, str) or _spoken(row, fields, tools)
     prompt = asked(row, fields, tools, spoken=spoken)
-    return prompt, completion if isinstance(prompt, str) else _answer(completion)
+    if isinstance(prompt, str):
+        return prompt, completion
+    _check_replies((*prompt, *(answer := _answer(completion))), fields["completion"])
+    return prompt, answer
 
 
 def _answer(value: Said) -> tuple[Message, ...]:
@@ -169,7 +182,10 @@ def _preference(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) ->
         prompt, chosen, rejected = _shared(prompt, chosen, rejected)
     if isinstance(prompt, str):
         return Preference(prompt, chosen, rejected, tools)
-    return Preference(prompt, _answer(chosen), _answer(rejected), tools)
+    answers = _answer(chosen), _answer(rejected)
+    for meaning, answer in zip(("chosen", "rejected"), answers, strict=True):
+        _check_replies((*prompt, *answer), fields[meaning])
+    return Preference(prompt, *answers, tools)
 
 
 def _shared(prompt: Said, chosen: Said, rejected: Said) -> tuple[Said, Said, Said]:

@@ -73,9 +73,10 @@ def read(source: str | Path) -> dict[str, Table]:
 
 
 def hub_name(source: str | Path) -> bool:
-    """Say whether a text reads as a name on the hub and not as the path of a file."""
+    """Say whether a text reads as a name on the hub, and not as the path of a file or into a folder that is here."""
     text = str(source)
-    return bool(_HUB.fullmatch(text)) and not text.removesuffix(".gz").endswith(SUFFIXES)
+    here = text.removesuffix(".gz").endswith(SUFFIXES) or Path(text.partition("/")[0]).is_dir()
+    return bool(_HUB.fullmatch(text)) and not here
 
 
 def split_of(names: Sequence[str], split: str) -> str | None:

@@ -78,6 +78,8 @@ class UserWorld:
         what = f"{self.name!r} has no {split} tasks of levels {list(levels)} (tasks: {self.sizes})"
         if self.rows.get(split):
             return f"{what}; choose levels that its rows have"
+        if split == "train" and self.sizes["test"] == 1:
+            return f"{what}; its only row is kept for tests: add rows"
         if split == "train":
             return f"{what}; its rows are for tests only"
         return f"{what}; a fifth of a file's rows is test: add rows, or give a folder with train.jsonl and test.jsonl"
@@ -142,8 +144,9 @@ def from_file(
     What is read and how, see ``ferrule.worlds.files.read``; which columns mean what, see ``ferrule.worlds.columns``.
     Every row needs a prompt (text or messages) and an answer; its ``verifier`` takes precedence over the argument,
     ``tools`` names those it may use or brings their schemas, and other columns go to ``Task.meta``, those under
-    ``meta`` too. Rows without splits are divided by the CRC-32 of the prompt (a fifth is ``test``). Raises
-    ``FileNotFoundError`` for a missing file and ``ValueError`` naming file, line and reason for an invalid row.
+    ``meta`` too. Where all answers end in ``#### NUMBER``, that is the answer. Rows without splits are divided by the
+    CRC-32 of the prompt (a fifth is ``test``). Raises ``FileNotFoundError`` for a missing file and ``ValueError``
+    naming file, line and reason for an invalid row.
     """
     label = name or _label(source)
     given = {"prompt": prompt_field, "answer": answer_field, "verifier": verifier_field}
@@ -156,6 +159,9 @@ def from_file(
         named = (columns.fields["prompt"], columns.fields["answer"])
         verifiers = columns.fields.get("verifier", "verifier")
         shape = Shape(*named, verifier, verifiers, fields=columns.fields)
+        if part.rows and all("#### " in str(row.get(shape.answer_field)) for _, row in part.rows):
+            shape = replace(shape, answer=_gsm8k)
+            notes[f"the number after '####' is the answer, of what {shape.answer_field!r} says"] = None
         tasks = tasks_of(label, part.rows, shape, label if split == "all" else split)
         rows.update(divided(tasks) if split == "all" else {split: tasks})
     world = replace(_world(label, rows, tools, calls), notes=tuple(notes))
