@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Environments of other projects' servers and clients, which the tests speak with: one under .venv-peers/ for each
-# requirements/peers-*.txt. None of them enters Ferrule's own environment. Does nothing when they are there already.
+# Environments of other projects' packages, which the tests speak and compare with: one under .venv-peers/ for each
+# requirements/peers-*.txt, or for those named (bash scripts/peers.sh trl). None of them enters Ferrule's own
+# environment. Does nothing when they are there already.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -9,7 +10,14 @@ mkdir -p .venv-peers
 exec 9>.venv-peers/.lock
 flock 9 # several test processes may come here at once
 
-for wanted in requirements/peers-*.txt; do
+if [ $# -eq 0 ]; then
+    wanteds=(requirements/peers-*.txt)
+else
+    wanteds=("${@/#/requirements/peers-}")
+    wanteds=("${wanteds[@]/%/.txt}")
+fi
+
+for wanted in "${wanteds[@]}"; do
     name=$(basename "$wanted" .txt)
     place=.venv-peers/${name#peers-}
     cmp -s "$wanted" "$place/.ready" && continue

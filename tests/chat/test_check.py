@@ -1,110 +1,73 @@
 """Templates that must pass and templates that must be refused, each with its reason."""
 
-from typing import Any
-
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tests.templates import (
+    ALTERNATES,
+    AS_USER,
+    CHATML,
+    FORGETS_THINKING,
+    NO_PROMPT,
+    NO_SYSTEM,
+    NO_TOOL_ROLE,
+    OTHER_PROMPT,
+    QUOTES,
+    RAISES,
+    SILENT_AFTER_RESULTS,
+    SMOLLM,
+    TAGS,
+    TRIMS,
+    TWICE,
+    WRAPS,
+    WRONG_PROMPT,
+    tokenizer_with,
+)  # fmt: skip
 
 from ferrule.chat.check import TemplateRefused, check_template
 from ferrule.chat.codec import codec, codec_names
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-SMOLLM = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-NO_TOOL_ROLE = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'tool' %}")
-NO_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
-NO_PROMPT = CHATML.split("{% if add_generation_prompt")[0]
-OTHER_PROMPT = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
-RAISES = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
-)
-TRIMS = CHATML.replace("{{ m['content'] }}", "{{ m['content'] | trim }}")
-FORGETS_THINKING = (  # as templates of reasoning models do: thinking of earlier turns is cut once a user speaks again
-    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}"
-    "{% endif %}{% endfor %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['role'] == 'assistant' and loop.index0 < ns.last %}{{ m['content'].split('</think>')[-1] }}"
-    "{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-WRAPS = CHATML.replace(
-    "{{ m['content'] }}",
-    "{% if m['role'] == 'tool' %}<tool_response>\n{{ m['content'] }}\n</tool_response>"
-    "{% else %}{{ m['content'] }}{% endif %}",
-)
-AS_USER = CHATML.replace("{{ m['role'] }}", "{{ 'user' if m['role'] == 'tool' else m['role'] }}")
-ALTERNATES = (
-    "{% for m in messages %}{% if m['role'] == 'user' and not loop.first "
-    "and messages[loop.index0 - 1]['role'] == 'tool' %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}"
-) + CHATML.removeprefix("{% for m in messages %}")
-
-
-def tokenizer(template: str | None) -> Any:
-    """A real tokenizer of a dozen words with a chat template."""
-    words = ["<unk>", "<|im_start|>", "<|im_end|>", "system", "user", "assistant", "tool", "probe"]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
-    )
-    made.chat_template = template
-    return made
+from ferrule.chat.layout import BARE, USER, WRAPPED, Layout
 
 
 @pytest.mark.parametrize("name", codec_names())
-@pytest.mark.parametrize("template", [CHATML, SMOLLM], ids=["chatml", "smollm"])
-def test_chatml_templates_pass_with_every_codec(name: str, template: str) -> None:
-    report = check_template(tokenizer(template), codec(name))
-    assert (report.end, report.end_ids, report.prompt) == ("<|im_end|>", (2,), "<|im_start|>assistant\n")
-    assert report.default_system == ("You are helpful." if template == SMOLLM else "")
-    assert report.conversations == 4
+@pytest.mark.parametrize("template", [CHATML, SMOLLM, TRIMS, FORGETS_THINKING, OTHER_PROMPT])
+def test_templates_of_the_usual_build_pass_with_every_codec(name: str, template: str) -> None:
+    tokenizer = tokenizer_with(template)
+    report = check_template(tokenizer, codec(name))
+    prompt = "<|im_start|>assistant\n" + ("<think>\n" if template == OTHER_PROMPT else "")
+    assert (report.end, report.end_ids) == ("<|im_end|>", (tokenizer.eos_token_id,))
+    assert report.header == (f"<|im_end|>\n{prompt}", prompt)
+    assert report.conversations == 5
 
 
 @pytest.mark.parametrize(
-    ("template", "reason"),
+    ("template", "layout", "reason"),
     [
-        (None, "has no chat template"),
-        (NO_TOOL_ROLE, "drops messages of role 'tool'; pass tool_role='user'"),
-        (NO_SYSTEM, "drops the system message"),
-        (NO_PROMPT, "ignores add_generation_prompt"),
-        (OTHER_PROMPT, "does not continue the generation prompt '<|im_start|>assistant\\\\n<think>\\\\n'"),
-        (RAISES, "fails: TemplateError: System role not supported"),
-        (FORGETS_THINKING, r"not prefix stable \(thinking, then a second question\)"),
-        (WRAPS, "itself wraps results in '<tool_response>'; pass tool_role='user'"),
-        (AS_USER, "shows results as user messages; pass tool_role='user'"),
-        ("{{ messages[7]['content'] }}", "fails: UndefinedError"),
-    ],
-    ids=[
-        "none",
-        "no-tool",
-        "no-system",
-        "no-prompt",
-        "other-prompt",
-        "raises",
-        "thinking",
-        "wraps",
-        "as-user",
-        "error",
+        (None, WRAPPED, "has no chat template"),
+        (NO_TOOL_ROLE, WRAPPED, "drops messages of role 'tool'"),
+        (NO_TOOL_ROLE, BARE, "drops messages of role 'tool'"),
+        (NO_SYSTEM, WRAPPED, "drops messages of role 'system'"),
+        (NO_PROMPT, WRAPPED, "ignores add_generation_prompt"),
+        (WRONG_PROMPT, WRAPPED, r"does not continue the generation prompt '<\|im_end\|>\\n<\|im_start\|>robot\\n'"),
+        (RAISES, WRAPPED, "fails: TemplateError: System role not supported"),
+        (WRAPS, WRAPPED, "puts results into a form itself; the tool role is 'tool'"),
+        (TAGS, WRAPPED, "puts results into a form itself; the tool role is 'tool'"),
+        (AS_USER, WRAPPED, "shows results as user messages; the tool role is 'user'"),
+        (QUOTES, BARE, "changes messages of role 'tool'"),
+        (TWICE, BARE, "repeats messages of role 'tool'"),
+        (SILENT_AFTER_RESULTS, BARE, "no assistant turn is opened after messages of role 'tool'"),
+        (ALTERNATES, BARE, "roles must alternate"),
+        ("{{ messages[7]['content'] }}", WRAPPED, "fails: UndefinedError"),
     ],
 )
-def test_templates_are_refused_with_the_reason(template: str | None, reason: str) -> None:
-    with pytest.raises(TemplateRefused, match=reason.replace("|", r"\|")):
-        check_template(tokenizer(template), codec("hermes"))
+def test_templates_are_refused_with_the_reason(template: str | None, layout: Layout, reason: str) -> None:
+    with pytest.raises(TemplateRefused, match=reason):
+        check_template(tokenizer_with(template), codec("hermes"), layout)
 
 
-@pytest.mark.parametrize("template", [NO_TOOL_ROLE, WRAPS, AS_USER, ALTERNATES])
-def test_the_user_role_is_the_way_out_where_the_reason_says_so(template: str) -> None:
-    assert check_template(tokenizer(template), codec("hermes"), tool_role="user").tool_role == "user"
+@pytest.mark.parametrize("template", [NO_TOOL_ROLE, WRAPS, TAGS, AS_USER, ALTERNATES, QUOTES, TWICE])
+def test_results_as_user_turns_are_right_where_the_tool_role_is_not(template: str) -> None:
+    assert check_template(tokenizer_with(template), codec("hermes"), USER).end == "<|im_end|>"
 
 
-@pytest.mark.parametrize("name", codec_names())
-def test_trimming_is_harmless_because_no_codec_ends_a_turn_in_white_space(name: str) -> None:
-    assert check_template(tokenizer(TRIMS), codec(name)).end == "<|im_end|>"
+@pytest.mark.parametrize("template", [WRAPS, TAGS])
+def test_bare_results_are_right_where_the_template_has_its_own_form(template: str) -> None:
+    assert check_template(tokenizer_with(template), codec("hermes"), BARE).end == "<|im_end|>"

@@ -1,7 +1,8 @@
 import pytest
 
 from ferrule.chat.codec import codec
-from ferrule.chat.renderer import ChatML, Template, with_tools
+from ferrule.chat.renderer import ChatML, with_tools
+from ferrule.chat.template import Template
 from ferrule.core.records import Call, Image, Message, Tool
 
 SEARCH = Tool("search", "Find.", {"properties": {"query": {"type": "string"}}, "required": ["query"]}, print)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.peers import peer_python
 from tests.train.pieces import seeded
 
 from ferrule.core.flows import Ask
@@ -32,7 +31,6 @@ from ferrule.worlds.arithmetic import Arithmetic
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-_ROOT = Path(__file__).parents[2]
 # Longer than a block of the server's cache, so that its prefix is kept and must be forgotten after a push.
 LONG = "Count with me: " + " ".join(str(i) for i in range(120)) + ". What is 12 + 31?"
 
@@ -40,12 +38,7 @@ LONG = "Count with me: " + " ".join(str(i) for i in range(120)) + ". What is 12 
 @pytest.fixture(scope="module")
 def python() -> str:
     """Return the interpreter of the environment that has vLLM; set up on first use."""
-    made = subprocess.run(
-        ["bash", str(_ROOT / "scripts" / "peers.sh")],
-        env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True, timeout=1000,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    return str(_ROOT / ".venv-peers" / "vllm" / "bin" / "python")
+    return str(peer_python("vllm")["vllm"])
 
 
 def user(text: str, **settings: object) -> Ask:

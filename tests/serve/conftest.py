@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,23 +12,13 @@ from typing import Any
 
 import pytest
 import uvicorn
-
-_ROOT = Path(__file__).parents[2]
+from tests.peers import peer_python
 
 
 @pytest.fixture(scope="session")
 def peers() -> dict[str, Path]:
     """Interpreters of the peers' environments by name; set up on first use."""
-    made = subprocess.run(
-        ["bash", str(_ROOT / "scripts" / "peers.sh")],
-        env=os.environ | {"PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=1000,
-    )
-    assert made.returncode == 0, made.stderr
-    names = [path.stem.removeprefix("peers-") for path in (_ROOT / "requirements").glob("peers-*.txt")]
-    return {name: _ROOT / ".venv-peers" / name / "bin" / "python" for name in names}
+    return peer_python("one", "two")
 
 
 @pytest.fixture

@@ -1,178 +1,259 @@
-"""The load-time check of a chat template: whether prompts can be extended turn by turn, and what it leaves out."""
+"""The check of a chat template: whether prompts that grow turn by turn have the right text, and what it leaves out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from ferrule.chat.codec import Codec
-from ferrule.chat.renderer import Template
-from ferrule.core.records import Call, Message
+from ferrule.chat.layout import BARE, USER, WRAPPED, Entry, Layout
+from ferrule.chat.probe import has_form
+from ferrule.chat.template import Template
+from ferrule.core.records import Call, Message, Tool
 
-__all__ = ["TemplateRefused", "TemplateReport", "check_template"]
+__all__ = ["PROBE_TOOL", "Header", "TemplateRefused", "TemplateReport", "check_template", "checked", "header"]
 
 
 class TemplateRefused(ValueError):
     """A chat template that cannot carry tool conversations; the message says why and what to do."""
 
 
+class Header(NamedTuple):
+    """What stands between a question and the reply to it, and the part of that which the generation prompt adds."""
+
+    after: str
+    added: str
+
+
 @dataclass(frozen=True)
 class TemplateReport:
-    """What a template that passed does: its end-of-turn text, generation prompt, tool role, and default system text.
+    """What a template that passed does: its end-of-turn text, the header of a reply, and the conversations compared.
 
-    ``conversations`` counts the conversations that were compared, ``end_ids`` the token ids of ``end`` (empty when the
-    tokenizer cannot be called); more than one id means that a reply is ended by its last one.
+    ``end_ids`` are the token ids of ``end`` (empty when the tokenizer cannot be called); more than one id means that a
+    reply is ended by its last one.
     """
 
     end: str
-    prompt: str
-    tool_role: str
-    default_system: str
+    header: Header
     conversations: int
     end_ids: tuple[int, ...] = ()
 
 
-_REMEDY = "use ChatML(codec) with this tokenizer's own markers instead"
+PROBE_TOOL = Tool(
+    "probe_tool",
+    "Describe the probe.",
+    {
+        "type": "object",
+        "properties": {"query": {"type": "string", "description": "What the probe asks."}},
+        "required": ["query"],
+    },
+    print,
+)
+_SYSTEM = "Probe system text."
+_ASKED = ("First probe question?", "Second probe question?", "Third probe question?")
+# What a template might quote, escape or cut: quotes, line breaks, a tag, JSON, letters beyond ASCII.
+_RESULT = 'Probe result {i}: "é" <b>&amp;</b>\n{{"of": [{i}]}} end {i}.'
 
 
-def check_template(
-    tokenizer: Any, codec: Codec, *, tool_role: Literal["tool", "user"] = "tool", default_system: str = ""
-) -> TemplateReport:
-    """Compare whole renderings with renderings made piece by piece, with and without results, over several turns.
-
-    Raises ``TemplateRefused`` when the template is missing or fails, drops the system or tool role or wraps results
-    twice, has no generation prompt, or renders earlier turns differently once later ones follow.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise TemplateRefused(f"the tokenizer has no chat template; {_REMEDY}")
-    renderer = Template(tokenizer, codec, tool_role=tool_role, default_system=default_system)
-    conversations = _conversations(codec)
-    try:
-        _roles(renderer, conversations)
-        prompt = _prompt(renderer)
-        for label, messages in conversations.items():
-            _stable(renderer, label, messages)
-        system = _default_system(renderer)
-    except TemplateRefused:
-        raise
-    except Exception as error:  # a template is a program: whatever it raises is a reason to refuse it
-        raise TemplateRefused(f"the chat template fails: {type(error).__name__}: {error}; {_REMEDY}") from error
-    return TemplateReport(renderer.end, prompt, tool_role, system, len(conversations), _ids(tokenizer, renderer.end))
-
-
-def _call(codec: Codec, i: int) -> tuple[Call, ...]:
-    """Return a tuple of one call that the codec can write, or an empty one."""
-    for call in (Call("search", {"query": f"probe {i}"}), Call("python", {"code": f"print({i})"})):
+def _reply(codec: Codec, i: int, thinking: str = "") -> Message:
+    """Return a reply with a call that the codec can write, or without one."""
+    content = f"{thinking}Probe reply {i}."
+    for call in (Call("probe_tool", {"query": f"probe {i}"}), Call("python", {"code": f"print({i})"})):
+        message = Message("assistant", content, (call,))
         try:
-            codec.write(Message("assistant", "", (call,)))
+            codec.write(message)
         except ValueError:
-            continue
-        return (call,)
-    return ()
+            try:
+                codec.write(Message("assistant", thinking, (call,)))
+            except ValueError:
+                continue
+            return Message("assistant", thinking, (call,))
+        return message
+    return Message("assistant", content)
 
 
 def _conversations(codec: Codec) -> dict[str, list[Message]]:
-    def turn(content: str, i: int) -> Message:
-        return Message("assistant", content, _call(codec, i))
-
-    user, result = Message("user", "probe question"), Message("tool", "probe result")
-    last = Message("assistant", "probe answer")
+    """Return the conversations that a template must carry, by what is special about each."""
+    thought = "<think>\nProbe thought.\n</think>\n\n"
+    asked = [Message("user", text) for text in _ASKED]
+    results = [Message("tool", _RESULT.format(i=i), name="probe_tool") for i in range(6)]
+    system, last = Message("system", _SYSTEM), Message("assistant", "Probe answer.")
+    replies = [_reply(codec, i) for i in range(6)]
+    thoughts = [_reply(codec, i, thought) for i in range(6)]
     return {
-        "two plain turns": [user, last, Message("user", "probe again"), Message("assistant", "probe more")],
-        "thinking, then a second question": [user, Message("assistant", "<think>\nprobe\n</think>\nyes"), user, last],
-        "a system message and a call": [Message("system", "probe system"), user, turn("probe text", 1), result, last],
+        "plain turns": [asked[0], last, asked[1], Message("assistant", "Probe more."), asked[2]],
+        "a system message and a call": [system, asked[0], replies[0], results[0]],
         "calls in a row": [
-            user,
-            turn("", 1),
-            result,
-            turn("", 2),
-            result,
-            result,
-            last,
-            user,
-            turn("", 3),
-            result,
-            last,
+            asked[0], replies[0], results[0], replies[1], results[1], results[2], replies[2], results[3],
         ],
-    }
+        "thinking before calls": [system, asked[0], thoughts[0], results[0], thoughts[1], results[1], last, asked[1]],
+        "a question after results": [
+            system, asked[0], thoughts[0], results[0], asked[1], replies[1], results[1], last, asked[2],
+            thoughts[2], results[2], results[3],
+        ],
+    }  # fmt: skip
 
 
-def _raw(renderer: Template, messages: Sequence[dict[str, str]], prompt: bool = False) -> str:
-    text = renderer.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-    return str(text)
+def check_template(tokenizer: Any, codec: Codec, layout: Layout = WRAPPED) -> TemplateReport:
+    """Check the chat template of a tokenizer for a codec and one layout (``checked``)."""
+    return checked(Template(tokenizer, codec, layout))
 
 
-def _roles(renderer: Template, conversations: dict[str, list[Message]]) -> None:
-    """Every text must be there once: system message, replies, and results in the codec's own form."""
-    codec, role = renderer.codec, renderer.tool_role
-    system = "a system message and a call"
-    text = renderer.opening(conversations[system])
-    if "probe system" not in text:
-        raise TemplateRefused(f"the chat template drops the system message; {_REMEDY}")
-    shown = codec.show(Message("tool", "probe result"))
-    if text.count("probe result") != 1 or shown.strip() not in text:
-        what = "drops" if "probe result" not in text else "changes"
-        remedy = "pass tool_role='user', or " if role == "tool" else ""
-        raise TemplateRefused(f"the chat template {what} messages of role {role!r}; {remedy}{_REMEDY}")
-    head = shown.strip().split("probe result")[0].strip()
-    if not codec.inline and head and text.count(head) > codec.describe(()).count(head) + 1:
-        raise TemplateRefused(f"the chat template itself wraps results in {head!r}; pass tool_role='user'")
-    if role == "tool" and not codec.inline:
-        as_user = Template(renderer.tokenizer, codec, tool_role="user").opening(conversations[system])
-        if as_user == text:
-            raise TemplateRefused("the chat template shows results as user messages; pass tool_role='user' to say so")
+def checked(template: Template) -> TemplateReport:
+    """Build the prompts of several conversations piece by piece and compare them with what they must hold.
+
+    Every system message, question and result must be there once, in order and as written; no result may be put into
+    two forms; the generation header must follow the last of them; and each extension must be what the template itself
+    writes there after the whole conversation. Replies stay as sampled, so what a template makes of earlier ones later
+    on (leaving their thinking out) does not count. Raises ``TemplateRefused``.
+    """
+    if not getattr(template.tokenizer, "chat_template", None):
+        raise TemplateRefused("the tokenizer has no chat template")
+    conversations = _conversations(template.codec)
+    try:
+        head = header(template)
+        _right_form(template)
+        for label, messages in conversations.items():
+            _grows(template, label, messages, head)
+        _tools(template)
+    except TemplateRefused:
+        raise
+    except Exception as error:  # a template is a program: whatever it raises is a reason to refuse it
+        raise TemplateRefused(f"the chat template fails: {type(error).__name__}: {error}") from error
+    return TemplateReport(template.end, head, len(conversations), _ids(template.tokenizer, template.end))
 
 
-def _prompt(renderer: Template) -> str:
-    """Return the generation prompt; it must be the text before a reply in a finished turn."""
-    user = [{"role": "user", "content": "probe question"}]
-    bare, open_ = _raw(renderer, user), _raw(renderer, user, prompt=True)
-    if not open_.startswith(bare) or open_ == bare:
-        raise TemplateRefused(f"the chat template ignores add_generation_prompt; {_REMEDY}")
-    whole = _raw(renderer, [*user, {"role": "assistant", "content": "probe answer"}])
-    if not whole.startswith(open_ + "probe answer"):
+def _between(text: str, before: str, after: str = "") -> str:
+    """Return what stands between two texts, the last of the first; all after it without a second."""
+    rest = text.rpartition(before)[2]
+    return rest.partition(after)[0] if after else rest
+
+
+def header(template: Template) -> Header:
+    """Return what the template puts between a question and a reply that is to be written.
+
+    Raises ``TemplateRefused`` when a finished reply does not stand behind it (a thinking block that it opens aside).
+    """
+    asked: list[Entry] = [{"role": "user", "content": _ASKED[0]}]
+    bare, opened = template.render(asked, False), template.render(asked, True)
+    finished = template.render([*asked, {"role": "assistant", "content": "Probe answer."}], False)
+    if _ASKED[0] not in opened:
+        raise TemplateRefused("the chat template drops messages of role 'user'")
+    if "Probe answer." not in finished:
+        raise TemplateRefused("the chat template drops messages of role 'assistant'")
+    head, before = _between(opened, _ASKED[0]), _between(finished, _ASKED[0], "Probe answer.")
+    if not before.startswith(head.partition("<think>")[0].rstrip()):
         raise TemplateRefused(
-            f"in the chat template a finished reply does not continue the generation prompt {open_[len(bare) :]!r}; "
-            f"{_REMEDY}"
+            f"in the chat template a finished reply does not continue the generation prompt {head!r} but {before!r}"
         )
-    if not renderer.end:
-        raise TemplateRefused(f"the chat template does not close assistant turns; {_REMEDY}")
-    return open_[len(bare) :]
+    if bare == opened and before.strip() != head.strip():
+        raise TemplateRefused("the chat template ignores add_generation_prompt")
+    if not template.end:
+        raise TemplateRefused("the chat template does not close assistant turns, and the tokenizer has no eos_token")
+    ended = bare.removesuffix(str(getattr(template.tokenizer, "eos_token", None) or ""))
+    return Header(head, opened.removeprefix(ended) if opened.startswith(ended) else head)
 
 
-def _stable(renderer: Template, label: str, messages: Sequence[Message]) -> None:
-    """Build the prompt before every reply from pieces and compare it with the whole rendering."""
+def _right_form(template: Template) -> None:
+    """Refuse a layout that puts results into two forms, or gives the role tool to what is shown as the user's words."""
+    if template.codec.inline or template.layout.name == USER.name:
+        return
+    entries: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Probe answer."}]
+    if template.layout.name == WRAPPED.name and has_form(template):
+        raise TemplateRefused(f"the chat template puts results into a form itself; the tool role is {BARE.name!r}")
+    texts = [template.render([*entries, {"role": role, "content": "Probe."}], True) for role in ("user", "tool")]
+    if texts[0] == texts[1]:
+        raise TemplateRefused(f"the chat template shows results as user messages; the tool role is {USER.name!r}")
+
+
+def _grows(template: Template, label: str, messages: Sequence[Message], head: Header | None) -> None:
+    """Build one conversation from an opening and extensions, and check the prompt before every reply."""
     replies = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    built = renderer.opening(messages[: replies[0]])
+    built = template.opening(messages[: replies[0]])
+    _holds(template, label, messages[: replies[0]], built, head)
     for here, after in zip(replies, [*replies[1:], len(messages)], strict=True):
         new = messages[here + 1 : after]
-        if not new:
-            break
-        open_turn = renderer.codec.inline and new[0].role == "tool"
-        reply = renderer.codec.write(messages[here])
-        built += reply + ("" if open_turn else renderer.end) + renderer.extension(new, closed=not open_turn)
-        whole = renderer.opening(messages[:after])
-        if built != whole:
-            shorter = min(len(built), len(whole))
-            at = next((i for i in range(shorter) if built[i] != whole[i]), shorter)
-            saw, now = (text[max(0, at - 20) : at + 30] for text in (built, whole))
-            what = f"the model saw {saw!r}, a new rendering has {now!r}"
-            raise TemplateRefused(f"the chat template is not prefix stable ({label}): {what}; {_REMEDY}")
+        added = template.extension(new, closed=False)
+        goes_on = template.codec.inline and new[0].role == "tool"
+        if not goes_on:
+            _continues(template, label, messages[: here + 1], new, added)
+        if not goes_on and template.closing and not added.lstrip().startswith(template.closing):
+            raise TemplateRefused(
+                f"the chat template does not always close a reply with {template.closing!r} ({label})"
+            )
+        built += template.codec.write(messages[here]) + added
+        _holds(template, label, messages[:after], built, None if goes_on and new[-1].role == "tool" else head)
 
 
-def _default_system(renderer: Template) -> str:
-    """Return the text that the template puts before the first message on its own, such as a default system turn."""
-    text = _raw(renderer, [{"role": "user", "content": "probe question"}])
-    given = _raw(
-        renderer, [{"role": "system", "content": "probe system"}, {"role": "user", "content": "probe question"}]
-    )
-    head = given.partition("probe system")[0]
-    if head and text.startswith(head):
-        rest = given.partition("probe system")[2].partition("probe question")[0]
-        inner = text[len(head) :].partition("probe question")[0]
-        return inner.removesuffix(rest) if inner.endswith(rest) else ""
-    return ""
+def _holds(template: Template, label: str, messages: Sequence[Message], built: str, head: Header | None) -> None:
+    """Refuse a prompt that lacks a text, has it twice, changed or in another place, or does not end in the header."""
+    at = 0
+    for message in messages:
+        text = _shown(template, message)
+        what = f"messages of role {message.role!r}"
+        if text not in built:
+            gone = str(message.content).split(":")[0] not in built
+            raise TemplateRefused(f"the chat template {'drops' if gone else 'changes'} {what} ({label})")
+        if message.role != "assistant" and built.count(text) != 1:
+            raise TemplateRefused(f"the chat template repeats {what} ({label})")
+        at = built.find(text, at)
+        if at < 0:
+            raise TemplateRefused(f"the chat template moves {what} ({label})")
+        at += len(text)
+    if head is not None and not _opened(template, messages[-1], built[at:], head):
+        raise TemplateRefused(f"no assistant turn is opened after messages of role {messages[-1].role!r} ({label})")
+
+
+def _opened(template: Template, last: Message, rest: str, head: Header) -> bool:
+    """Say whether the text after the last message of a prompt lets the assistant write."""
+    if last.role == "user" or template.layout.name == USER.name:
+        return rest == head.after
+    return bool(head.added) and rest.endswith(head.added)
+
+
+def _shown(template: Template, message: Message) -> str:
+    """Return the text that a message must leave in a prompt."""
+    if message.role == "assistant":
+        return template.codec.write(message).strip()
+    if message.role == "tool":
+        text = template.codec.show(message) if template.codec.inline else _content(template, message)
+        return text.strip()
+    return str(message.content)
+
+
+def _content(template: Template, message: Message) -> str:
+    return str(template.layout.results(template.codec, [message])[0]["content"])
+
+
+def _continues(template: Template, label: str, past: Sequence[Message], new: Sequence[Message], added: str) -> None:
+    """Refuse an extension that is not what the template writes after the whole conversation."""
+    reply = template.codec.write(past[-1]).rpartition("</think>")[2].strip()
+    whole = template.opening([*past, *new])
+    if reply not in whole:
+        raise TemplateRefused(f"the chat template changes messages of role 'assistant' ({label})")
+    there = whole.rpartition(reply)[2]
+    if there.strip() != added.strip():
+        at = next((i for i, (a, b) in enumerate(zip(there, added, strict=False)) if a != b), 0)
+        saw, now = (text[max(0, at - 20) : at + 30] for text in (added, there))
+        raise TemplateRefused(
+            f"the chat template is not prefix stable ({label}): alone {saw!r}, in the whole conversation {now!r}"
+        )
+
+
+def _tools(template: Template) -> None:
+    """Refuse a template that loses the tools, or the system text beside them."""
+    for messages in ([Message("user", _ASKED[0])], [Message("system", _SYSTEM), Message("user", _ASKED[0])]):
+        text = template.opening(messages, [PROBE_TOOL])
+        wanted = [_SYSTEM if len(messages) == 2 else template.default_system]
+        if template.own_tools:
+            wanted += [PROBE_TOOL.name, PROBE_TOOL.description, "What the probe asks."]
+        else:
+            wanted.append(template.codec.describe([PROBE_TOOL]).strip())
+        lost = [part for part in wanted if part not in text]
+        if lost:
+            raise TemplateRefused(f"the chat template drops {'the tools' if lost[0] != wanted[0] else 'system text'}")
+        _holds(template, "tools", messages if template.own_tools else messages[-1:], text, header(template))
 
 
 def _ids(tokenizer: Any, end: str) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from ferrule.cli.options import (
+    chat_flags,
+    chat_options,
     emit,
     guarded,
     hint_small,
@@ -24,7 +26,8 @@ __all__ = ["command"]
 
 
 _SETTINGS = (
-    "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed", "codec", "no_tools",
+    "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed", "codec", "tool_role",
+    "renderer", "no_tools",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
@@ -51,6 +54,7 @@ _SETTINGS = (
     default=None,
     help="How calls are written (NAME or NAME:STYLE); for servers, plain text instead of their tool calls.",
 )
+@chat_flags
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep every reply and tool result in this cassette.")
@@ -72,7 +76,7 @@ def command(suite: str | None, **given: Any) -> None:
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
-    options = {"codec": given["codec"]} if given["codec"] else {}
+    options = chat_options(given)
     cassette = open_cassette(given["record"], given["replay"])
     loaded = None if given["replay"] else load_policy(given["model"], **options)
     policy = recorded_policy(loaded, cassette)

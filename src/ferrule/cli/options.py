@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import shlex
 import types
@@ -19,6 +20,8 @@ import click
 from ferrule.core.flows import World
 
 __all__ = [
+    "chat_flags",
+    "chat_options",
     "emit",
     "flags",
     "guarded",
@@ -256,6 +259,21 @@ def say_note(world: Any) -> None:
         click.echo(f"{world.name}: {note}", err=True)
 
 
+def chat_flags(function: Any) -> Any:
+    """Add the flags that choose how conversations are laid out: ``--tool-role`` and ``--renderer``."""
+    from ferrule.chat.fitted import RENDERERS, TOOL_ROLES
+
+    role = "Where results go: a tool turn (bare, or wrapped in the codec's form) or a user turn [default: auto]."
+    layout = "The model's chat template, or ChatML with the marks of its tokenizer [default: auto]."
+    function = click.option("--renderer", default=None, type=click.Choice(RENDERERS), help=layout)(function)
+    return click.option("--tool-role", default=None, type=click.Choice(TOOL_ROLES), help=role)(function)
+
+
+def chat_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the flags on codec and layout say, as options of ``policies.named.load``."""
+    return {name: given[name] for name in ("codec", "tool_role", "renderer") if given.get(name)}
+
+
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
     """Return the policy that ``--model`` names; ``weights`` refuses servers, which keep theirs to themselves."""
     from ferrule.policies.models import resolve
@@ -264,7 +282,20 @@ def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
     if weights and resolve(model).kind == "endpoint":
         raise click.UsageError(f"--model {model} is a server; this needs weights (a name or a folder)")
     opened = load if weights else answering
-    return opened(model, progress=lambda line: click.echo(line, err=True), **options)
+    policy = opened(model, progress=lambda line: click.echo(line, err=True), **options)
+    _say_layout(getattr(policy, "renderer", None))
+    return policy
+
+
+def _say_layout(renderer: Any) -> None:
+    """Say how the chat template of a model is used, once per run; models of Ferrule's own layout need no word."""
+    if renderer is None or os.environ.get("RANK", "0") != "0":
+        return
+    from ferrule.chat.fitted import said
+    from ferrule.chat.template import Template
+
+    if isinstance(renderer, Template):
+        click.echo(f"chat: {said(renderer)}", err=True)
 
 
 def open_cassette(record: Path | None, replay: Path | None) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from ferrule.cli.options import (
+    chat_flags,
+    chat_options,
     emit,
     flags,
     guarded,
@@ -95,6 +97,7 @@ def _recipe_flags(function: Any) -> Any:
 @click.option(
     "--codec", default=None, help="How calls are written: NAME or NAME:STYLE [default: hermes, or the model's own]."
 )
+@chat_flags
 @click.option("--warm-up", default=None, type=click.IntRange(1), help="Supervised steps before the recipe.")
 @click.option(
     "--warm-up-on",
@@ -156,6 +159,7 @@ def command(**given: Any) -> None:
 
 def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: Path) -> Any:
     from ferrule.evaluate.run import Plan
+    from ferrule.train.folder import prompt_date
     from ferrule.train.grpo import grpo
     from ferrule.train.suited import suited
 
@@ -173,7 +177,9 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     given = {name: value for name, value in settings.items() if name not in _RECIPE}
     levels = given.get("levels", Settings.levels)
     held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=levels)
-    options = {"codec": chosen["codec"]} if "codec" in chosen else {}
+    options = chat_options(chosen)
+    if chosen["resume"] and (date := prompt_date(folder)):
+        options["date"] = date  # the prompts of a run do not change while it goes on
     if pool is not None:
         options["device"] = str(pool.device)
     policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
@@ -185,8 +191,8 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         policy = Vllm(policy)
     loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
-        "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "ray", "ray_workers",
-        "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier",
+        "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "tool_role", "renderer", "ray",
+        "ray_workers", "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier",
     )  # fmt: skip
     about = {
         "command": "ferrule train",

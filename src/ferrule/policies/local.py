@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,19 +16,20 @@ import torch
 from torch import Tensor
 
 from ferrule.chat.codec import Codec
-from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
 from ferrule.chat.portable import chat_template, written_here
-from ferrule.chat.renderer import ChatML, Renderer, Template
+from ferrule.chat.renderer import Renderer
+from ferrule.chat.template import Template
 from ferrule.core.clip import clean
 from ferrule.core.flows import Ask
 from ferrule.core.powers import POWERS
-from ferrule.core.records import Reply
+from ferrule.core.records import Message, Reply
 from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
+from ferrule.policies.layouts import renderer_for, save_renderer
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.precision import fast_dtype
 from ferrule.policies.replies import head_extras, pieces_of, reply_of, rows_of, scores_of
@@ -66,8 +66,7 @@ class Local:
     ) -> None:
         self.model, self.tokenizer, self.renderer, self.name = model, tokenizer, renderer, name
         self.autocast, self.temperature, self.max_tokens, self.rows = autocast, temperature, max_tokens, rows
-        ends = {tokenizer.eos_token_id, *_one_token(renderer.end, self.encode(renderer.end))}
-        self.stops = Stops(tokenizer, frozenset(i for i in ends if i is not None))
+        self.stops = Stops(tokenizer, _end_ids(model, tokenizer, renderer, self.encode))
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stops.end_ids, default=0)
         self.heads = torch.nn.ModuleDict()
         self.head_kinds: dict[str, Head] = {}
@@ -89,11 +88,14 @@ class Local:
 
     def prompt_ids(self, ask: Ask) -> tuple[int, ...]:
         """Return the ids the model is fed: the context as it is, the new text encoded alone, and the begun ids."""
-        if ask.context:
-            text = self.renderer.extension(ask.messages[ask.fresh :], ask.context[-1] in self.stops.end_ids)
-        else:
+        if not ask.context:
             text = self.renderer.opening(ask.messages, ask.tools)
-        return (*ask.context, *self.encode(text + ask.prefill), *ask.begun)
+            return (*self.encode(text + ask.prefill), *ask.begun)
+        closed = ask.context[-1] in self.stops.end_ids
+        ids = self.encode(self.renderer.extension(ask.messages[ask.fresh :], closed) + ask.prefill)
+        if closed and ids[:1] == [ask.context[-1]]:  # the header of the next turn, which the model wrote to end its own
+            ids = ids[1:]
+        return (*ask.context, *ids, *ask.begun)
 
     @contextlib.contextmanager
     def _mode(self, train: bool) -> Iterator[None]:
@@ -266,8 +268,7 @@ class Local:
         if written_here(self.tokenizer.chat_template):
             self.tokenizer.chat_template = chat_template(self.renderer)
         self.tokenizer.save_pretrained(folder)
-        if isinstance(self.renderer, ChatML):
-            (folder / "ferrule.json").write_text(json.dumps(_renderer_settings(self.renderer), indent=1))
+        save_renderer(self.renderer, folder)
         save_heads(self, folder)
         save_tokens(self, folder)
 
@@ -323,24 +324,23 @@ class _Stream:
                 self._policy.engine.cancel(rows)
 
 
-def _one_token(end: str, ids: Sequence[int]) -> Sequence[int]:
-    """Return the id of the end-of-turn text; a text of several tokens is refused (its last also ends others)."""
+def _end_ids(model: Any, tokenizer: Any, renderer: Renderer, encode: Callable[[str], list[int]]) -> frozenset[int]:
+    """Return the ids that end a reply: the end-of-turn token, and those that model and tokenizer name.
+
+    Where a template closes no turn, the header of the next one does as well. An end-of-turn text of several tokens is
+    refused (its last also ends others).
+    """
+    ids = encode(renderer.end)
     if len(ids) != 1:
-        raise ValueError(f"the end-of-turn text {end!r} is {len(ids)} tokens of this tokenizer; it must be one")
-    return ids
-
-
-def _renderer_settings(renderer: ChatML) -> dict[str, Any]:
-    import dataclasses
-
-    settings = {f.name: getattr(renderer, f.name) for f in dataclasses.fields(renderer) if f.name != "codec"}
-    codec = renderer.codec
-    options = {f.name: getattr(codec, f.name) for f in dataclasses.fields(cast(Any, codec)) if f.init}
-    return {"codec": codec.name, "options": options, "chatml": settings}
-
-
-def _codec(codec: str | Codec) -> Codec:
-    return named_codec(codec) if isinstance(codec, str) else codec
+        raise ValueError(
+            f"the end-of-turn text {renderer.end!r} is {len(ids)} tokens of this tokenizer; it must be one"
+        )
+    if isinstance(renderer, Template) and not renderer.closing:
+        next_turns = (Message("user", "x"), Message("tool", "x"))
+        ids += [encode(renderer.extension([message], closed=True).lstrip())[0] for message in next_turns]
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids += [named] if isinstance(named, int) else list(named or ())
+    return frozenset(i for i in (tokenizer.eos_token_id, *ids) if i is not None)
 
 
 def load(
@@ -351,14 +351,19 @@ def load(
     dtype: str = "float32",
     device: str = "cpu",
     adapter: str | Path | None = None,
+    tool_role: str = "auto",
+    renderer: str = "auto",
+    date: str = "",
     **settings: Any,
 ) -> Local:
     """Load a policy from a folder or hub name; weights stay fp32 and ``dtype`` chooses how products are computed.
 
     ``name`` is what records call it (empty: ``source``), ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured).
-    A folder written by ``Local.save`` brings its own renderer, whose codec ``codec`` replaces when it is given; other
-    models use their chat template, which is checked and refused when it cannot be extended safely, with ``hermes``
-    unless another codec is given.
+    A folder written by ``Local.save`` brings its own renderer, whose codec ``codec`` replaces when it is given. Other
+    models use their chat template, laid out in the first way whose text is right (``chat.fitted``): ``codec`` is the
+    form that the family's template writes calls in, else ``hermes``, unless it is given; ``tool_role`` and ``renderer``
+    take no other way than theirs, and ``date`` (ISO, else today) is what a template is told that asks for the day.
+    Raises ``TemplateRefused`` where none is right.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -376,16 +381,9 @@ def load(
                 f"{adapter} has no adapter_model.safetensors; weights are read from safetensors only"
             )
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    record = Path(source) / "ferrule.json"
-    renderer: Renderer
-    if record.is_file():
-        kept = json.loads(record.read_text())
-        own = named_codec(kept["codec"], **kept["options"])
-        renderer = ChatML(_codec(codec) if codec else own, **kept["chatml"])
-    else:
-        renderer = Template(tokenizer, _codec(codec or "hermes"))
+    layout = renderer_for(source, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
     fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    policy = Local(model, tokenizer, renderer, name=name or str(source), autocast=fast is torch.bfloat16, **settings)
+    policy = Local(model, tokenizer, layout, name=name or str(source), autocast=fast is torch.bfloat16, **settings)
     for place in (source, adapter):
         if place is not None:
             load_tokens(policy, Path(place))

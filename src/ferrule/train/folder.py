@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import json
 import os
 import platform
 import shutil
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.recipe import Method, Part
+from ferrule.policies.layouts import kept_renderer
 from ferrule.train.logs import write_json
 from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
-__all__ = ["begin", "described", "facts", "finish", "report", "versions"]
+__all__ = ["begin", "described", "facts", "finish", "prompt_date", "report", "versions"]
 
 # All that a run may leave; nothing else in the folder is touched when a run is overwritten.
 _FILES = (
@@ -93,7 +95,16 @@ def facts(policy: Trains) -> dict[str, Any]:
         "dtype": "bfloat16" if getattr(policy, "autocast", False) else exact,
         "device": str(policy.device),
         "codec": described(getattr(renderer, "codec", None)),
+        "chat": kept_renderer(renderer),
     }
+
+
+def prompt_date(folder: Path) -> str:
+    """Return the date that the prompts of a run hold, by its settings; empty where there is none."""
+    path = folder / "settings.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    chat = (kept.get("policy") or {}).get("chat") or {}
+    return str(chat.get("template", {}).get("date", ""))
 
 
 def begin(

@@ -42,6 +42,7 @@ def fits(folder: Path) -> bool:
     alike = alike and config.get("num_key_value_heads") == heads and config.get("head_dim") == width // heads
     return (
         alike
+        and "chatml" in json.loads((folder / "ferrule.json").read_text(encoding="utf-8"))
         and config.get("rope_parameters", {}).get("rope_type") == "default"
         and config["head_dim"] % 16 == 0
         and importlib.util.find_spec("numba") is not None

@@ -7,17 +7,13 @@ before, as they are, and the encoding of the new text alone: what is recorded is
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ferrule.chat.codec import codec as named_codec
 from ferrule.chat.forced import forced
-from ferrule.chat.renderer import ChatML, Renderer, Template
 from ferrule.chat.reply import in_thought
 from ferrule.core.flows import Ask, Sampling
 from ferrule.core.records import Reply
@@ -25,6 +21,7 @@ from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.endpoint import Link, together, too_long
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused
 from ferrule.policies.engine.rows import Row
+from ferrule.policies.layouts import renderer_for
 from ferrule.policies.local import Local
 from ferrule.policies.replies import begun_finish, opens_thought, reply_of, token_limit
 
@@ -157,17 +154,24 @@ def _sglang_read(body: Mapping[str, Any]) -> list[Sample]:
     return [Sample(tuple(p[1] for p in pairs), tuple(float(p[0]) for p in pairs), ended.get("type") == "length")]
 
 
-def voice(name: str, *, codec: str = "hermes", **settings: Any) -> Local:
-    """Return a ``Local`` without weights: the tokenizer and renderer of a model, for ``Served``; it cannot sample."""
+def voice(
+    name: str,
+    *,
+    codec: str | None = None,
+    tool_role: str = "auto",
+    renderer: str = "auto",
+    date: str = "",
+    **settings: Any,
+) -> Local:
+    """Return a ``Local`` without weights: the tokenizer and renderer of a model, for ``Served``; it cannot sample.
+
+    ``codec``, ``tool_role``, ``renderer`` and ``date`` are those of ``local.load``.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(name)
-    record = Path(name) / "ferrule.json"
-    renderer: Renderer = Template(tokenizer, named_codec(codec))
-    if record.is_file():
-        kept = json.loads(record.read_text())
-        renderer = ChatML(named_codec(kept["codec"], **kept["options"]), **kept["chatml"])
-    return Local(None, tokenizer, renderer, name=name, **settings)
+    layout = renderer_for(name, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
+    return Local(None, tokenizer, layout, name=name, **settings)
 
 
 def _refuse(ask: Ask) -> None:

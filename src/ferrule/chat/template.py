@@ -1,0 +1,183 @@
+"""A Hugging Face chat template as a renderer: the text that is added is the difference between two renderings."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ferrule.chat.codec import Codec
+from ferrule.chat.describe import tool_schema
+from ferrule.chat.layout import WRAPPED, Entry, Layout
+from ferrule.chat.parsing import defuse
+from ferrule.chat.renderer import after_results, flat, text_of, with_tools
+from ferrule.core.records import Call, Message, Tool
+
+__all__ = ["Template"]
+
+_PROBE = "\u2402ferrule probe\u2403"
+_CLOCK = re.compile(r"""\bstrftime_now\(\s*(?P<quote>["'])(?P<form>[^"']*)(?P=quote)\s*\)""")
+
+
+def _own(codec: Codec) -> str:
+    """Return text with every tag that a codec writes by itself; such tags must reach the model whole."""
+    texts = ["<think></think>", *codec.stop, codec.show(Message("tool", "x"))]
+    for call in (Call("search", {"query": "x"}), Call("python", {"code": "x"})):
+        with suppress(ValueError):
+            texts.append(codec.write(Message("assistant", "", (call,))))
+    return "\n".join(texts)
+
+
+def _special(tokenizer: Any) -> tuple[str, ...]:
+    """Return the control tokens of a tokenizer, longest first: its named special tokens and all added as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    named = getattr(tokenizer, "all_special_tokens", None) or ()
+    texts = {str(token) for token in named} | {str(token) for token in added.values() if token.special}
+    return tuple(sorted((text for text in texts if text), key=lambda text: (-len(text), text)))
+
+
+def _defused(value: Any, *markers: str) -> Any:
+    """Return a JSON value with the markers in all its texts broken."""
+    if isinstance(value, str):
+        return defuse(value, *markers)
+    if isinstance(value, Mapping):
+        return {defuse(str(key), *markers): _defused(inner, *markers) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defused(inner, *markers) for inner in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Template:
+    """Any Hugging Face chat template; ``ferrule.chat.fitted`` builds one whose text is checked.
+
+    ``tokenizer`` needs ``apply_chat_template``. ``layout`` says what messages become before the template sees them.
+    ``default_system`` begins a system message that is made for the tools alone. With ``own_tools`` the template
+    describes the tools itself, else the codec does in the system message. ``date`` (ISO) stands for today wherever the
+    template asks for the day in a form written out in it; empty is the day of each rendering.
+
+    An extension is rendered after a short conversation in place of the real one, so that it does not depend on what a
+    template makes of earlier turns, such as leaving their thinking out.
+    """
+
+    tokenizer: Any
+    codec: Codec
+    layout: Layout = WRAPPED
+    default_system: str = ""
+    own_tools: bool = False
+    image: str = ""
+    date: str = ""
+
+    @cached_property
+    def _dated(self) -> dict[str, str]:
+        """The argument that gives the tokenizer its template with the date written in; empty where there is none."""
+        given = getattr(self.tokenizer, "chat_template", None)
+        if not self.date or not isinstance(given, str):
+            return {}
+        day = datetime.date.fromisoformat(self.date)
+        dated = _CLOCK.sub(lambda found: repr(day.strftime(found["form"])), given)
+        return {} if dated == given else {"chat_template": dated}
+
+    @property
+    def dated(self) -> bool:
+        """Say whether the template puts the date into the prompt."""
+        return bool(_CLOCK.search(str(getattr(self.tokenizer, "chat_template", "") or "")))
+
+    def render(self, entries: Sequence[Entry], prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """Return what the template makes of entries, with its generation prompt or without."""
+        more = {**self._dated, **({"tools": list(tools)} if tools else {})}
+        arranged = self.layout.arranged(entries)
+        text = self.tokenizer.apply_chat_template(arranged, tokenize=False, add_generation_prompt=prompt, **more)
+        return str(text)
+
+    @cached_property
+    def special(self) -> tuple[str, ...]:
+        """Control tokens of the tokenizer, longest first."""
+        return _special(self.tokenizer)
+
+    @cached_property
+    def _markers(self) -> tuple[str, ...]:
+        """Control tokens that foreign text must not hold: all but those that the codec itself writes."""
+        codec_text = _own(self.codec)
+        return tuple(token for token in self.special if token not in codec_text)
+
+    def _entries(self, messages: Sequence[Message]) -> tuple[list[Entry], str]:
+        """Return entries for the template, and the text of an assistant turn that stays open (inline results)."""
+        entries: list[Entry] = []
+        pending = ""
+        markers = self._markers
+        i = 0
+        while i < len(messages):
+            message = messages[i]
+            stop = after_results(messages, i) if message.role == "tool" else i + 1
+            if message.role == "tool":
+                results = [flat(m, self.image, *markers) for m in messages[i:stop]]
+                if self.codec.inline:
+                    pending += "".join(self.codec.show(m) for m in results)
+                else:
+                    entries += self.layout.results(self.codec, results)
+            elif message.role == "assistant":
+                pending += defuse(self.codec.write(message), *markers)
+                if not (self.codec.inline and stop < len(messages) and messages[stop].role == "tool"):
+                    entries.append({"role": "assistant", "content": pending})
+                    pending = ""
+            else:
+                if pending:
+                    entries.append({"role": "assistant", "content": pending})
+                    pending = ""
+                entries.append({"role": message.role, "content": text_of(message, self.image, *markers)})
+            i = stop
+        return entries, pending
+
+    @cached_property
+    def closing(self) -> str:
+        """What the template puts after a reply to end its turn; empty where the next turn's header alone does."""
+        probe: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+        last = self.render(probe, False).partition(_PROBE)[2]
+        followed = self.render([*probe, {"role": "user", "content": "y"}], True).partition(_PROBE)[2]
+        if not last.strip():
+            return ""
+        first = followed.lstrip()
+        return next((token for token in self.special if first.startswith(token)), last.rstrip())
+
+    @cached_property
+    def opens(self) -> str:
+        """The thinking tag that the generation prompt opens; empty where it leaves that to the model."""
+        text = self.render([{"role": "user", "content": "x"}], True)
+        return text[text.rfind("<think>") :] if text.rfind("<think>") > text.rfind("</think>") else ""
+
+    @cached_property
+    def end(self) -> str:
+        """Text of the end-of-turn token: what closes a reply, else the tokenizer's end of text."""
+        return self.closing or str(getattr(self.tokenizer, "eos_token", "") or "")
+
+    def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """Return the rendered conversation with the generation prompt."""
+        if self.own_tools:
+            entries, pending = self._entries(messages)
+            return self.render(entries, True, [_defused(tool_schema(tool), *self._markers) for tool in tools]) + pending
+        entries, pending = self._entries(with_tools(messages, self.codec, tools, self.default_system))
+        return self.render(entries, True) + pending
+
+    def extension(self, messages: Sequence[Message], closed: bool) -> str:
+        """Return the text after a reply, as the difference between renderings with and without ``messages``."""
+        begin = ""
+        rest = list(messages)
+        if self.codec.inline and not closed and rest and rest[0].role == "tool":
+            stop = after_results(rest, 0)
+            begin = "".join(self.codec.show(flat(m, self.image, *self._markers)) for m in rest[:stop])
+            rest = rest[stop:]
+            if not rest:
+                return begin
+        entries, pending = self._entries(rest)
+        probe: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+        suffix = self.render([*probe, *entries], True).partition(_PROBE)[2]
+        if closed and self.closing:
+            before, close, suffix = suffix.partition(self.closing)
+            if before.strip() or not close:
+                raise ValueError(f"the chat template does not close an assistant turn with {self.closing!r}")
+        return begin + suffix + pending

@@ -1,0 +1,151 @@
+"""The chat templates of real families, from the wheel of TRL: the text of whole episodes, judged from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.peers import peer_python
+from tests.templates import table
+
+from ferrule.chat.describe import tool_schema
+from ferrule.chat.fitted import fitted
+from ferrule.chat.template import Template
+from ferrule.core.records import Call, Message, Tool
+
+pytestmark = pytest.mark.integration
+DATE = "2026-01-01"
+PARAMETERS = {"type": "object", "properties": {"place": {"type": "string", "description": "As on the map."}}}
+TOOL = Tool("find_castle", "Find a castle near a place.", PARAMETERS, print)
+ORIGINAL = 41
+"""Templates of the wheel that are not patched for training."""
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """All templates by name; the environment with the wheel is set up on first use."""
+    peer_python("trl")
+    return table.templates()  # type: ignore[no-any-return]
+
+
+def renderer_of(text: str) -> Template:
+    renderer = fitted(table.tokenizer_of(text), date=DATE)
+    assert isinstance(renderer, Template)
+    return renderer
+
+
+def called(place: str, thought: str = "") -> Message:
+    return Message("assistant", thought, (Call("find_castle", {"place": place}),))
+
+
+def answered(text: str) -> Message:
+    return Message("tool", text, name="find_castle")
+
+
+def test_the_page_is_the_present_one(texts: dict[str, str]) -> None:
+    page = (table.ROOT / table.PAGE).read_text(encoding="utf-8")
+    assert page == table.filled(page, texts), "run: python scripts/templates_table.py"
+    assert page.count(f"{ORIGINAL} of {ORIGINAL} can be used") == 1
+
+
+def test_a_stale_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain.jinja").write_text(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    monkeypatch.setattr(table, "ROOT", tmp_path)
+    monkeypatch.setattr(table, "PAGE", Path("page.md"))
+    (tmp_path / "page.md").write_text(f"# Page\n\n{table.BEGIN}{table.END}\nend\n")
+    arguments = ["--templates", str(tmp_path)]
+    assert [table.main([*arguments, "--check"]), table.main(arguments), table.main([*arguments, "--check"])] == [
+        1,
+        0,
+        0,
+    ]
+    assert "| `plain` | `wrapped` | `hermes` | codec | `</s>` | |" in (tmp_path / "page.md").read_text()
+
+
+def test_every_text_stands_once_in_order_and_the_assistant_may_write(texts: dict[str, str]) -> None:
+    """Four replies of all kinds in one episode; the checks share no code with those that choose the way."""
+    results = [f'R{i}: "é" <i>\n{{"n": [{i}]}} end{i}' for i in range(4)]
+    for name, text in texts.items():
+        renderer = renderer_of(text)
+        write, end = renderer.codec.write, renderer.end
+        built = renderer.opening([Message("system", "S: be brief."), Message("user", "Q0: where?")], [TOOL])
+        header = built[built.rfind("Q0: where?") + len("Q0: where?") :]
+        built += write(called("Wye", "<think>\nT0: hm.\n</think>\n\n")) + renderer.extension(
+            [answered(results[0]), answered(results[1])], closed=False
+        )
+        built += write(called("Usk")) + end + renderer.extension([answered(results[2])], closed=True)
+        built += "A0: there." + end + renderer.extension([Message("user", "Q1: sure?")], closed=True)
+        built += write(called("Dee", "<think>\nT1: so.\n</think>\n\n"))
+        built += renderer.extension([answered(results[3]), Message("user", "Q2: well?")], closed=False)
+        order = [
+            "S: be brief.",
+            "Q0: where?",
+            "T0: hm.",
+            *results[:2],
+            results[2],
+            "A0: there.",
+            "Q1: sure?",
+            "T1: so.",
+        ]
+        order += [results[3], "Q2: well?"]
+        if "system_in_user" not in [change.__name__ for change in renderer.layout.changes]:
+            assert "As on the map." in built.split("Q0: where?")[0], name
+        assert [built.count(part) for part in order] == [1] * len(order), name
+        places = [built.index(part) for part in order]
+        assert places == sorted(places), name
+        assert built.endswith(f"Q2: well?{header}"), name
+        marks = re.findall(r"<\|?/?[a-z_]*(?:response|output|result)[a-z_]*\|?>", built)
+        assert len(marks) in (0, 2 * len(results), len(results)), (name, marks)
+
+
+HERMES = ("qwen2_5", "qwen3", "qwen3_instruct_2507", "qwen3_vl")
+
+
+@pytest.mark.parametrize("name", HERMES)
+@pytest.mark.parametrize("system", ["Be brief.", ""])
+def test_an_episode_has_the_text_that_the_family_itself_writes(texts: dict[str, str], name: str, system: str) -> None:
+    """Where calls have the codec's form, the pieces join to what the template makes of calls and tools as data."""
+    renderer = renderer_of(texts[name])
+    opening = [Message("system", system)] if system else []
+    opening.append(Message("user", "Which castle?"))
+    built = renderer.opening(opening, [TOOL])
+    native: list[dict[str, Any]] = [{"role": m.role, "content": m.content} for m in opening]
+    for place, results in (("Wye", ["Chepstow", "Goodrich"]), ("Usk", ["Raglan"])):
+        reply = called(place)
+        built += renderer.codec.write(reply) + renderer.extension([answered(r) for r in results], closed=False)
+        function = {"name": "find_castle", "arguments": {"place": place}}
+        native.append({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]})
+        native += [{"role": "tool", "content": r} for r in results]
+    wanted = renderer.tokenizer.apply_chat_template(
+        native, tools=[tool_schema(TOOL)], tokenize=False, add_generation_prompt=True
+    )
+    assert built == wanted
+
+
+@pytest.mark.parametrize("name", ["gptoss", "llama3_2", "muse_glimmer"])
+def test_templates_that_ask_for_the_day_are_told_one(texts: dict[str, str], name: str) -> None:
+    texts_of_days = {
+        fitted(table.tokenizer_of(texts[name]), date=DATE).opening([Message("user", "?")]) for _ in range(2)
+    }
+    assert len(texts_of_days) == 1
+    assert re.search("2026-01-01|01 Jan 2026", texts_of_days.pop())
+
+
+def test_no_family_lets_foreign_text_forge_a_turn(texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        renderer = renderer_of(text)
+        evil = " ".join(renderer.special)
+        counted = [
+            renderer.extension([answered(words), Message("user", words)], closed=True) for words in ("plain", evil)
+        ]
+        kept = [mark for mark in renderer.special if counted[0].count(mark) != counted[1].count(mark)]
+        assert all(mark in json.dumps(renderer.codec.show(answered("x"))) + "<think></think>" for mark in kept), (
+            name,
+            kept,
+        )
