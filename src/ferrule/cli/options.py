@@ -271,7 +271,7 @@ def chat_flags(function: Any) -> Any:
 
 def chat_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the flags on codec and layout say, as options of ``policies.named.load``."""
-    return {name: given[name] for name in ("codec", "tool_role", "renderer") if given.get(name)}
+    return {name: given[name] for name in ("codec", "tool_role", "renderer") if given.get(name) not in (None, "auto")}
 
 
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
