@@ -8,7 +8,9 @@ import pytest
 
 from ferrule.chat.describe import plan
 from ferrule.policies.pocket.corpus import CALLING, FAMILIES, Conversation, conversation
-from ferrule.policies.pocket.corpus.draw import Draw, english, held_out, in_words
+from ferrule.policies.pocket.corpus.draw import Draw, english, held_out, in_words, paired
+from ferrule.policies.pocket.corpus.free import build, question
+from ferrule.policies.pocket.corpus.kit import Kit
 from ferrule.tools.invoke import arguments
 from ferrule.worlds.apis import Apis
 from ferrule.worlds.apps.catalogue import apis
@@ -39,6 +41,8 @@ def test_every_family_can_be_drawn_alone_and_calls_only_what_is_on_offer(family)
             for call in message.calls if learned else ():
                 checked, repairs = arguments(offered[call.name], dict(call.arguments))
                 assert (checked, repairs) == (dict(call.arguments), ())
+                listing = offered[call.name].parameters["properties"]
+                assert list(call.arguments) == [name for name in listing if name in call.arguments]
 
 
 def test_every_call_is_answered_and_every_conversation_ends_with_a_reply_without_calls():
@@ -108,8 +112,69 @@ def test_words_of_the_test_split_are_never_names_of_tools_in_training():
     assert not [word for word in words if held_out(word)]
 
 
+def test_training_never_says_a_word_of_the_test_split_in_place_of_a_drawn_one():
+    # A synonym is drawn by the other word, an ending is put to a word: neither is drawn itself.
+    vocabulary = {*english(), *paired()}
+    for seed in range(300):
+        draw = Draw(random.Random(seed), "train")
+        kit = Kit(draw)
+        ask, _ = question(draw, build(kit))
+        assert not [word for word in re.findall("[a-z]{5,}", ask.lower()) if word in vocabulary and held_out(word)]
+
+
+def test_what_may_be_left_out_is_said_by_name_and_no_word_of_the_description_names_it():
+    checked = 0
+    for seed in range(600):
+        draw = Draw(random.Random(seed), "train")
+        target = build(Kit(draw))
+        ask, given = question(draw, target)
+        for parameter, kind in zip(target.parameters, target.kinds, strict=True):
+            if kind == "boolean" or not parameter.required:
+                assert parameter.name not in target.words
+            if not parameter.required and kind in ("string", "integer", "number") and parameter.name in given:
+                name, value = re.escape(parameter.name), re.escape(str(given[parameter.name]))
+                assert re.search(rf"{name}(:| =)? [\"']?{value}|{value} {name}", ask), ask
+                checked += 1
+    assert checked > 80
+
+
+@pytest.mark.parametrize("family", ["action", "free", "texts"])
+def test_a_value_stands_in_the_question_as_it_is_passed_on(family):
+    for seed in range(150):
+        drawn = conversation(seed, "test", family)
+        ask = next(str(message.content) for message in drawn.messages if message.role == "user")
+        (call,) = next(message.calls for message in drawn.messages if message.calls)
+        for value in call.arguments.values():
+            for item in value if isinstance(value, list) else [value]:
+                said = str(item).partition(" of ")[2] if family == "texts" else str(item)
+                assert said in ask or isinstance(item, bool)
+
+
+def test_what_is_refused_never_turns_into_a_call():
+    answers = {conversation(seed, "train", "refuse").messages[-1].content for seed in range(150)}
+    assert answers == {"No tool for that."}
+
+
+def test_an_instruction_follows_a_greeting_in_a_third_of_the_conversations():
+    greetings = ("You are a helpful assistant.", "You help with tools.", "Answer shortly.")
+    texts = [str(conversation(seed, "train", "instruct").messages[0].content) for seed in range(300)]
+    greeted = [text for text in texts if text.startswith(tuple(f"{greeting} " for greeting in greetings))]
+    # 300 draws of probability 1/3: four standard deviations are 33.
+    assert 67 <= len(greeted) <= 133
+    assert not {*texts} & {*greetings}
+
+
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "zero"), (45, "forty-five"), (110, "one hundred and ten"), (1000, "1000")]
+    ("number", "text"),
+    [
+        (0, "zero"),
+        (45, "forty-five"),
+        (110, "one hundred and ten"),
+        (1000, "one thousand"),
+        (8508, "eight thousand five hundred and eight"),
+        (2_000_017, "two million and seventeen"),
+        (10**9, "1000000000"),
+    ],
 )
 def test_numbers_in_words(number, text):
     assert in_words(number) == text

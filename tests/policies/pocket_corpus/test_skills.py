@@ -11,6 +11,7 @@ import pytest
 from ferrule.chat.describe import plan
 from ferrule.policies.pocket.corpus.contexts import context, copy
 from ferrule.policies.pocket.corpus.draw import Draw
+from ferrule.policies.pocket.corpus.errors import spoilt
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, Round, once, tool
 from ferrule.policies.pocket.corpus.programs import printed, program, program_tool
 from ferrule.policies.pocket.corpus.skills import chat, instruction, refuse
@@ -78,16 +79,33 @@ def test_half_of_the_small_sums_take_no_call_and_every_call_shows_the_answer() -
     assert 0.3 < len(alone) / (sum(called) + len(alone)) < 0.7
 
 
-def test_easy_takes_sums_of_two_digits_only() -> None:
+def test_easy_takes_sums_of_two_digits_and_products_of_one() -> None:
     def calc(expression: str) -> Exercise:
         value = str(eval(expression))
         return Exercise("calc", "?", (once(FIND, {"name": expression}, value),), value)
 
     assert easy(calc("47 + 85"))
     assert easy(calc("85 - 47"))
+    assert easy(calc("6 * 7"))
     assert not easy(calc("47 * 85"))
     assert not easy(calc("147 + 85"))
     assert not easy(replace(calc("47 + 85"), family="lookup"))
+
+
+def test_operands_stand_in_the_order_of_the_question() -> None:
+    checked = 0
+    for _, exercise in _drawn(sums_tool, 1500):
+        given = " ".join(str(value) for each in exercise.rounds for _, call in each.calls for value in call.values())
+        asked, called = re.findall(r"\d+", exercise.ask), re.findall(r"\d+", given)
+        commutes = exercise.answer in (str(eval("+".join(called))), str(eval("*".join(called)))) if called else False
+        if commutes and len(asked) == len(called):
+            assert asked == called, exercise.ask
+            checked += 1
+    assert checked > 300
+
+
+def test_sums_beside_arithmetic_tools_keep_to_two_digits() -> None:
+    assert not [seed for seed in range(600) if re.search(r"\d{3}", head(_draw(seed), 2).ask)]
 
 
 def test_programs_print_their_answers() -> None:
@@ -122,6 +140,15 @@ def test_programs_answer_the_question(pattern: str, expected: object) -> None:
 
 def _gauss(first: int, last: int) -> str:
     return str((first + last) * (last - first + 1) // 2)
+
+
+def test_single_words_are_copied_and_words_that_begin_alike_are_told_apart() -> None:
+    copied = [copy(_draw(seed)) for seed in range(600)]
+    single = [e for e in copied if re.fullmatch(r"(Repeat:|Copy this:|Say exactly:|Echo|Say) \S+", e.ask)]
+    lists = [match[2].split(", ") for e in copied if (match := re.fullmatch(r"(.*): (.+, .+)", e.ask))]
+    alike = [words for words in lists if len(words) > 2 and len({word[:2] for word in words}) == 1]
+    assert len(single) > 20
+    assert len(alike) > 3
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -172,6 +199,23 @@ def test_what_is_refused_is_not_on_offer() -> None:
     assert refuse(Kit(_draw("empty"))).rounds == ()
 
 
+def test_a_call_that_is_shown_only_is_not_repeated_as_one_to_learn() -> None:
+    wrong = once(READ, {"id": "Gufol"}, "not an integer", learned=False)
+    shown = Exercise("repair", "Depth of Gufol?", (wrong, once(READ, {"id": 83}, "217")), "217")
+    assert not [seed for seed in range(200) if spoilt(Kit(_draw(seed), [READ, FIND]), shown)]
+
+
+def test_a_tool_corrects_the_spelling_of_names_only() -> None:
+    def corrected(value: str) -> bool:
+        exercise = Exercise("lookup", f"Id of '{value}'?", (once(FIND, {"name": value}, "83"),), "83")
+        repairs = [spoilt(Kit(_draw(seed), [READ, FIND]), exercise) for seed in range(200)]
+        calls = [given for each in repairs if each for turn in each.rounds if turn.learned for _, given in turn.calls]
+        return any(call["name"] != value for call in calls if "name" in call)
+
+    assert all(map(corrected, ("Gufol", "Gufol Bari", "AB-12", "gufol")))
+    assert not any(map(corrected, ("backed workers", "workers", "2031-04-05", "3 + 4")))
+
+
 def _told(pattern: str) -> tuple[re.Match[str], object]:
     for seed in range(4000):
         kit = Kit(_draw(seed), [READ, FIND])
@@ -204,7 +248,16 @@ def test_instructions_on_the_answer() -> None:
     assert changed.answer == f"217 {match[1]}"
     assert _changed(r"Put answers in square brackets\.", LOOK)[1].answer == "[217]"
     assert _changed(r"Answer in words, not digits\.", LOOK)[1].answer == "two hundred and seventeen"
-    assert _changed(r"Answer in words, not digits\.", replace(LOOK, answer="no 5"))[1].answer == "no 5"
+    for given, words in (
+        ("1, 6", "one, six"),
+        ("8508", "eight thousand five hundred and eight"),
+        ("12.5", "twelve point five"),
+        ("AB-12", "AB-12"),
+        ("2031-04-05", "2031-04-05"),
+    ):
+        assert _changed(r"Answer in words, not digits\.", replace(LOOK, answer=given))[1].answer == words
+    changed = _changed(r"Write numbers below 1000 as words\.", replace(LOOK, answer="1000, 63"))[1]
+    assert changed.answer == "1000, sixty-three"
     assert _changed(r"Repeat the question first\.", LOOK)[1].answer == "Depth of castle 4? 217"
     assert changed.rounds == LOOK.rounds
 

@@ -137,7 +137,7 @@ def _selected(conversation: Conversation) -> bool:
 
 def _forbids(conversation: Conversation) -> bool:
     first = conversation.messages[0]
-    rule = re.match(r"(Do not call tools|Never use a tool|Tools are forbidden|Make no calls)", plain_text(first))
+    rule = re.search(r"(Do not call tools|Never use a tool|Tools are forbidden|Make no calls)", plain_text(first))
     return first.role == "system" and rule is not None
 
 

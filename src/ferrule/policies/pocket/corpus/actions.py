@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ferrule.policies.pocket.corpus.draw import Draw, listed
-from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, once, shape, tool
+from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, alone, once, shape, tool
 
 __all__ = ["action"]
 
@@ -127,10 +127,13 @@ def action(kit: Kit) -> None:
     may = [slot for slot in chosen.may if draw.chance(0.35)]
     parameters = _parameters(kit, chosen.needs, may, noun)
     offered = kit.add(tool(name, text + draw.one("", "", "."), list(parameters.values())))
-    show, done = shape(draw, field), draw.one("done", "ok", '{"ok": true}', "saved", "true")
+    # Which of several columns answers is known from the description only.
+    show = (shape if field in text else alone)(draw, field)
+    done = draw.one("done", "ok", '{"ok": true}', "saved", "true")
 
     def make() -> Exercise:
         ask = draw.one(*chosen.asks)
+        begins = ask.startswith("{v:")
         values = {slot: _value(draw, slot, parameters[slot]) for slot in chosen.needs}
         for slot in chosen.needs:
             ask = ask.replace(f"{{v:{slot}}}", str(values[slot]))
@@ -146,6 +149,7 @@ def action(kit: Kit) -> None:
         arguments = {parameters[slot].name: values[slot] for slot in parameters if slot in values}
         out = draw.value()
         result, answer = (show(out), str(out)) if chosen.reads else (done, "Done.")
-        return Exercise("action", ask[0].upper() + ask[1:] + end, (once(offered, arguments, result),), answer)
+        ask = ask if begins else ask[0].upper() + ask[1:]
+        return Exercise("action", ask + end, (once(offered, arguments, result),), answer)
 
     kit.can(("action",), make)

@@ -237,15 +237,18 @@ def _unseen(draw: Draw) -> str:
 
 
 def _whole(draw: Draw) -> Pair:
-    """Copy all that is given."""
-    text = draw.one(" ", ", ", " ", "\n").join(_unseen(draw) for _ in range(draw.rng.randint(2, 6)))
+    """Copy all that is given, one word or several."""
+    text = draw.one(" ", ", ", " ", "\n").join(_unseen(draw) for _ in range(draw.rng.choice((1, 1, 2, 3, 4, 5, 6))))
     form = draw.one("Repeat: {}", "Copy this: {}", "Say exactly: {}", 'Write "{}"', "Echo {}", "Say {}", "Copy:\n{}")
     return form.format(text), text
 
 
 def _nth(draw: Draw) -> Pair:
-    """Copy one of several."""
+    """Copy one of several, which begin alike now and then."""
     items = [_unseen(draw) for _ in range(draw.rng.randint(2, 6))]
+    if draw.chance(0.3):
+        items = [items[0], *(draw.near(items[0]) for _ in items[1:])]
+        draw.rng.shuffle(items)
     place = draw.rng.randrange(len(items))
     word = "last" if place == len(items) - 1 and draw.chance(0.5) else _ORDINALS[place]
     form = draw.one("Say the {p} of {l}.", "Which is the {p} of these: {l}", "{l}: the {p}?", "The {p} of {l}, please.")

@@ -51,9 +51,14 @@ def held_out(word: str) -> bool:
 
 
 def in_words(number: int) -> str:
-    """Return a number below a thousand in words; larger ones stay digits."""
-    if not 0 <= number < 1000:
+    """Return a number below a thousand million in words; others stay digits."""
+    if not 0 <= number < 10**9:
         return str(number)
+    for size, name in ((10**6, "million"), (1000, "thousand")):
+        if number >= size:
+            rest = number % size
+            join = " and " if 0 < rest < 100 else " " if rest else ""
+            return f"{in_words(number // size)} {name}{join}{in_words(rest) if rest else ''}"
     if number < 20:
         return POOLS["ones"][number]
     if number < 100:
@@ -88,18 +93,37 @@ class Draw:
         self._taken.add(word.lower())
         return True
 
+    def may_say(self, word: str) -> bool:
+        """Tell whether a text may hold a word that was not drawn; training never holds one kept for measuring."""
+        return self.split == "test" or not held_out(word)
+
+    def synonyms(self, word: str) -> list[str]:
+        """Return unlike words of the same meaning that a text may hold."""
+        return [other for other in synonyms().get(word, ()) if self.may_say(other)]
+
+    def _sounds(self, least: int, most: int) -> str:
+        """Return so many syllables."""
+        rng = self.rng
+        return "".join(
+            (rng.choice(_CONSONANTS) if rng.random() < 0.85 else rng.choice(_CLUSTERS))
+            + rng.choice(_VOWELS)
+            + (rng.choice("nlrskm") if rng.random() < 0.15 else "")
+            for _ in range(rng.randint(least, most))
+        )
+
     def syllables(self, least: int = 2, most: int = 4) -> str:
         """Return an invented word that can be spoken."""
-        rng = self.rng
         while True:
-            word = "".join(
-                (rng.choice(_CONSONANTS) if rng.random() < 0.85 else rng.choice(_CLUSTERS))
-                + rng.choice(_VOWELS)
-                + (rng.choice("nlrskm") if rng.random() < 0.15 else "")
-                for _ in range(rng.randint(least, most))
-            )[:12]
+            word = self._sounds(least, most)[:12]
             if self._fresh(word):
                 return word
+
+    def near(self, word: str) -> str:
+        """Return an invented word that begins like another one."""
+        while True:
+            other = word[: self.rng.randint(2, 4)] + self._sounds(1, 2)
+            if self._fresh(other):
+                return other
 
     def letters(self) -> str:
         """Return random letters, now and then with digits."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Tool
-from ferrule.policies.pocket.corpus.draw import Draw
+from ferrule.policies.pocket.corpus.draw import Draw, english
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Round
 from ferrule.tools.invoke import Malformed, arguments
 
@@ -70,7 +71,7 @@ def _replaced(exercise: Exercise, *rounds: Round, answer: str | None = None, sto
 def spoilt(kit: Kit, exercise: Exercise) -> Exercise | None:
     """Return the exercise with a failed first call before it is done right, or None where that cannot be."""
     draw = kit.draw
-    if not exercise.rounds or len(exercise.rounds[0].calls) != 1:
+    if not exercise.rounds or not exercise.rounds[0].learned or len(exercise.rounds[0].calls) != 1:
         return None
     ((tool, given),) = exercise.rounds[0].calls
     if not given:
@@ -92,8 +93,8 @@ def spoilt(kit: Kit, exercise: Exercise) -> Exercise | None:
     if kind == "busy":
         failed = Round(((tool, given),), (draw.one(*_BUSY).format(**fill),))
         return _replaced(exercise, *([failed] * (2 if draw.chance(0.15) else 1)))
-    if kind == "mean" and isinstance(key, str) and key in exercise.ask:
-        return _meant(draw, exercise, tool, given, key)
+    if kind == "mean" and _named(tool, given) and str(key) in exercise.ask:
+        return _meant(draw, exercise, tool, given, str(key))
     if kind == "nothing":
         failed = Round(((tool, given),), (draw.one(*_NOTHING).format(**fill),))
         return _replaced(exercise, failed, answer="Not found.", stop=True)
@@ -113,6 +114,14 @@ def _unknown(kit: Kit, exercise: Exercise, tool: Tool, given: Mapping[str, Any])
     stranger = Tool(name, tool.description, tool.parameters, tool.run)
     text = f"unknown tool {name!r}; {nearest(name, [t.name for t in kit.tools])}"
     return _replaced(exercise, Round(((stranger, given),), (text,), learned=False, plan=""))
+
+
+def _named(tool: Tool, given: Mapping[str, Any]) -> bool:
+    """Tell whether the first argument is a name, which may be misspelt, rather than a text, a choice or a number."""
+    name, value = next(iter(given.items()))
+    if not isinstance(value, str) or "enum" in tool.parameters["properties"][name]:
+        return False
+    return re.fullmatch(r"[A-Z][\w-]*( [A-Z]\w*)?|[a-z]\w*", value) is not None and value not in english()
 
 
 def _meant(draw: Draw, exercise: Exercise, tool: Tool, given: Mapping[str, Any], key: str) -> Exercise:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ferrule.core.records import Tool
-from ferrule.policies.pocket.corpus.draw import POOLS, Draw, listed, synonyms
+from ferrule.policies.pocket.corpus.draw import POOLS, Draw, listed
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, once, shape, tool
 
 __all__ = ["free", "free_chain"]
@@ -110,9 +111,9 @@ def _schema(draw: Draw, kind: str) -> dict[str, Any]:
 
 
 def _parameter_name(draw: Draw, words: Sequence[str]) -> str:
-    """Draw a word of the description, another word or a plain name such as ``id``."""
+    """Draw one of ``words`` if there are any, another word or a plain name such as ``id``."""
     chance = draw.rng.random()
-    if chance < 0.25:
+    if words and chance < 0.25:
         return draw.rng.choice(list(words))
     return draw.content() if chance < 0.75 else draw.rng.choice(POOLS["parameters"])
 
@@ -126,13 +127,14 @@ def _parameters(kit: Kit, words: Sequence[str]) -> tuple[tuple[Parameter, ...], 
     for index in range(draw.rng.choice((1, 1, 1, 2, 2, 2, 3, 4))):
         weights = (5, 4, 1.6, 1.1, 0.6, 0.4, 0.4) if index else (6, 3, 0.3, 0, 0.3, 0.3, 0.3)
         (kind,) = draw.rng.choices(names, weights)
-        name = _parameter_name(draw, words)
+        required = index == 0 or draw.chance(0.55)
+        # A word of the description that names what may be left out would read as that name in any question.
+        name = draw.content() if kind == "boolean" else _parameter_name(draw, words if required else ())
         if name in {parameter.name for parameter in parameters}:
             name = draw.word()
         schema = _schema(draw, kind)
         if draw.chance(0.15):
             schema["description"] = " ".join(_phrase(draw, [draw.content()]))
-        required = index == 0 or draw.chance(0.55)
         if not required and draw.chance(0.5):
             defaults = {
                 "enum": schema.get("enum", [""])[0],
@@ -161,30 +163,41 @@ def build(kit: Kit) -> _Free:
     return _Free(kit.add(tool(name, text, parameters)), words, parameters, kinds, shape(draw, draw.rng.choice(words)))
 
 
-def _mention(draw: Draw, parameter: Parameter, kind: str) -> tuple[Any, str]:
-    """Return a value and how a question says it."""
+def _alike(kind: str) -> str:
+    """Return the kind of values that a question cannot tell from those of ``kind``."""
+    return {"number": "integer", "integers": "integer", "strings": "string"}.get(kind, kind)
+
+
+def _mention(draw: Draw, parameter: Parameter, kind: str, *, plain: bool, alone: bool) -> tuple[Any, str]:
+    """Return a value and how a question says it: ``plain`` without the parameter's name.
+
+    ``alone`` says that no other parameter takes such values; beside others a value shows where it ends.
+    """
     name = parameter.name
     if kind == "string":
         chance = draw.rng.random()
         value: Any = draw.name() if chance < 0.6 else draw.word() if chance < 0.75 else draw.english()
         if chance > 0.9:
             value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])
-            return value, draw.one(f"'{value}'", f'{name} "{value}"', f'the {name} "{value}"')
-        return value, draw.one(value, value, f"{name} {value}", f"the {name} {value}", f"'{value}'", f"{name}: {value}")
+        if " " in value and (chance > 0.9 or not alone):
+            return value, f"'{value}'" if plain else draw.one(f'{name} "{value}"', f'the {name} "{value}"')
+        said = (value, value, f"'{value}'") if plain else (f"{name} {value}", f"the {name} {value}", f"{name}: {value}")
+        return value, draw.one(*said)
     if kind in ("integer", "number"):
         value = draw.number(1, 5) if kind == "integer" or draw.chance(0.4) else draw.decimal()
-        return value, draw.one(
-            f"{value} {name}", f"{name} {value}", f"for {value} {name}", f"{value}", f"{name} = {value}"
-        )
+        if plain:
+            return value, str(value)
+        beside = (f"{value} {name}", f"{name} {value}", f"for {value} {name}") if alone else (f"{name}: {value}",)
+        return value, draw.one(*beside, f"{name} = {value}")
     if kind == "enum":
         value = draw.rng.choice(list(parameter.schema["enum"]))
         return value, draw.one(value, f"a {value}", f"{name} {value}", f"for a {value}", f"as {value}")
     if kind == "boolean":
         value = draw.chance(0.6)
         return value, draw.one(f"with {name}", name) if value else draw.one(f"without {name}", f"no {name}")
-    count = draw.rng.randint(2, 4)
-    value = [draw.number(1, 3) if kind == "integers" else draw.name() for _ in range(count)]
-    return value, draw.one("", f"{name} ") + listed(value)
+    value = [draw.number(1, 3) if kind == "integers" else draw.name() for _ in range(draw.rng.randint(2, 4))]
+    said = listed(value if alone or kind == "integers" else [f"'{item}'" for item in value])
+    return value, said if plain else f"{name} {said}"
 
 
 def _said(draw: Draw, words: Sequence[str]) -> list[str]:
@@ -194,44 +207,59 @@ def _said(draw: Draw, words: Sequence[str]) -> list[str]:
         kept = draw.rng.sample(list(words), min(2, len(words)))
     if draw.chance(0.35):
         draw.rng.shuffle(kept)
-    table, said = synonyms(), []
+    said = []
     for word in kept:
-        others = table.get(word, ())
+        others = draw.synonyms(word)
         if others and draw.chance(0.35):
-            said.append(draw.rng.choice(list(others)))
+            said.append(draw.rng.choice(others))
         else:
-            said.append(word + draw.one(*_ENDINGS) if draw.chance(0.12) else word)
+            inflected = word + draw.one(*_ENDINGS)
+            said.append(inflected if draw.chance(0.12) and draw.may_say(inflected) else word)
     return said
 
 
+def _body(draw: Draw, target: _Free, mentions: Sequence[str], *, among: bool, noise: bool) -> list[str]:
+    """Return the description's words and the mentions behind them; ``among`` may mix them, ``noise`` add a word."""
+    body = _phrase(draw, _said(draw, target.words))
+    if not among or draw.chance(0.6):
+        for said in mentions:
+            body += [said] if draw.chance(0.6) else [draw.one("of", "for", "in", "and", "with"), said]
+        return body
+    places = sorted(draw.rng.randint(0, len(body)) for _ in mentions)
+    for index, (said, place) in enumerate(zip(mentions, places, strict=True)):
+        body.insert(place + index, said)
+    return [*body, draw.content()] if noise and draw.chance(0.4) else body
+
+
 def question(draw: Draw, target: _Free) -> tuple[str, dict[str, Any]]:
-    """Return a question for a tool and the arguments it asks for, in the order of the parameters."""
-    rng = draw.rng
+    """Return a question for a tool and the arguments it asks for, in the order of the parameters.
+
+    What may be left out is said by name, and no word of the description or added to it stands where a value could.
+    """
     arguments: dict[str, Any] = {}
     mentions: list[str] = []
+    plain: list[tuple[str, str]] = []
+    alike = [_alike(kind) for kind in target.kinds]
+    noise = True
     for parameter, kind in zip(target.parameters, target.kinds, strict=True):
-        if parameter.required or draw.chance(0.5):
-            value, said = _mention(draw, parameter, kind)
-            arguments[parameter.name] = value
-            mentions.append(said)
-    # Bare values of one kind could not be told apart in another order.
-    bare = [said for said, value in zip(mentions, arguments.values(), strict=True) if said == str(value)]
-    if len(bare) < 2 and draw.chance(0.4):
-        rng.shuffle(mentions)
-    body, lead = _phrase(draw, _said(draw, target.words)), rng.choice(_LEADS).split()
-    if draw.chance(0.65):
-        body += [
-            part
-            for said in mentions
-            for part in ([said] if draw.chance(0.6) else [draw.one("of", "for", "in", "and", "with"), said])
-        ]
-    else:
-        for said, place in zip(mentions, sorted(rng.randint(0, len(body)) for _ in mentions), strict=True):
-            body.insert(place + mentions.index(said), said)
-        if draw.chance(0.4):
-            body.append(draw.content())
-    text = " ".join(lead + body)
-    return text[0].upper() + text[1:] + draw.one("?", "?", ".", ""), arguments
+        group = _alike(kind)
+        if not parameter.required and draw.chance(0.5):
+            noise = noise and group != "string"
+            continue
+        several = kind.endswith("s") and group in [other for other, _ in plain]
+        bare = parameter.required and kind not in ("enum", "boolean") and not several and draw.chance(0.45)
+        arguments[parameter.name], said = _mention(draw, parameter, kind, plain=bare, alone=alike.count(group) == 1)
+        mentions.append(said)
+        plain += [(group, said)] if bare else []
+    loose = [said for group, said in plain if group == "string" and said[0] != "'" and re.search(r"\b[a-z]", said)]
+    # Values without a name and of one kind could not be told apart in another order.
+    if len({group for group, _ in plain}) == len(plain) and draw.chance(0.4):
+        draw.rng.shuffle(mentions)
+    body = _body(draw, target, mentions, among=not loose, noise=noise)
+    text = " ".join([*draw.rng.choice(_LEADS).split(), *body])
+    if not text.startswith(tuple(mentions)):
+        text = text[0].upper() + text[1:]
+    return text + draw.one("?", "?", ".", ""), arguments
 
 
 def free(kit: Kit) -> None:
@@ -265,7 +293,7 @@ def free_chain(kit: Kit) -> None:
         tail = ""
         for parameter, other in list(zip(second.parameters, second.kinds, strict=True))[1:]:
             if parameter.required:
-                given, said = _mention(draw, parameter, other)
+                given, said = _mention(draw, parameter, other, plain=False, alone=False)
                 rest = {**rest, parameter.name: given}
                 tail += f" {said}"
         joined = draw.one("then", "with that,", "and for it", "with the result", "next")

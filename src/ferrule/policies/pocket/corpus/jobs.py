@@ -7,7 +7,7 @@ from ferrule.policies.pocket.corpus.kit import Exercise, Kit, once, shape, tool
 
 __all__ = ["JOBS", "both"]
 
-_DONE = ("done", "ok", "sent", "accepted", '{"ok": true}', '{"status": "done"}', "null")
+_DONE = ("done", "ok", "sent", "accepted", '{"ok": true}', '{"status": "done"}')
 
 
 def message(kit: Kit) -> None:
@@ -37,8 +37,7 @@ def message(kit: Kit) -> None:
             f'Let {who} know: "{said}"',
             f'Send the text "{said}" to {who}.',
         )
-        arguments = {to.name: who, text.name: said} if order[0] is to else {text.name: said, to.name: who}
-        return Exercise("typed", ask, (once(offered, arguments, done),), "Done.")
+        return Exercise("typed", ask, (once(offered, {to.name: who, text.name: said}, done),), "Done.")
 
     kit.can(("typed",), make)
 

@@ -10,7 +10,7 @@ from typing import Any
 from ferrule.core.records import Tool
 from ferrule.policies.pocket.corpus.draw import Draw
 
-__all__ = ["Exercise", "Kit", "Maker", "Parameter", "Round", "once", "shape", "tool"]
+__all__ = ["Exercise", "Kit", "Maker", "Parameter", "Round", "alone", "once", "shape", "tool"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Exercise:
 
 
 def once(tool: Tool, arguments: Mapping[str, Any], result: Any, *, learned: bool = True) -> Round:
-    """Return a round of one call."""
-    return Round(((tool, arguments),), (str(result),), learned)
+    """Return a round of one call, its arguments in the order in which the tool lists them."""
+    ordered = {name: arguments[name] for name in tool.parameters["properties"] if name in arguments}
+    return Round(((tool, {**ordered, **arguments}),), (str(result),), learned)
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,23 @@ class Kit:
         self.makers.append(Maker(tuple(families), make, joins))
 
 
-def shape(draw: Draw, column: str) -> Callable[[Any], str]:
-    """Return how a tool shows one value: bare, as JSON, in a row among other columns, or in words."""
+def alone(draw: Draw, column: str) -> Callable[[Any], str]:
+    """Return how a tool shows one value and no other: bare, as JSON, or in words."""
     chance = draw.rng.random()
-    if chance < 0.5:
+    if chance < 0.57:
         return str
-    if chance < 0.65:
+    if chance < 0.74:
         return lambda value: json.dumps({column: value})
-    if chance < 0.72:
+    if chance < 0.82:
         return lambda value: json.dumps({"result": value})
-    if chance < 0.84:
+    if chance < 0.92:
+        return lambda value: f"{column}: {value}"
+    return lambda value: f"The {column} is {value}."
+
+
+def shape(draw: Draw, column: str) -> Callable[[Any], str]:
+    """Return how a tool shows one value: alone, or in a row among other columns."""
+    if draw.chance(0.12):
         others = [draw.english() for _ in range(draw.rng.randint(1, 2))]
 
         def row(value: Any) -> str:
@@ -180,6 +188,4 @@ def shape(draw: Draw, column: str) -> Callable[[Any], str]:
             return json.dumps(dict(cells), separators=(",", ":")) if draw.chance(0.5) else json.dumps(dict(cells))
 
         return row
-    if chance < 0.93:
-        return lambda value: f"{column}: {value}"
-    return lambda value: f"The {column} is {value}."
+    return alone(draw, column)

@@ -97,6 +97,7 @@ _PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "repair": 0.4, "typed
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
 _SINGLE = {*JOBS, _programs, _sums, text_tool}
+_GREETINGS = ("You are a helpful assistant.", "You help with tools.", "Answer shortly.")
 _BUDGET = 2_600
 """Characters of listing and exercises of one conversation, about."""
 
@@ -123,6 +124,8 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
     used: set[Any] = set()
 
     def add(builder: Callable[[Kit], Any]) -> None:
+        if family == "refuse" and builder is text_tool:
+            return  # what finds texts might answer any question
         if builder not in used or builder not in _SINGLE:
             used.add(builder)
             builder(kit)
@@ -165,7 +168,7 @@ def _exercise(kit: Kit, family: str | None) -> Exercise | None:
     if family is None and draw.chance(0.03):
         return chat(draw)
     if family is None and draw.chance(0.03):
-        return head(draw)
+        return head(draw, 2 if "sums" in kit.texts else 3)
     makers = _makers(kit, family)
     (maker,) = draw.rng.choices(makers, [_PICKS.get(maker.families[0], 1.0) for maker in makers])
     exercise: Exercise = maker.make()
@@ -225,9 +228,7 @@ def _told(family: str, system: str, exercises: Sequence[Exercise], kit: Kit | No
 
 
 def _greeting(draw: Draw) -> str:
-    return draw.one(
-        "", "", "", "", "You are a helpful assistant.", "You help with tools.", "Answer shortly.", "Use the tools."
-    )
+    return draw.one("", "", "", "", *_GREETINGS, "Use the tools.")
 
 
 def _drill(draw: Draw, family: str, single: bool) -> tuple[list[Exercise], Kit | None]:
@@ -262,7 +263,8 @@ def conversation(
     system, change = _greeting(draw), None
     if kind == "instruct":
         rule = instruction(draw, kit)
-        system, change = rule.text, rule.change
+        system = f"{draw.one(*_GREETINGS)} {rule.text}" if draw.chance(1 / 3) else rule.text
+        change = rule.change
     size = sum(len(tool.description) + 60 * len(tool.parameters["properties"]) + 60 for tool in kit.tools)
     exercises = [_drawn(kit, None if kind == "instruct" else first)]
     for _ in range(0 if single else rng.randint(2, 6)):

@@ -200,12 +200,23 @@ def _shaped(form: str, exercise: Exercise) -> Exercise:
 
 
 def _spoken(draw: Draw) -> Instruction:
-    """Numbers of the answer as words."""
-    text = draw.one("Answer in words, not digits.", "Write numbers below 1000 as words.", "Say numbers in words.")
+    """Numbers of the answer as words; a code that holds digits stays."""
+    most, text = draw.rng.choice(
+        (
+            (10**9, "Answer in words, not digits."),
+            (1000, "Write numbers below 1000 as words."),
+            (10**9, "Say numbers in words."),
+        )
+    )
+
+    def said(number: re.Match[str]) -> str:
+        whole, _, rest = number[0].partition(".")
+        if int(whole) >= most:
+            return number[0]
+        return in_words(int(whole)) + "".join(f" point {in_words(int(digit))}" for digit in rest)
 
     def change(exercise: Exercise) -> Exercise:
-        answer = exercise.answer
-        return replace(exercise, answer=in_words(int(answer)) if re.fullmatch(r"\d{1,3}", answer) else answer)
+        return replace(exercise, answer=re.sub(r"(?<![\w.-])\d+(\.\d)?(?![\w-]|\.\d)", said, exercise.answer))
 
     return Instruction(text, change)
 

@@ -24,12 +24,12 @@ _BARE = {
         "How much is {a} + {b}?",
         "How much is {a} plus {b}?",
         "Add {a} and {b}.",
-        "Add {b} to {a}.",
+        "Add {a} to {b}.",
         "Give the sum of {a} and {b}.",
         "Sum of {a} and {b}?",
         "Find {a} + {b}.",
         "If you add {a} and {b}, what do you get?",
-        "Which number is {b} more than {a}?",
+        "Which number is {a} more than {b}?",
         "{a} and {b} together make how much?",
     ),
     "-": (
@@ -79,8 +79,8 @@ _STORIES = {
         "{a} bags hold {b} {things} each. How many {things} is that?",
         "{who} lays {a} rows of {b} {things}. How many is that?",
         "Each of {a} people brings {b} {things}. How many are brought?",
-        "One of the {things} costs {b}. What do {a} cost?",
-        "{who} packs {b} {things} an hour. How many in {a} hours?",
+        "One of the {things} costs {a}. What do {b} cost?",
+        "{who} packs {a} {things} an hour. How many in {b} hours?",
     ),
 }
 _SIGNS: dict[str, Callable[[int, int], int]] = {
@@ -106,7 +106,7 @@ class _Sum:
 
 def _ask(draw: Draw, task: _Sum, *, stories: float = 0.2, words: float = 0.05) -> str:
     """Return a question for the sum, as a story or bare, the numbers now and then in words."""
-    spoken = draw.chance(words)
+    spoken = draw.chance(words) and max(task.first, task.second) < 1000
     a, b = ((in_words if spoken else str)(number) for number in (task.first, task.second))
     if draw.chance(stories) and task.first > 1 and task.second > 1:
         things = draw.one(*_THINGS.split()) if draw.chance(0.7) else draw.syllables(2, 3) + "s"
@@ -132,16 +132,18 @@ def _pair(draw: Draw, sign: str, digits: tuple[int, int]) -> _Sum:
     return _Sum(sign, first, second)
 
 
-def head(draw: Draw) -> Exercise:
+def head(draw: Draw, most: int = 3) -> Exercise:
     """Return a sum that needs no tool: at most two digits, few of three, products of one digit.
 
-    Of sums and differences 70 % have a number of two digits and 8 % one of three.
+    Of sums and differences 70 % have a number of two digits and 8 % one of three, which is ``most``.
     """
     if draw.chance(0.18):
         task = _pair(draw, "*", (1, 1))
     else:
         chance = draw.rng.random()
-        digits = (2, 2) if chance < 0.55 else (2, 1) if chance < 0.7 else (1, 1) if chance < 0.92 else (3, 2)
+        digits = (
+            (2, 2) if chance < 0.55 else (2, 1) if chance < 0.7 else (1, 1) if chance < 0.92 or most < 3 else (3, 2)
+        )
         if digits == (3, 2) and draw.chance(0.4):
             digits = (3, 3)
         if digits == (2, 1) and draw.chance(0.3):
@@ -155,14 +157,15 @@ def head(draw: Draw) -> Exercise:
 
 
 def easy(exercise: Exercise) -> bool:
-    """Tell whether a call of the family ``calc`` is a sum or difference that can be done in the head."""
+    """Tell whether a call of the family ``calc`` can be done in the head: two digits, products of one digit."""
     calls = [arguments for each in exercise.rounds for _, arguments in each.calls]
     numbers = re.findall(r"\d+", " ".join(str(value) for arguments in calls for value in arguments.values()))
     small = len(calls) == 1 and len(numbers) == 2 and all(len(number) <= 2 for number in numbers)
     if exercise.family != "calc" or not small:
         return False
     first, second = (int(number) for number in numbers)
-    return exercise.answer in (str(first + second), str(first - second))
+    product = max(first, second) < 10 and exercise.answer == str(first * second)
+    return product or exercise.answer in (str(first + second), str(first - second))
 
 
 def _digits(draw: Draw, sign: str) -> tuple[int, int]:
@@ -235,8 +238,12 @@ def _switch(kit: Kit) -> None:
     def make() -> Exercise:
         sign = draw.one("+", "-", "*")
         task = _pair(draw, sign, _digits(draw, sign))
-        values = {operation.name: signs["+-*".index(sign)], first.name: task.first, second.name: task.second}
-        return _call(draw, task, {each.name: values[each.name] for each in ordered}, used, show)
+        values: dict[str, object] = {
+            operation.name: signs["+-*".index(sign)],
+            first.name: task.first,
+            second.name: task.second,
+        }
+        return _call(draw, task, values, used, show)
 
     kit.can(["calc"], make)
 

@@ -49,7 +49,6 @@ def text_tool(kit: Kit) -> None:
     def make() -> Exercise:
         subject, column, value = draw.name(), draw.field(), draw.value()
         ask = draw.one(*_ASKS).format(n=subject, c=column)
-        ask = ask[0].upper() + ask[1:]
         words = {query.name: f"{column} of {subject}"}
         first = once(finder, words, _passages(draw, subject, column, value))
         if draw.chance(0.06):
