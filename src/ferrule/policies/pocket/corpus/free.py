@@ -181,14 +181,14 @@ def _mention(draw: Draw, parameter: Parameter, kind: str, *, plain: bool, alone:
             value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])
         if " " in value and (chance > 0.9 or not alone):
             return value, f"'{value}'" if plain else draw.one(f'{name} "{value}"', f'the {name} "{value}"')
-        said = (value, value, f"'{value}'") if plain else (f"{name} {value}", f"the {name} {value}", f"{name}: {value}")
-        return value, draw.one(*said)
+        beside = (f"{name} {value}", f"the {name} {value}", f"{name}: {value}")
+        return value, draw.one(*((value, value, f"'{value}'") if plain else beside))
     if kind in ("integer", "number"):
         value = draw.number(1, 5) if kind == "integer" or draw.chance(0.4) else draw.decimal()
         if plain:
             return value, str(value)
-        beside = (f"{value} {name}", f"{name} {value}", f"for {value} {name}") if alone else (f"{name}: {value}",)
-        return value, draw.one(*beside, f"{name} = {value}")
+        forms = (f"{value} {name}", f"{name} {value}", f"for {value} {name}") if alone else (f"{name}: {value}",)
+        return value, draw.one(*forms, f"{name} = {value}")
     if kind == "enum":
         value = draw.rng.choice(list(parameter.schema["enum"]))
         return value, draw.one(value, f"a {value}", f"{name} {value}", f"for a {value}", f"as {value}")
