@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from ferrule.chat.describe import plan
-from ferrule.policies.pocket.corpus.contexts import context, copy
+from ferrule.policies.pocket.corpus.contexts import context
+from ferrule.policies.pocket.corpus.copies import copy
 from ferrule.policies.pocket.corpus.draw import Draw
 from ferrule.policies.pocket.corpus.errors import spoilt
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, Round, once, tool

@@ -27,14 +27,17 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Action:
-    """Ways to name, describe and ask; ``needs`` are slots that the question always says, ``may`` may be left out."""
+    """Ways to name, describe and ask; ``needs`` are slots that the question always says, ``may`` may be left out.
+
+    ``reads`` is what a result is called where the tool returns one.
+    """
 
     names: tuple[str, ...]
     says: tuple[str, ...]
     asks: tuple[str, ...]
     needs: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
-    reads: bool = False
+    reads: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def _value(draw: Draw, slot: str, parameter: Parameter) -> Any:
     if slot in ("count", "minutes", "most"):
         return draw.number(1, 3)
     if slot == "id":
-        return draw.number(1, 5) if parameter.schema["type"] == "integer" else draw.name()
-    return draw.name() if draw.chance(0.6) else draw.english()
+        return draw.number(1, 5) if parameter.schema["type"] == "integer" else draw.label()
+    return draw.label() if draw.chance(0.6) else draw.english()
 
 
 def _parameter(kit: Kit, slot: str, taken: Sequence[Parameter], noun: str, *, required: bool) -> Parameter:
@@ -128,7 +131,8 @@ def action(kit: Kit) -> None:
     parameters = _parameters(kit, chosen.needs, may, noun)
     offered = kit.add(tool(name, text + draw.one("", "", "."), list(parameters.values())))
     # Which of several columns answers is known from the description only.
-    show = (shape if field in text else alone)(draw, field)
+    column = chosen.reads.format(n=noun, f=field)
+    show = (shape if column in text else alone)(draw, column)
     done = draw.one("done", "ok", '{"ok": true}', "saved", "true")
 
     def make() -> Exercise:

@@ -97,6 +97,10 @@ class Draw:
         """Tell whether a text may hold a word that was not drawn; training never holds one kept for measuring."""
         return self.split == "test" or not held_out(word)
 
+    def gave(self, word: str) -> bool:
+        """Tell whether a word was drawn before."""
+        return word in self._taken and word not in POOLS["shipped"]
+
     def synonyms(self, word: str) -> list[str]:
         """Return unlike words of the same meaning that a text may hold."""
         return [other for other in synonyms().get(word, ()) if self.may_say(other)]
@@ -133,6 +137,26 @@ class Draw:
             word = rng.choice(string.ascii_lowercase) + "".join(rng.choices(rest, k=rng.randint(2, 8)))
             if self._fresh(word):
                 return word
+
+    def repeating(self) -> str:
+        """Return a word or number in which a piece stands twice or three times: ``banana``, ``1001001``."""
+        rng = self.rng
+        while True:
+            if rng.random() < 0.6:
+                piece, edge = self._sounds(1, 2)[:4], rng.choice(("", rng.choice(string.ascii_lowercase)))
+            else:
+                piece, edge = str(self.number(2, 3)), rng.choice(("", str(rng.randint(1, 9))))
+            word = edge + piece * rng.choice((2, 2, 3)) + ("" if edge and rng.random() < 0.7 else piece[:1])
+            if len(word) <= 12 and self._fresh(word):
+                return word
+
+    def doubled(self) -> tuple[str, str]:
+        """Return an English word and the same with its end or its beginning twice: ``election``, ``electionion``."""
+        while True:
+            word, size = self.english(), self.rng.randint(2, 4)
+            other = word + word[-size:] if self.chance(0.7) else word[:size] + word
+            if 4 <= len(word) <= 9 and self._fresh(other):
+                return word, other
 
     def word(self) -> str:
         """Return a word without meaning."""
@@ -189,6 +213,15 @@ class Draw:
             return self.english().capitalize()
         return self.syllables(2, 4)
 
+    def digits(self) -> str:
+        """Return a text of digits only: a zip, a phone number, an id such as ``0042``."""
+        size = self.rng.choice((3, 4, 4, 5, 5, 6, 7, 9))
+        return ("0" if self.chance(0.4) else "") + str(self.number(size, size))
+
+    def label(self) -> str:
+        """Return a text that stands for a thing: a name or a code, in an eighth of the cases digits only."""
+        return self.digits() if self.chance(0.125) else self.name()
+
     def city(self) -> str:
         """Return a place."""
         return self.rng.choice(POOLS["cities"]) if self.chance(0.4) else self.syllables(2, 3).capitalize()
@@ -207,9 +240,11 @@ class Draw:
         return self.number(1, 3) + self.rng.randint(1, 9) / 10
 
     def value(self) -> int | str | float:
-        """Return what a look-up yields."""
+        """Return what a look-up yields: mostly a number, else a word, now and then an English one or digits as text."""
         chance = self.rng.random()
-        return self.number(1, 4) if chance < 0.65 else self.decimal() if chance < 0.72 else self.word()
+        if chance < 0.65:
+            return self.number(1, 4) if chance < 0.58 else self.decimal()
+        return self.english() if chance < 0.73 else self.digits() if chance < 0.77 else self.word()
 
     def day(self) -> str:
         """Return a date as YYYY-MM-DD."""

@@ -63,13 +63,17 @@ _ENDINGS = ("s", "ed", "ing", "er")
 
 @dataclass(frozen=True)
 class _Free:
-    """A tool, the content words of its description and the kinds of its parameters."""
+    """A tool, the content words of its description and the kinds of its parameters.
+
+    ``phrases`` holds the words of all tools of the kit.
+    """
 
     tool: Tool
     words: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     kinds: tuple[str, ...]
     show: Callable[[Any], str]
+    phrases: Sequence[tuple[str, ...]]
 
 
 def _phrase(draw: Draw, words: Sequence[str]) -> list[str]:
@@ -92,7 +96,12 @@ def _description(draw: Draw, words: Sequence[str]) -> str:
 
 
 def _name(kit: Kit, words: Sequence[str]) -> str:
+    """Draw a name that means nothing, holds words of the description, or now and then those of another tool."""
     draw, chance = kit.draw, kit.draw.rng.random()
+    others = [*(phrase for phrase in kit.phrases if phrase != words), *sorted(kit.topics)]
+    if others and draw.chance(0.12):
+        other = draw.rng.choice(others)
+        return kit.title("_".join(draw.rng.sample(other, min(2, len(other)))), hidden=0.0)
     if chance < 0.3:
         return kit.title(draw.word())
     if chance < 0.8:
@@ -110,9 +119,11 @@ def _schema(draw: Draw, kind: str) -> dict[str, Any]:
     return {"type": kind}
 
 
-def _parameter_name(draw: Draw, words: Sequence[str]) -> str:
+def _parameter_name(kit: Kit, words: Sequence[str]) -> str:
     """Draw one of ``words`` if there are any, another word or a plain name such as ``id``."""
-    chance = draw.rng.random()
+    draw, chance = kit.draw, kit.draw.rng.random()
+    if kit.nameless:
+        return draw.word()
     if words and chance < 0.25:
         return draw.rng.choice(list(words))
     return draw.content() if chance < 0.75 else draw.rng.choice(POOLS["parameters"])
@@ -129,7 +140,7 @@ def _parameters(kit: Kit, words: Sequence[str]) -> tuple[tuple[Parameter, ...], 
         (kind,) = draw.rng.choices(names, weights)
         required = index == 0 or draw.chance(0.55)
         # A word of the description that names what may be left out would read as that name in any question.
-        name = draw.content() if kind == "boolean" else _parameter_name(draw, words if required else ())
+        name = draw.content() if kind == "boolean" else _parameter_name(kit, words if required else ())
         if name in {parameter.name for parameter in parameters}:
             name = draw.word()
         schema = _schema(draw, kind)
@@ -155,12 +166,13 @@ def build(kit: Kit) -> _Free:
     words = tuple(draw.content() for _ in range(draw.rng.randint(2, 6)))
     others = [phrase for phrase in kit.phrases if len(phrase) > 2]
     if others and draw.chance(0.35):
-        # One word in common with another tool: a question holds at least two of a tool's words.
-        words = (*words, draw.rng.choice(draw.rng.choice(others)))
+        # A question holds a word that no other tool has all of.
+        words = (*words, *draw.rng.sample(draw.rng.choice(others), draw.rng.randint(1, 2)))
     kit.phrases.append(words)
     name, text = _name(kit, words), _description(draw, words)
     parameters, kinds = _parameters(kit, words)
-    return _Free(kit.add(tool(name, text, parameters)), words, parameters, kinds, shape(draw, draw.rng.choice(words)))
+    show = shape(draw, draw.rng.choice(words))
+    return _Free(kit.add(tool(name, text, parameters)), words, parameters, kinds, show, kit.phrases)
 
 
 def _alike(kind: str) -> str:
@@ -168,15 +180,20 @@ def _alike(kind: str) -> str:
     return {"number": "integer", "integers": "integer", "strings": "string"}.get(kind, kind)
 
 
-def _mention(draw: Draw, parameter: Parameter, kind: str, *, plain: bool, alone: bool) -> tuple[Any, str]:
+def _mention(
+    draw: Draw, parameter: Parameter, kind: str, *, plain: bool, alone: bool, digits: bool = True
+) -> tuple[Any, str]:
     """Return a value and how a question says it: ``plain`` without the parameter's name.
 
-    ``alone`` says that no other parameter takes such values; beside others a value shows where it ends.
+    ``alone`` says that no other parameter takes such values; beside others a value shows where it ends. ``digits``
+    says that a text may hold digits only, as no number could be meant.
     """
     name = parameter.name
     if kind == "string":
         chance = draw.rng.random()
         value: Any = draw.name() if chance < 0.6 else draw.word() if chance < 0.75 else draw.english()
+        if digits and 0.45 < chance < 0.6:
+            value = draw.digits()
         if chance > 0.9:
             value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])
         if " " in value and (chance > 0.9 or not alone):
@@ -200,11 +217,24 @@ def _mention(draw: Draw, parameter: Parameter, kind: str, *, plain: bool, alone:
     return value, said if plain else f"{name} {said}"
 
 
-def _said(draw: Draw, words: Sequence[str]) -> list[str]:
-    """Return how a question says a description's words: some left out, some inflected, some by a synonym."""
-    kept = [word for word in words if draw.chance(0.8)]
-    if len(kept) < min(2, len(words)):
-        kept = draw.rng.sample(list(words), min(2, len(words)))
+def _inflected(draw: Draw, word: str) -> str:
+    """Return the word with an ending; one that has such an ending already stays as it is."""
+    ending = draw.one(*_ENDINGS)
+    if word.endswith((*_ENDINGS, "y")):
+        return word
+    return (word[:-1] if word.endswith("e") and ending != "s" else word) + ending
+
+
+def _said(draw: Draw, target: _Free) -> list[str]:
+    """Return how a question says a description's words: some left out, some inflected, some by a synonym.
+
+    At least two are kept, and not only such as another tool has too.
+    """
+    words = target.words
+    kept: list[str] = []
+    rivals = [set(phrase) for phrase in target.phrases if phrase != words]
+    while len(kept) < 2 or any(rival.issuperset(kept) for rival in rivals):
+        kept = [word for word in words if draw.chance(0.8)]
     if draw.chance(0.35):
         draw.rng.shuffle(kept)
     said = []
@@ -213,14 +243,14 @@ def _said(draw: Draw, words: Sequence[str]) -> list[str]:
         if others and draw.chance(0.35):
             said.append(draw.rng.choice(others))
         else:
-            inflected = word + draw.one(*_ENDINGS)
+            inflected = _inflected(draw, word)
             said.append(inflected if draw.chance(0.12) and draw.may_say(inflected) else word)
     return said
 
 
 def _body(draw: Draw, target: _Free, mentions: Sequence[str], *, among: bool, noise: bool) -> list[str]:
     """Return the description's words and the mentions behind them; ``among`` may mix them, ``noise`` add a word."""
-    body = _phrase(draw, _said(draw, target.words))
+    body = _phrase(draw, _said(draw, target))
     if not among or draw.chance(0.6):
         for said in mentions:
             body += [said] if draw.chance(0.6) else [draw.one("of", "for", "in", "and", "with"), said]
@@ -248,7 +278,9 @@ def question(draw: Draw, target: _Free) -> tuple[str, dict[str, Any]]:
             continue
         several = kind.endswith("s") and group in [other for other, _ in plain]
         bare = parameter.required and kind not in ("enum", "boolean") and not several and draw.chance(0.45)
-        arguments[parameter.name], said = _mention(draw, parameter, kind, plain=bare, alone=alike.count(group) == 1)
+        arguments[parameter.name], said = _mention(
+            draw, parameter, kind, plain=bare, alone=alike.count(group) == 1, digits=not bare or "integer" not in alike
+        )
         mentions.append(said)
         plain += [(group, said)] if bare else []
     loose = [said for group, said in plain if group == "string" and said[0] != "'" and re.search(r"\b[a-z]", said)]
@@ -288,7 +320,7 @@ def free_chain(kit: Kit) -> None:
     def make() -> Exercise:
         ask, arguments = question(draw, first)
         middle, value = (draw.name() if kind == "string" else draw.number(1, 4)), draw.value()
-        later = " ".join(_phrase(draw, _said(draw, second.words)))
+        later = " ".join(_phrase(draw, _said(draw, second)))
         rest: Mapping[str, Any] = {}
         tail = ""
         for parameter, other in list(zip(second.parameters, second.kinds, strict=True))[1:]:

@@ -10,7 +10,7 @@ from typing import Any
 from ferrule.core.records import Tool
 from ferrule.policies.pocket.corpus.draw import Draw
 
-__all__ = ["Exercise", "Kit", "Maker", "Parameter", "Round", "alone", "once", "shape", "tool"]
+__all__ = ["Exercise", "Kit", "Maker", "Parameter", "Round", "alone", "once", "record", "shape", "tool"]
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,20 @@ class Maker:
 class Kit:
     """The tools of one conversation and what can be asked of them.
 
-    ``hidden`` is the share of tool names that mean nothing. ``topics`` (things with a field), ``phrases`` (words of a
-    description) and ``texts`` are what its tools are about already.
+    ``hidden`` is the share of tool names that mean nothing; ``nameless`` says that parameters bear such names too.
+    ``topics`` (things with a field), ``phrases`` (words of a
+    description) and ``texts`` are what its tools are about already. ``due`` draws what a conversation has to ask.
     """
 
     draw: Draw
     tools: list[Tool] = field(default_factory=list)
     makers: list[Maker] = field(default_factory=list)
     hidden: float = 0.35
+    nameless: bool = False
     topics: set[tuple[str, str]] = field(default_factory=set)
     phrases: list[tuple[str, ...]] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
+    due: list[Callable[[], Exercise]] = field(default_factory=list)
 
     def noun(self) -> str:
         """Return a thing, in half of the cases one that other tools know."""
@@ -135,17 +138,19 @@ class Kit:
         required: bool = True,
         default: Any = None,
     ) -> Parameter:
-        """Return a parameter with a telling name, or an invented one in a quarter of the cases.
+        """Return a parameter with a telling name, or an invented one: in a quarter of the cases, or where all are.
 
-        ``kind`` is a JSON type, or ``integers`` and ``strings`` for lists.
+        ``kind`` is a JSON type, or ``integers`` and ``strings`` for lists. Beside another one of its type an invented
+        name is always described.
         """
         draw, used = self.draw, {parameter.name for parameter in taken}
-        name = draw.word() if draw.chance(0.25) else draw.rng.choice(list(options))
+        name = draw.word() if draw.chance(1.0 if self.nameless else 0.25) else draw.rng.choice(list(options))
         while name in used:
             name = draw.word()
         lists = {"integers": "integer", "strings": "string"}
         schema: dict[str, Any] = {"type": "array", "items": {"type": lists[kind]}} if kind in lists else {"type": kind}
-        if text and draw.chance(0.35):
+        twin = name not in options and any(other.schema["type"] == schema["type"] for other in taken)
+        if text and (twin or draw.chance(0.35)):
             schema["description"] = text
         if choices:
             schema["enum"] = list(choices)
@@ -178,14 +183,27 @@ def alone(draw: Draw, column: str) -> Callable[[Any], str]:
 
 
 def shape(draw: Draw, column: str) -> Callable[[Any], str]:
-    """Return how a tool shows one value: alone, or in a row among other columns."""
-    if draw.chance(0.12):
-        others = [draw.english() for _ in range(draw.rng.randint(1, 2))]
-
-        def row(value: Any) -> str:
-            cells = [*((name, draw.value()) for name in others), (column, value)]
-            draw.rng.shuffle(cells)
-            return json.dumps(dict(cells), separators=(",", ":")) if draw.chance(0.5) else json.dumps(dict(cells))
-
-        return row
+    """Return how a tool shows one value: alone, or in a fifth of the cases in a row among other columns."""
+    if draw.chance(0.2):
+        near = (f"old_{column}", f"last_{column}", f"{column}_before", f"max_{column}")
+        return record(draw, column, near if draw.chance(0.4) else ())
     return alone(draw, column)
+
+
+def record(draw: Draw, column: str, near: Sequence[str]) -> Callable[[Any], str]:
+    """Return how a tool shows one value in a JSON row of two to four columns; one of ``near`` has a value like it."""
+    decoys = [draw.rng.choice(near)] if near else []
+    others = [draw.english() for _ in range(draw.rng.randint(0 if near else 1, 2))]
+
+    def another(value: Any) -> Any:
+        make = draw.decimal if isinstance(value, float) else draw.name
+        other = draw.number(1, 4) if isinstance(value, int) else make()
+        return another(value) if other == value else other
+
+    def row(value: Any) -> str:
+        alike = {name: another(value) for name in decoys}
+        cells = list({**{name: draw.value() for name in others}, **alike, column: value}.items())
+        draw.rng.shuffle(cells)
+        return json.dumps(dict(cells), separators=(",", ":")) if draw.chance(0.5) else json.dumps(dict(cells))
+
+    return row

@@ -1,22 +1,24 @@
-"""Look-ups by number and by name, changes, chains of two and three calls, and notes that save a call."""
+"""Look-ups by number, by name and by a code of digits, and notes that save a call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ferrule.core.records import Tool
 from ferrule.policies.pocket.corpus.draw import Draw
-from ferrule.policies.pocket.corpus.errors import refusal
-from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, Round, once, shape, tool
+from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Parameter, once, shape, tool
 
-__all__ = ["LookUp", "hop", "look_up", "trio"]
+__all__ = ["LookUp", "codes", "look_up", "question"]
 
 
 @dataclass(frozen=True)
 class LookUp:
-    """A tool that reads ``column`` of a ``noun``, given by number or name; ``extra`` is its second parameter."""
+    """A tool that reads ``column`` of a ``noun``; ``extra`` is its second parameter.
+
+    ``by`` says what the noun is given by: a ``number``, a ``name``, or a ``code``, which is a text of digits.
+    """
 
     tool: Tool
     noun: str
@@ -29,13 +31,16 @@ class LookUp:
     hidden: bool
 
     def subject(self, draw: Draw) -> Any:
-        """Return a fresh number or name to look up."""
-        return draw.number(1, 5) if self.by == "number" else draw.name()
+        """Return a fresh number, name or code to look up."""
+        if self.by == "name":
+            return draw.label()
+        return draw.number(1, 5) if self.by == "number" else draw.digits()
 
 
 def _key(kit: Kit, noun: str, by: str) -> Parameter:
-    if by == "number":
-        return kit.parameter(("id", f"{noun}_id", "number", noun, "no", "index"), "integer", f"number of the {noun}")
+    if by != "name":
+        kind = "integer" if by == "number" else "string"
+        return kit.parameter(("id", f"{noun}_id", "number", noun, "no", "index"), kind, f"number of the {noun}")
     return kit.parameter(("name", f"{noun}_name", noun, "key", "query"), "string", f"name of the {noun}")
 
 
@@ -48,7 +53,7 @@ def _extra(kit: Kit, key: Parameter) -> tuple[str, Parameter | None, str]:
     if kind == "place":
         return kind, kit.parameter(("city", "place", "town", "region"), "string", "place", taken=taken), " in a city"
     if kind == "year":
-        return kind, kit.parameter(("year",), "integer", taken=taken, required=draw.chance(0.5)), " for a year"
+        return kind, kit.parameter(("year",), "integer", "year", taken=taken, required=draw.chance(0.5)), " for a year"
     if kind == "unit":
         choices = [draw.word() if draw.chance(0.5) else draw.english() for _ in range(draw.rng.randint(2, 4))]
         names = ("unit", "scale", "format", "currency")
@@ -75,7 +80,7 @@ def look_up(kit: Kit, noun: str = "", column: str = "", by: str = "", *, plain: 
         f"Look up the {column} of {article} {noun}",
         f"Tells the {column} for {article} {noun}",
         f"Get {noun} {column}",
-        f"{noun} {column} by {'number' if by == 'number' else 'name'}",
+        f"{noun} {column} by {'name' if by == 'name' else 'number'}",
     )
     parameters = (key, extra) if extra else (key,)
     offered = kit.add(tool(name, text + tail + draw.one("", "", "."), parameters))
@@ -84,6 +89,12 @@ def look_up(kit: Kit, noun: str = "", column: str = "", by: str = "", *, plain: 
     kit.can(families, lambda: asked(draw, lookup))
     kit.can(("notes",), lambda: remembered(draw, lookup), joins=False)
     return lookup
+
+
+def codes(kit: Kit) -> None:
+    """Add two look-ups of one thing that differ in the type of its number: an integer, and a text of digits."""
+    first = look_up(kit, by="number", plain=True)
+    look_up(kit, first.noun, by="code", plain=True)
 
 
 def _second(draw: Draw, lookup: LookUp) -> tuple[dict[str, Any], str]:
@@ -111,7 +122,7 @@ def question(draw: Draw, lookup: LookUp, key: Any, said: str = "") -> tuple[str,
     """Return a question for one look-up and the arguments that answer it."""
     second, tail = _second(draw, lookup)
     who = said or draw.one(f"{lookup.noun} {key}", f"the {lookup.noun} {key}", f"{lookup.noun} {key}")
-    if not said and lookup.by == "number" and draw.chance(0.25):
+    if not said and lookup.by != "name" and draw.chance(0.25):
         who = f"{lookup.noun} {draw.one('number', 'no', 'id')} {key}"
     column = lookup.column
     ask = draw.one(
@@ -149,161 +160,3 @@ def remembered(draw: Draw, lookup: LookUp) -> Exercise:
     notes = "Notes:\n" + "\n".join(f"- {line}" for line in lines)
     rounds = () if known else (once(lookup.tool, arguments, lookup.show(value)),)
     return Exercise("notes", f"{notes}\n{ask}", rounds, str(value))
-
-
-@dataclass(frozen=True)
-class _Change:
-    """A tool that sets ``column`` of a ``noun`` given by number."""
-
-    tool: Tool
-    key: str
-    value: str
-    done: str
-
-
-def _change(kit: Kit, noun: str, column: str) -> _Change:
-    draw = kit.draw
-    key = kit.parameter(("id", f"{noun}_id", "number", noun), "integer", f"number of the {noun}")
-    value = kit.parameter(("value", column, "new", "to"), "integer", f"new {column}", taken=(key,))
-    text = draw.one(
-        f"change the {column} of a {noun}", f"Set {column} of a {noun} to a value", f"Update a {noun}'s {column}"
-    )
-    telling = any("description" in p.schema or p.name in ("id", "value", "new", column) for p in (key, value))
-    order = (value, key) if telling and draw.chance(0.3) else (key, value)
-    name = kit.title(f"set_{noun}_{column}", f"change_{column}", f"update_{noun}_{column}", f"put_{column}")
-    return _Change(
-        kit.add(tool(name, text, order)), key.name, value.name, draw.one("done", "ok", "changed", '{"ok": true}')
-    )
-
-
-def _changed(draw: Draw, noun: str, column: str, change: _Change) -> Exercise:
-    number, value = draw.number(1, 4), draw.number(1, 4)
-    ask = draw.one(
-        f"Change the {column} of {noun} {number} to {value}.",
-        f"Make {value} the {column} of {noun} {number}.",
-        f"Put the {column} of {noun} {number} at {value}.",
-        f"Give {noun} {number} the {column} {value}.",
-        f"Update {noun} {number}: {column} {value}.",
-    )
-    return Exercise(
-        "lookup", ask, (once(change.tool, {change.key: number, change.value: value}, change.done),), "Done."
-    )
-
-
-def trio(kit: Kit) -> None:
-    """Add tools that find a thing's number by name, read a field by number and, half of the time, change it."""
-    draw = kit.draw
-    noun, column = draw.noun(), draw.field()
-    key = kit.parameter(("name", f"{noun}_name", "query", "title"), "string", f"name of the {noun}")
-    text = draw.one(
-        f"id of a {noun} by name",
-        f"Find the id of a {noun}",
-        f"number of the {noun} with a name",
-        f"Search a {noun}, gives its id",
-        f"Which id has a {noun}",
-    )
-    finder = kit.add(tool(kit.title(f"find_{noun}", f"{noun}_id", f"search_{noun}", f"lookup_{noun}"), text, (key,)))
-    show = shape(draw, "id")
-    read = look_up(kit, noun, column, "number", plain=True)
-    change = _change(kit, noun, column) if draw.chance(0.5) else None
-
-    def find(name: str, number: int) -> Round:
-        return once(finder, {key.name: name}, show(number))
-
-    kit.can(("chain",), lambda: _find_and_read(draw, read, find))
-    kit.can(("repair",), lambda: _name_for_number(draw, read, find), joins=False)
-    kit.can(("notes",), lambda: _noted_number(draw, read), joins=False)
-    kit.can(("lookup",), lambda: _only_find(draw, noun, find))
-    if change is not None:
-        kit.can(("lookup",), lambda: _changed(draw, noun, column, change))
-        kit.can(("chain",), lambda: _find_and_change(draw, read, change, find))
-        if draw.chance(0.5):
-            other = look_up(kit, noun, "", "number", plain=True)
-            kit.can(("chain",), lambda: _change_and_read(draw, change, column, other))
-
-
-def _only_find(draw: Draw, noun: str, find: Callable[[str, int], Round]) -> Exercise:
-    name, number = draw.name(), draw.number(1, 4)
-    ask = draw.one(
-        f"Which id does the {noun} {name} have?", f"I need the number of the {noun} {name}.", f"Id of {noun} {name}?"
-    )
-    return Exercise("lookup", ask, (find(name, number),), str(number))
-
-
-def _find_and_read(draw: Draw, read: LookUp, find: Callable[[str, int], Round]) -> Exercise:
-    name, number, value = draw.name(), draw.number(1, 4), draw.value()
-    ask, arguments = question(draw, read, number, said=draw.one(f"the {read.noun} {name}", f"{read.noun} {name}"))
-    return Exercise("chain", ask, (find(name, number), once(read.tool, arguments, read.show(value))), str(value))
-
-
-def _name_for_number(draw: Draw, read: LookUp, find: Callable[[str, int], Round]) -> Exercise:
-    """The name is given where a number is wanted, and looked up after the refusal."""
-    chain = _find_and_read(draw, read, find)
-    ((_, arguments),) = chain.rounds[0].calls
-    (name,) = arguments.values()
-    wrong = {read.key.name: name}
-    first = once(read.tool, wrong, refusal(read.tool, wrong), learned=False)
-    return Exercise("repair", chain.ask, (first, *chain.rounds), chain.answer)
-
-
-def _noted_number(draw: Draw, read: LookUp) -> Exercise:
-    """The number stands in a note, so the first of two calls is saved."""
-    name, number, value = draw.name(), draw.number(1, 4), draw.value()
-    lines = [f"{read.noun} {name} has id {number}", f"{read.noun} {draw.name()} has id {draw.number(1, 4)}"]
-    draw.rng.shuffle(lines)
-    ask, arguments = question(draw, read, number, said=f"the {read.noun} {name}")
-    notes = draw.one("Notes:\n", "You know:\n", "From before:\n") + "\n".join(f"- {line}" for line in lines)
-    return Exercise("notes", f"{notes}\n{ask}", (once(read.tool, arguments, read.show(value)),), str(value))
-
-
-def _find_and_change(draw: Draw, read: LookUp, change: _Change, find: Callable[[str, int], Round]) -> Exercise:
-    name, number, value = draw.name(), draw.number(1, 4), draw.number(1, 4)
-    noun, column = read.noun, read.column
-    if draw.chance(0.6):
-        ask = draw.one(
-            f"Change the {column} of the {noun} {name} to {value}.",
-            f"Make {value} the {column} of {noun} {name}.",
-            f"Put the {column} of the {noun} {name} at {value}.",
-        )
-        setting = once(change.tool, {change.key: number, change.value: value}, change.done)
-        return Exercise("chain", ask, (find(name, number), setting), "Done.")
-    target = draw.number(1, 4)
-    ask = draw.one(
-        f"Give {noun} {target} the same {column} as the {noun} {name}.",
-        f"Copy the {column} of the {noun} {name} to {noun} {target}.",
-    )
-    rounds = (
-        find(name, number),
-        once(read.tool, {read.key.name: number}, read.show(value)),
-        once(change.tool, {change.key: target, change.value: value}, change.done),
-    )
-    return Exercise("chain", ask, rounds, "Done.")
-
-
-def _change_and_read(draw: Draw, change: _Change, column: str, other: LookUp) -> Exercise:
-    number, value, out = draw.number(1, 4), draw.number(1, 4), draw.value()
-    ask = draw.one(
-        f"Change the {column} of {other.noun} {number} to {value}, then tell me its {other.column}.",
-        f"Make {value} the {column} of {other.noun} {number}. And which {other.column} has it?",
-        f"Put the {column} of {other.noun} {number} at {value}. I also need its {other.column}.",
-        f"First give {other.noun} {number} the {column} {value}. Then what {other.column} does it have?",
-    )
-    changed: Mapping[str, Any] = {change.key: number, change.value: value}
-    rounds = (once(change.tool, changed, change.done), once(other.tool, {other.key.name: number}, other.show(out)))
-    return Exercise("chain", ask, rounds, str(out))
-
-
-def hop(kit: Kit) -> None:
-    """Add two look-ups where the second takes what the first returned."""
-    draw = kit.draw
-    first = look_up(kit, plain=True)
-    second = look_up(kit, first.column, "", "name", plain=True)
-
-    def make() -> Exercise:
-        key, middle, value = first.subject(draw), draw.name(), draw.value()
-        who = draw.one(f"{first.noun} {key}", f"the {first.noun} {key}")
-        ask, arguments = question(draw, second, middle, said=f"the {first.column} of {who}")
-        begin = once(first.tool, {first.key.name: key}, first.show(middle))
-        return Exercise("chain", ask, (begin, once(second.tool, arguments, second.show(value))), str(value))
-
-    kit.can(("chain",), make)

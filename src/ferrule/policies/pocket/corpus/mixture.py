@@ -12,17 +12,20 @@ from typing import Any
 from ferrule.chat.describe import plan
 from ferrule.core.records import Call, Message, Tool
 from ferrule.policies.pocket.corpus.actions import action
-from ferrule.policies.pocket.corpus.contexts import context, copy
+from ferrule.policies.pocket.corpus.chains import hop, trio
+from ferrule.policies.pocket.corpus.contexts import context, readings
+from ferrule.policies.pocket.corpus.copies import copy
 from ferrule.policies.pocket.corpus.draw import Draw
 from ferrule.policies.pocket.corpus.errors import spoilt
 from ferrule.policies.pocket.corpus.free import free, free_chain
 from ferrule.policies.pocket.corpus.jobs import JOBS, both
 from ferrule.policies.pocket.corpus.kit import Exercise, Kit, Round
-from ferrule.policies.pocket.corpus.lookups import hop, look_up, trio
+from ferrule.policies.pocket.corpus.lookups import codes, look_up
 from ferrule.policies.pocket.corpus.programs import program_tool
 from ferrule.policies.pocket.corpus.skills import chat, instruction, refuse
 from ferrule.policies.pocket.corpus.sums import head, sums_tool
 from ferrule.policies.pocket.corpus.texts import text_tool
+from ferrule.policies.pocket.corpus.twins import twin
 
 __all__ = ["CALLING", "FAMILIES", "Conversation", "conversation"]
 
@@ -44,7 +47,7 @@ CALLING = (
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 60, "head": 12, "instruct": 8, "context": 8, "copy": 6, "notool": 2, "program": 4}
+_SHARES = {"tools": 60, "head": 12, "instruct": 8, "context": 10, "copy": 6, "notool": 2, "program": 4}
 _FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
 
 
@@ -65,16 +68,17 @@ def _programs(kit: Kit) -> None:
 
 
 _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
-    free: 3.5,
+    free: 3.0,
     action: 4.5,
     look_up: 3.5,
     trio: 2.4,
     free_chain: 2.0,
     hop: 1.2,
+    codes: 0.5,
     _sums: 1.6,
     _programs: 0.7,
     text_tool: 0.8,
-    **dict.fromkeys(JOBS, 0.4),
+    **dict.fromkeys(JOBS, 0.25),
 }
 _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "action": (action,),
@@ -92,7 +96,7 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 2.2, "notes": 0.3, "repair": 0.4, "typed": 1.2, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.45, "repair": 0.8, "typed": 1.2, "calc": 1.0, "program": 1.0}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
@@ -119,8 +123,8 @@ class Conversation:
 def _kit(draw: Draw, family: str | None, most: int) -> Kit:
     """Draw two to twelve tools, of which one at least gives exercises of ``family``."""
     rng = draw.rng
-    hidden = 1.0 if family == "described" or draw.chance(0.12) else 0.35
-    kit = Kit(draw, hidden=hidden)
+    nameless = draw.chance(0.2)
+    kit = Kit(draw, hidden=1.0 if nameless or family == "described" else 0.35, nameless=nameless)
     used: set[Any] = set()
 
     def add(builder: Callable[[Kit], Any]) -> None:
@@ -135,10 +139,14 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
             add(rng.choice(list(_PROVIDERS[family])))
             if _makers(kit, family):
                 break
-    count = min(most, rng.choice((2, 3, 4, 5, 6, 8, 10, 12)))
-    while len(kit.tools) < count or not kit.makers:
+    count, twins = min(most, rng.choice((2, 3, 4, 5, 6, 8, 10, 12))), draw.chance(0.27)
+    while len(kit.tools) < count - twins or not kit.makers:
         room = count - len(kit.tools) > 3
         add(rng.choices(list(_BUILDERS), list(_BUILDERS.values()))[0] if room else rng.choice(_SMALL))
+    if twins:
+        twin(kit)
+    while len(kit.tools) < count:
+        rng.choice(_SMALL)(kit)
     rng.shuffle(kit.tools)
     return kit
 
@@ -231,16 +239,23 @@ def _greeting(draw: Draw) -> str:
     return draw.one("", "", "", "", *_GREETINGS, "Use the tools.")
 
 
-def _drill(draw: Draw, family: str, single: bool) -> tuple[list[Exercise], Kit | None]:
-    """Exercises without a call, now and then beside tools that do not help."""
+_DRILLS = {"context": (4, 8), "copy": (8, 20), "head": (5, 24), "notool": (1, 4)}
+"""Families of exercises without a call, and how many of them make a conversation."""
+
+
+def _drill(draw: Draw, family: str, form: str, *, single: bool) -> Conversation:
+    """Return a conversation of exercises without a call, now and then beside tools that do not help."""
     make = {"context": context, "copy": copy, "head": head, "notool": chat}[family]
     kit = None
     if draw.chance(0.2):
         kit = Kit(draw)
         for _ in range(draw.rng.randint(1, 3)):
             draw.rng.choice(_SMALL)(kit)
-    count = 1 if single else draw.rng.randint(5, 24) if family == "head" else draw.rng.randint(1, 4)
-    return [make(draw) for _ in range(count)], kit
+    count, system = 1 if single else draw.rng.randint(*_DRILLS[family]), _greeting(draw)
+    if family == "context" and not single:
+        given, exercises = readings(draw, count)
+        return _told(family, "\n".join(text for text in (system, given) if text), exercises, kit, form)
+    return _told(family, system, [make(draw) for _ in range(count)], kit, form)
 
 
 def conversation(
@@ -255,9 +270,8 @@ def conversation(
     kind = rng.choices(list(_SHARES), list(_SHARES.values()))[0] if family is None else family
     form = form or ("hermes" if family else rng.choices(list(_FORMS), list(_FORMS.values()))[0])
     single = family is not None
-    if kind in ("head", "context", "copy", "notool"):
-        exercises, offered = _drill(draw, kind, single)
-        return _told(kind, _greeting(draw), exercises, offered, form)
+    if kind in _DRILLS:
+        return _drill(draw, kind, form, single=single)
     first = None if kind == "tools" else kind
     kit = _kit(draw, first, most)
     system, change = _greeting(draw), None
@@ -266,12 +280,17 @@ def conversation(
         system = f"{draw.one(*_GREETINGS)} {rule.text}" if draw.chance(1 / 3) else rule.text
         change = rule.change
     size = sum(len(tool.description) + 60 * len(tool.parameters["properties"]) + 60 for tool in kit.tools)
-    exercises = [_drawn(kit, None if kind == "instruct" else first)]
-    for _ in range(0 if single else rng.randint(2, 6)):
+    exercises = [] if single else [make() for make in kit.due]
+    if first or not exercises:
+        exercises.insert(0, _drawn(kit, None if kind == "instruct" else first))
+    count = 1 if single else rng.randint(3, 7)
+    while len(exercises) < count:
         size += len(exercises[-1].ask) + 120 * (1 + len(exercises[-1].rounds))
         if size > _BUDGET:
             break
         exercises.append(_drawn(kit, None))
+    if not first:
+        rng.shuffle(exercises)
     if change is not None:
         exercises = [change(exercise) for exercise in exercises]
     return _told(kind if first else exercises[0].family, system, exercises, kit, form)

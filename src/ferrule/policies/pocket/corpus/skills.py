@@ -211,7 +211,7 @@ def _spoken(draw: Draw) -> Instruction:
 
     def said(number: re.Match[str]) -> str:
         whole, _, rest = number[0].partition(".")
-        if int(whole) >= most:
+        if int(whole) >= most or re.match(r"0\d", whole):
             return number[0]
         return in_words(int(whole)) + "".join(f" point {in_words(int(digit))}" for digit in rest)
 

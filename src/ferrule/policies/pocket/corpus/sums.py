@@ -157,11 +157,16 @@ def head(draw: Draw, most: int = 3) -> Exercise:
 
 
 def easy(exercise: Exercise) -> bool:
-    """Tell whether a call of the family ``calc`` can be done in the head: two digits, products of one digit."""
+    """Tell whether a sum that is called for can be done in the head: two digits, products of one digit.
+
+    A program is a sum where it prints one and does nothing else.
+    """
     calls = [arguments for each in exercise.rounds for _, arguments in each.calls]
-    numbers = re.findall(r"\d+", " ".join(str(value) for arguments in calls for value in arguments.values()))
+    given = " ".join(str(value) for arguments in calls for value in arguments.values())
+    numbers = re.findall(r"\d+", given)
     small = len(calls) == 1 and len(numbers) == 2 and all(len(number) <= 2 for number in numbers)
-    if exercise.family != "calc" or not small:
+    plain = exercise.family == "calc" or re.fullmatch(r"print\(\d+ [-+*] \d+\)", given)
+    if not plain or not small:
         return False
     first, second = (int(number) for number in numbers)
     product = max(first, second) < 10 and exercise.answer == str(first * second)
