@@ -91,6 +91,10 @@ def test_easy_takes_sums_of_two_digits_and_products_of_one() -> None:
     assert not easy(calc("47 * 85"))
     assert not easy(calc("147 + 85"))
     assert not easy(replace(calc("47 + 85"), family="lookup"))
+    printed_sum = Exercise("program", "47 + 85", (once(FIND, {"name": "print(47 + 85)"}, "132"),), "132")
+    assert easy(printed_sum)
+    divisor = once(FIND, {"name": "import math\nprint(math.gcd(12, 8))"}, "4")
+    assert not easy(Exercise("program", "Greatest common divisor of 12 and 8?", (divisor,), "4"))
 
 
 def test_operands_stand_in_the_order_of_the_question() -> None:

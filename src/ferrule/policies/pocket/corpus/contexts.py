@@ -294,7 +294,7 @@ def readings(draw: Draw, count: int) -> tuple[str, list[Exercise]]:
         answers: list[str] = []
         for place in range(min(most, count - len(exercises))):
             question, answer = given.ask()
-            if answer in answers:
+            while answer in answers and draw.chance(0.8):
                 question, answer = given.ask()
             answers.append(answer)
             if place == 0 and not told:

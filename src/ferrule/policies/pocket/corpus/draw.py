@@ -219,8 +219,8 @@ class Draw:
         return ("0" if self.chance(0.4) else "") + str(self.number(size, size))
 
     def label(self) -> str:
-        """Return a text that stands for a thing: a name or a code, in an eighth of the cases digits only."""
-        return self.digits() if self.chance(0.125) else self.name()
+        """Return a text that stands for a thing: a name or a code, in a fifth of the cases digits only."""
+        return self.digits() if self.chance(0.2) else self.name()
 
     def city(self) -> str:
         """Return a place."""

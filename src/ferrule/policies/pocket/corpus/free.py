@@ -192,7 +192,7 @@ def _mention(
     if kind == "string":
         chance = draw.rng.random()
         value: Any = draw.name() if chance < 0.6 else draw.word() if chance < 0.75 else draw.english()
-        if digits and 0.45 < chance < 0.6:
+        if digits and 0.4 < chance < 0.6:
             value = draw.digits()
         if chance > 0.9:
             value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])

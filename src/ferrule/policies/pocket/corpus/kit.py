@@ -110,7 +110,8 @@ class Kit:
             old_column = draw.chance(0.35)
             chosen_noun = noun or self.noun()
             chosen_column = column or (draw.rng.choice(columns) if columns and old_column else draw.field())
-            if (chosen_noun, chosen_column) not in self.topics or (noun and column):
+            known = (chosen_noun, chosen_column) in self.topics or chosen_noun == chosen_column
+            if not known or (noun and column):
                 self.topics.add((chosen_noun, chosen_column))
                 return chosen_noun, chosen_column
 

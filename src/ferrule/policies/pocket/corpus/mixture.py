@@ -47,7 +47,7 @@ CALLING = (
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 60, "head": 12, "instruct": 8, "context": 10, "copy": 6, "notool": 2, "program": 4}
+_SHARES = {"tools": 55, "head": 12, "instruct": 8, "context": 10, "copy": 5, "chain": 6, "notool": 2, "program": 4}
 _FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
 
 
@@ -73,7 +73,7 @@ _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
     look_up: 3.5,
     trio: 2.4,
     free_chain: 2.0,
-    hop: 1.2,
+    hop: 1.5,
     codes: 0.5,
     _sums: 1.6,
     _programs: 0.7,
@@ -96,13 +96,13 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.45, "repair": 0.8, "typed": 1.2, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.45, "repair": 0.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
 _SINGLE = {*JOBS, _programs, _sums, text_tool}
 _GREETINGS = ("You are a helpful assistant.", "You help with tools.", "Answer shortly.")
-_BUDGET = 2_600
+_BUDGET = 2_150
 """Characters of listing and exercises of one conversation, about."""
 
 
@@ -139,7 +139,7 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
             add(rng.choice(list(_PROVIDERS[family])))
             if _makers(kit, family):
                 break
-    count, twins = min(most, rng.choice((2, 3, 4, 5, 6, 8, 10, 12))), draw.chance(0.27)
+    count, twins = min(most, rng.choice((2, 3, 3, 4, 4, 5, 6, 8, 10, 12))), draw.chance(0.27)
     while len(kit.tools) < count - twins or not kit.makers:
         room = count - len(kit.tools) > 3
         add(rng.choices(list(_BUILDERS), list(_BUILDERS.values()))[0] if room else rng.choice(_SMALL))
@@ -180,9 +180,14 @@ def _exercise(kit: Kit, family: str | None) -> Exercise | None:
     makers = _makers(kit, family)
     (maker,) = draw.rng.choices(makers, [_PICKS.get(maker.families[0], 1.0) for maker in makers])
     exercise: Exercise = maker.make()
-    if family == "repair" or (family is None and draw.chance(0.2)):
+    if family == "repair" or (family is None and draw.chance(0.22)):
         return spoilt(kit, exercise)
     return None if family in CALLING and exercise.family != family else exercise
+
+
+def _perhaps_spoilt(kit: Kit, exercise: Exercise) -> Exercise:
+    """Return the exercise, in a fifth of the cases after a failed call where there can be one."""
+    return (spoilt(kit, exercise) if kit.draw.chance(0.2) else None) or exercise
 
 
 def _drawn(kit: Kit, family: str | None) -> Exercise:
@@ -280,13 +285,13 @@ def conversation(
         system = f"{draw.one(*_GREETINGS)} {rule.text}" if draw.chance(1 / 3) else rule.text
         change = rule.change
     size = sum(len(tool.description) + 60 * len(tool.parameters["properties"]) + 60 for tool in kit.tools)
-    exercises = [] if single else [make() for make in kit.due]
+    exercises = [] if single else [_perhaps_spoilt(kit, make()) for make in kit.due]
     if first or not exercises:
         exercises.insert(0, _drawn(kit, None if kind == "instruct" else first))
-    count = 1 if single else rng.randint(3, 7)
+    count = 1 if single else rng.randint(4, 7)
     while len(exercises) < count:
         size += len(exercises[-1].ask) + 120 * (1 + len(exercises[-1].rounds))
-        if size > _BUDGET:
+        if size > _BUDGET and len(exercises) > 1:
             break
         exercises.append(_drawn(kit, None))
     if not first:
