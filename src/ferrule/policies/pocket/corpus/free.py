@@ -198,8 +198,10 @@ def _mention(
             value = " ".join([value, *(draw.english() for _ in range(draw.rng.randint(1, 3)))])
         if " " in value and (chance > 0.9 or not alone):
             return value, f"'{value}'" if plain else draw.one(f'{name} "{value}"', f'the {name} "{value}"')
-        beside = (f"{name} {value}", f"the {name} {value}", f"{name}: {value}")
-        return value, draw.one(*((value, value, f"'{value}'") if plain else beside))
+        if not plain:
+            return value, draw.one(f"{name} {value}", f"the {name} {value}", f"{name}: {value}")
+        # Beside other texts a small word without a name would read as one of the question's words.
+        return value, draw.one(*((value, value) if alone or not value.islower() else ()), f"'{value}'")
     if kind in ("integer", "number"):
         value = draw.number(1, 5) if kind == "integer" or draw.chance(0.4) else draw.decimal()
         if plain:

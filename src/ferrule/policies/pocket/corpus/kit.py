@@ -142,7 +142,7 @@ class Kit:
         """Return a parameter with a telling name, or an invented one: in a quarter of the cases, or where all are.
 
         ``kind`` is a JSON type, or ``integers`` and ``strings`` for lists. Beside another one of its type an invented
-        name is always described.
+        name is mostly described; where it is not, the order of the parameters tells.
         """
         draw, used = self.draw, {parameter.name for parameter in taken}
         name = draw.word() if draw.chance(1.0 if self.nameless else 0.25) else draw.rng.choice(list(options))
@@ -151,7 +151,7 @@ class Kit:
         lists = {"integers": "integer", "strings": "string"}
         schema: dict[str, Any] = {"type": "array", "items": {"type": lists[kind]}} if kind in lists else {"type": kind}
         twin = name not in options and any(other.schema["type"] == schema["type"] for other in taken)
-        if text and (twin or draw.chance(0.35)):
+        if text and draw.chance(0.65 if twin else 0.35):
             schema["description"] = text
         if choices:
             schema["enum"] = list(choices)

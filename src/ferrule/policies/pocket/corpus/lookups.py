@@ -149,13 +149,13 @@ def asked(draw: Draw, lookup: LookUp) -> Exercise:
 
 
 def remembered(draw: Draw, lookup: LookUp) -> Exercise:
-    """A note before the question holds the answer already, or another entry only."""
-    key, value, other = lookup.subject(draw), draw.value(), draw.value()
+    """Notes before the question hold the answer already, or other entries only; their number does not tell."""
+    key, value = lookup.subject(draw), draw.value()
     ask, arguments = question(draw, lookup, key)
-    right = f"{lookup.column} of {lookup.noun} {key}: {value}"
-    wrong = f"{lookup.column} of {lookup.noun} {lookup.subject(draw)}: {other}"
     known = draw.chance(0.6) and not (lookup.extra and len(arguments) > 1)
-    lines = [right, wrong] if known else [wrong]
+    others = [lookup.subject(draw) for _ in range(draw.rng.randint(0 if known else 1, 2))]
+    entries = [(other, draw.value()) for other in others if other != key] + [(key, value)] * known
+    lines = [f"{lookup.column} of {lookup.noun} {subject}: {said}" for subject, said in entries]
     draw.rng.shuffle(lines)
     notes = "Notes:\n" + "\n".join(f"- {line}" for line in lines)
     rounds = () if known else (once(lookup.tool, arguments, lookup.show(value)),)

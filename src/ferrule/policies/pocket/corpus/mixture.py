@@ -47,7 +47,7 @@ CALLING = (
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 55, "head": 12, "instruct": 8, "context": 10, "copy": 5, "chain": 6, "notool": 2, "program": 4}
+_SHARES = {"tools": 55, "head": 12, "instruct": 8, "context": 12, "copy": 5, "chain": 6, "notool": 2, "program": 4}
 _FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
 
 
@@ -96,7 +96,7 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.45, "repair": 0.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.55, "repair": 0.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
