@@ -75,9 +75,9 @@ _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
     free_chain: 2.0,
     hop: 1.5,
     codes: 0.5,
-    _sums: 1.6,
-    _programs: 0.7,
-    text_tool: 0.8,
+    _sums: 2.4,
+    _programs: 0.9,
+    text_tool: 1.2,
     **dict.fromkeys(JOBS, 0.25),
 }
 _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
@@ -96,7 +96,7 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.55, "repair": 0.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.55, "repair": 1.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
@@ -170,10 +170,10 @@ def _exercise(kit: Kit, family: str | None) -> Exercise | None:
     draw = kit.draw
     if family == "pair" or (family is None and draw.chance(0.07)):
         return _pair(kit)
-    if family == "refuse" or (family is None and draw.chance(0.05)):
+    if family == "refuse" or (family is None and draw.chance(0.06)):
         # A tool that finds texts might answer any question.
         return None if any("texts" in maker.families for maker in kit.makers) else refuse(kit)
-    if family is None and draw.chance(0.03):
+    if family is None and draw.chance(0.04):
         return chat(draw)
     if family is None and draw.chance(0.03):
         return head(draw, 2 if "sums" in kit.texts else 3)
