@@ -8,7 +8,7 @@ import pytest
 
 from ferrule.chat.describe import plan
 from ferrule.policies.pocket.corpus import CALLING, FAMILIES, Conversation, conversation
-from ferrule.policies.pocket.corpus.draw import Draw, english, held_out, in_words, paired
+from ferrule.policies.pocket.corpus.draw import Draw, english, held_out, in_words, paired, printed
 from ferrule.policies.pocket.corpus.free import build, question
 from ferrule.policies.pocket.corpus.kit import Kit
 from ferrule.tools.invoke import arguments
@@ -34,7 +34,7 @@ def test_every_family_can_be_drawn_alone_and_calls_only_what_is_on_offer(family)
         drawn = conversation(seed, "test", family)
         assert drawn.family == family
         offered = {tool.name: tool for tool in drawn.tools}
-        assert (len(offered) >= 2) == bool(offered) or family not in CALLING
+        assert len(offered) >= 2 or family not in CALLING
         replies = [message for message in drawn.messages if message.role == "assistant"]
         assert len(replies) == len(drawn.learned)
         for message, learned in zip(replies, drawn.learned, strict=True):
@@ -69,11 +69,11 @@ def test_a_plan_is_the_description_of_the_tool_that_is_called():
     assert plans > 200
 
 
-def test_mixture_holds_every_family_and_two_to_a_dozen_tools():
+def test_mixture_holds_every_family_and_one_to_a_dozen_tools():
     drawn = sample(1500)
     assert set(Counter(c.family for c in drawn)) == set(FAMILIES)
     counts = {len(c.tools) for c in drawn if c.family in CALLING}
-    assert min(counts) == 2
+    assert min(counts) == 1
     assert 10 <= max(counts) <= 14
     assert {c.form for c in drawn} == {"hermes", "raw_json", "react", "tagged", "fence"}
 
@@ -105,7 +105,7 @@ def test_every_kind_of_word_is_drawn_from_the_words_of_its_split(split):
 
 def test_words_of_the_test_split_are_never_names_of_tools_in_training():
     # The corpus itself spells these out, so they name tools in both splits.
-    spelt = {"evaluate", "mean", "notify", "reminder", "sorted"}
+    spelt = {"evaluate", "mean", "notify", "reminder", "sorted", *printed()}
     names = {tool.name for drawn in sample(1500) for tool in drawn.tools}
     words = {name for name in names - spelt if re.fullmatch(r"[a-z0-9]{3,}", name)}
     assert len(words) > 1000

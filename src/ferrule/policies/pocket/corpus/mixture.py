@@ -15,6 +15,7 @@ from ferrule.policies.pocket.corpus.actions import action
 from ferrule.policies.pocket.corpus.chains import hop, trio
 from ferrule.policies.pocket.corpus.contexts import context, readings
 from ferrule.policies.pocket.corpus.copies import copy
+from ferrule.policies.pocket.corpus.domains import domain, domain_chain
 from ferrule.policies.pocket.corpus.draw import Draw
 from ferrule.policies.pocket.corpus.errors import spoilt
 from ferrule.policies.pocket.corpus.free import free, free_chain
@@ -42,12 +43,17 @@ CALLING = (
     "notes",
     "program",
     "texts",
+    "domain",
+    "domain chain",
 )
 """Families in which tools are on offer."""
 FAMILIES = (*CALLING, "refuse", "instruct", "notool", "context", "copy", "head")
 """All families, as they are measured."""
 
-_SHARES = {"tools": 55, "head": 12, "instruct": 8, "context": 12, "copy": 5, "chain": 6, "notool": 2, "program": 4}
+_SHARES = {
+    **{"tools": 42, "domain": 15, "domain chain": 5, "chain": 6, "program": 4, "instruct": 9},
+    **{"head": 12, "context": 12, "copy": 5, "notool": 2},
+}
 _FORMS = {"hermes": 80, "raw_json": 5, "react": 5, "tagged": 5, "fence": 5}
 
 
@@ -78,6 +84,7 @@ _BUILDERS: Mapping[Callable[[Kit], Any], float] = {
     _sums: 2.4,
     _programs: 0.9,
     text_tool: 1.2,
+    domain: 1.5,
     **dict.fromkeys(JOBS, 0.25),
 }
 _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
@@ -93,14 +100,24 @@ _PROVIDERS: Mapping[str, Sequence[Callable[[Kit], Any]]] = {
     "notes": (look_up, trio),
     "program": (_programs,),
     "texts": (text_tool,),
+    "domain": (domain,),
+    "domain chain": (domain_chain,),
     "refuse": (look_up, free),
     "instruct": (look_up, free, action, trio),
 }
-_PICKS: Mapping[str, float] = {"chain": 3.0, "notes": 0.55, "repair": 1.8, "typed": 1.5, "calc": 1.0, "program": 1.0}
+_PICKS: Mapping[str, float] = {
+    "chain": 3.0,
+    "notes": 0.55,
+    "repair": 1.8,
+    "typed": 1.5,
+    "calc": 1.0,
+    "program": 1.0,
+    "domain chain": 1.5,
+}
 """How often what a tool offers is asked for, by its first family; 1 where nothing is said."""
 _SMALL = (free, action, look_up)
 """Builders that add one tool."""
-_SINGLE = {*JOBS, _programs, _sums, text_tool}
+_SINGLE = {*JOBS, _programs, _sums, text_tool, domain, domain_chain}
 _GREETINGS = ("You are a helpful assistant.", "You help with tools.", "Answer shortly.")
 _BUDGET = 2_150
 """Characters of listing and exercises of one conversation, about."""
@@ -120,8 +137,8 @@ class Conversation:
     form: str = "hermes"
 
 
-def _kit(draw: Draw, family: str | None, most: int) -> Kit:
-    """Draw two to twelve tools, of which one at least gives exercises of ``family``."""
+def _kit(draw: Draw, family: str | None, least: int, most: int) -> Kit:
+    """Draw ``least`` to ``most`` tools, of which one at least gives exercises of ``family``."""
     rng = draw.rng
     nameless = draw.chance(0.2)
     kit = Kit(draw, hidden=1.0 if nameless or family == "described" else 0.35, nameless=nameless)
@@ -139,7 +156,8 @@ def _kit(draw: Draw, family: str | None, most: int) -> Kit:
             add(rng.choice(list(_PROVIDERS[family])))
             if _makers(kit, family):
                 break
-    count, twins = min(most, rng.choice((2, 3, 3, 4, 4, 5, 6, 8, 10, 12))), draw.chance(0.27)
+    count = min(most, max(least, rng.choice((1, 2, 3, 3, 4, 4, 5, 6, 8, 10, 12))))
+    twins = draw.chance(0.27)
     while len(kit.tools) < count - twins or not kit.makers:
         room = count - len(kit.tools) > 3
         add(rng.choices(list(_BUILDERS), list(_BUILDERS.values()))[0] if room else rng.choice(_SMALL))
@@ -278,7 +296,7 @@ def conversation(
     if kind in _DRILLS:
         return _drill(draw, kind, form, single=single)
     first = None if kind == "tools" else kind
-    kit = _kit(draw, first, most)
+    kit = _kit(draw, first, 2 if single else 1, most)
     system, change = _greeting(draw), None
     if kind == "instruct":
         rule = instruction(draw, kit)

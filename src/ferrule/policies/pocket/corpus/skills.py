@@ -278,7 +278,7 @@ def _planned(exercise: Exercise, form: str) -> Exercise:
 
 def _thinking(draw: Draw) -> Instruction:
     """A plan in think tags, or none."""
-    if draw.chance(0.6):
+    if draw.chance(0.75):
         text = draw.one("No plan, call at once.", "Call without a plan.", "Write the call only.", "Do not plan.")
         return Instruction(text, lambda exercise: _planned(exercise, ""))
     text = draw.one("Think first.", "Think before each call.", "Put your plan in think tags.", "Think, then call.")
@@ -288,5 +288,5 @@ def _thinking(draw: Draw) -> Instruction:
 def instruction(draw: Draw, kit: Kit) -> Instruction:
     """Return an instruction for the system text; those on calls are rare where the kit has no tools."""
     makers = (_affix, _spoken, _repeated, _forbidden, _once, _thinking)
-    weights = (5, 2, 0.4, 3, 1.5, 6) if kit.tools else (5, 2, 0.4, 0, 0, 0)
+    weights = (5, 2, 0.4, 3, 1.5, 9) if kit.tools else (5, 2, 0.4, 0, 0, 0)
     return draw.rng.choices(makers, weights)[0](draw)
