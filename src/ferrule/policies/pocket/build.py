@@ -79,8 +79,8 @@ _SEEDS = 10_000_000
 
 
 def state_folder(settings: Build) -> Path:
-    """Return where the state of a build lies: in the user's cache folder, one folder per settings."""
-    digest = hashlib.blake2b(json.dumps(asdict(settings)).encode(), digest_size=6).hexdigest()
+    """Return where the state of a build lies: in the user's cache folder, one folder per settings and sources."""
+    digest = hashlib.blake2b(json.dumps([asdict(settings), _sources()]).encode(), digest_size=6).hexdigest()
     return home().parent / "builds" / digest
 
 
@@ -111,7 +111,7 @@ def build(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        record = _record(state, say)
+        record = _record(state)
         tokenizer = _tokenizer(state, settings, corpus, say)
         rows, held_out = _rows(state, settings, corpus, say)
         net = Net(_shape(settings, len(tokenizer)), seed=settings.seed)
@@ -135,7 +135,7 @@ def build(
     return report
 
 
-def _record(state: Path, say: Say) -> dict[str, Any]:
+def _record(state: Path) -> dict[str, Any]:
     """Return how this build computes, measured once: a build that goes on computes as it began."""
     path, sources = state / "record.json", _sources()
     if not path.is_file():
@@ -149,7 +149,7 @@ def _record(state: Path, say: Say) -> dict[str, Any]:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if kept.get("sources") != sources:
-        say(f"the sources have changed since the build in {state} began; it goes on as it is, --fresh begins anew")
+        raise ValueError(f"the build in {state} began with other sources of the package; begin anew with --fresh")
     torch.set_num_threads(kept["threads"])
     return kept
 

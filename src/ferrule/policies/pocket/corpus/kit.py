@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.core.records import Tool
@@ -64,6 +64,17 @@ def tool(name: str, description: str, parameters: Sequence[Parameter] = ()) -> T
         "additionalProperties": False,
     }
     return Tool(name, description, schema, _idle)
+
+
+def _adorned(draw: Draw, text: str) -> str:
+    """Return a description with an example, a remark or a limit behind it, as people write them."""
+    word, name = draw.english(), draw.name()
+    more = draw.one(
+        *(f" (e.g. {name})", f", for example {name}", f", such as {name}", f". Example: {name}", f", like {name!r}"),
+        *(f" ({word})", f", {word} first", f"; {word} by default", f" - {word} only", f" [{word}]", f" / {word}"),
+        *(f", at most {draw.number(1, 3)}", f" (in {word}s)", f", {draw.number(1, 2)} to {draw.number(2, 3)}"),
+    )
+    return text.rstrip(".") + more + ("." if text.endswith(".") else "")
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,10 @@ class Kit:
             schema["default"] = default
         return Parameter(name, schema, required and default is None)
 
-    def add(self, tool: Tool) -> Tool:
-        """Put a tool into the kit and return it."""
+    def add(self, tool: Tool, *, adorned: float = 0.12) -> Tool:
+        """Put a tool into the kit and return it, with probability ``adorned`` with more said in its description."""
+        if self.draw.chance(adorned):
+            tool = replace(tool, description=_adorned(self.draw, tool.description))
         self.tools.append(tool)
         return tool
 

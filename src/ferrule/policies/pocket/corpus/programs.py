@@ -278,6 +278,11 @@ def program_tool(kit: Kit, *, sums: bool = False) -> None:
         "Run a script written in Python",
         "Python interpreter; print what you want to see",
         "Execute a short program",
+        "Runs code (standard library only) and gives back stdout",
+        "Evaluate Python statements; use print() to see values",
+        "Sandboxed interpreter for Python 3, no network",
+        "Takes Python source, returns its output",
+        "Write code here whenever something has to be counted, sorted or computed",
     )
     used, show = kit.add(tool(name, text, [source])), _display(draw)
 

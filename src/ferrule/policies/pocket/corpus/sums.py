@@ -281,9 +281,25 @@ def _expression(kit: Kit) -> None:
     draw = kit.draw
     term = kit.parameter(["expression", "expr", "formula", "term", "input"], "string", "such as 2 * (3 + 4)")
     text = draw.one(
-        "Evaluate an arithmetic expression", "Value of a formula", "Do sums with + - * and brackets", "Calculate a term"
+        "Evaluate an arithmetic expression",
+        "Value of a formula",
+        "Do sums with + - * and brackets",
+        "Calculate a term",
+        "Works out a formula and returns the number",
+        "Result of an expression of numbers, signs and brackets",
+        "Use this for any arithmetic",
+        "Arithmetic on numbers, no variables",
     )
-    used = kit.add(tool(kit.title("evaluate", "calc", "do_math", "eval_formula", "formula_value"), text, [term]))
+    if draw.chance(0.4):
+        a, b, c = (draw.number(1, 2) for _ in range(3))
+        shown = draw.one(
+            f"{a} * ({b} - {c})", f"({a} + {b}) / {c}", f"{a} + {b} * {c}", f"{a}*{b}", f"({a} - {b}) * {c}"
+        )
+        text += draw.one(
+            f", e.g. {shown}", f", like {shown}", f" ({shown})", f" such as {shown}", f"; example: {shown}"
+        )
+    name = kit.title("evaluate", "calc", "do_math", "eval_formula", "formula_value", "compute", "work_out")
+    used = kit.add(tool(name, text, [term]))
     show = shape(draw, draw.one("result", "value", "out"))
 
     def make() -> Exercise:

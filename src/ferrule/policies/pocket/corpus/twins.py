@@ -49,7 +49,8 @@ def _copy(kit: Kit, original: Tool, old: str, new: str) -> Tool:
             name=kit.title(name, hidden=0.0),
             description=_swapped(old, new, original.description),
             parameters=schema,
-        )
+        ),
+        adorned=0.0,
     )
 
 
