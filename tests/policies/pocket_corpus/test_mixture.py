@@ -178,3 +178,8 @@ def test_an_instruction_follows_a_greeting_in_a_third_of_the_conversations():
 )
 def test_numbers_in_words(number, text):
     assert in_words(number) == text
+
+
+def test_no_tool_bears_a_name_that_marks_something_else():
+    kit = Kit(Draw(random.Random(1), "train"))
+    assert {kit.title("answer", hidden=0.0) for _ in range(20)}.isdisjoint({"answer"})

@@ -51,6 +51,10 @@ class Parameter:
     required: bool = True
 
 
+_MARKS = ("answer", "think", "result", "python")
+"""Names that mark something else in one of the written forms."""
+
+
 def _idle(**arguments: Any) -> str:
     raise NotImplementedError("a tool of the corpus has no body")
 
@@ -128,7 +132,7 @@ class Kit:
 
     def title(self, *options: str, hidden: float | None = None) -> str:
         """Return an unused tool name: one of the telling ones, or with probability ``hidden`` an invented word."""
-        draw, taken = self.draw, {tool.name for tool in self.tools}
+        draw, taken = self.draw, {*_MARKS, *(tool.name for tool in self.tools)}
         hidden = self.hidden if hidden is None or self.hidden == 1.0 else hidden
         while True:
             name = draw.word() if draw.chance(hidden) else draw.one(*options)
