@@ -68,6 +68,13 @@ def test_calls_in_code_may_name_their_arguments_in_any_order() -> None:
         assert ROWS["lookup, fence"].right(reply, wanted) is right
 
 
+def test_a_malformed_call_is_wrong_even_where_nothing_is_to_be_given() -> None:
+    wanted = Message("assistant", "", (Call("refresh", {}),))
+    for problem, right in (("", True), ("no closing brace", False)):
+        reply = Reply(Message("assistant", "", (Call("refresh", {}, problem=problem),)))
+        assert ROWS["action"].right(reply, wanted) is right
+
+
 @pytest.mark.parametrize("name", list(ROWS))
 def test_every_row_has_conversations_of_its_own(name: str) -> None:
     row = ROWS[name]

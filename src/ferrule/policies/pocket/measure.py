@@ -50,7 +50,8 @@ def _code(value: object) -> object:
 def same(reply: Reply, wanted: Message) -> bool:
     """Tell whether a reply makes the wanted calls, whatever it says before them, or gives the wanted answer."""
     if wanted.calls or reply.message.calls:
-        return _calls(reply.message) == _calls(wanted)
+        well_formed = not any(call.problem for call in reply.message.calls)
+        return well_formed and _calls(reply.message) == _calls(wanted)
     return plain_text(reply.message).strip() == plain_text(wanted).strip()
 
 
@@ -176,9 +177,16 @@ def _refused(conversation: Conversation) -> bool:
 
 
 ROWS: Mapping[str, Row] = {
-    **{family: Row(family) for family in ("action", "free", "lookup", "described", "typed", "chain", "pair", "texts")},
+    **{
+        family: Row(family)
+        for family in (
+            *("action", "free", "lookup", "described", "typed", "chain", "pair", "texts"),
+            *("domain", "domain chain"),
+        )
+    },
     "whole chain": Row("chain", whole=True),
     "whole pair": Row("pair", whole=True),
+    "whole domain chain": Row("domain chain", whole=True),
     "repair": Row("repair", repaired=True, keep=_repaired),
     "tool for a sum": Row("calc", keep=_needs_tool),
     "note": Row("notes"),
@@ -198,7 +206,7 @@ ROWS: Mapping[str, Row] = {
     "sum of three digits": Row("head", keep=_digits(3, 3)),
     **{
         f"{family}, no plan": Row(family, whole=family == "chain", keep=_called, right=_at_once, system=NO_PLAN)
-        for family in ("action", "free", "lookup", "described", "typed", "chain")
+        for family in ("action", "free", "lookup", "described", "typed", "chain", "domain")
     },
     "repair, no plan": Row("repair", repaired=True, keep=_repaired, right=_at_once, system=NO_PLAN),
     **{
