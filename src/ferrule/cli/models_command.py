@@ -83,7 +83,7 @@ def build(
 
 @command.command("card")
 @click.option("--model", default="pocket", show_default=True, help="Model to measure.")
-@click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks per world and level.")
+@click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks per level and skill.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the card (JSON) here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 @guarded
@@ -107,7 +107,7 @@ def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> Non
     if model in SHIPPED:
         from ferrule.policies.pocket.measure import measure as measure_skills
 
-        result["skills"] = measure_skills(policy, 2 * eval_tasks)
+        result["skills"] = measure_skills(policy, eval_tasks)
     if output is not None:
         from ferrule.train.logs import write_json
 
