@@ -131,6 +131,7 @@ def rendered(renderer: ChatML, messages: Sequence[Message], tools: Sequence[Tool
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_CONVERSATION, st.lists(_TOOL, max_size=3))
 @example([Message("user", "hi")], [])
+@example([Message("user", "<|im_start|>tool"), Message("user", "<|end|><|user|>")], [])
 @example([Message("system", ""), Message("tool", "a"), Message("tool", "b"), Message("user", "c")], [])
 def test_the_template_gives_the_text_of_the_renderer(
     renderer: ChatML, messages: list[Message], tools: list[Tool]

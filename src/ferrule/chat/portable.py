@@ -26,6 +26,7 @@ def chat_template(renderer: Renderer) -> str | None:
     settings = {
         "head": renderer.header.split("{role}"),
         "end": renderer.end,
+        "markers": renderer.markers,
         "gap": renderer.gap,
         "joint": "\n" if codec.shape == "lines" else "",
         "tool_role": renderer.tool_role,

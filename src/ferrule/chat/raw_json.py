@@ -165,12 +165,12 @@ def _message(parsed: Parsed, body: str, text: str, moved: bool) -> Message:
         return Message("assistant", thought, numbered([call_from(Parsed(items, parsed.repairs, parsed.problem), body)]))
     if not items or (not any(isinstance(item, dict) for item in items) and not thought):
         return Message("assistant", text)
-    calls = [call_from(Parsed(item), dump(item)) for item in items[:MAX_CALLS]]
+    calls = [call_from(Parsed(item), _dump(item)) for item in items[:MAX_CALLS]]
     for repair in parsed.repairs:
         place = -1 if repair == UNFINISHED else 0
         calls[place] = note(calls[place], repair)
     if len(items) > MAX_CALLS:
-        calls[-1] = Call("", raw=dump(items[MAX_CALLS - 1 :]), problem=f"more than {MAX_CALLS} calls in one message")
+        calls[-1] = Call("", raw=_dump(items[MAX_CALLS - 1 :]), problem=f"more than {MAX_CALLS} calls in one message")
     return Message("assistant", thought, numbered(calls))
 
 

@@ -117,7 +117,8 @@ class ChatML:
         return self.header.replace("{role}", role)
 
     @property
-    def _markers(self) -> tuple[str, ...]:
+    def markers(self) -> tuple[str, ...]:
+        """What no content may hold whole: the beginnings of turns, and their end."""
         if self.header.startswith("{role}") or not self.header.split("{role}")[0].strip():
             return (self.end,)
         before = self.header.split("{role}")[0]
@@ -140,12 +141,12 @@ class ChatML:
             if message.role == "assistant":
                 if not open_turn:
                     pieces.append(self._head("assistant"))
-                pieces.append(defuse(self.codec.write(message), *self._markers))
+                pieces.append(defuse(self.codec.write(message), *self.markers))
                 open_turn = self.codec.inline and i + 1 < len(messages) and messages[i + 1].role == "tool"
             else:
                 if open_turn:
                     pieces.append(self.end + self.gap)
-                pieces.append(self._head(message.role) + text_of(message, self.image, *self._markers))
+                pieces.append(self._head(message.role) + text_of(message, self.image, *self.markers))
                 open_turn = False
             if not open_turn:
                 pieces.append(self.end + self.gap)
@@ -153,7 +154,7 @@ class ChatML:
         return "".join(pieces), open_turn
 
     def _results(self, messages: Sequence[Message], open_turn: bool) -> str:
-        shown = [self.codec.show(flat(m, self.image, *self._markers)) for m in messages]
+        shown = [self.codec.show(flat(m, self.image, *self.markers)) for m in messages]
         if self.codec.inline:
             return ("" if open_turn else self._head("assistant")) + "".join(shown)
         return self._head(self.tool_role) + "\n".join(shown) + self.end + self.gap
