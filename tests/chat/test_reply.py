@@ -56,6 +56,15 @@ def test_a_call_that_was_cut_off_is_run_whole_or_not_at_all(
     assert codes_of(read_reply(c, text, tools=(TOOL,), cut=True)) == [code]
 
 
+@pytest.mark.parametrize("code", ["1}", '1"]}', "{[", "'}"])
+@every
+def test_brackets_and_quotes_inside_a_cut_text_do_not_close_it(c: Codec, code: str) -> None:
+    text = c.write(Message("assistant", "", (Call("python", {"code": code}),)))
+    for at in range(len(text) + 1):
+        for call in read_reply(c, text[:at], tools=(TOOL,), cut=True).calls:
+            assert call.problem or call.arguments == {"code": code}
+
+
 @every
 def test_a_cut_call_says_that_it_was_cut_off(c: Codec) -> None:
     text = wrote(c, "transfer(100)")

@@ -37,6 +37,8 @@ MAX_BRACKETS = 100
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BETWEEN = re.compile(r"[\s,;]*")
 _ZEROS = re.compile(r"0\d[\d.]*")
+_STRING = re.compile(r"""(?s)"(?:[^"\\]|\\.)*"|(?<=[:,{\[\s])'(?:[^'\\]|\\.)*'(?=\s*[:,}\]])""")
+_QUOTE = re.compile(r"[:,{\[]\s*'")
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,11 @@ def parse_json(text: str) -> Parsed:
 
 
 def open_ended(text: str) -> bool:
-    """Say whether a broken JSON text ends before its outermost value does, as far as its brackets tell."""
-    opened = text.count("{") + text.count("[") - text.count("}") - text.count("]")
-    return opened > 0 or not text.rstrip().endswith(("}", "]"))
+    """Say whether a broken JSON text ends before its outermost value does, as far as quotes and brackets tell."""
+    rest = _STRING.sub("", text)
+    opened = rest.count("{") + rest.count("[") - rest.count("}") - rest.count("]")
+    unclosed = '"' in rest or _QUOTE.search(rest) is not None
+    return unclosed or opened > 0 or not rest.rstrip().endswith(("}", "]"))
 
 
 def _roots(text: str) -> int:
