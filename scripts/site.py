@@ -20,9 +20,9 @@ ORDER = (
     "policies", "objectives", "train", "evaluate", "speed", "serve", "view", "studies", "papers", "cli",
 )  # fmt: skip
 GUIDES = (
-    "tools", "worlds", "data", "apps", "chat", "templates", "models", "engines", "rewards", "credit", "objectives",
-    "training", "trees", "packed", "scale", "planning", "evaluation", "reports", "serving", "mcp", "openenv",
-    "contracts", "replay",
+    "tools", "worlds", "benchmarks", "data", "apps", "chat", "templates", "models", "engines", "rewards", "credit",
+    "objectives", "training", "trees", "packed", "scale", "planning", "evaluation", "reports", "serving", "mcp",
+    "openenv", "contracts", "replay",
 )  # fmt: skip
 
 

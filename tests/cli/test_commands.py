@@ -153,7 +153,7 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
     (here / "one.jsonl").write_text('{"prompt": "What is 1 + 1?", "answer": "2", "verifier": "numeric"}\n')
     told = CliRunner().invoke(main, ["eval", "--tasks", "one.jsonl"])
-    assert "one holds 1 test tasks; 100 were asked for" in told.output
+    assert "one holds 1 test tasks among 1 rows; 0 are for training; 100 were asked for" in told.output
     assert "tasks: 1" in told.output
     bare = json.loads(ran("eval", "apis", "--eval-tasks", "10", "--no-tools", "--json"))
     assert bare["calls"] == 0

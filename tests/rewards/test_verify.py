@@ -169,3 +169,32 @@ def test_every_fraction_equals_its_decimal(value: Fraction) -> None:
 )
 def test_words_that_are_shared(answer: str | None, gold: object, expected: float) -> None:
     assert verify("words", answer, gold) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("The New York Times.", "new york times", True),
+        ("an Apple", "apple", True),
+        ("york new times", "new york times", False),
+        ("new york", "new york times", False),
+    ],
+)
+def test_plain_is_blind_to_case_punctuation_and_articles(answer: str, gold: str, right: bool) -> None:
+    assert verify("plain", answer, gold) == float(right)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("It costs $1,093.34 in all.", "1093.34", True),
+        ("Mastercard, 60 dollars", "60\nmastercard", True),
+        ("Mastercard", "60\nmastercard", False),
+        ("160 dollars", "60", False),  # a number within another is not that number
+        ("60.5 dollars", "60", False),
+        ("You get 60.", "60", True),
+        ("20 Hours", "20 hours", True),
+    ],
+)
+def test_mentions_asks_for_every_line(answer: str, gold: str, right: bool) -> None:
+    assert verify("mentions", answer, gold) == float(right)

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from ferrule.core.flows import Ask, Flow, Session, Use, use
 from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
+from ferrule.worlds.session import SAY
 
-__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "together"]
+__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "spoken", "together"]
 
 T = TypeVar("T")
 
@@ -82,6 +83,16 @@ def acted(
     observations = yield from use(*calls, session=session)
     messages += [reply, *results(calls, observations, show)]
     return ended(observations)
+
+
+def spoken(messages: list[Message], reply: Message) -> Flow[bool]:
+    """Say a reply to the user of the world (``ferrule.worlds.session.SAY``) and append it and what they answer.
+
+    Return whether the dialogue is over.
+    """
+    (heard,) = yield from use(Call(SAY, {"content": plain_text(reply)}))
+    messages += [reply, Message("user", heard.text)]
+    return heard.terminal or heard.status != "ok"
 
 
 def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:

@@ -27,7 +27,7 @@ __all__ = ["command"]
 
 _SETTINGS = (
     "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed", "codec", "tool_role",
-    "renderer", "no_tools",
+    "renderer", "no_tools", "data",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 

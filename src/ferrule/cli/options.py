@@ -212,13 +212,19 @@ _FIELDS = ("prompt_field", "answer_field", "verifier")
 
 
 def own_tasks(command: Command) -> Command:
-    """Add ``--dataset`` (also ``--tasks``) and what says how its rows are read."""
+    """Add ``--dataset`` (also ``--tasks``), what says how its rows are read, and ``--data`` for benchmarks by name."""
     for name, note in (
         ("--verifier", "How answers are compared where a row names nothing [default: exact]."),
         ("--answer-field", "Column of the answers [default: answer, solution, ... by name]."),
         ("--prompt-field", "Column of the prompts [default: prompt, question, ... by name]."),
     ):
         command = click.option(name, default=None, help=note)(command)
+    command = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Where a benchmark by name finds its data: a folder, or one file of rows [default: $FERRULE_DATA, or the "
+        "benchmark's installed package].",
+    )(command)
     return click.option(
         "--dataset",
         "--tasks",
@@ -230,12 +236,12 @@ def own_tasks(command: Command) -> Command:
 
 
 def row_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the flags say of the rows of ``--dataset``; raises ``UsageError`` where there is none."""
+    """Return what the flags say of data; raises ``UsageError`` for flags of ``--dataset`` where there is none."""
     options = {name: given[name] for name in _FIELDS if given.get(name) is not None}
     if options and given.get("tasks") is None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise click.UsageError(f"{flags} would do nothing without --dataset")
-    return options
+    return options if given.get("data") is None else {**options, "data": given["data"]}
 
 
 def make_world(

@@ -1,14 +1,6 @@
 """Comparing an answer with the expected one, by the name of a verifier.
 
-===============  =============================================================================================
-``exact``        same text after trimming and collapsing white space; upper and lower case differ
-``numeric``      the last number of the answer equals the number (see :func:`same_number`)
-``math-verify``  same text or mathematically equal by the ``math-verify`` library (extra ``data``)
-``regex``        the trimmed answer matches the pattern as a whole
-``python``       the expression over ``answer`` (text) and ``x`` (its last number, or None) is true
-``words``        0 to 1 by the words that both share (see :func:`word_f1`)
-===============  =============================================================================================
-
+===============  ======================================================================================
 A list or tuple of golds accepts any of its members. ``regex``, ``python`` and ``math-verify`` run in a helper process
 with a time limit (``ferrule.rewards.comparing``). A wrong, missing or unreadable answer scores 0.0 and never raises; an
 invalid gold (not a number, pattern or expression) is a mistake in the data set and raises ``ValueError``.
@@ -27,12 +19,14 @@ from ferrule.rewards import mathematics
 from ferrule.rewards.comparing import SECONDS, Comparison, limited
 from ferrule.rewards.expression import compile_expression, evaluate
 
-__all__ = ["VERIFIERS", "compare", "last_number", "same_number", "verify", "word_f1"]
+__all__ = ["VERIFIERS", "compare", "last_number", "mentions", "same_number", "verify", "word_f1"]
 
 ANSWER_LIMIT = 20_000
 """Only this many characters from the end of an answer are looked at."""
 TOLERANCE = 1e-6
 """Relative tolerance between numbers that are not both whole."""
+_ARTICLES = ("a", "an", "the")
+
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|\.\d+"
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w.)\]])[-+])?(?:(?P<whole>\d{{1,15}}) (?=\d+\s?/\s?\d))?(?P<top>{_UNSIGNED})"
@@ -143,7 +137,26 @@ def word_f1(answer: str, gold: Any) -> float:
 
 
 def _words(text: str) -> set[str]:
-    return set(re.sub(r"[\W_]+", " ", text.lower()).split())
+    return set(_folded(text).split())
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text.lower())
+
+
+def _plain(answer: str, gold: Any) -> float:
+    ours, theirs = ([w for w in _folded(text).split() if w not in _ARTICLES] for text in (answer, str(gold)))
+    return float(ours == theirs)
+
+
+def mentions(answer: str, gold: Any) -> float:
+    """1.0 when every line of ``gold`` occurs in the answer, without case and commas; a number not within another.
+
+    Source: the ``outputs`` of tau-bench, https://arxiv.org/abs/2406.12045.
+    """
+    told = answer.lower().replace(",", "")
+    lines = (" ".join(line.lower().replace(",", "").split()) for line in str(gold).splitlines())
+    return float(all(re.search(rf"(?<!\d){re.escape(line)}(?!\.?\d)", told) for line in lines if line))
 
 
 VERIFIERS: dict[str, Callable[[str, Any], float]] = {
@@ -153,6 +166,8 @@ VERIFIERS: dict[str, Callable[[str, Any], float]] = {
     "regex": _regex,
     "python": _python,
     "words": word_f1,
+    "plain": _plain,
+    "mentions": mentions,
 }
 """The verifiers by name."""
 

@@ -19,6 +19,7 @@ from ferrule.tools.sources import Tools
 from ferrule.worlds import user
 from ferrule.worlds.files import hub_name
 from ferrule.worlds.mixed import Mixed
+from ferrule.worlds.suites.names import suite_names, suite_world
 
 __all__ = ["generated", "world", "world_names", "worlds"]
 
@@ -36,8 +37,8 @@ def generated() -> Mapping[str, Callable[[], World]]:
 
 
 def world_names() -> list[str]:
-    """Return every name that ``world`` knows: generated worlds, then data sets of known shape."""
-    return [*generated(), *user.SHAPES]
+    """Return every name that ``world`` knows: generated worlds, data sets of known shape, benchmarks."""
+    return [*generated(), *user.SHAPES, *suite_names()]
 
 
 def world(
@@ -51,13 +52,14 @@ def world(
 ) -> World:
     """Return a world by name, or that of the user's own tasks.
 
-    ``name`` is a generated world (``arithmetic``), a data set of known shape (``gsm8k``; ``data`` or ``FERRULE_DATA``
-    names the folder that holds it), what ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the
-    hub, ``owner/name``; ``prompt_field`` and ``answer_field`` name columns), a server (``openenv:URL``, see
-    ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form (``module:Class``, see
-    ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) replaces the
-    tools of a data set: the calculator for a known one, none for a file. ``verifier`` compares answers of a file whose
-    rows name none. Raises ``ValueError`` for an unknown name and for settings that would do nothing,
+    ``name`` is a generated world (``arithmetic``), a benchmark (``bfcl:simple_python``) or a data set of known shape
+    (``gsm8k``), for which ``data`` or ``FERRULE_DATA`` names the folder that holds it, what
+    ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the hub, ``owner/name``; ``prompt_field``
+    and ``answer_field`` name columns), a server (``openenv:URL``, see ``ferrule.worlds.openenv``), or an environment in
+    TRL's or Gymnasium's form (``module:Class``, see ``ferrule.worlds.objects``). ``tools``
+    (``ferrule.tools.sources.tool_source`` says what it may be) replaces the tools of a data set: the calculator for a
+    known one, none for a file. ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for
+    an unknown name and for settings that would do nothing, ``ImportError`` for what has to be installed, and
     ``FileNotFoundError`` for missing files.
     """
     text = str(name)
@@ -67,6 +69,11 @@ def world(
         if idle := [key for key, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a generated world with its own tools")
         return generated()[text]()
+    if text.partition(":")[0] in {known.partition(":")[0] for known in suite_names()}:
+        given = {"tools": tools, "verifier": verifier, **fields}
+        if idle := [key for key, value in given.items() if value is not None]:
+            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a benchmark with its own tools")
+        return suite_world(text, data=data)
     if not Path(name).exists() and ":" in text and not hub_name(name):
         given = {"data": data, "tools": tools, "verifier": verifier, **fields}
         if idle := [key for key, value in given.items() if value is not None]:

@@ -14,7 +14,14 @@ from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke
 
-__all__ = ["ToolSession", "Toolbox", "offered"]
+__all__ = ["SAY", "ToolSession", "Toolbox", "offered"]
+
+SAY = "say to the user"
+"""Name of the call by which an agent hands the model's words to a user who is a part of the world.
+
+A task whose ``meta["dialogue"]`` is true has such a user; ``content`` holds the words. The observation is what the user
+says next; a terminal one ends the dialogue. The name is not among the session's tools: no model is offered it.
+"""
 
 Build = Callable[[Any], tuple[Tool, ...]]
 
@@ -35,8 +42,9 @@ class ToolSession:
 
     ``state`` is branched by its own ``fork()`` when it has one and by ``copy.deepcopy`` otherwise, and closed by its
     own ``close()``. ``budget`` is charged before a call runs; ``limit`` is the longest observation in characters.
-    ``final(state)`` is what verifiers may read. A branch refuses irreversible tools unless it was forked with
-    permission. Calls from several threads are safe when the state is.
+    ``final(state)`` is what verifiers may read; ``hears(state, words)`` answers for a user in the world (``SAY``). A
+    branch refuses irreversible tools unless it was forked with permission. Calls from several threads are safe when the
+    state is.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class ToolSession:
         budget: Budget | None = None,
         limit: int = 2000,
         final: Callable[[Any], Mapping[str, Any]] | None = None,
+        hears: Callable[[Any, str], Observation] | None = None,
         irreversible: bool = True,
     ) -> None:
         self.task = task
@@ -56,6 +65,7 @@ class ToolSession:
         self._budget = budget
         self._limit = limit
         self._final = final
+        self._hears = hears
         self._irreversible = irreversible
         self._tools = offered(build(state), task)
         self._lock = threading.Lock()
@@ -67,6 +77,8 @@ class ToolSession:
 
     def act(self, call: Call) -> Observation:
         """Run one call: malformed, unknown, refused and failed calls come back as observations."""
+        if self._hears is not None and call.name == SAY and not call.problem:
+            return self._hears(self._state, str(call.arguments.get("content", "")))
         tool = next((tool for tool in self._tools if tool.name == call.name), None)
         if tool is None and not call.problem:
             known = [tool.name for tool in self._tools]
@@ -95,6 +107,7 @@ class ToolSession:
             budget=budget,
             limit=self._limit,
             final=self._final,
+            hears=self._hears,
             irreversible=irreversible,
         )
 
