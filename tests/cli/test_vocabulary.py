@@ -45,8 +45,9 @@ OTHER_WORDS = {
     "eval_tasks": ("limit",),
 }
 """The name of a setting, and words for it that nothing may use beside; ``eval_tasks`` is this project's own."""
-MEANT_OTHERWISE = {"plan": {"turns"}, "Workload": {"turns"}}
-"""``plan`` calculates with the mean number of replies, which is not their limit."""
+_LENGTH = {"max_length"}
+MEANT_OTHERWISE = {"plan": {"turns"}, "Workload": {"turns"}, "sft": _LENGTH, "prefer": _LENGTH}
+"""``plan`` calculates with the mean number of replies, which is not their limit; rows have a length, prompt included."""
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

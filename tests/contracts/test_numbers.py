@@ -18,7 +18,7 @@ from ferrule.credit.group import broadcast, group_relative, whiten
 from ferrule.credit.kl import with_kl_reward
 from ferrule.credit.returns import gae, return_to_go
 from ferrule.objectives.penalty import add, kl_k2, with_entropy, with_kl
-from ferrule.objectives.preference import dpo, ipo, kto, on_pairs, on_rows, simpo
+from ferrule.objectives.preference import dpo, ipo, kto, on_pairs, on_rows, orpo, simpo
 from ferrule.objectives.reduce import constant, sequence_mean
 from ferrule.objectives.supervised import nll_on_positives, value_loss
 from ferrule.objectives.surrogate import reinforce, surrogate
@@ -110,7 +110,7 @@ def test_objective_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [dpo, partial(dpo, label_smoothing=0.1), ipo, simpo], ids=["dpo", "smooth", "ipo", "simpo"]
+    "loss", [dpo, partial(dpo, label_smoothing=0.1), ipo, simpo, orpo], ids=["dpo", "smooth", "ipo", "simpo", "orpo"]
 )
 def test_pair_objective(loss: Callable[..., Any]) -> None:
     checks.check_objective(on_pairs(loss), rows_apart=False)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.toys import layout
 
 from ferrule.core.records import Message, Tool
-from ferrule.data.layout import laid_out
+from ferrule.data.formats import Pair, Row
+from ferrule.data.layout import laid_out, shortened, whole
 from ferrule.data.records import (
     Completion,
     Conversation,
@@ -178,3 +179,19 @@ def test_records_are_laid_out_with_what_follows_the_prompt_to_learn() -> None:
     assert not laid_out(Labelled("q", "a", False), renderer, lambda text: encode(text, renderer.end)).label  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="a Prompt makes no row to learn from"):
         spelled(Prompt("q"))
+
+
+def test_whole_rows_are_learned_but_for_their_first_token() -> None:
+    row = Row((1, 2, 3, 4, 5, 6), (-1, -1, 0, -1, 1, 1))
+    assert whole(row).turn == (-1, 0, 0, 0, 1, 1)
+    assert whole(Row((1, 2), (0, 0))).turn == (-1, 0)
+
+
+def test_rows_are_cut_and_those_without_anything_to_learn_are_left_out() -> None:
+    row = Row((1, 2, 3, 4), (-1, -1, 0, 0), label=False)
+    assert shortened(row, 9) == row
+    assert shortened(row, 3) == Row((1, 2, 3), (-1, -1, 0), label=False)
+    assert shortened(row, 2) is None
+    late = Row((1, 2, 3, 4), (-1, -1, -1, 0))
+    assert shortened(Pair(row, late), 4) == Pair(row, late)
+    assert shortened(Pair(row, late), 3) is None

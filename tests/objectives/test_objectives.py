@@ -17,8 +17,10 @@ from ferrule.objectives.preference import (
     dpo_margin,
     ipo,
     kto,
+    mean_margin,
     on_pairs,
     on_rows,
+    orpo,
     sequence_logp,
     simpo,
 )
@@ -212,6 +214,23 @@ def test_dpo_family() -> None:
     lengths = torch.tensor([5.0]), torch.tensor([4.0])
     assert simpo(*PAIR[:2], *lengths, beta=2.0, gamma=0.5).item() == pytest.approx(math.log1p(math.exp(-1.5)), abs=1e-6)
     assert bradley_terry(*PAIR[:2]).item() == pytest.approx(math.log1p(math.exp(-2)), abs=1e-6)
+
+
+def test_orpo() -> None:
+    """Means log .5 and log .25: odds 1 and 1/3, so -log .5 - .2 log sigmoid(log 3) = log 2 + .2 log(4/3)."""
+    chosen, rejected = torch.tensor([2 * math.log(0.5)]), torch.tensor([3 * math.log(0.25)])
+    lengths = torch.tensor([2.0]), torch.tensor([3.0])
+    assert mean_margin(chosen, rejected, *lengths).item() == pytest.approx(math.log(2), abs=1e-6)
+    expected = math.log(2) + 0.2 * math.log(4 / 3)
+    assert orpo(chosen, rejected, *lengths, beta=0.2).item() == pytest.approx(expected, abs=1e-6)
+    certain = torch.zeros(
+        1, requires_grad=True
+    )  # a row of probability 1 has no finite odds, and a gradient all the same
+    orpo(certain, rejected, *lengths).sum().backward()
+    assert certain.grad is not None
+    assert bool(certain.grad.isfinite().all())
+    with pytest.raises(ValueError, match="beta is"):
+        orpo(chosen, rejected, *lengths, beta=0.0)
 
 
 def test_kto() -> None:

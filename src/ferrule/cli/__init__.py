@@ -14,6 +14,8 @@ __all__ = ["main"]
 _COMMANDS = {
     "demo": "Train the pocket model with tools and show what it learned.",
     "train": "Train a model on a world, or on your own tools and tasks.",
+    "sft": "Fine-tune a model on conversations, completions or texts.",
+    "prefer": "Train a model to prefer chosen answers to rejected ones.",
     "eval": "Measure a model on a suite or on your own tasks.",
     "run": "Answer one prompt with a model and tools.",
     "arena": "Compare training recipes at the same number of generated tokens.",
@@ -52,7 +54,15 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _hyphens(name: str) -> str:
+    """Read a flag written with underscores, as other trainers write theirs."""
+    return name.replace("_", "-")
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "token_normalize_func": _hyphens}
+
+
+@click.group(cls=_Lazy, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="ferrule")
 def main() -> None:
     """Ferrule binds language models to tools: define, roll out, train, evaluate and run."""

@@ -20,6 +20,7 @@ import click
 from ferrule.core.flows import World
 
 __all__ = [
+    "Command",
     "chat_flags",
     "chat_options",
     "emit",

@@ -12,20 +12,18 @@ from typing import Any
 import click
 
 from ferrule.cli.options import (
-    chat_flags,
-    chat_options,
+    Command,
     emit,
     flags,
     guarded,
     interruptible,
-    load_policy,
     make_world,
     own_tasks,
     row_options,
     run_folder,
-    runs,
     tools_option,
 )
+from ferrule.cli.training import CHOSEN_RATE, model_flags, pool_of, run_flags, trained_policy
 from ferrule.core.paths import by_path
 from ferrule.train.settings import Settings, read_settings
 from ferrule.worlds.named import world_names
@@ -53,12 +51,12 @@ _FORM = 0.2
 """Weight of the form in the reward of the command, where no recipe brings a reward of its own."""
 _WORLDS = f"{', '.join(world_names())}, openenv:URL or module:Class"
 _CHOSEN = {
-    "learning_rate": "3e-4 below 30M parameters, 1e-5 below 1B, 1e-6 above; ten times that for adapters",
+    "learning_rate": CHOSEN_RATE,
     "gradient_accumulation_steps": "what at least 8 tasks a step take",
 }
 
 
-def _recipe_flags(function: Any) -> Any:
+def _recipe_flags(function: Command) -> Command:
     from ferrule.train.grpo import grpo
 
     defaults = {p.name: p.default for p in inspect.signature(grpo).parameters.values()}
@@ -70,7 +68,7 @@ def _recipe_flags(function: Any) -> Any:
 
 
 @click.command("train")
-@click.option("--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, or a hub name.")
+@model_flags
 @click.option(
     "--world",
     "worlds",
@@ -84,9 +82,6 @@ def _recipe_flags(function: Any) -> Any:
     default=None,
     help="Import path of recipe(base), for example ferrule.papers.otc:recipe; may stack with commas.",
 )
-@click.option("--use-peft", is_flag=True, help="Train LoRA adapters instead of all weights.")
-@click.option("--lora-r", default=None, type=int, help="Rank of the adapters [default: 16].")
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
 @click.option(
     "--engine",
     default="local",
@@ -94,10 +89,6 @@ def _recipe_flags(function: Any) -> Any:
     type=click.Choice(["local", "vllm"]),
     help="What samples: this process, or a vLLM child of it ($FERRULE_VLLM_PYTHON).",
 )
-@click.option(
-    "--codec", default=None, help="How calls are written: NAME or NAME:STYLE [default: hermes, or the model's own]."
-)
-@chat_flags
 @click.option("--warm-up", default=None, type=click.IntRange(1), help="Supervised steps before the recipe.")
 @click.option(
     "--warm-up-on",
@@ -106,24 +97,11 @@ def _recipe_flags(function: Any) -> Any:
     help="What these imitate: the model's own successes, or the reference solutions of the world [default: successes].",
 )
 @click.option("--eval-tasks", default=None, type=int, help="Held-out tasks to measure before and after [default: 50].")
-@click.option(
-    "--settings", "settings_file", type=click.Path(path_type=Path), help="JSON file of settings; flags win over it."
-)
-@runs("train")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
-@click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
+@run_flags("train")
 @click.option(
     "--ray", default=None, metavar="ADDRESS", help="Play episodes on Ray workers: a cluster's address, auto or local."
 )
 @click.option("--ray-workers", default=None, type=int, help="Ray workers per process [default: one per free core].")
-@click.option("--stop-on-warning", is_flag=True, help="End the run at the first health warning.")
-@click.option(
-    "--rollbacks",
-    default=0,
-    show_default=True,
-    help="How often a warning takes the run back to an earlier checkpoint; the next one ends it.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @_recipe_flags
 @flags(Settings, chosen=_CHOSEN)
 @guarded
@@ -141,7 +119,7 @@ def command(**given: Any) -> None:
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
     filed = read_settings(chosen["settings_file"], known) if "settings_file" in chosen else {}
     settings = {**filed, **{name: chosen[name] for name in known if name in chosen}}
-    pool = _pool()
+    pool = pool_of()
     folder = run_folder(given["name"], given["output_dir"], "train")
 
     def text() -> None:
@@ -159,12 +137,9 @@ def command(**given: Any) -> None:
 
 def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: Path) -> Any:
     from ferrule.evaluate.run import Plan
-    from ferrule.train.folder import prompt_date
     from ferrule.train.grpo import grpo
     from ferrule.train.suited import suited
 
-    if "lora_r" in chosen and not chosen["use_peft"]:
-        raise click.UsageError("--lora-r would do nothing without --use-peft")
     if "tools" in chosen and not chosen["worlds"] and "tasks" not in chosen:
         raise click.UsageError("--tools needs --dataset (rows with prompt and answer) or a known data set")
     names = chosen["worlds"] or (() if "tasks" in chosen else ("arithmetic",))
@@ -177,14 +152,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     given = {name: value for name, value in settings.items() if name not in _RECIPE}
     levels = given.get("levels", Settings.levels)
     held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=levels)
-    options = chat_options(chosen)
-    if chosen["resume"] and (date := prompt_date(folder)):
-        options["date"] = date  # the prompts of a run do not change while it goes on
-    if pool is not None:
-        options["device"] = str(pool.device)
-    policy = load_policy(chosen["model"], weights=True, dtype=chosen["dtype"], **options)
-    if chosen["use_peft"]:
-        policy.add_adapter(lora_r=chosen.get("lora_r", 16), seed=given.get("seed", Settings.seed))
+    policy = trained_policy(chosen, folder, pool, given.get("seed", Settings.seed))
     if chosen["engine"] == "vllm":
         from ferrule.policies.vllm.vllm import Vllm
 
@@ -239,17 +207,6 @@ def _warmed(recipe: Any, world: Any, chosen: Mapping[str, Any], loop: Settings) 
     return Method((sft(data, max_steps=chosen["warm_up"], learning_rate=3 * loop.learning_rate), recipe))
 
 
-def _pool() -> Any:
-    """Return an accelerator when several processes were launched together, else None."""
-    import os
-
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return None
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=not _cuda())
-
-
 def _ray_workers(chosen: dict[str, Any], pool: Any) -> Any:
     """Return the Ray workers that are asked for as a context, or one of nothing."""
     if "ray" not in chosen:
@@ -261,9 +218,3 @@ def _ray_workers(chosen: dict[str, Any], pool: Any) -> Any:
     if pool is not None and "ray_workers" not in chosen:
         raise click.UsageError("several processes share the Ray cluster: say with --ray-workers how many each may take")
     return RayWorkers(count=chosen.get("ray_workers"), address=chosen["ray"])
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

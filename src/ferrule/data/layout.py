@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from ferrule.core.records import Message, Tool
 from ferrule.data.formats import Pair, Row, Writes, conversation
 from ferrule.data.records import Completion, Conversation, Labelled, Preference, Record, Text
 from ferrule.worlds.cells import Said
 
-__all__ = ["laid_out"]
+__all__ = ["laid_out", "shortened", "whole"]
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -38,6 +39,28 @@ def laid_out(record: Record, renderer: Writes, encode: Encode) -> Row | Pair:
                 _continued(prompt, rejected, tools, renderer, encode),
             )
     raise ValueError(f"a {type(record).__name__} makes no row to learn from; rows, labelled rows and preferences do")
+
+
+def whole(row: Row) -> Row:
+    """Return a row of which every token but the first is learned, those of prompts and of results too.
+
+    Nothing stands before the first token to tell it from. Tokens that the model did not write count to the turn before.
+    """
+    turns = accumulate((max(turn, 0) for turn in row.turn), max)
+    return replace(row, turn=(-1, *list(turns)[1:]))
+
+
+def shortened(item: Row | Pair, most: int) -> Row | Pair | None:
+    """Return a row, or both rows of a pair, cut to their first ``most`` tokens; None where that leaves none to learn.
+
+    Of a pair, both rows must keep a token of the model.
+    """
+    if isinstance(item, Pair):
+        chosen, rejected = shortened(item.chosen, most), shortened(item.rejected, most)
+        both = isinstance(chosen, Row) and isinstance(rejected, Row)
+        return Pair(chosen, rejected) if both else None  # type: ignore[arg-type]
+    turn = item.turn[:most]
+    return replace(item, ids=item.ids[:most], turn=turn) if max(turn, default=-1) >= 0 else None
 
 
 def _continued(prompt: Said, answer: Said, tools: Sequence[Tool], renderer: Writes, encode: Encode) -> Row:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ferrule.core.flows import Agent, Policy, World
 from ferrule.core.recipe import Method, Part
@@ -35,12 +35,14 @@ __all__ = ["Plan", "execute", "table"]
 class Plan:
     """All that one run needs. ``about`` is written to ``settings.json`` beside the training settings.
 
-    ``agent`` is what evaluations play; None takes that of the method's first recipe.
+    ``agent`` is what evaluations play; None takes that of the method's first recipe. ``world`` may be None for stages
+    alone that are not evaluated on tasks. ``measure(policy)`` gives numbers on held-out rows, which stand beside the
+    evaluations on tasks.
     """
 
     folder: Path
     policy: Trains
-    world: World
+    world: World | None
     method: Method | Part
     settings: Settings
     eval_tasks: tuple[Task, ...] = ()
@@ -50,6 +52,7 @@ class Plan:
     rollbacks: int = 0
     play: Callable[..., list[Episode]] = drive
     agent: Agent | None = None
+    measure: Callable[[Any], Mapping[str, float]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,24 +60,34 @@ class Plan:
         agents = [recipe.agent for part in parts_of(self.method) for recipe in recipes_of(part)]
         if self.eval_tasks and self.agent is None and not agents:
             raise ValueError("the method has no recipe and so no agent to evaluate with; set Plan.agent")
+        if self.eval_tasks and self.world is None:
+            raise ValueError("eval_tasks are played in a world; set Plan.world")
         if self.agent is None and agents:
             object.__setattr__(self, "agent", agents[0])
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether anything is measured before and after."""
+        return bool(self.eval_tasks) or self.measure is not None
+
 
 def _evaluate(plan: Plan, phase: str, show: Any) -> dict[str, Any]:
-    """Measure the policy with tools and, on the same tasks, without; episodes are kept beside the training ones."""
+    """Measure the policy on held-out rows, with tools and, on the same tasks, without; episodes are kept."""
     from ferrule.evaluate.evaluate import evaluate
     from ferrule.rollout.record import append
 
-    arms = {"with tools": plan.eval_tasks}
-    if plan.without_tools:
+    arms = {"with tools": plan.eval_tasks} if plan.eval_tasks else {}
+    if plan.without_tools and arms:
         arms["without tools"] = tuple(replace(task, tools=()) for task in plan.eval_tasks)
     summary: dict[str, Any] = {"arms": {}, "temperature": plan.eval_temperature}
+    if plan.measure is not None:
+        summary["rows"] = dict(plan.measure(plan.policy))
+        show(f"{phase}, held-out rows: " + ", ".join(f"{name} {value:.4g}" for name, value in summary["rows"].items()))
     for name, tasks in arms.items():
         evaluation = evaluate(
             cast(Agent, plan.agent),
             plan.policy,
-            plan.world,
+            cast(World, plan.world),
             tasks,
             seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
@@ -100,7 +113,7 @@ def execute(
     main = pool is None or pool.is_main_process
     # Before anything is measured, written or overwritten: a run that cannot start must leave no trace.
     processes = 1 if pool is None else pool.num_processes
-    check(plan.method, plan.settings, evaluating=bool(plan.eval_tasks), processes=processes)
+    check(plan.method, plan.settings, evaluating=plan.evaluates, processes=processes)
     health = Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks)
     check_rollbacks(health, plan.method, plan.settings, plan.folder)
     plan = replace(plan, settings=suited(plan.policy, plan.method, plan.settings, processes=processes))
@@ -115,12 +128,12 @@ def execute(
         summary = train(
             plan.method, plan.world, plan.policy, plan.settings, plan.folder, show=display.show, resume=resume,
             pool=pool, health=health, play=plan.play,
-            evaluate=_between(plan) if plan.eval_tasks else None, about=plan.about,
+            evaluate=_between(plan) if plan.evaluates else None, about=plan.about,
         )  # fmt: skip
     if not main:
         return {}
     page = plan.folder / "report.html"
-    if plan.eval_tasks and summary["stopped_by"] != "interrupted":
+    if plan.evaluates and summary["stopped_by"] != "interrupted":
         evaluations["after"] = _evaluate(plan, "after", show)
         write_json(plan.folder / "evaluations.json", evaluations)
         report(plan.folder)
@@ -136,7 +149,7 @@ def _before(plan: Plan, resume: bool, show: Any) -> dict[str, Any]:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if "before" in kept:
             return {"before": kept["before"]}
-    if not plan.eval_tasks:
+    if not plan.evaluates:
         return {}
     (plan.folder / "evaluation.jsonl").unlink(missing_ok=True)  # of a start that was given up while it was measured
     evaluations = {"before": _evaluate(plan, "before", show)}
@@ -145,30 +158,35 @@ def _before(plan: Plan, resume: bool, show: Any) -> dict[str, Any]:
 
 
 def _between(plan: Plan) -> Any:
-    """Return the evaluation that runs every ``eval_steps``: with tools only."""
+    """Return the evaluation that runs every ``eval_steps``: held-out rows, and tasks with tools only."""
 
     def measure(policy: Policy, step: int) -> dict[str, float]:
         from ferrule.evaluate.evaluate import evaluate
 
+        numbers = dict(plan.measure(policy)) if plan.measure is not None else {}
+        if not plan.eval_tasks:
+            return numbers
         evaluation = evaluate(
-            cast(Agent, plan.agent), policy, plan.world, plan.eval_tasks, seed=plan.settings.seed + 1,
+            cast(Agent, plan.agent), policy, cast(World, plan.world), plan.eval_tasks, seed=plan.settings.seed + 1,
             temperature=plan.eval_temperature,
         )  # fmt: skip
-        return {"success": evaluation.success}
+        return {"success": evaluation.success, **numbers}
 
     return measure
 
 
 def table(evaluations: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print success before and after, with 95 % intervals."""
-    grid = Table(title="held-out tasks, share solved [95 % interval]")
-    grid.add_column("arm")
+    """Print success before and after with 95 % intervals, and the numbers on held-out rows."""
     phases = [phase for phase in ("before", "after") if phase in evaluations]
-    for phase in phases:
-        grid.add_column(phase, justify="right")
-    for arm in evaluations[phases[0]]["arms"] if phases else ():
-        cells = []
-        for phase in phases:
-            cells.append(shown(evaluations[phase]["arms"][arm]))
-        grid.add_row(arm, *cells)
-    (console or Console(file=sys.stdout)).print(grid)
+    console = console or Console(file=sys.stdout)
+    for title, first, key, form in (
+        ("held-out tasks, share solved [95 % interval]", "arm", "arms", shown),
+        ("held-out rows", "number", "rows", "{:.4g}".format),
+    ):
+        names = list(evaluations[phases[0]].get(key, ())) if phases else []
+        if not names:
+            continue
+        grid = Table(first, *(Column(phase, justify="right") for phase in phases), title=title)
+        for name in names:
+            grid.add_row(name, *(form(evaluations[phase][key][name]) for phase in phases))
+        console.print(grid)

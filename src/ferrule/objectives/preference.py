@@ -20,8 +20,8 @@ from ferrule.credit.wrap import naming
 from ferrule.objectives.penalty import Objective
 
 __all__ = [
-    "bradley_terry", "dpo", "dpo_margin", "ipo", "kto", "labelled", "on_pairs", "on_rows", "ranked", "rpo",
-    "sequence_logp", "simpo",
+    "bradley_terry", "dpo", "dpo_margin", "ipo", "kto", "labelled", "mean_margin", "on_pairs", "on_rows", "orpo",
+    "ranked", "rpo", "sequence_logp", "simpo",
 ]  # fmt: skip
 
 
@@ -109,6 +109,14 @@ def ipo(
     return (margin_P - 1 / (2 * beta)).square()
 
 
+def mean_margin(chosen_P: Tensor, rejected_P: Tensor, chosen_length_P: Tensor, rejected_length_P: Tensor) -> Tensor:
+    """Margin of a pair without reference: ``chosen / len_c - rejected / len_r``, in nats per model token.
+
+    Where it is above 0 the model tells the pair apart. Lengths are counts of model tokens.
+    """
+    return chosen_P / chosen_length_P.clamp(min=1) - rejected_P / rejected_length_P.clamp(min=1)
+
+
 def simpo(
     chosen_P: Tensor,
     rejected_P: Tensor,
@@ -118,12 +126,37 @@ def simpo(
     beta: float = 2.0,
     gamma: float = 0.5,
 ) -> Tensor:
-    """SimPO loss per pair, without reference: ``-log sigmoid(beta (c / len_c - r / len_r) - gamma)``.
+    """SimPO loss per pair, without reference: ``-log sigmoid(beta m - gamma)`` with ``m`` the ``mean_margin``.
 
-    Lengths are counts of model tokens; ``gamma`` is the target margin.
+    ``gamma`` is the target margin.
     """
-    gap_P = chosen_P / chosen_length_P.clamp(min=1) - rejected_P / rejected_length_P.clamp(min=1)
-    return -logsigmoid(beta * gap_P - gamma)
+    return -logsigmoid(beta * mean_margin(chosen_P, rejected_P, chosen_length_P, rejected_length_P) - gamma)
+
+
+def _log_odds(mean_P: Tensor) -> Tensor:
+    """Return ``log(p / (1 - p))`` of log-probabilities; one that rounds to 0 counts as the nearest below it."""
+    mean_P = mean_P.clamp(max=-torch.finfo(mean_P.dtype).eps)
+    return mean_P - torch.log(-torch.expm1(mean_P))
+
+
+def orpo(
+    chosen_P: Tensor,
+    rejected_P: Tensor,
+    chosen_length_P: Tensor,
+    rejected_length_P: Tensor,
+    *,
+    beta: float = 0.1,
+) -> Tensor:
+    """ORPO loss per pair, without reference: ``-c - beta log sigmoid(odds(c) - odds(r))``.
+
+    ``c`` and ``r`` are the rows' mean log-probabilities per model token and ``odds(x) = log(e^x / (1 - e^x))``; the
+    first term imitates the chosen row. Source: Hong, Lee and Thorne, "ORPO: Monolithic Preference Optimization without
+    Reference Model" (2024). Raises ``ValueError`` for a ``beta`` that is not above 0.
+    """
+    _positive(beta)
+    mean_chosen_P = chosen_P / chosen_length_P.clamp(min=1)
+    mean_rejected_P = rejected_P / rejected_length_P.clamp(min=1)
+    return -mean_chosen_P - beta * logsigmoid(_log_odds(mean_chosen_P) - _log_odds(mean_rejected_P))
 
 
 def kto(

@@ -39,6 +39,15 @@ class ToolSource:
     build: Callable[[Any], tuple[Tool, ...]]
     note: str = ""
 
+    def offer(self) -> tuple[Tool, ...]:
+        """Return the tools on a state that is closed again: what they are called and what they take."""
+        state = self.start()
+        try:
+            return self.build(state)
+        finally:
+            if hasattr(state, "close"):
+                state.close()
+
 
 def load_tools(path: str | Path) -> tuple[Tool, ...]:
     """Run the Python file ``path`` and return its tools, on one state where they share one (``load_file``)."""

@@ -148,7 +148,8 @@ class Monitor:
                 f"calls per task fell from {first_calls:.2f} to {calls:.2f}; the model is giving tools up. "
                 "A cold start on demonstrations or a lower learning rate usually helps."
             )
-        if (entropy := self._mean("entropy")) < h.entropy:
+        played = "tokens/learned" not in self.rows[-1]  # rows from elsewhere are learned until they are certain
+        if played and (entropy := self._mean("entropy")) < h.entropy:
             warnings["entropy"] = f"entropy is {entropy:.4f} nats per token; samples of a group are nearly equal now."
         if (share := self._mean("groups/zero_spread")) > h.zero_spread:
             warnings["zero_spread"] = (

@@ -38,6 +38,7 @@ __all__ = [
     "ipo",
     "kto",
     "labelled",
+    "orpo",
     "played",
     "probe",
     "reward_model",
@@ -88,6 +89,12 @@ def rpo(data: Data | Sequence[Pair], *, beta: float = 0.1, alpha: float = 1.0, *
 def simpo(data: Data | Sequence[Pair], *, beta: float = 2.0, gamma: float = 0.5, **settings: Any) -> Stage:
     """Return preference optimisation without a reference on pairs; see ``ferrule.objectives.preference.simpo``."""
     loss = partial(preference.simpo, beta=beta, gamma=gamma)
+    return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, settings=settings)
+
+
+def orpo(data: Data | Sequence[Pair], *, beta: float = 0.1, **settings: Any) -> Stage:
+    """Return imitation and preference in one, without a reference; see ``ferrule.objectives.preference.orpo``."""
+    loss = partial(preference.orpo, beta=beta)
     return Stage(_source(data), preference.on_pairs(loss), _PER_ITEM, settings=settings)
 
 

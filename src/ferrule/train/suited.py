@@ -17,15 +17,16 @@ _RATES = ((30e6, 3e-4), (1e9, 1e-5), (math.inf, 1e-6))
 _ADAPTERS, _MOST = 10.0, 1e-3
 
 
-def learning_rate_for(policy: Trains) -> float:
+def learning_rate_for(policy: Trains, *, least: float = 0.0) -> float:
     """Return a learning rate of reinforcement learning: 3e-4 below 30 M parameters, 1e-5 below 1 B, 1e-6 above.
 
+    ``least`` bounds the rates of full weights from below: supervised fine-tuning of large models takes larger ones.
     Adapters train at ten times the rate of full weights, but never above 1e-3. Source of the factor: Schulman and
     others, "LoRA Without Regret" (2025).
     """
     trained = sum(parameter.numel() for parameter in policy.parameters())
     size = sum(parameter.numel() for parameter in policy.model.parameters())
-    rate = next(rate for most, rate in _RATES if size < most)
+    rate = max(least, next(rate for most, rate in _RATES if size < most))
     return min(rate * _ADAPTERS, _MOST) if trained < size / 2 else rate
 
 

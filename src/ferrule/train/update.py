@@ -23,7 +23,7 @@ from ferrule.train.policy import Refers, Trains
 from ferrule.train.sample import Batch, segments
 from ferrule.train.shard import is_sharded, passes_missing, whole_norm
 
-__all__ = ["Lesson", "Sequences", "clip_and_step", "learn", "sequences", "update"]
+__all__ = ["Lesson", "Sequences", "clip_and_step", "learn", "loss_of", "sequences", "update"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _tensor(parts: Sequence[np.ndarray[Any, Any]], fill: float, device: torch.de
     return torch.from_numpy(array).to(device, torch.int64 if array.dtype.kind == "i" else torch.float32)
 
 
-def _loss(policy: Trains, lesson: Lesson, rows: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def loss_of(policy: Trains, lesson: Lesson, rows: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return ``loss_NT`` (summed over channels), ``turn_NT`` and the arrays the objective could name."""
     seqs, heat = lesson.seqs, lesson.temperature
     ids_NT = _tensor([seqs.ids[i] for i in rows], -1, policy.device)
@@ -199,7 +199,7 @@ def _passes(
     ))  # fmt: skip
     idle = passes_missing(policy, len(cut), pool)
     for micro in cut:
-        loss_NT, turn_NT, named = _loss(policy, lesson, micro)
+        loss_NT, turn_NT, named = loss_of(policy, lesson, micro)
         loss = lesson.reduce(loss_NT, turn_NT, total)
         torch.autograd.backward(loss)
         mine = turn_NT >= 0
@@ -209,7 +209,7 @@ def _passes(
             tally.kl += float((named["old_NT"] - named["logp_NT"].detach())[mine].sum())
         tally.tokens += float(mine.sum())
     for _ in range(idle):  # sharded weights are gathered by all processes together
-        loss_NT, turn_NT, _ = _loss(policy, lesson, units[0])
+        loss_NT, turn_NT, _ = loss_of(policy, lesson, units[0])
         torch.autograd.backward(lesson.reduce(loss_NT, turn_NT, total) * 0.0)
     return True
 

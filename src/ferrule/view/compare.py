@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ferrule.view.load import number
@@ -21,6 +21,9 @@ _OTHERS = {
     "tokens": ("tokens per episode", False),
     "answered": ("episodes with an answer", True),
     "problems": ("episodes that broke", False),
+    "loss": ("loss", False),
+    "accuracy": ("pairs whose chosen row leads", True),
+    "margin": ("lead of the chosen row, mean (nats)", False),
 }
 
 
@@ -124,7 +127,7 @@ def _block(title: str, before: Any, after: Any, *, worlds: bool = True) -> Block
 
 
 def blocks(evaluations: Mapping[str, Any]) -> list[Block]:
-    """Return one block per arm, then one per world that was evaluated on its own."""
+    """Return one block per arm, then one per world that was evaluated on its own, then that of held-out rows."""
     before, after = _mapping(evaluations, "before"), _mapping(evaluations, "after")
     result = [_block(name, *pair) for name, *pair in _both(_mapping(before, "arms"), _mapping(after, "arms"))]
     if not result and ("success" in before or "success" in after):
@@ -134,13 +137,23 @@ def blocks(evaluations: Mapping[str, Any]) -> list[Block]:
         result += [_block(f"{name}, {arm}", *pair) for arm, *pair in arms]
         if not arms:
             result.append(_block(name, old, new))
+    rows = _mapping(before, "rows"), _mapping(after, "rows")
+    if any(rows):
+        result.append(replace(_block("held-out rows", *rows), rows=()))
     return result
+
+
+def _plain(value: float | None) -> str:
+    return "not recorded" if value is None else f"{value:.4g}"
 
 
 def verdict(blocks: list[Block]) -> str:
     """Say in one sentence what the first block shows; its intervals decide, not the difference alone."""
     if not blocks:
         return "Success before and after was not recorded."
+    if not blocks[0].rows:
+        told = (f"{each.label} {_plain(each.before)} before, {_plain(each.after)} after" for each in blocks[0].others)
+        return f"On {blocks[0].title}: {'; '.join(told)}."
     row, where = blocks[0].rows[0], blocks[0].title
     if row.after.value is None or row.before.value is None:
         side = "before" if row.before.value is None else "after"

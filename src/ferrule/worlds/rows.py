@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Message, Task, Tool, plain_text
@@ -25,6 +25,7 @@ FIELDS = ("calls", "entities", "images", "level", "meta", "source", "system", "t
 """Fields of known meaning beside prompt, answer and verifier; all others go to ``Task.meta`` as they are."""
 _ASKED = ("tools", "images", "system", "input", "meta")
 _TEST_SHARE = 5
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -167,16 +168,20 @@ def _check_answer(answer: Any, verifier: str) -> None:
             raise ValueError(f"the answer {gold!r} is not a {what} ({error})") from None
 
 
-def divided(tasks: Sequence[Task]) -> dict[str, tuple[Task, ...]]:
+def divided(
+    items: Sequence[_Item], prompt: Callable[[_Item], str] = lambda task: task.prompt  # type: ignore[attr-defined]
+) -> dict[str, tuple[_Item, ...]]:  # fmt: skip
     """Cut tasks into ``train`` and ``test`` by the CRC-32 of their prompts: a fifth is ``test``.
 
     Of few tasks each split still gets one, that of the lowest or the highest CRC-32; a single task is for ``test``.
+    ``prompt`` says what the prompt of anything else is.
     """
-    crc = {task.id: zlib.crc32(task.prompt.encode()) for task in tasks}
-    test = {task.id for task in tasks if crc[task.id] % _TEST_SHARE == 0}
-    if tasks and not test:
-        test = {min(crc, key=crc.__getitem__)}
-    if len(tasks) > 1 and len(test) == len(tasks):
-        test -= {max(crc, key=crc.__getitem__)}
-    parts = {"train": [task for task in tasks if task.id not in test], "test": [t for t in tasks if t.id in test]}
-    return {split: tuple(part) for split, part in parts.items()}
+    crc = [zlib.crc32(prompt(item).encode()) for item in items]
+    places = range(len(items))
+    test = {place for place in places if crc[place] % _TEST_SHARE == 0}
+    if items and not test:
+        test = {min(places, key=crc.__getitem__)}
+    if len(items) > 1 and len(test) == len(items):
+        test -= {max(places, key=crc.__getitem__)}
+    train = (items[place] for place in places if place not in test)
+    return {"train": tuple(train), "test": tuple(items[place] for place in sorted(test))}

@@ -187,11 +187,7 @@ def _columns(part: Table, fields: Mapping[str, str], source: str) -> Columns:
 
 def _world(name: str, rows: Mapping[str, tuple[Task, ...]], tools: Tools, calls: int) -> UserWorld:
     source = tool_source(tools)
-    state = source.start()
-    offer = source.build(state)
-    if hasattr(state, "close"):
-        state.close()
-    return UserWorld(name, rows, offer, calls, source)
+    return UserWorld(name, rows, source.offer(), calls, source)
 
 
 def data_folder(data: str | Path | None = None) -> Path:
