@@ -65,6 +65,26 @@ LISTED = {
         '<top>int = 3</top><near>float?</near><tags>[int]</tags><at>{"x": int, "on": bool?}?</at></find>\n'
         "To answer: <answer>...</answer>"
     ),
+    "llama3": 'Tools:\nFind the id of a castle\n{"name": "find", "parameters": ' + JSON + "}",
+    "mistral": 'Tools:\nFind the id of a castle[TOOL_CALLS][{"name": "find", "arguments": ' + JSON + "}]",
+    "deepseek": (
+        "Tools:\nFind the id of a castle<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>find\n```json\n"
+        f"{JSON}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    ),
+    "harmony": (
+        "Tools:\n<|channel|>commentary<|message|>Find the id of a castle<|end|><|start|>assistant to=functions.find"
+        f"<|channel|>commentary json<|message|>{JSON}<|call|>"
+    ),
+    "gemma": (
+        'Tools:\nFind the id of a castle<|tool_call>call:find{query:<|"|>str (What to look for)<|"|>,scale:"a"|"b",'
+        'top:int = 3,near:float?,tags:[int],at:{"x": int, "on": bool?}?}<tool_call|>'
+    ),
+    "qwen3_coder": (
+        "Tools:\nFind the id of a castle\n<tool_call>\n<function=find>\n<parameter=query>\nstr (What to look for)\n"
+        "</parameter>\n<parameter=scale>\na|b\n</parameter>\n<parameter=top>\nint = 3\n</parameter>\n"
+        "<parameter=near>\nfloat?\n</parameter>\n<parameter=tags>\n[int]\n</parameter>\n<parameter=at>\n"
+        '{"x": int, "on": bool?}?\n</parameter>\n</function>\n</tool_call>'
+    ),
     "fence": (
         "Tools:\nFind the id of a castle\n```python\n"
         'print(find(query=str (What to look for), scale="a"|"b", top=int = 3, near=float?, tags=[int], '

@@ -21,7 +21,9 @@ def variants() -> list[Codec]:
         switches = [f.name for f in dataclasses.fields(codec_type(name)) if f.init and isinstance(f.default, bool)]
         for values in itertools.product((False, True), repeat=len(switches)):
             found.append(codec(name, **dict(zip(switches, values, strict=True))))
-    return [*found, codec("hermes", shape="tight")]
+    others = [("hermes", "shape", "tight"), ("mistral", "form", "args"), ("deepseek", "form", "bare")]
+    others.append(("gemma", "form", "function_gemma"))
+    return [*found, *(codec(name, **{option: value}) for name, option, value in others)]
 
 
 VARIANTS = variants()
@@ -31,6 +33,11 @@ PIECES = [
     "<tool_call>", "</tool_call>", '{"name": "search", "arguments": {"query": "x"}}', '{"answer": "4"}', '"name"', "\n",
     "```python\n", "```", "````", "Action: f\n", "Action Input: ", "Final Answer: ", "Thought: ", "Observation:",
     "<search>", "</search>", "<python>", "</python>", "<a>", "</a>", "{}", "[", "]", "{", "}", '"', "'", "NaN", " ",
+    "<function=search>", "<parameter=query>", "</parameter>", "</function>", '{"name": "search", "parameters": {}}', ";",
+    "<|python_tag|>", "search.call(", '[TOOL_CALLS][{"name": "f", "arguments": {}}]', "[TOOL_CALLS]", "f[ARGS]{",
+    "<|tool_call>call:f{", "<tool_call|>", '<|"|>', "a:", "<escape>", "<start_function_call>call:f{", "<|channel|>",
+    "analysis", " to=functions.f", "<|message|>", "<|end|>", "<|call|>", "<|start|>assistant", "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁begin｜>f<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>",
     "\\", "<think>", "</think>", "<answer>", "</answer>", "\ud800", "\\ud800", "é", ":", ",", "1e999", "9" * 5000, "\r",
 ]  # fmt: skip
 SOUND = [piece for piece in PIECES if piece not in ("\ud800", "9" * 5000)]
@@ -196,8 +203,9 @@ def test_a_result_cannot_close_its_own_frame(c: Codec) -> None:
         assert hostile.splitlines()[-1].startswith("````")
 
 
-def test_the_five_forms_are_found_and_names_are_checked() -> None:
-    assert codec_names() == ["fence", "hermes", "raw_json", "react", "tagged"]
+def test_the_forms_are_found_and_names_are_checked() -> None:
+    native = ["deepseek", "gemma", "harmony", "hermes", "llama3", "mistral", "qwen3_coder"]
+    assert codec_names() == sorted(["fence", "raw_json", "react", "tagged", *native])
     with pytest.raises(ValueError, match="did you mean 'hermes'"):
         codec("herms")
     with pytest.raises(TypeError, match="did you mean 'style'"):

@@ -14,6 +14,9 @@ SETTINGS = {
     **{name: {} for name in codec_names()},
     "hermes, several": {"several": True},
     "hermes, tight": {"shape": "tight", "style": "signature"},
+    "mistral, args": {"form": "args"},
+    "deepseek, bare": {"form": "bare"},
+    "gemma, function": {"form": "function_gemma"},
     "tagged, known tools": {"arguments": (("search", "query"), ("note", "text"))},
 }
 

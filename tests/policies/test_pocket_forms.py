@@ -10,8 +10,8 @@ from ferrule.policies.pocket.forms import FORMS, layout
 NUMBER = Tool("near", "Find what is near.", {"type": "object", "properties": {"n": {"type": "integer"}}}, print)
 
 
-def test_every_codec_has_its_form() -> None:
-    assert set(FORMS) == set(codec_names())
+def test_every_form_is_a_codec() -> None:
+    assert set(FORMS) < set(codec_names())
     assert next(iter(FORMS)) == "hermes"
     with pytest.raises(ValueError, match="react"):
         layout("raect")

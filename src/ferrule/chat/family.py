@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ferrule.chat.check import PROBE_TOOL, header
-from ferrule.chat.codec import codec, codec_names
+from ferrule.chat.codec import Codec, codec, codec_names, codec_type
 from ferrule.chat.describe import tool_schema
 from ferrule.chat.layout import Entry
+from ferrule.chat.parsing import dump
 from ferrule.chat.probe import needed_changes, rendered
 from ferrule.chat.template import Template
 from ferrule.core.records import Call
@@ -15,40 +17,56 @@ from ferrule.core.records import Call
 __all__ = ["describes", "speaks", "spoken"]
 
 
-def spoken(template: Template) -> str:
-    """Return the name of the codec whose form the template writes calls in; empty where it is none of them.
+_CALL = Call("probe_tool", {"query": "Probe é", "count": 3}, id="probe0001")
+
+
+def spoken(template: Template) -> Codec | None:
+    """Return the codec in whose form the template writes calls; None where it is none of them.
 
     A call is given to the template as data; the codec that reads it from the text as the same call, without any repair,
-    is the one that the family speaks.
+    is the one that the family speaks. Of several the first that also writes the text so is taken.
     """
     changed = replace(template, layout=replace(template.layout, changes=needed_changes(template)))
-    return next((name for name in _by_use() if speaks(replace(changed, codec=codec(name)))), "")
+    written = _written(changed)
+    readers = [form for form in _forms() if _reads(form, written)]
+    alike = [form for form in readers if form.write(form.read(written)).strip() == written]
+    return next(iter([*alike, *readers]), None)
 
 
-def _by_use() -> list[str]:
-    return sorted(codec_names(), key=lambda name: (name != "hermes", name))
+def _forms() -> Iterator[Codec]:
+    """Yield every codec in each of its forms, the most used first."""
+    for name in sorted(codec_names(), key=lambda name: (name != "hermes", name)):
+        forms: Sequence[Mapping[str, str]] = getattr(codec_type(name), "FORMS", ({},))
+        yield from (codec(name, **options) for options in forms)
 
 
 def speaks(template: Template) -> bool:
     """Say whether the codec reads a call that the template wrote as exactly that call."""
-    arguments = {"query": "Probe é", "count": 3}
+    return _reads(template.codec, _written(template))
+
+
+def _written(template: Template) -> str:
+    """Return the text that the template makes of a call given as data, between the header and the end of the turn."""
     try:
         head = header(template).after.partition("<think>")[0].rstrip()
     except Exception:  # what raises here is refused by the check, with the reason
-        return False
+        return ""
     user: Entry = {"role": "user", "content": "Probe question."}
-    function = {"name": "probe_tool", "arguments": arguments}
-    reply: Entry = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
     plain = replace(template, layout=replace(template.layout, changes=()))
-    text = rendered(plain, [user, reply]).partition("Probe question.")[2].strip().removeprefix(head)
-    text = text.partition(template.closing)[0] if template.closing else text
-    read = template.codec.read(text.strip()).calls
-    return len(read) == 1 and _same(read[0], Call("probe_tool", arguments))
+    for arguments in (dict(_CALL.arguments), dump(dict(_CALL.arguments))):  # some templates take arguments as text
+        function = {"name": _CALL.name, "arguments": arguments}
+        calls = [{"type": "function", "id": _CALL.id, "function": function}]
+        if text := rendered(plain, [user, {"role": "assistant", "content": "", "tool_calls": calls}]):
+            text = text.partition("Probe question.")[2].strip().removeprefix(head)
+            return (text.partition(template.closing)[0] if template.closing else text).strip()
+    return ""
 
 
-def _same(read: Call, wrote: Call) -> bool:
-    plain = not read.problem and not read.repairs
-    return plain and read.name == wrote.name and dict(read.arguments) == dict(wrote.arguments)
+def _reads(form: Codec, written: str) -> bool:
+    calls = form.read(written).calls
+    if len(calls) != 1 or calls[0].problem or calls[0].repairs:
+        return False
+    return calls[0].name == _CALL.name and dict(calls[0].arguments) == dict(_CALL.arguments)
 
 
 def describes(template: Template) -> bool:

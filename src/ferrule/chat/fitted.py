@@ -48,9 +48,11 @@ def fitted(
     refused: list[str] = []
     if renderer != "chatml":
         plain = Template(tokenizer, form or codec("hermes"), date=date, image=image)
-        template = _template(plain, tool_role, refused, spoken(plain) if form is None else "")
-        if template is not None:
-            return template
+        forms = [plain.codec] if form is not None else [*filter(None, [spoken(plain)]), plain.codec]
+        for one in dict.fromkeys(forms):
+            template = _template(replace(plain, codec=one), tool_role, refused)
+            if template is not None:
+                return template
     if renderer != "template":
         chatml = _chatml(tokenizer, form or codec("hermes"), tool_role, refused, image)
         if chatml is not None:
@@ -67,13 +69,11 @@ def _remedy(tool_role: str, renderer: str) -> str:
     )
 
 
-def _template(plain: Template, tool_role: str, refused: list[str], spoken_form: str) -> Template | None:
+def _template(plain: Template, tool_role: str, refused: list[str]) -> Template | None:
     """Return the template with the first layout that passes; reasons of the others go into ``refused``."""
     if not getattr(plain.tokenizer, "chat_template", None):
         refused.append("the tokenizer has no chat template")
         return None
-    if spoken_form:
-        plain = replace(plain, codec=codec(spoken_form))
     changes = needed_changes(plain)
     plain = replace(plain, layout=replace(plain.layout, changes=changes))
     form = has_form(plain)

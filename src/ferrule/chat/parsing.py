@@ -19,6 +19,7 @@ __all__ = [
     "defuse",
     "dump",
     "measure",
+    "mended",
     "open_ended",
     "parse_json",
     "parse_prefix",
@@ -83,12 +84,13 @@ def measure(value: Any) -> tuple[str, bool]:
     return "", broken
 
 
-def _mended(value: Any) -> Any:
+def mended(value: Any) -> Any:
+    """Return a JSON value with U+FFFD in place of broken unicode (surrogates)."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {_mended(k): _mended(v) for k, v in value.items()}
-    return [_mended(v) for v in value] if isinstance(value, list) else value
+        return {mended(k): mended(v) for k, v in value.items()}
+    return [mended(v) for v in value] if isinstance(value, list) else value
 
 
 class _NotJson(ValueError):
@@ -136,7 +138,7 @@ def _checked(value: Any, repairs: Sequence[str], doubled: Iterable[str] = ()) ->
     if problem:
         return Parsed(None, tuple(repairs), problem)
     if broken:
-        return Parsed(_mended(value), (*repairs, "unicode"), doubled=frozenset(doubled))
+        return Parsed(mended(value), (*repairs, "unicode"), doubled=frozenset(doubled))
     return Parsed(value, tuple(repairs), doubled=frozenset(doubled))
 
 

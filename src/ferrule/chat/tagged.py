@@ -10,8 +10,9 @@ from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, takes_text, template
-from ferrule.chat.parsing import defuse, dump, parse_json, parse_prefix
+from ferrule.chat.parsing import defuse, parse_json
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan, thinking
+from ferrule.chat.untyped import as_text, as_value, safe, written
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Tagged"]
@@ -96,7 +97,7 @@ class Tagged:
 
     def _template(self, tool: Tool) -> str:
         """Return the template of a tool; a plain body bears the name of its argument."""
-        shown = fields(tool, _written)
+        shown = fields(tool, written)
         key = dict(self.arguments).get(tool.name, "")
         if list(shown) == [key] and takes_text(tool, key):
             shown = {key: f"{key}: {shown[key]}"}
@@ -162,8 +163,8 @@ class Tagged:
         if not arguments:
             return "{}"
         if name not in arguments and all(re.fullmatch(_NAME, k) for k in arguments):
-            return "".join(f"<{k}>{_written(v)}</{k}>" for k, v in arguments.items())
-        return _safe(arguments) if not key or key in arguments else None
+            return "".join(f"<{k}>{written(v)}</{k}>" for k, v in arguments.items())
+        return safe(arguments) if not key or key in arguments else None
 
     def _read_body(self, name: str, body: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return arguments and repairs of a body."""
@@ -175,7 +176,7 @@ class Tagged:
             return nested
         key = dict(self.arguments).get(name)
         if key:
-            value = _value(stripped) if stripped.startswith("{") else None
+            value = as_value(stripped) if stripped.startswith("{") else None
             return (value if isinstance(value, dict) and key in value else {key: body}), ()
         if not stripped:
             return {}, ()
@@ -264,36 +265,12 @@ def _parameters(body: str, texts: Container[str] = ()) -> tuple[dict[str, Any], 
             return None
         if tag[1] in values:
             repairs = ("duplicate key",)
-        written = body[tag.end() : close]
-        values[tag[1]] = _as_text(written) if tag[1] in texts else _value(written)
+        inside = body[tag.end() : close]
+        values[tag[1]] = as_text(inside) if tag[1] in texts else as_value(inside)
         at = close + len(tag[1]) + 3
         while at < end and body[at].isspace():
             at += 1
     return (values, repairs) if values else None
-
-
-def _value(text: str) -> Any:
-    start = len(text) - len(text.lstrip())
-    read = parse_prefix(text, start)
-    if read is None or text[read[1] :].strip() or read[0].problem or read[0].repairs:
-        return text
-    return read[0].value
-
-
-def _as_text(text: str) -> str:
-    """Return the text that a parameter of type text holds: what was written, without the quotes that ``write`` adds."""
-    value = _value(text)
-    return value if isinstance(value, str) and value != text and _written(value) == text else text
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, str) and "</" not in value and _value(value) == value and isinstance(_value(value), str):
-        return value
-    return _safe(value)
-
-
-def _safe(value: Any) -> str:
-    return dump(value, "</")
 
 
 CODEC = Tagged

@@ -28,7 +28,7 @@ def _own(codec: Codec) -> str:
     texts = ["<think></think>", *codec.stop, codec.show(Message("tool", "x"))]
     for call in (Call("search", {"query": "x"}), Call("python", {"code": "x"})):
         with suppress(ValueError):
-            texts.append(codec.write(Message("assistant", "", (call,))))
+            texts.append(codec.write(Message("assistant", "<think>x</think>x", (call, call))))
     return "\n".join(texts)
 
 
@@ -90,9 +90,20 @@ class Template:
     def render(self, entries: Sequence[Entry], prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """Return what the template makes of entries, with its generation prompt or without."""
         more = {**self._dated, **({"tools": list(tools)} if tools else {})}
+        held: dict[str, str] = {}
+        frame = self.codec.write(Message("assistant", ""))
+        if frame:  # the codec frames replies itself: a mark stands for each, and the template's own frame goes with it
+            given = list(entries)
+            for i, entry in enumerate(given):
+                if entry["role"] == "assistant" and entry.get("content") and isinstance(entry["content"], str):
+                    mark = f"\u2402reply {i}\u2403"
+                    held[mark], given[i] = entry["content"], {**entry, "content": mark}
+            entries = given
         arranged = self.layout.arranged(entries)
-        text = self.tokenizer.apply_chat_template(arranged, tokenize=False, add_generation_prompt=prompt, **more)
-        return str(text)
+        text = str(self.tokenizer.apply_chat_template(arranged, tokenize=False, add_generation_prompt=prompt, **more))
+        for mark, content in held.items():
+            text = text.replace(frame + mark, mark).replace(mark, content)
+        return text
 
     @cached_property
     def special(self) -> tuple[str, ...]:
@@ -101,9 +112,15 @@ class Template:
 
     @cached_property
     def _markers(self) -> tuple[str, ...]:
-        """Control tokens that foreign text must not hold: all but those that the codec itself writes."""
+        """Control tokens that system text and replies must not hold: all but those that the codec itself writes."""
         codec_text = _own(self.codec)
         return tuple(token for token in self.special if token not in codec_text)
+
+    @cached_property
+    def _foreign(self) -> tuple[str, ...]:
+        """Control tokens that users' text and results must not hold: all but thinking and the codec's frame."""
+        frame = "<think></think>" + self.codec.show(Message("tool", "x"))
+        return tuple(token for token in self.special if token not in frame)
 
     def _entries(self, messages: Sequence[Message]) -> tuple[list[Entry], str]:
         """Return entries for the template, and the text of an assistant turn that stays open (inline results)."""
@@ -115,7 +132,7 @@ class Template:
             message = messages[i]
             stop = after_results(messages, i) if message.role == "tool" else i + 1
             if message.role == "tool":
-                results = [flat(m, self.image, *markers) for m in messages[i:stop]]
+                results = [flat(m, self.image, *self._foreign) for m in messages[i:stop]]
                 if self.codec.inline:
                     pending += "".join(self.codec.show(m) for m in results)
                 else:
@@ -129,7 +146,8 @@ class Template:
                 if pending:
                     entries.append({"role": "assistant", "content": pending})
                     pending = ""
-                entries.append({"role": message.role, "content": text_of(message, self.image, *markers)})
+                broken = self._foreign if message.role == "user" else markers
+                entries.append({"role": message.role, "content": text_of(message, self.image, *broken)})
             i = stop
         return entries, pending
 
@@ -152,8 +170,12 @@ class Template:
 
     @cached_property
     def end(self) -> str:
-        """Text of the end-of-turn token: what closes a reply, else the tokenizer's end of text."""
-        return self.closing or str(getattr(self.tokenizer, "eos_token", "") or "")
+        """Text of the end-of-turn token: what closes a reply, else the tokenizer's end of text.
+
+        The latter also where what closes a turn ends the parts of a reply (``INSIDE`` of the codec).
+        """
+        closing = "" if self.closing in getattr(self.codec, "INSIDE", ()) else self.closing
+        return closing or str(getattr(self.tokenizer, "eos_token", "") or "")
 
     def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """Return the rendered conversation with the generation prompt."""
@@ -169,7 +191,7 @@ class Template:
         rest = list(messages)
         if self.codec.inline and not closed and rest and rest[0].role == "tool":
             stop = after_results(rest, 0)
-            begin = "".join(self.codec.show(flat(m, self.image, *self._markers)) for m in rest[:stop])
+            begin = "".join(self.codec.show(flat(m, self.image, *self._foreign)) for m in rest[:stop])
             rest = rest[stop:]
             if not rest:
                 return begin

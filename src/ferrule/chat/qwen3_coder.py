@@ -1,0 +1,173 @@
+"""The XML form that Qwen3-Coder, Qwen3.5 and Nemotron 3 speak: one tag for the function, one for each parameter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ferrule.chat.codec import Labelled
+from ferrule.chat.describe import Style, check_style, takes_text
+from ferrule.chat.native import Body, about, check_name, first_mark, framed, one_block, skip
+from ferrule.chat.parsing import MAX_CALLS, measure, mended
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
+from ferrule.chat.untyped import as_text, as_value, written
+from ferrule.core.records import Call, Message, Tool, plain_text
+
+__all__ = ["CODEC", "Qwen3Coder"]
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_FUNCTION, _END = "<function=", "</function>"
+_PARAMETER, _VALUE_END = "<parameter=", "</parameter>"
+_MARKS = (_OPEN, _FUNCTION, _PARAMETER)
+_STARTS = re.compile(f"{_OPEN}|{_FUNCTION}")
+_NAMED = re.compile(r"<function=([^<>\n]{1,200})>")
+_KEYED = re.compile(r"<parameter=([^<>\n]{1,200})>")
+_HOW = """To call one:
+<tool_call>
+<function=name>
+<parameter=parameter>
+value
+</parameter>
+</function>
+</tool_call>"""
+_PYTHON = {"True": True, "False": False, "None": None}
+
+
+@dataclass(frozen=True)
+class Qwen3Coder:
+    r"""Calls as ``<tool_call>\n<function=name>\n<parameter=key>\nvalue\n</parameter>\n</function>\n</tool_call>``.
+
+    The form does not tell text from numbers: a value is JSON where it parses as JSON and text otherwise. ``texts``
+    pairs tools with parameters that are always text, ``others`` with those that never are, where ``True``, ``False``
+    and ``None`` are read as Python writes them (``typed`` takes both from tools). ``several`` lets a reply hold more
+    than one call.
+    """
+
+    style: Style = "json"
+    several: bool = False
+    texts: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+    name: str = field(default="qwen3_coder", init=False)
+    inline: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown style."""
+        check_style(self.style)
+        for option in ("texts", "others"):  # settings read from JSON bring lists
+            object.__setattr__(self, option, tuple((str(tool), str(key)) for tool, key in getattr(self, option)))
+
+    def typed(self, tools: Sequence[Tool]) -> Qwen3Coder:
+        """Return the codec that knows which parameters of these tools are text."""
+        pairs = [(tool, key) for tool in tools for key in tool.parameters.get("properties", {})]
+        texts = tuple((tool.name, key) for tool, key in pairs if takes_text(tool, key))
+        others = tuple((tool.name, key) for tool, key in pairs if not takes_text(tool, key))
+        return replace(self, texts=texts, others=others)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The closing tag, unless several calls are allowed."""
+        return () if self.several else (_CLOSE,)
+
+    def describe(self, tools: Sequence[Tool]) -> str:
+        """Return the tools and how one is called."""
+        return about(tools, self.style, self.write, _HOW, written)
+
+    def write(self, message: Message) -> str:
+        """Return the content, then one block per call."""
+        return join(plain_text(message), [self._block(call) for call in message.calls])
+
+    def read(self, text: str) -> Message:
+        """Return content and calls; broken blocks are repaired or become malformed calls."""
+        return assemble(text, self._scan(text).calls)
+
+    def show(self, message: Message) -> str:
+        """Return the result between ``<tool_response>`` tags."""
+        return framed(message)
+
+    def spans(self, text: str) -> tuple[Labelled, ...]:
+        """Label think block, calls and answer."""
+        return label(text, self._scan(text))
+
+    def _block(self, call: Call) -> str:
+        if call.problem and call.raw:
+            return call.raw
+        lines = [_OPEN, f"{_FUNCTION}{check_name(call.name, self.name)}>"]
+        for key, value in call.arguments.items():
+            shown = written(value, *_MARKS)
+            if (call.name, key) in self.texts and isinstance(value, str) and "</" not in value:
+                shown = value if not any(mark in value for mark in _MARKS) and as_text(value) == value else shown
+            lines += [f"{_PARAMETER}{check_name(key, self.name)}>", shown, _VALUE_END]
+        return "\n".join([*lines, _END, _CLOSE])
+
+    def _scan(self, text: str) -> Scan:
+        def opens(at: int) -> int:
+            mark = _STARTS.search(text, at)
+            return mark.start() if mark else -1
+
+        return scan(text, opens, lambda start: self._one(text, start))
+
+    def _one(self, text: str, start: int) -> tuple[int, list[Found]]:
+        """Read the block that opens at ``start``; return where it ends, and its calls."""
+        opened = text.startswith(_OPEN, start)
+        at = skip(text, start + len(_OPEN) if opened else start)
+        calls: list[Found] = []
+        while len(calls) <= MAX_CALLS and (named := _NAMED.match(text, at)) is not None:
+            body = self._arguments(text, named.end(), named[1].strip())
+            calls.append((at, body.stop, body.call(named[1].strip(), text[at : body.stop])))
+            at = skip(text, body.stop)
+        end, mark = first_mark(text, (_CLOSE, _OPEN, _FUNCTION, THINK_CLOSE), at + text.startswith(_FUNCTION, at))
+        if not opened and mark != _CLOSE and calls and text.endswith(_END, 0, calls[-1][1]):
+            a, b, last = calls[-1]
+            last = replace(last, repairs=(*last.repairs, "no opening tag"))
+            return b, one_block(text, (start, b), [*calls[:-1], (a, b, last)])
+        stop = end + len(_CLOSE) if mark == _CLOSE else max(len(text[:end].rstrip()), start + 1)
+        notes = [] if opened else ["no opening tag"]
+        if mark != _CLOSE:
+            notes.append("no closing tag" if mark else UNFINISHED)
+        rest = text[at:end].strip()
+        if rest and "<" in rest:
+            call = Call("", problem="the block holds more than calls: <function=name> is not opened or not whole")
+            calls.append((at, stop, call))
+        elif rest:
+            notes.append("trailing text")
+        if calls:
+            a, b, last = calls[-1]
+            calls[-1] = (a, b, replace(last, repairs=tuple(dict.fromkeys([*last.repairs, *notes]))))
+        elif notes:
+            calls.append((start, stop, Call("", problem="no <function=name> in the block", repairs=tuple(notes))))
+        return stop, one_block(text, (start, stop), calls)
+
+    def _arguments(self, text: str, at: int, name: str) -> Body:
+        """Read the parameters from ``at`` on, up to the end of the function."""
+        values: dict[str, Any] = {}
+        notes: list[str] = []
+        at = skip(text, at)
+        while (keyed := _KEYED.match(text, at)) is not None:
+            end, mark = first_mark(text, (_VALUE_END, _PARAMETER, _END), keyed.end())
+            if mark and mark != _VALUE_END:
+                return Body(end, "", None, (), f"<parameter={keyed[1]}> is not closed")
+            key = keyed[1].strip()
+            notes += ["duplicate key"] * (key in values)
+            values[key] = self._value(name, key, text[keyed.end() : end].removeprefix("\n").removesuffix("\n"))
+            at = skip(text, end + len(mark))
+        problem, broken = measure(values)
+        if problem:
+            return Body(at, "", None, tuple(notes), problem)
+        if broken:
+            notes, values = [*notes, "unicode"], mended(values)
+        if text.startswith(_END, at):
+            return Body(at + len(_END), _END, values, tuple(notes))
+        unfinished = at == len(text)
+        return Body(at, "", values, (*notes, UNFINISHED if unfinished else "no closing tag"))
+
+    def _value(self, tool: str, key: str, inside: str) -> Any:
+        if (tool, key) in self.texts:
+            return as_text(inside, *_MARKS)
+        if (tool, key) in self.others and inside.strip() in _PYTHON:
+            return _PYTHON[inside.strip()]
+        return as_value(inside)
+
+
+CODEC = Qwen3Coder

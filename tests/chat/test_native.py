@@ -1,0 +1,262 @@
+"""The native forms of model families: the texts that their models write, and what is read from texts that are off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.templates import CALLS, CHATML, tokenizer_with
+
+from ferrule.chat.codec import codec
+from ferrule.chat.family import spoken
+from ferrule.chat.fitted import fitted
+from ferrule.chat.parsing import MAX_CALLS
+from ferrule.chat.reply import read_reply
+from ferrule.chat.template import Template
+from ferrule.core.records import Call, Message, Tool
+
+TWO = (Call("find", {"query": "Rome", "top": 3}, id="call_0"), Call("now", {}, id="call_1"))
+SECTION = "<｜tool▁calls▁begin｜>{}<｜tool▁calls▁end｜>"
+CALL = "<｜tool▁call▁begin｜>{}<｜tool▁call▁end｜>"
+PUBLISHED: dict[str, tuple[str, dict[str, str], str]] = {
+    "qwen3_coder": (
+        "qwen3_coder",
+        {},
+        "Sure.\n<tool_call>\n<function=find>\n<parameter=query>\nRome\n</parameter>\n<parameter=top>\n3\n</parameter>\n"
+        "</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    ),
+    "llama3": (
+        "llama3",
+        {},
+        'Sure.\n{"name": "find", "parameters": {"query": "Rome", "top": 3}}\n{"name": "now", "parameters": {}}',
+    ),
+    "mistral, list": (
+        "mistral",
+        {},
+        'Sure.[TOOL_CALLS][{"name": "find", "arguments": {"query": "Rome", "top": 3}}, {"name": "now", "arguments": {}}]',
+    ),
+    "mistral, args": (
+        "mistral",
+        {"form": "args"},
+        'Sure.[TOOL_CALLS]find[ARGS]{"query": "Rome", "top": 3}[TOOL_CALLS]now[ARGS]{}',
+    ),
+    "gemma": (
+        "gemma",
+        {},
+        'Sure.<|tool_call>call:find{query:<|"|>Rome<|"|>,top:3}<tool_call|><|tool_call>call:now{}<tool_call|>',
+    ),
+    "function_gemma": (
+        "gemma",
+        {"form": "function_gemma"},
+        "Sure.<start_function_call>call:find{query:<escape>Rome<escape>,top:3}<end_function_call>"
+        "<start_function_call>call:now{}<end_function_call>",
+    ),
+    "harmony": (
+        "harmony",
+        {},
+        "<|channel|>commentary<|message|>Sure.<|end|><|start|>assistant to=functions.find<|channel|>commentary json"
+        '<|message|>{"query": "Rome", "top": 3}<|call|><|start|>assistant to=functions.now<|channel|>commentary json'
+        "<|message|>{}<|call|>",
+    ),
+    "deepseek, fence": (
+        "deepseek",
+        {},
+        "Sure."
+        + SECTION.format(
+            CALL.format('function<｜tool▁sep｜>find\n```json\n{"query": "Rome", "top": 3}\n```')
+            + "\n"
+            + CALL.format("function<｜tool▁sep｜>now\n```json\n{}\n```")
+        ),
+    ),
+    "deepseek, bare": (
+        "deepseek",
+        {"form": "bare"},
+        "Sure."
+        + SECTION.format(
+            CALL.format('find<｜tool▁sep｜>{"query": "Rome", "top": 3}') + CALL.format("now<｜tool▁sep｜>{}")
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_form(name: str) -> None:
+    form, options, text = PUBLISHED[name]
+    c = codec(form, **options)
+    assert c.write(Message("assistant", "Sure.", TWO)) == text
+    read = c.read(text)
+    assert read.content == "Sure."
+    assert [(call.name, dict(call.arguments), call.id, call.repairs) for call in read.calls] == [
+        ("find", {"query": "Rome", "top": 3}, "call_0", ()),
+        ("now", {}, "call_1", ()),
+    ]
+
+
+READ: list[tuple[str, str, list[tuple[str, dict[str, Any], tuple[str, ...]]]]] = [
+    # Qwen3-Coder often leaves the outer tag out, and closes nothing before the next call.
+    (
+        "qwen3_coder",
+        "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>",
+        [("f", {"a": 1}, ("no opening tag",))],
+    ),
+    ("qwen3_coder", "<tool_call>\n<function=f>\n</function>\nok</tool_call>", [("f", {}, ("trailing text",))]),
+    (
+        "qwen3_coder",
+        "<tool_call>\n<function=f>\n<parameter=a>\n\n two\nlines \n</parameter>\n</function>\n</tool_call>",
+        [("f", {"a": "\n two\nlines "}, ())],
+    ),
+    # Llama writes several objects with semicolons, and code or a call of a built-in tool after the tag.
+    (
+        "llama3",
+        '<|python_tag|>{"name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {}}<|eom_id|>',
+        [("f", {"a": 1}, ()), ("g", {}, ())],
+    ),
+    ("llama3", '<|python_tag|>search.call(query="Rome")<|eom_id|>', [("search", {"query": "Rome"}, ("python tag",))]),
+    ("llama3", "<|python_tag|>print(1)<|eom_id|>", [("python", {"code": "print(1)"}, ("python tag",))]),
+    ("llama3", '{"type": "function", "name": "f", "parameters": {"a": 1}}', [("f", {"a": 1}, ())]),
+    ("llama3", 'The row is\n{"name": "Rome", "size": 3}', []),  # an object in an answer is no call
+    (
+        "mistral",
+        '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}, "id": "abcDEF123"}]',
+        [("f", {"a": 1}, ())],
+    ),
+    ("mistral", '[TOOL_CALLS]f[CALL_ID]abcDEF123[ARGS]{"a": 1}', [("f", {"a": 1}, ())]),
+    ("mistral", '[TOOL_CALLS]f{"a": 1}', [("f", {"a": 1}, ())]),
+    # Gemma waits for the result with the mark that begins it; earlier templates wrote None and True.
+    (
+        "gemma",
+        "<|tool_call>call:f{a:None,b:[true,1.5]}<tool_call|><|tool_response>",
+        [("f", {"a": None, "b": [True, 1.5]}, ())],
+    ),
+    ("gemma", "<|tool_call>call:f{city:Rome}<tool_call|>", [("f", {"city": "Rome"}, ("bare text",))]),
+    # gpt-oss writes the recipient on either side of the channel, and its own tools in the channel of thinking.
+    (
+        "harmony",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f "
+        '<|constrain|>json<|message|>{"a": 1}<|call|>',
+        [("f", {"a": 1}, ())],
+    ),
+    (
+        "harmony",
+        "<|channel|>analysis to=python code<|message|>print(1)<|call|>",
+        [("python", {"code": "print(1)"}, ("built-in tool", "code"))],
+    ),
+    ("harmony", " to=functions.f<|channel|>commentary json<|message|><|call|>", [("f", {}, ("no arguments",))]),
+    (
+        "deepseek",
+        CALL.format('function<｜tool▁sep｜>f\n```json\n{"a": 1}\n```') + "<｜tool▁calls▁end｜>",
+        [("f", {"a": 1}, ("no opening mark",))],
+    ),
+]
+
+
+@pytest.mark.parametrize(("form", "text", "calls"), READ)
+def test_what_models_write(form: str, text: str, calls: list[Any]) -> None:
+    read = codec(form).read(text)
+    assert [(call.name, dict(call.arguments), call.repairs) for call in read.calls] == calls
+    assert not any(call.problem for call in read.calls)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "problem"),
+    [
+        ("qwen3_coder", "<tool_call>\nfind Rome\n</tool_call>", "no <function=name> in the block"),
+        ("qwen3_coder", "<tool_call><function=f><parameter=a>1<parameter=b>2</parameter></function></tool_call>", "<parameter=a> is not closed"),
+        ("llama3", '<|python_tag|>search.call("Rome")', "need their names"),
+        ("llama3", "<|python_tag|>search.call(query=now())", "not a call with plain values"),
+        ("llama3", '{"name": "f", "parameters": {"a": 1}, "b": 2}', "stand beside 'parameters'"),
+        ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {}}, {"arguments": {}}]', 'no "name"'),
+        ("gemma", "<|tool_call>f{}<tool_call|>", "no call:name{"),
+        ("harmony", " to=functions.f<|channel|>commentary json<|message|>[1]<|call|>", "must be a JSON object, not list"),
+        ("deepseek", SECTION.format(CALL.format("f {}")), "no name and <｜tool▁sep｜>"),
+        ("deepseek", SECTION.format(CALL.format("f<｜tool▁sep｜>{}") + "and g"), "stands where a call belongs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_malformed_call(form: str, text: str, problem: str) -> None:
+    (call,) = codec(form).read(text).calls
+    assert problem in call.problem
+    assert call.raw
+
+
+def test_values_are_typed_by_the_tools() -> None:
+    properties = {"zip": {"type": "string"}, "deep": {"type": "boolean"}, "near": {"type": "integer"}}
+    tool = Tool("f", "F.", {"type": "object", "properties": properties}, print)
+    values = {"zip": "00123", "deep": "True", "near": "7"}
+    body = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
+    text = f"<tool_call>\n<function=f>\n{body}</function>\n</tool_call>"
+    (call,) = read_reply(codec("qwen3_coder"), text, tools=(tool,)).calls
+    assert call.arguments == {"zip": "00123", "deep": True, "near": 7}
+
+
+def test_ids_of_nine_letters_and_digits_are_written_and_others_left_out() -> None:
+    for form in ("list", "args"):
+        c = codec("mistral", form=form)
+        kept = Message("assistant", "", (Call("f", {}, id="abcDEF123"),))
+        assert "abcDEF123" in c.write(kept)
+        assert c.read(c.write(kept)).calls[0].id == "abcDEF123"
+        assert "call_0" not in c.write(Message("assistant", "", (Call("f", {}, id="call_0"),)))
+
+
+def test_thinking_of_harmony_is_the_analysis_channel() -> None:
+    c = codec("harmony")
+    text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>42"
+    assert c.read(text).content == "<think>Hm.</think>42"
+    assert c.write(c.read(text)) == text
+    assert [(kind, text[a:b]) for kind, a, b in c.spans(text)] == [("think", "Hm."), ("answer", "42")]
+
+
+@pytest.mark.parametrize("form", ["qwen3_coder", "llama3", "mistral", "gemma", "harmony", "deepseek"])
+def test_marks_inside_text_end_nothing(form: str) -> None:
+    c = codec(form)
+    marks = ["</tool_call>", "</parameter>", "<parameter=b>", "<|eom_id|>", "[TOOL_CALLS]", "<tool_call|>", "<|call|>"]
+    call = Call("f", {"text": " ".join([*marks, "<｜tool▁calls▁end｜>", "</think>"])}, id="call_0")
+    text = c.write(Message("assistant", "", (call,)))
+    (read,) = c.read(text).calls
+    assert (read.arguments, read.problem, read.repairs) == (call.arguments, "", ())
+    assert all(text.count(stop) == text.endswith(stop) for stop in c.stop)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_too_many_calls_end_in_one_malformed_call(name: str) -> None:
+    form, options, _ = PUBLISHED[name]
+    c = codec(form, **options)
+    calls = c.read(c.write(Message("assistant", "", (Call("f", {}),) * (MAX_CALLS + 5)))).calls
+    assert len(calls) <= MAX_CALLS
+    assert f"more than {MAX_CALLS} calls" in calls[-1].problem
+
+
+def _native(call: str) -> str:
+    """Return a template that writes calls as data in a form of its own."""
+    head, tail = CALLS.split("{% for c in m['tool_calls'] or [] %}")
+    return head + "{% for c in m['tool_calls'] or [] %}" + call + tail[tail.index("{% endfor %}") :]
+
+
+FAMILIES = {
+    "qwen3_coder": "<tool_call>\n<function={{ c.function.name }}>\n{% for k, v in c.function.arguments.items() %}"
+    "<parameter={{ k }}>\n{{ v }}\n</parameter>\n{% endfor %}</function>\n</tool_call>",
+    "llama3": '{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}',
+    "mistral": '[TOOL_CALLS][{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}, '
+    '"id": "{{ c.id if c.id | length == 9 else raise_exception(\'ids have 9 letters\') }}"}]',
+    "mistral args": "[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}",
+    "gemma function_gemma": "<start_function_call>call:{{ c.function.name }}{count:{{ c.function.arguments.count }},"
+    "query:<escape>{{ c.function.arguments.query }}<escape>}<end_function_call>",
+    "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ c.type }}<｜tool▁sep｜>{{ c.function.name }}\n```json\n"
+    "{{ '' + c.function.arguments }}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "hermes": '<tool_call>\n{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_codec_is_chosen_by_what_the_template_writes(family: str) -> None:
+    name, _, form = family.partition(" ")
+    chosen = spoken(Template(tokenizer_with(_native(FAMILIES[family])), codec("hermes")))
+    assert chosen is not None
+    assert chosen.name == name
+    assert getattr(chosen, "form", form) == (form or getattr(codec(name), "form", ""))
+    renderer = fitted(tokenizer_with(_native(FAMILIES[family])))
+    assert renderer.codec == chosen
+
+
+def test_a_template_without_calls_of_its_own_speaks_hermes() -> None:
+    assert spoken(Template(tokenizer_with(CHATML), codec("hermes"))) is None
+    assert fitted(tokenizer_with(CHATML)).codec == codec("hermes")
