@@ -26,6 +26,13 @@ def _kit(seed: object, split: str = "train") -> Kit:
     return Kit(Draw(random.Random(f"twins/{seed}"), split))
 
 
+def test_words_of_schemas_do_not_tell_twins_apart() -> None:
+    # Number 673 describes a tool with the drawn word "false", which its schema holds as a value.
+    drawn = conversation(673, "test", "instruct", form="hermes")
+    assert any("is false" in tool.description for tool in drawn.tools)
+    assert all(tool.parameters["additionalProperties"] is False for tool in drawn.tools)
+
+
 def _other_words(first: Tool, second: Tool) -> tuple[list[str], list[str]]:
     """Return the words in which two descriptions differ, place by place; nothing where their lengths differ."""
     words = [re.findall(r"\w+", each.description) for each in (first, second)]

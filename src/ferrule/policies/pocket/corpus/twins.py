@@ -14,6 +14,13 @@ from ferrule.policies.pocket.corpus.kit import Exercise, Kit
 __all__ = ["twin"]
 
 _FAMILIES = {"action", "free", "lookup", "described", "typed"}
+_SCHEMA = frozenset(
+    [
+        *("type", "string", "integer", "number", "boolean", "array", "object", "null", "true", "false"),
+        *("items", "enum", "properties", "required", "description", "default"),
+    ]
+)
+"""Words of JSON schemas: to change one would change what a parameter takes."""
 
 
 def _places(word: str, text: str) -> list[str]:
@@ -33,7 +40,8 @@ def _word(kit: Kit, exercise: Exercise) -> str:
         return ""
     ((called, _),) = exercise.rounds[0].calls
     words = {word.lower() for word in re.findall(r"[A-Za-z]{4,}", called.description)}
-    drawn = [word for word in sorted(words) if kit.draw.gave(word) and len(_places(word, called.description)) == 1]
+    drawn = [word for word in sorted(words) if word not in _SCHEMA and kit.draw.gave(word)]
+    drawn = [word for word in drawn if len(_places(word, called.description)) == 1]
     held = [word for word in drawn if _places(word, exercise.ask)]
     return kit.draw.rng.choice(held) if held else ""
 
