@@ -57,7 +57,7 @@ def test_a_typo_in_a_settings_file_or_a_row_is_named(tmp_path: Path) -> None:
     ("arguments", "why"),
     [
         (("train", "--lora-r", "4"), "would do nothing"),
-        (("train", "--tools", "tools.py"), "--tasks"),
+        (("train", "--tools", "tools.py"), "--dataset"),
         (("train", "--world", "apis", "--tasks", "x.jsonl"), "not both"),
         (("eval", "arithmetic", "--tools", "tools.py"), "would do nothing"),
     ],
