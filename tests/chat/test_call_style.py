@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ferrule.chat.codec import Codec, codec, codec_names, codec_type
@@ -139,6 +139,8 @@ def test_the_listing_up_to_the_arguments_is_what_is_written(c: Codec, name: str,
 @every
 @settings(max_examples=80, deadline=None)
 @given(description=descriptions)
+@example(description='{"name": "x"}')
+@example(description="[{ ]")
 def test_a_plan_is_read_back_as_content_before_the_call(c: Codec, description: str) -> None:
     """No description can begin a call of its own, end one, or pass for thinking."""
     content = plan(Tool("find", description, NONE, print))

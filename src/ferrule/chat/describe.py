@@ -116,9 +116,10 @@ def plan(tool: Tool) -> str:
     """Return what a model writes before a call of the tool: the first line of its description, in short.
 
     It is at most ``LONGEST_PLAN`` characters long and has no final full stop. Marks that could begin a call or a turn
-    (``<tag``, three backticks) are broken by a space. Empty for a tool without a description.
+    (``<tag``, three backticks) are broken by a space, and no bracket stands at the beginning, where it could begin a
+    JSON object. Empty for a tool without a description.
     """
-    return _short(tool.description.strip().split("\n", 1)[0], LONGEST_PLAN)
+    return _short(tool.description.strip().split("\n", 1)[0], LONGEST_PLAN).lstrip("{[ ")
 
 
 def fields(tool: Tool, value: Callable[[Any], str] = json_value) -> dict[str, str]:
