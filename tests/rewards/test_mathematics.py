@@ -81,8 +81,10 @@ def test_a_comparison_ends_at_its_limit(name: str, gold: str) -> None:
 
 
 def test_an_expression_that_takes_long_ends_as_well() -> None:
-    chain = "len([answer" + ".replace('a','ab').replace('ab','a')" * 20 + " for q in answer for p in answer]) > 0"
-    assert compare("python", "a" * 20_000, chain, seconds=0.5).value == 0.0
+    """Sorting 60,000 letters thousands of times takes some 200 ms until its budget of steps ends it."""
+    gold = "len([0 for p in answer[:80] for q in answer[:80] if sorted(answer) == 'b']) == 0"
+    compared = compare("python", "a" * 60_000, gold, seconds=0.02)
+    assert (compared.value, compared.status) == (0.0, "timeout")
 
 
 def test_a_limit_is_data_in_the_score() -> None:

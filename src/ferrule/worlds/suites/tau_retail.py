@@ -103,8 +103,13 @@ class Retail:
         order["payment_history"].extend(back)
         return order
 
-    def _swap(self, order: Row, item_ids: Sequence[str], new_item_ids: Sequence[str]) -> list[tuple[Row, Row]]:
-        """Return each item of an order with the one that takes its place; refuses what cannot be had."""
+    def _swap(
+        self, order: Row, item_ids: Sequence[str], new_item_ids: Sequence[str], payment_method_id: str
+    ) -> tuple[list[tuple[Row, Row]], float]:
+        """Return each item of an order with the one that takes its place, and what is to be paid for it.
+
+        Refuses what cannot be had, and a payment method that cannot pay the difference.
+        """
         _held(order, item_ids)
         if len(item_ids) != len(new_item_ids):
             raise ValueError(f"{len(item_ids)} items cannot be exchanged for {len(new_item_ids)}")
@@ -115,7 +120,9 @@ class Retail:
             if variant is None or not variant["available"]:
                 raise ValueError(f"item {new} is no available item of the product {item['name']}")
             pairs.append((item, variant))
-        return pairs
+        difference = round(sum(new["price"] - old["price"] for old, new in pairs), 2)
+        balance(self._payer(order, payment_method_id), difference)
+        return pairs, difference
 
     @writes
     def exchange_delivered_order_items(
@@ -130,10 +137,7 @@ class Retail:
             payment_method_id: pays or receives the difference of the prices
         """
         order = self._order(order_id, "delivered")
-        pairs = self._swap(order, item_ids, new_item_ids)
-        method = self._payer(order, payment_method_id)
-        difference = round(sum(new["price"] - old["price"] for old, new in pairs), 2)
-        balance(method, difference)
+        _, difference = self._swap(order, item_ids, new_item_ids, payment_method_id)
         order = self._records.edit("orders", order_id)
         order.update(
             status="exchange requested", exchange_items=sorted(item_ids), exchange_new_items=sorted(new_item_ids),
@@ -154,10 +158,7 @@ class Retail:
             payment_method_id: pays or receives the difference of the prices
         """
         order = self._order(order_id, "pending")
-        pairs = self._swap(order, item_ids, new_item_ids)
-        method = self._payer(order, payment_method_id)
-        difference = round(sum(new["price"] - old["price"] for old, new in pairs), 2)
-        balance(method, difference)
+        pairs, difference = self._swap(order, item_ids, new_item_ids, payment_method_id)
         order = self._records.edit("orders", order_id)
         kind = "payment" if difference > 0 else "refund"
         order["payment_history"].append(

@@ -1,4 +1,4 @@
-"""What a conversation is made of: tools without a body, exercises on them, and the kit that collects both."""
+"""What a conversation is made of: tools that are schemas alone, exercises on them, and the kit that collects both."""
 
 from __future__ import annotations
 
@@ -55,19 +55,15 @@ _MARKS = ("answer", "think", "result", "python")
 """Names that mark something else in one of the written forms."""
 
 
-def _idle(**arguments: Any) -> str:
-    raise NotImplementedError("a tool of the corpus has no body")
-
-
 def tool(name: str, description: str, parameters: Sequence[Parameter] = ()) -> Tool:
-    """Return a tool without a body."""
+    """Return a tool that is a schema alone: it can be offered, and a call of it is refused."""
     schema = {
         "type": "object",
         "properties": {parameter.name: dict(parameter.schema) for parameter in parameters},
         "required": [parameter.name for parameter in parameters if parameter.required],
         "additionalProperties": False,
     }
-    return Tool(name, description, schema, _idle)
+    return Tool.from_schema({"name": name, "description": description, "parameters": schema})
 
 
 def _adorned(draw: Draw, text: str) -> str:
