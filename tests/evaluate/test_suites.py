@@ -52,6 +52,17 @@ def test_gsm8k_is_judged_by_its_number_and_offers_the_calculator(gsm8k: Path) ->
     assert found.success == pytest.approx(4 / 5)
 
 
+def test_a_known_suite_needs_the_split_alone_that_is_asked_for(gsm8k: Path) -> None:
+    (gsm8k / "gsm8k" / "train.jsonl").unlink()
+    world, tasks = suite("gsm8k", data=gsm8k)
+    assert len(tasks) == 5
+    with pytest.raises(ValueError, match="tests only"):
+        world.tasks("train", 1)
+    (gsm8k / "gsm8k" / "test.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="it needs one of train"):
+        suite("gsm8k", data=gsm8k)
+
+
 def test_own_file_with_its_verifier(tmp_path: Path) -> None:
     rows(tmp_path / "own.jsonl", [{"prompt": f"{i}?", "answer": f"{i}|none"} for i in range(40)])
     world, tasks = suite(tmp_path / "own.jsonl", verifier="regex", count=3)

@@ -264,7 +264,8 @@ SHAPES: Mapping[str, Known] = {
 def known(name: str, *, data: str | Path | None = None, tools: Tools = (), calls: int = 16) -> UserWorld:
     """Build the world of a data set of known shape, such as ``gsm8k``; unknown names are refused with the nearest.
 
-    Without ``tools`` a data set that comes with a corpus gets the tool ``search`` over it.
+    A split whose file is missing has no tasks; ``FileNotFoundError`` says so where all are. Without ``tools`` a data
+    set that comes with a corpus gets the tool ``search`` over it.
     """
     if name not in SHAPES:
         raise ValueError(f"unknown data set {name!r}; {nearest(name, list(SHAPES))}")
@@ -272,9 +273,14 @@ def known(name: str, *, data: str | Path | None = None, tools: Tools = (), calls
     folder = data_folder(data) / entry.folder
     rows: dict[str, tuple[Task, ...]] = {}
     for part, files in entry.files.items():
-        file = next((folder / file for file in files if (folder / file).is_file()), folder / files[0])
+        file = next((folder / file for file in files if (folder / file).is_file()), None)
+        if file is None:
+            continue  # a run needs one split only, unless there is none
         tasks = tasks_of(name, read_file(file).rows, entry.shape, part)
         rows.update(divided(tasks) if part == "all" else {part: tasks})
+    if not rows:
+        names = ", ".join(file for files in entry.files.values() for file in files)
+        raise FileNotFoundError(f"no file of {name!r} in {str(folder)!r}; it needs one of {names}")
     if not tools and entry.corpus and (folder / entry.corpus).is_file():
         tools = (search_tool(folder / entry.corpus),)
     return _world(name, rows, tools, calls)
