@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ferrule.chat.answer import final_answer
 from ferrule.chat.codec import Codec, codec, codec_names
 from ferrule.chat.reply import broken_off, first_stop, in_thought, read_reply, reply_spans
-from ferrule.chat.scan import UNFINISHED
+from ferrule.chat.scan import THINKING, UNFINISHED
 from ferrule.core.records import Call, Message, Tool
 from ferrule.tools.invoke import arguments as checked
 
@@ -30,15 +31,23 @@ def codes_of(message: Message) -> list[str]:
 
 @every
 @settings(max_examples=25, deadline=None)
-@given(thought=codes, meant=codes, before=st.sampled_from(["", "Sure.\n", "<think>a</think>\n"]))
-def test_calls_inside_thinking_are_no_calls(c: Codec, thought: str, meant: str, before: str) -> None:
+@given(
+    thought=codes,
+    meant=codes,
+    before=st.sampled_from(["", "Sure.\n", "<think>a</think>\n"]),
+    marks=st.sampled_from(THINKING),
+)
+def test_calls_inside_thinking_are_no_calls(
+    c: Codec, thought: str, meant: str, before: str, marks: tuple[str, str]
+) -> None:
     inside, outside = f"maybe\n{wrote(c, thought)}\nno.", wrote(c, meant)
-    assert codes_of(read_reply(c, f"{before}<think>{inside}</think>\n{outside}", tools=(TOOL,))) == [meant]
-    assert codes_of(read_reply(c, f"{before}<think>{inside}</think>\nDone.", tools=(TOOL,))) == []
-    assert codes_of(read_reply(c, f"{before}<think>{inside}", tools=(TOOL,))) == []
+    opening, close = marks
+    assert codes_of(read_reply(c, f"{before}{opening}{inside}{close}\n{outside}", tools=(TOOL,))) == [meant]
+    assert codes_of(read_reply(c, f"{before}{opening}{inside}{close}\nDone.", tools=(TOOL,))) == []
+    assert codes_of(read_reply(c, f"{before}{opening}{inside}", tools=(TOOL,))) == []
     # The prompt has opened it: the text closes what it did not open, or is cut off before.
     for opened in (False, True):
-        assert codes_of(read_reply(c, f"{inside}</think>\n{outside}", tools=(TOOL,), opened=opened)) == [meant]
+        assert codes_of(read_reply(c, f"{inside}{close}\n{outside}", tools=(TOOL,), opened=opened)) == [meant]
     assert codes_of(read_reply(c, inside, tools=(TOOL,), opened=True, cut=True)) == []
 
 
@@ -90,10 +99,23 @@ def test_stop_strings_inside_thinking_do_not_count(c: Codec, thought: str, meant
     assert first_stop(f"<think>{inside}", c.stop) == first_stop(inside, c.stop, True) == -1
 
 
-def test_where_thinking_is_open() -> None:
-    texts = ["", "<think>", "<think></think>", "</think>", "</think><think>"]
-    assert [in_thought(text) for text in texts] == [False, True, False, False, True]
-    assert [in_thought(text, True) for text in texts] == [True, True, False, False, True]
+@pytest.mark.parametrize(("opening", "close"), [*THINKING, ("<|channel|>analysis<|message|>", "<|end|>")])
+def test_the_marks_of_every_family_say_where_thinking_is_open(opening: str, close: str) -> None:
+    texts = ["", opening, f"{opening}{close}", f"{opening}a{close}b{opening}"]
+    assert [in_thought(text) for text in texts] == [False, True, False, True]
+    assert first_stop(f"{opening}a STOP b{close} c STOP d", ["STOP"]) == len(f"{opening}a STOP b{close} c STOP")
+    assert first_stop(f"{opening}a STOP b", ["STOP"]) == -1
+    assert first_stop(f"{opening}a{close} b", [close]) == len(f"{opening}a{close}")
+
+
+@pytest.mark.parametrize(("opening", "close"), THINKING)
+def test_where_thinking_that_the_prompt_opened_is_open(opening: str, close: str) -> None:
+    texts = ["", opening, close, f"{close}{opening}"]
+    assert [in_thought(text) for text in texts] == [False, True, False, True]
+    assert [in_thought(text, True) for text in texts] == [True, True, False, True]
+    assert first_stop(f"a STOP b{close} c STOP d", ["STOP"], True) == len(f"a STOP b{close} c STOP")
+    assert first_stop(f"a{close}", [close], True) == len(f"a{close}")
+    assert final_answer(f"so 41{close} 42") == final_answer(f"{opening}so 41{close} 42") == "42"
 
 
 def test_spans_of_thinking_that_the_prompt_opened() -> None:

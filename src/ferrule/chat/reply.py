@@ -6,18 +6,28 @@ reply may have been cut off at its limit, and tools say which parameters are tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from ferrule.chat.codec import Codec, Labelled
-from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED
+from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED
 from ferrule.core.records import Message, Tool
 
-__all__ = ["CUT_OFF", "Untyped", "broken_off", "first_stop", "in_thought", "read_reply", "reply_spans"]
+__all__ = [
+    "CUT_OFF", "Untyped", "after_thought", "broken_off", "first_stop", "in_thought", "open_thought", "read_reply",
+    "reply_spans",
+]  # fmt: skip
 
 CUT_OFF = "cut off"
 """The problem of a call that the limit of its reply broke off."""
+
+_ANALYSIS = "<|channel|>analysis<|message|>"
+_CLOSED = {opening: re.compile(re.escape(close)) for opening, close in THINKING}
+_CLOSED[_ANALYSIS] = re.compile(r"<\|(?:end|call|return|start)\|>")
+_THOUGHTS = re.compile(f"{OPENS.pattern}|{re.escape(_ANALYSIS)}")
+"""Matches a mark that opens thinking, or the channel for it of the harmony form, which any mark there ends."""
 
 
 @runtime_checkable
@@ -42,36 +52,48 @@ def broken_off(message: Message) -> Message:
     return replace(message, calls=tuple(calls))
 
 
+def open_thought(text: str) -> str:
+    """Return a text from the mark on that opens thinking which nothing closes; empty without one."""
+    last = None
+    for last in _THOUGHTS.finditer(text):  # noqa: B007 - the last one counts
+        pass
+    return text[last.start() :] if last is not None and _CLOSED[last[0]].search(text, last.end()) is None else ""
+
+
 def in_thought(text: str, opened: bool = False) -> bool:
     """Say whether a text ends inside thinking; ``opened`` says whether it begins there."""
-    last_open, last_close = text.rfind(THINK_OPEN), text.rfind(THINK_CLOSE)
-    return last_open > last_close or (opened and last_close < 0)
+    return bool(open_thought(text)) or (opened and CLOSES.search(text) is None)
+
+
+def after_thought(text: str) -> str:
+    """Return what a text says after the last mark that closes thinking; all of it without one."""
+    return text[max((mark.end() for mark in CLOSES.finditer(text)), default=0) :]
 
 
 def first_stop(text: str, stops: Sequence[str], opened: bool = False) -> int:
     """Return the index after the first stop string outside thinking, -1 without one.
 
-    The text begins inside thinking when ``opened``, and when it closes thinking that it did not open.
+    The text begins inside thinking when ``opened``, and when it closes thinking that it did not open. The mark that
+    closes thinking stands outside: it may be a stop string.
     """
-    close = text.find(THINK_CLOSE)
-    opening = text.find(THINK_OPEN)
+    closing, opening = CLOSES.search(text), _THOUGHTS.search(text)
     at = 0
-    if opened or (close >= 0 and not 0 <= opening < close):
-        if close < 0:
+    if opened or (closing and not (opening and opening.start() < closing.start())):
+        if closing is None:
             return -1
-        at = close + len(THINK_CLOSE)
+        at = closing.start()
     while True:
         places = [(place + len(stop), place) for stop in stops if stop and (place := text.find(stop, at)) >= 0]
         if not places:
             return -1
         end, begin = min(places)
-        thought = text.find(THINK_OPEN, at, begin)
-        if thought < 0:
+        thought = _THOUGHTS.search(text, at, begin)
+        if thought is None:
             return end
-        close = text.find(THINK_CLOSE, thought)
-        if close < 0:
+        closing = _CLOSED[thought[0]].search(text, thought.end())
+        if closing is None:
             return -1
-        at = close + len(THINK_CLOSE)
+        at = closing.start()
 
 
 def read_reply(
@@ -84,16 +106,22 @@ def read_reply(
     """
     if tools and isinstance(codec, Untyped):
         codec = codec.typed(tools)
-    message = codec.read(THINK_OPEN + text if opened else text)
-    if opened and isinstance(message.content, str):
-        message = replace(message, content=message.content.removeprefix(THINK_OPEN))
+    before = _opening(text) if opened else ""
+    message = codec.read(before + text)
+    if isinstance(message.content, str):
+        message = replace(message, content=message.content.removeprefix(before))
     return broken_off(message) if cut else message
 
 
 def reply_spans(codec: Codec, text: str, *, opened: bool = False) -> tuple[Labelled, ...]:
     """Return the labelled ranges of a reply; with ``opened`` its thinking begins with the text."""
-    if not opened:
-        return codec.spans(text)
-    shift = len(THINK_OPEN)
-    ranges = codec.spans(THINK_OPEN + text)
+    before = _opening(text) if opened else ""
+    shift = len(before)
+    ranges = codec.spans(before + text)
     return tuple((label, max(start - shift, 0), max(stop - shift, 0)) for label, start, stop in ranges)
+
+
+def _opening(text: str) -> str:
+    """Return the mark that opened thinking before a text: the one whose closing mark comes first in it."""
+    closing = CLOSES.search(text)
+    return next((opening for opening, close in THINKING if closing and closing[0] == close), THINK_OPEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,21 +14,26 @@ from ferrule.chat.parsing import MAX_CALLS
 from ferrule.core.records import Call, Message
 
 __all__ = [
-    "THINK_CLOSE",
-    "THINK_OPEN",
-    "UNFINISHED",
-    "Found",
-    "Scan",
-    "assemble",
-    "join",
-    "label",
-    "note",
-    "scan",
-    "thinking",
-]
+    "CLOSES", "OPENS", "THINKING", "THINK_CLOSE", "THINK_OPEN", "UNFINISHED", "Found", "Scan", "assemble", "join",
+    "label", "note", "scan", "thinking",
+]  # fmt: skip
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+THINKING: tuple[tuple[str, str], ...] = (
+    (THINK_OPEN, THINK_CLOSE),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel>thought", "<channel|>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+)
+"""The marks around thinking, by family: most; Mistral; Gemma 4; Seed; Cohere; Kimi."""
+_CLOSE_OF = dict(THINKING)
+OPENS = re.compile("|".join(re.escape(opening) for opening, _ in THINKING))
+"""Matches a mark that opens thinking."""
+CLOSES = re.compile("|".join(re.escape(close) for _, close in THINKING))
+"""Matches a mark that closes thinking."""
 UNFINISHED = "unfinished"
 """The repair that a codec notes on a call whose text ends before the call does.
 
@@ -73,16 +79,17 @@ def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int,
     is part of the call.
     """
     call_at = _Next(text, opens)
-    open_at, close_at = (_Next(text, partial(text.find, mark)) for mark in (THINK_OPEN, THINK_CLOSE))
+    open_at, close_at = (_Next(text, partial(_place, marks, text)) for marks in (OPENS, CLOSES))
     calls: list[Found] = []
     thoughts: list[tuple[int, int]] = []
     at = 0
     while (first := min(call_at(at), open_at(at), close_at(at))) < len(text):
-        if first == close_at(at):
-            at = first + len(THINK_CLOSE)
+        if closing := CLOSES.match(text, first):
+            at = closing.end()
             calls, thoughts = [], [(0, at)]
-        elif first == open_at(at):
-            at = min(close_at(at) + len(THINK_CLOSE), len(text))
+        elif opening := OPENS.match(text, first):
+            at = _thought_end(text, opening)
+            at = len(text) if at < 0 else at
             thoughts.append((first, at))
         else:
             stop, read = one(first)
@@ -95,18 +102,29 @@ def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int,
     return Scan(tuple(calls), tuple(thoughts))
 
 
+def _place(marks: re.Pattern[str], text: str, at: int) -> int:
+    mark = marks.search(text, at)
+    return mark.start() if mark else -1
+
+
+def _thought_end(text: str, opening: re.Match[str]) -> int:
+    """Return the index after the mark that closes the thinking which a mark opens, -1 where none does."""
+    close = _CLOSE_OF[opening[0]]
+    place = text.find(close, opening.end())
+    return place + len(close) if place >= 0 else -1
+
+
 def thinking(text: str) -> tuple[int, int] | None:
     """Return the range of a leading think block, marks included.
 
     A block whose opening mark stands in the prompt begins at 0; one that is never closed has stop -1.
     """
     blank = len(text) - len(text.lstrip())
-    close = text.find(THINK_CLOSE)
-    if text.startswith(THINK_OPEN, blank):
-        return blank, (close + len(THINK_CLOSE) if close >= 0 else -1)
-    opening = text.find(THINK_OPEN)
-    if close >= 0 and (opening < 0 or opening > close):
-        return 0, close + len(THINK_CLOSE)
+    if first := OPENS.match(text, blank):
+        return blank, _thought_end(text, first)
+    opening, closing = OPENS.search(text), CLOSES.search(text)
+    if closing and not (opening and opening.start() < closing.start()):
+        return 0, closing.end()
     return None
 
 

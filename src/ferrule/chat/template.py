@@ -15,6 +15,8 @@ from ferrule.chat.describe import tool_schema
 from ferrule.chat.layout import WRAPPED, Entry, Layout
 from ferrule.chat.parsing import defuse
 from ferrule.chat.renderer import after_results, flat, text_of, with_tools
+from ferrule.chat.reply import open_thought
+from ferrule.chat.scan import THINKING
 from ferrule.core.records import Call, Message, Tool
 
 __all__ = ["Template"]
@@ -25,7 +27,7 @@ _CLOCK = re.compile(r"""\bstrftime_now\(\s*(?P<quote>["'])(?P<form>[^"']*)(?P=qu
 
 def _own(codec: Codec) -> str:
     """Return text with every tag that a codec writes by itself; such tags must reach the model whole."""
-    texts = ["<think></think>", *codec.stop, codec.show(Message("tool", "x"))]
+    texts = [*(mark for pair in THINKING for mark in pair), *codec.stop, codec.show(Message("tool", "x"))]
     for call in (Call("search", {"query": "x"}), Call("python", {"code": "x"})):
         with suppress(ValueError):
             texts.append(codec.write(Message("assistant", "<think>x</think>x", (call, call))))
@@ -164,9 +166,9 @@ class Template:
 
     @cached_property
     def opens(self) -> str:
-        """The thinking tag that the generation prompt opens; empty where it leaves that to the model."""
+        """The mark of thinking that the generation prompt opens; empty where it leaves that to the model."""
         text = self.render([{"role": "user", "content": "x"}], True)
-        return text[text.rfind("<think>") :] if text.rfind("<think>") > text.rfind("</think>") else ""
+        return open_thought(text)
 
     @cached_property
     def end(self) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from ferrule.chat.renderer import Renderer
 from ferrule.chat.reply import first_stop, in_thought, read_reply, reply_spans
-from ferrule.chat.scan import THINK_OPEN
+from ferrule.chat.scan import THINKING
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask
 from ferrule.core.records import Finish, Reply, Span
@@ -85,7 +85,7 @@ def opens_thought(policy: Speaker, ask: Ask, given: Sequence[int]) -> bool:
     """Say whether the prompt (the ids before ``prefill`` and ``begun``) leaves thinking open, as some templates do."""
     before = given[: len(given) - len(ask.begun)]
     tail = policy.stops.text(before[-64 - 4 * len(ask.prefill) :])
-    return tail.removesuffix(ask.prefill).rstrip().endswith(THINK_OPEN)
+    return tail.removesuffix(ask.prefill).rstrip().endswith(tuple(opening for opening, _ in THINKING))
 
 
 def rows_of(policy: Speaker, ask: Ask) -> list[Row]:

@@ -12,7 +12,7 @@ from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer
 from ferrule.chat.reply import first_stop, in_thought, read_reply
-from ferrule.chat.scan import THINK_OPEN
+from ferrule.chat.scan import THINKING
 from ferrule.core.flows import Ask
 from ferrule.core.powers import require
 from ferrule.core.records import Call, Finish, Message, Reply, plain_text
@@ -120,7 +120,7 @@ class Scripted:
         if self.renderer is None:
             return False
         prompt = decode(self.prompt_ids(replace(ask, prefill="", begun=())), self.renderer.end)
-        return prompt.rstrip().endswith(THINK_OPEN)
+        return prompt.rstrip().endswith(tuple(opening for opening, _ in THINKING))
 
     def _with_ids(self, ask: Ask, renderer: Renderer, text: str, stopped: bool) -> Reply:
         end = renderer.end

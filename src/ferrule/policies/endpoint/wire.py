@@ -12,8 +12,8 @@ from typing import Any
 from ferrule.chat.codec import Codec
 from ferrule.chat.objects import arguments_from, numbered
 from ferrule.chat.renderer import with_tools
-from ferrule.chat.reply import broken_off, first_stop, read_reply
-from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, note
+from ferrule.chat.reply import after_thought, broken_off, first_stop, read_reply
+from ferrule.chat.scan import UNFINISHED, note
 from ferrule.core.records import Call, Finish, Image, Message, Reply, Tool
 
 __all__ = ["from_choice", "native_messages", "textual_messages", "tool_schemas", "whole"]
@@ -120,7 +120,7 @@ def whole(
     if hit is not None and hit in stops:
         return text + hit
     if hit is None and stopped:
-        spoken = text[text.rfind(THINK_CLOSE) + len(THINK_CLOSE) :] if THINK_CLOSE in text else text
+        spoken = after_thought(text)
         for stop in stops:
             if stop.startswith("</") and f"<{stop[2:]}" in spoken:
                 return text + stop
