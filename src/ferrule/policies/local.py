@@ -28,6 +28,7 @@ from ferrule.core.streams import Stream
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.forward import logits_at
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.layouts import renderer_for, save_renderer
 from ferrule.policies.packing.packed import logps, micro_batches
@@ -225,10 +226,9 @@ class Local:
     def hidden(self, ids_BT: Tensor, *, layer: int = -1) -> Tensor:
         """Return the hidden states of a layer at every token of right-padded rows, (B, T, D)."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            result = self.model(
-                input_ids=ids_BT.clamp(min=0), use_cache=False, output_hidden_states=True, logits_to_keep=1
-            )
-        return cast(Tensor, result.hidden_states[layer])
+            last = torch.tensor([ids_BT.shape[1] - 1], device=self.device)
+            _, states = logits_at(self.model, ids_BT.clamp(min=0), last, hidden=True)
+        return cast(Tensor, states[layer])
 
     def keep_reference(self, anew: bool = False) -> None:
         """Remember the present weights as the reference, unless some are; with adapters that is the base model.

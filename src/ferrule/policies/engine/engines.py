@@ -1,4 +1,4 @@
-"""Which engine decodes a local model: compiled kernels, pages read by the model's own layers, or whole batches."""
+"""Which engine decodes a local model: compiled kernels, pages, whole batches, or every token from the beginning."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from ferrule.core.arrays import nearest
-from ferrule.policies.engine.decode import Whole
+from ferrule.policies.engine.decode import Whole, decode
 from ferrule.policies.engine.engine import Decoder, Engine, Forward
-from ferrule.policies.engine.rows import Stops
+from ferrule.policies.engine.recompute import Recompute
+from ferrule.policies.engine.rows import Row, Stops
 
 __all__ = ["KINDS", "open_engine"]
 
-KINDS = ("auto", "kernels", "paged", "whole")
+KINDS = ("auto", "kernels", "paged", "whole", "recompute")
 
 
 def open_engine(
@@ -32,15 +33,21 @@ def open_engine(
     """Return the engine of that kind for a model, or the fastest that gives the model's own logits.
 
     ``kernels``: Llama-shaped models in float32 on a processor (needs numba). ``paged``: any model whose attention can
-    be exchanged, on any device. ``whole``: every other model, by whole batches through its own cache, without sharing
-    across asks. A kind that is named and does not fit is refused (``ValueError``).
+    be exchanged, on any device. ``whole``: models with keys and values in a cache of their own, by whole batches,
+    without sharing across asks. ``recompute``: every other model (recurrent and hybrid ones), each token from the
+    beginning of its row. A kind that is named and does not fit is refused (``ValueError``).
     """
     if kind not in KINDS:
         raise ValueError(f"engine: {nearest(kind, KINDS)}")
     problems = {}
     for name in KINDS[1:] if kind == "auto" else (kind,):
+        if name == "recompute":
+            return Recompute(model, stops, pad, rows=rows)
         if name == "whole":
-            return Whole(model, stops, pad, rows=rows)
+            problems[name] = _batches_differ(model, stops, autocast)
+            if not problems[name]:
+                return Whole(model, stops, pad, rows=rows)
+            continue
         forward, problem = _forward(name, model, autocast)
         problem = problem or _difference(model, forward, autocast)
         if not problem and forward is not None:
@@ -65,6 +72,36 @@ def _forward(name: str, model: Any, autocast: bool) -> tuple[Forward | None, str
 
     problem = lean.reason_against(model)
     return (None, problem) if problem else (lean.Lean(model), "")
+
+
+@torch.no_grad()
+def _batches_differ(model: Any, stops: Stops, autocast: bool) -> str:
+    """Decode rows of different lengths as a whole batch and from the beginning; return how they differ."""
+
+    def rows() -> list[Row]:
+        prompts = ((1, 2, 3), (3, 2, 1, 4, 2, 5, 1, 6))
+        return [Row(given, 3, 0.0, 0, bias={2: 1e4}, ignore_end=True) for given in prompts]
+
+    whole, plain = rows(), rows()
+    was, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            again = Recompute(model, stops, 0)
+            again.submit(plain)
+            while again.busy:
+                again.step()
+            decode(model, whole, stops, 0)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        if plain[0].finish:
+            return f"its cache is not one of keys and values ({type(error).__name__}: {error})"
+        raise
+    finally:
+        model.train(was)
+    pairs = [zip(one.logps, two.logps, strict=True) for one, two in zip(whole, plain, strict=True)]
+    gap = max(abs(a - b) for pair in pairs for a, b in pair)
+    exact = not autocast and next(model.parameters()).dtype is torch.float32
+    return "" if gap <= (1e-3 if exact else 0.5) else f"its log-probs differ by {gap:.2g} in a batch that is padded"
 
 
 def _difference(model: Any, forward: Forward | None, autocast: bool) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ferrule.policies.engine.attention import exchanged
+from ferrule.policies.forward import logits_at
 from ferrule.policies.packing.linear_logp import linear_logp
 from ferrule.policies.packing.prefix_tree import Pack, by_length, cut, pack
 from ferrule.policies.vocab import OutputRows
@@ -141,16 +142,12 @@ def padded_logps(model: Any, ids_NT: Tensor, turn_NT: Tensor, *, temperature: fl
         return scores
     ids, columns = ids_NT.clamp(min=0), needed + 1
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=autocast):
-        result = model(
-            input_ids=ids, use_cache=False, logits_to_keep=needed, output_hidden_states=value_head is not None
-        )
-    logp = torch.log_softmax(result.logits.to(scores["logp_NT"].dtype) / temperature, dim=-1)
+        logits, states = logits_at(model, ids, needed, hidden=value_head is not None)
+    logp = torch.log_softmax(logits.to(scores["logp_NT"].dtype) / temperature, dim=-1)
     chosen = logp.gather(2, ids[:, columns, None]).squeeze(2)
     parts = {"logp_NT": chosen, "entropy_NT": -(logp.exp() * logp.clamp(min=-1e4)).sum(-1)}
     if value_head is not None:
-        parts["value_NT"] = value_head(
-            result.hidden_states[-1][:, needed].to(value_head.weight.dtype).detach()
-        ).squeeze(-1)
+        parts["value_NT"] = value_head(states[-1][:, needed].to(value_head.weight.dtype).detach()).squeeze(-1)
     mine = turn_NT[:, columns] >= 0
     for name, score in parts.items():
         scores[name] = scores[name].index_copy(
