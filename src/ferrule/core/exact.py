@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 from uuid import UUID
 
 from ferrule.core.clip import clean
-from ferrule.core.flows import Leaf, Leaves
+from ferrule.core.flows import Leaf, Leaves, Step
 from ferrule.core.records import (
     Artifact,
     Call,
@@ -51,7 +51,7 @@ _TAG = "!"
 _RECORDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        *(Artifact, Call, Image, Leaf, Leaves, Message, Observation),
+        *(Artifact, Call, Image, Leaf, Leaves, Message, Observation, Step),
         *(Reply, Score, Span, Task, Tool, Trajectory, Turn),
     )
 }

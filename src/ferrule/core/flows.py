@@ -22,6 +22,7 @@ __all__ = [
     "Reward",
     "Sampling",
     "Session",
+    "Step",
     "Use",
     "World",
     "ask",
@@ -40,14 +41,29 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """Where a reply stands in the tree of a search: ``after`` is the reply that it goes on from, None at the root.
+
+    Both are the very objects that were received. ``notes`` is what the agent knew of the step in the end (its value,
+    visits, how it ended); it becomes ``Turn.notes``.
+    """
+
+    reply: Message
+    after: Message | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Leaves:
     """What an agent returns that followed several branches: one trajectory per leaf, in this order.
 
     Turns on the way to no leaf were given up: they make trajectories that ended ``discarded``, which cost tokens but
-    are neither scored nor trained on.
+    are neither scored nor trained on. ``steps`` says where replies stand whose contexts do not show it, because what
+    the model was shown was rewritten; other replies follow the one whose context they extend.
     """
 
     leaves: tuple[Leaf, ...]
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

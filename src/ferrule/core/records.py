@@ -234,7 +234,7 @@ class Turn:
     ``given`` are the ids added since the parent's last sampled id (the whole prompt when ``parent`` is None) and
     ``sampled`` the ids the model wrote; joined along a path they are exactly what the model saw. ``messages``
     are the messages that ``given`` renders; ``reply`` is the model's message and ``observations`` answer
-    ``reply.calls`` one for one.
+    ``reply.calls`` one for one. ``notes`` is what an agent that searched noted of the step.
     """
 
     id: int
@@ -248,6 +248,7 @@ class Turn:
     spans: tuple[Span, ...] = ()
     finish: Finish = "stop"
     role: str = "solver"
+    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def pairs(self) -> tuple[tuple[Call, Observation | None], ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.exact import line_of, read, write
-from ferrule.core.flows import Ask, Leaf
+from ferrule.core.flows import Ask, Leaves
 from ferrule.core.records import Answer, Finish, Message, Observation, Reply, Task, Trajectory, Turn
 from ferrule.rollout.spent import Spent
 
@@ -168,16 +168,16 @@ class Recorder:
             self.turns[place[0]] = replace(self.turns[place[0]], observations=filled)
 
     def paths(
-        self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str, leaves: Sequence[Leaf] = ()
+        self, answer: Answer, finish: Finish, final: Mapping[str, Any], problem: str, tree: Leaves | None = None
     ) -> tuple[Trajectory, ...]:
         """Return one trajectory per leaf; the path of the latest turn comes first and holds the answer.
 
         Where several roles asked, the latest turn of ``solver`` is meant, else that of the role which asked first. With
-        ``leaves`` (what an agent said of its branches) their paths come first, in that order, and what leads to none
-        of them ended ``discarded``.
+        ``tree`` (what an agent said of its branches) the paths of its leaves come first, in that order, and what leads
+        to none of them ended ``discarded``.
         """
-        if leaves and not problem:
-            return self._branches(leaves)
+        if tree is not None and not problem:
+            return self._branches(tree)
         paths = []
         lead = next(
             (turn.role for turn in self.turns if turn.role == "solver"), self.turns[0].role if self.turns else ""
@@ -199,13 +199,17 @@ class Recorder:
             paths.append(Trajectory(self.task, (), answer, finish, final=dict(final), problem=problem))
         return tuple(paths)
 
-    def _branches(self, leaves: Sequence[Leaf]) -> tuple[Trajectory, ...]:
+    def _branches(self, tree: Leaves) -> tuple[Trajectory, ...]:
         places = {id(turn.reply): i for i, turn in enumerate(self.turns)}
+        for step in tree.steps:
+            place = places[id(step.reply)]
+            self._branch[place] = None if step.after is None else places[id(step.after)]
+            self.turns[place] = replace(self.turns[place], notes=dict(step.notes))
         branches = [
             self._path(
                 places[id(leaf.reply)], self._branch, answer=leaf.answer, finish=leaf.finish, final=dict(leaf.final)
             )
-            for leaf in leaves
+            for leaf in tree.leaves
         ]
         kept = {turn.id for trajectory in branches for turn in trajectory.turns}
         ends = self._ends(self._branch)

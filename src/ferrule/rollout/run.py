@@ -14,7 +14,7 @@ from typing import Any
 
 from ferrule.chat.reply import broken_off
 from ferrule.core.acting import Place, act
-from ferrule.core.flows import Agent, Ask, Leaf, Leaves, Session, Use, World
+from ferrule.core.flows import Agent, Ask, Leaves, Session, Use, World
 from ferrule.core.records import Answer, Call, Finish, Observation, Reply, Task, Trajectory
 from ferrule.rollout.record import Asked, Episode, Recorder
 from ferrule.rollout.spent import spent_by_role
@@ -117,7 +117,7 @@ class Run:
         self._results: list[tuple[Any, ...]] = []
         self._alone = True
         self.answer: Answer = None
-        self.leaves: tuple[Leaf, ...] = ()
+        self.tree: Leaves | None = None
         self.finish: Finish = "answer"
         self.problem = ""
         self.began = self._round_began = time.perf_counter()
@@ -181,10 +181,12 @@ class Run:
             self.finish = self._ending()
             return
         known = {id(turn.reply) for turn in self.recorder.turns}
-        if not value.leaves or any(id(leaf.reply) not in known for leaf in value.leaves):
-            self._fail("agent returned leaves with an unknown reply; pass Reply.message itself")
+        told = [*(leaf.reply for leaf in value.leaves), *(step.reply for step in value.steps)]
+        told += [step.after for step in value.steps if step.after is not None]
+        if not value.leaves or any(id(reply) not in known for reply in told):
+            self._fail("agent returned leaves or steps with an unknown reply; pass Reply.message itself")
             return
-        self.leaves = value.leaves
+        self.tree = value
         self.answer, self.finish = value.leaves[0].answer, value.leaves[0].finish
 
     def _ending(self) -> Finish:
@@ -271,7 +273,7 @@ class Run:
         return self._episode(final)
 
     def _episode(self, final: Mapping[str, Any]) -> Episode:
-        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem, self.leaves)
+        trajectories = self.recorder.paths(self.answer, self.finish, final, self.problem, self.tree)
         seconds = time.perf_counter() - self.began
         drifted, spent = self.recorder.drifted, spent_by_role(self._waits, self.recorder.turns)
         return Episode(self.task, self.sample, self.seed, trajectories, self.problem, drifted, seconds, spent)
