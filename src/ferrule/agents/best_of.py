@@ -54,3 +54,6 @@ class BestOf:
             return search.leaves(answers[place] if answers else None)
         finally:
             search.close()
+
+
+AGENTS = {"best-of-n": BestOf}

@@ -96,3 +96,6 @@ class DepthFirst:
         scores = yield from self.order(search.task, drawn)
         places = sorted(range(len(drawn)), key=lambda place: -scores[place])
         return [drawn[place] for place in places]
+
+
+AGENTS = {"dfsdt": DepthFirst}

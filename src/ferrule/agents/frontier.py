@@ -108,3 +108,6 @@ class BestFirst:
             return search.leaves(_best(answers))
         finally:
             search.close()
+
+
+AGENTS = {"beam": Beam, "best-first": BestFirst}

@@ -48,3 +48,6 @@ class ToolLoop:
             if over:
                 return "\n\n".join(said) if answer is not None else None
         return None
+
+
+AGENTS = {"loop": ToolLoop}

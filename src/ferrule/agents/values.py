@@ -11,7 +11,10 @@ from ferrule.agents.search import Node
 from ferrule.core.flows import Flow
 from ferrule.core.records import Task
 
-__all__ = ["Pick", "Value", "calls_that_ran", "first", "largest", "likelihood", "majority"]
+__all__ = [
+    *("NAMED", "Pick", "Value", "calls_that_ran", "first", "largest", "likelihood", "majority", "most_likely"),
+    "valued",
+]
 
 Value: TypeAlias = Callable[[Task, Node], "Flow[float] | float"]
 """The value of a step, larger for more promising ones; as a flow it may ask a model."""
@@ -56,6 +59,10 @@ def largest(value: Value) -> Pick:
     return pick
 
 
+most_likely = largest(likelihood)
+"""Take the answer whose tokens, calls included, the model finds likeliest on average."""
+
+
 def valued(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]:
     """Return the values of steps and keep them in ``Node.value``; values that ask a model do so side by side."""
     given = [value(task, node) for node in nodes]
@@ -67,3 +74,10 @@ def valued(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]
         assert isinstance(number, (int, float))
         node.value = float(number)
     return [node.value for node in nodes]
+
+
+NAMED = {
+    "Value": ("calls_that_ran", "likelihood"),
+    "Pick": ("first", "majority", "most_likely"),
+}
+"""Names of values and picks that can be given as text."""

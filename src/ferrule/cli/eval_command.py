@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ferrule.cli.options import (
+    agent_options,
     chat_flags,
     chat_options,
     emit,
@@ -26,8 +27,8 @@ __all__ = ["command"]
 
 
 _SETTINGS = (
-    "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed", "codec", "tool_role",
-    "renderer", "no_tools", "data",
+    "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
+    "codec", "tool_role", "renderer", "no_tools", "data",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
@@ -44,9 +45,7 @@ _SETTINGS = (
 @tools_option()
 @click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations", default=1, show_default=True, help="Episodes per task.")
-@click.option(
-    "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
-)
+@agent_options
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Seed of tasks and sampling.")
 @click.option(
@@ -65,7 +64,8 @@ def command(suite: str | None, **given: Any) -> None:
     """Measure a model on a world by name, or on the user's own tasks."""
     from dataclasses import replace
 
-    from ferrule.agents.react import ToolLoop
+    from ferrule.agents.named import agent as agent_by_name
+    from ferrule.agents.named import temperature_for
     from ferrule.evaluate.evaluate import evaluate
     from ferrule.policies.recorded import recorded as recorded_policy
     from ferrule.rollout.record import save
@@ -81,7 +81,9 @@ def command(suite: str | None, **given: Any) -> None:
     loaded = None if given["replay"] else load_policy(given["model"], **options)
     policy = recorded_policy(loaded, cassette)
     world = recorded(world, cassette)
-    agent = ToolLoop(max_tokens=given["max_completion_length"])
+    agent = agent_by_name(given["agent"], tokens=given["budget"], max_tokens=given["max_completion_length"])
+    if given["temperature"] is None:
+        given["temperature"] = temperature_for(given["agent"])
     evaluation = evaluate(
         agent,
         policy,

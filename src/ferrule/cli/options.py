@@ -168,6 +168,29 @@ def _tools(ctx: Any, param: Any, names: tuple[str, ...]) -> str | tuple[str, ...
     return names[0] if len(names) == 1 else names or None
 
 
+def agent_options(command: Command) -> Command:
+    """Add ``--agent``, ``--budget`` and the temperature that suits the agent when none is given."""
+    from ferrule.agents.named import agent_names
+
+    for option in (
+        click.option(
+            "--temperature",
+            default=None,
+            type=float,
+            help="Sampling temperature; 0 takes the likeliest token [default: 0; 1 for agents that search].",
+        ),
+        click.option("--budget", default=None, type=int, help="Most tokens that a search writes per task."),
+        click.option(
+            "--agent",
+            default="loop",
+            show_default=True,
+            help=f"How a task is played: {', '.join(agent_names())}; NAME:field=value,... sets more.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def run_folder(name: str | None, output_dir: Path | None, default: str) -> Path:
     """Return the folder of a run: ``runs/NAME``, or the one that ``--output-dir`` gives."""
     if name is not None and output_dir is not None:

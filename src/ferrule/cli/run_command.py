@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import emit, guarded, hint_small, load_policy, tools_option
+from ferrule.cli.options import agent_options, emit, guarded, hint_small, load_policy, tools_option
 
 __all__ = ["command"]
 
@@ -24,11 +24,9 @@ _ENDINGS = {
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
 )
 @tools_option("[default: calculator and python]")
-@click.option(
-    "--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 takes the likeliest token."
-)
+@agent_options
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
-@click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies.")
+@click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies on one path.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded

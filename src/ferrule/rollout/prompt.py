@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ferrule.agents.react import ToolLoop
+from ferrule.agents.named import agent as agent_by_name
+from ferrule.agents.named import temperature_for
 from ferrule.core.flows import Policy, World
 from ferrule.core.records import Task
 from ferrule.rollout.drive import drive
@@ -19,22 +20,27 @@ def run(
     policy: Policy,
     *,
     tools: Tools | None = None,
+    agent: str = "loop",
+    budget: int | None = None,
     max_tool_calling_iterations: int = 6,
     max_completion_length: int = 256,
-    temperature: float = 0.0,
+    temperature: float | None = None,
     seed: int = 0,
 ) -> Episode:
-    """Answer a prompt with the plain tool loop and return the episode; its first trajectory holds the ``answer``.
+    """Answer a prompt with an agent and return the episode; its first trajectory holds the ``answer``.
 
     ``tools`` are what ``ferrule.tools.sources.tool_source`` takes (None: ``calculator`` and ``python``, ``()``: none).
-    The model writes at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens;
-    ``temperature`` 0 takes the likeliest token.
+    ``agent`` is what ``ferrule.agents.named.agent`` knows; one that searches writes at most ``budget`` tokens in all.
+    A path has at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens. ``temperature`` 0
+    takes the likeliest token; None is 0 for the plain loop and 1 for agents that search, which need different replies.
     """
     if tools is None:
         world: World = Arithmetic()
     else:
         world = UserWorld("prompt", {}, source=tool_source(tools))
-    agent = ToolLoop(turns=max_tool_calling_iterations, max_tokens=max_completion_length)
+    steps = max_tool_calling_iterations
+    player = agent_by_name(agent, tokens=budget, turns=steps, depth=steps, max_tokens=max_completion_length)
+    heat = temperature_for(agent) if temperature is None else temperature
     task = Task("prompt", prompt, world=world.name)
-    (episode,) = drive(agent, [task], world, policy, seed=seed, temperature=temperature)
+    (episode,) = drive(player, [task], world, policy, seed=seed, temperature=heat)
     return episode

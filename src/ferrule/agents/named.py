@@ -1,0 +1,87 @@
+"""Agents by name, with settings: ``loop``, ``best-of-n``, ``dfsdt:width=3``.
+
+A module of this package that sets ``AGENTS`` to its classes by name is found by walking it; there is no list to keep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from ferrule.agents import values
+from ferrule.agents.search import Budget
+from ferrule.core.arrays import nearest
+from ferrule.core.flows import Agent
+
+__all__ = ["agent", "agent_names", "temperature_for"]
+
+_NUMBERS = {"int": int, "float": float}
+
+
+@cache
+def _kinds() -> Mapping[str, type[Any]]:
+    package = importlib.import_module("ferrule.agents")
+    kinds: dict[str, type[Any]] = {}
+    for entry in pkgutil.iter_modules(package.__path__, "ferrule.agents."):
+        kinds |= getattr(importlib.import_module(entry.name), "AGENTS", {})
+    return dict(sorted(kinds.items()))
+
+
+def agent_names() -> list[str]:
+    """Return every name that ``agent`` knows."""
+    return list(_kinds())
+
+
+def temperature_for(text: str) -> float:
+    """Return the temperature of an agent where none is given: 1 where it draws several steps, which should differ."""
+    return 0.0 if text.partition(":")[0] == "loop" else 1.0
+
+
+def agent(text: str, *, tokens: int | None = None, **settings: Any) -> Agent:
+    """Return the agent that ``NAME`` or ``NAME:field=value,...`` names.
+
+    Fields are those of the agent's class that hold numbers, texts, truth values, and the name of a value or a pick of
+    ``ferrule.agents.values`` (``beam:value=calls_that_ran``). ``tokens`` is the budget of agents that search;
+    ``settings`` are fields as well, of which the text wins. Raises ``ValueError`` naming what is there.
+    """
+    name, _, written = text.partition(":")
+    if name not in _kinds():
+        raise ValueError(f"unknown agent {name!r}; {nearest(name, agent_names())}")
+    kind = _kinds()[name]
+    types = {field.name: str(field.type) for field in fields(kind)}
+    chosen: dict[str, Any] = {key: value for key, value in settings.items() if key in types}
+    for part in filter(None, written.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in types:
+            known = [field for field, of in types.items() if of in ("int", "float", "str", "bool", "Value", "Pick")]
+            raise ValueError(f"{part!r} is no setting of {name!r}; write field=value, {nearest(key, known)}")
+        chosen[key] = _read(name, key, value, types[key])
+    if tokens is not None:
+        if "budget" not in types:
+            raise ValueError(f"agent {name!r} does not search, so a budget of tokens would do nothing")
+        chosen["budget"] = Budget(tokens=tokens)
+    built: Agent = kind(**chosen)
+    return built
+
+
+def _read(name: str, key: str, value: str, of: str) -> Any:
+    """Return the value of a field of an agent from its text."""
+    if of in ("Value", "Pick"):
+        offered = {one: getattr(values, one) for one in values.NAMED[of]}
+        if value not in offered:
+            raise ValueError(f"{name}:{key}={value} is unknown; {nearest(value, list(offered))}")
+        return offered[value]
+    if of == "bool" and value in ("true", "false"):
+        return json.loads(value)
+    if of == "str":
+        return value
+    try:
+        return _NUMBERS[of](value)
+    except (KeyError, ValueError):
+        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(of, "set from Python only")
+        raise ValueError(f"{name}:{key} is {value!r}; {key} is {kind}") from None
