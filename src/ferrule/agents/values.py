@@ -59,8 +59,9 @@ def largest(value: Value) -> Pick:
     return pick
 
 
-most_likely = largest(likelihood)
-"""Take the answer whose tokens, calls included, the model finds likeliest on average."""
+def most_likely(task: Task, nodes: Sequence[Node]) -> int:
+    """Take the answer whose way the model finds likeliest, by ``likelihood``; among equals the one reached first."""
+    return max(range(len(nodes)), key=lambda place: (likelihood(task, nodes[place]), -place))
 
 
 def valued(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]:
