@@ -258,5 +258,7 @@ def _step(node: Node) -> Step:
     notes: dict[str, Any] = {"state": node.state, "value": node.value, "visits": node.visits, "prior": node.prior}
     if node.hinted:
         notes["hinted"] = True
+    if node.answer is not None:
+        notes["answer"] = node.answer
     above = node.parent.reply if node.parent is not None else None
     return Step(node.reply.message, above.message if above is not None else None, notes)

@@ -33,7 +33,7 @@ def laid_out(record: Record, renderer: Writes, encode: Encode) -> Row | Pair:
             return _continued(prompt, completion, tools, renderer, encode)
         case Labelled(prompt, completion, label, tools):
             return replace(_continued(prompt, completion, tools, renderer, encode), label=label)
-        case Preference(prompt, chosen, rejected, tools):
+        case Preference(prompt, chosen, rejected, tools, _):
             return Pair(
                 _continued(prompt, chosen, tools, renderer, encode),
                 _continued(prompt, rejected, tools, renderer, encode),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ferrule.core.arrays import nearest
@@ -52,12 +52,16 @@ class Completion:
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt and two ways to go on, the first preferred; all three texts or all three messages."""
+    """A prompt and two ways to go on, the first preferred; all three texts or all three messages.
+
+    ``origin`` says where a preference that was made comes from: its task, episode and step.
+    """
 
     prompt: Said
     chosen: Said
     rejected: Said
     tools: tuple[Tool, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
