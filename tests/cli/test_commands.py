@@ -166,7 +166,7 @@ def test_eval_on_rows_of_other_columns(here: Path) -> None:
     assert told.exit_code == 0
     assert "rows: not used: 'solution'; read as 'tasks' from task_text, answer" in told.output
     without = CliRunner().invoke(main, ["eval", "apis", "--prompt-field", "task_text"])
-    assert "--prompt-field would do nothing without --dataset" in without.output
+    assert "prompt_field would do nothing: 'apis' is a generated world" in without.output
 
 
 @pytest.fixture

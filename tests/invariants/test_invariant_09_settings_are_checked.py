@@ -58,7 +58,7 @@ def test_a_typo_in_a_settings_file_or_a_row_is_named(tmp_path: Path) -> None:
     [
         (("train", "--lora-r", "4"), "would do nothing"),
         (("train", "--tools", "tools.py"), "--dataset"),
-        (("train", "--world", "apis", "--tasks", "x.jsonl"), "not both"),
+        (("train", "--world", "apis", "--tasks", "x.jsonl"), "data (--dataset) would do nothing"),
         (("eval", "arithmetic", "--tools", "tools.py"), "would do nothing"),
     ],
 )

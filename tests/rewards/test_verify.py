@@ -177,11 +177,35 @@ def test_words_that_are_shared(answer: str | None, gold: object, expected: float
         ("The New York Times.", "new york times", True),
         ("an Apple", "apple", True),
         ("york new times", "new york times", False),
+        ("the U.S.", "US", True),  # punctuation goes without leaving a space
+        ("semi-final", "semi final", False),
+        ("It is old. <answer>The Tiber.</answer>", "tiber", True),
+        ("Final answer: the Tiber", "Tiber", True),
+        ("It is the Tiber", "Tiber", False),
         ("new york", "new york times", False),
     ],
 )
 def test_plain_is_blind_to_case_punctuation_and_articles(answer: str, gold: str, right: bool) -> None:
     assert verify("plain", answer, gold) == float(right)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("The river Tiber", "Tiber", 2 * 1 / (2 + 1)),
+        ("new new york", "New York", 2 * 2 / (3 + 2)),  # words count as often as they occur
+        ("Tiber", "the Tiber", 1.0),
+        ("yes, it is", "yes", 0.0),
+        ("Yes.", "yes", 1.0),
+        ("no", "no one", 0.0),
+        ("Oslo", "Rome", 0.0),
+        ("", "Rome", 0.0),
+        (None, "Rome", 0.0),
+        ("Oslo", ["Rome", "Oslo town"], 2 * 1 / (1 + 2)),
+    ],
+)
+def test_f1_is_that_of_hotpotqa(answer: str | None, gold: object, expected: float) -> None:
+    assert verify("f1", answer, gold) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
         world("bfcl:simple_python", data=folder).tasks("train", 1)
     with pytest.raises(ValueError, match="tools would do nothing"):
         world("bfcl:simple_python", data=folder, tools=())
-    with pytest.raises(FileNotFoundError, match="pip install --no-deps bfcl-eval"):
+    with pytest.raises(FileNotFoundError, match=r"get it \(ferrule data bfcl\)"):
         world("bfcl:parallel", data=folder)
     broken = tmp_path / "broken.jsonl"
     broken.write_text(json.dumps({"id": "a", "questions": [], "function": [AREA], "ground_truth": []}))

@@ -14,7 +14,6 @@ from ferrule.worlds import named
 from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.named import generated, world, world_names, worlds
 from ferrule.worlds.suites import suite_names
-from ferrule.worlds.user import SHAPES
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_names_are_those_of_the_modules_that_hold_a_world() -> None:
     assert {"apis", "apps", "arithmetic", "facts", "knapsack"} <= set(generated())
-    assert world_names() == [*sorted(generated()), *SHAPES, *suite_names()]
+    assert world_names() == [*sorted(generated()), *suite_names()]
 
 
 def test_the_guide_names_every_generated_world() -> None:

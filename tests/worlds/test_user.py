@@ -8,7 +8,7 @@ from ferrule.core.records import Call, Image, Message, Task
 from ferrule.rewards.verify import VERIFIERS as REAL
 from ferrule.rewards.verify import verify
 from ferrule.worlds.rows import VERIFIERS
-from ferrule.worlds.user import UserWorld, data_folder, from_file, known
+from ferrule.worlds.user import UserWorld, from_file
 
 TOOLS = '''
 from ferrule.tools.tool import tool
@@ -172,58 +172,6 @@ def test_fields_can_be_named_and_verifiers_are_those_of_the_rewards(tmp_path: Pa
     assert set(VERIFIERS) == set(REAL)
     with pytest.raises(ValueError, match="unknown verifier 'fuzzy'"):
         from_file(path, prompt_field="q", answer_field="a", verifier="fuzzy")
-
-
-def test_gsm8k_takes_the_number_after_the_mark(tmp_path: Path) -> None:
-    train = {"question": "How many?", "answer": "2*3=<<2*3=6>>6\n#### 1,206"}
-    test = {"question": "How much?", "answer": "so\n#### -$3.50"}
-    write(tmp_path / "gsm8k" / "train.jsonl", train)
-    write(tmp_path / "gsm8k" / "test_first_half.jsonl", test)
-    world = known("gsm8k", data=tmp_path)
-    assert world.rows["train"][0].answer == "1206"
-    assert world.rows["test"][0].answer == "-3.50"
-    assert world.rows["train"][0].meta == {"verifier": "numeric"}
-    write(tmp_path / "gsm8k" / "train.jsonl", {"question": "How many?", "answer": "six"})
-    with pytest.raises(ValueError, match="line 1: the answer has no number after '#### '"):
-        known("gsm8k", data=tmp_path)
-
-
-def test_other_known_shapes(tmp_path: Path) -> None:
-    write(tmp_path / "competition_math" / "math500.jsonl", {"question": "q", "answer": "\\frac{1}{2}"})
-    write(tmp_path / "competition_math" / "aime24.jsonl", {"input": "q", "output": "45"})
-    write(
-        tmp_path / "hotpotqa" / "questions.jsonl", {"question": "q", "answer": "yes", "type": "bridge", "context": []}
-    )
-    write(tmp_path / "hotpotqa" / "passages.jsonl", {"title": "Rome", "text": "Rome is old."})
-    right = {"answer": "2008-06-16 is Monday", "score": 1.0}
-    write(tmp_path / "tara" / "calendar_train.jsonl", {"question": "q", "pos_answer": right, "neg_answer": {}})
-    write(tmp_path / "tara" / "calculator_train.jsonl", {"question": "q", "pos_answer": {"answer": "so\n#### 25%"}})
-    found = {}
-    for name in ("math500", "aime24", "hotpotqa", "tara_calendar", "tara_calculator"):
-        world = known(name, data=tmp_path)
-        ((task,),) = (tasks for tasks in world.rows.values() if tasks)
-        found[name] = (task.answer, task.meta["verifier"], [tool.name for tool in world.tools])
-    assert found == {
-        "math500": ("\\frac{1}{2}", "math-verify", []),
-        "aime24": ("45", "numeric", []),
-        "hotpotqa": ("yes", "exact", ["search"]),
-        "tara_calendar": ("Monday", "exact", []),
-        "tara_calculator": ("25", "numeric", []),
-    }
-
-
-def test_the_data_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FERRULE_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match="set FERRULE_DATA"):
-        known("gsm8k")
-    monkeypatch.setenv("FERRULE_DATA", str(tmp_path))
-    assert data_folder() == tmp_path
-    with pytest.raises(FileNotFoundError, match=r"train\.jsonl"):
-        known("gsm8k")
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        known("gsm8k", data=tmp_path / "none")
-    with pytest.raises(ValueError, match="did you mean 'gsm8k'"):
-        known("gsm")
 
 
 def test_hugging_face_data_sets(tmp_path: Path) -> None:

@@ -28,14 +28,15 @@ __all__ = ["command"]
 
 _SETTINGS = (
     "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
-    "codec", "tool_role", "renderer", "no_tools", "data",
+    "codec", "tool_role", "renderer", "no_tools", "tasks", "verifier",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
 
 @click.command(
     "eval",
-    help=f"Measure a model on SUITE or --dataset. SUITE is {', '.join(world_names())}, openenv:URL or module:Class.",
+    help="Measure a model on SUITE, on --dataset, or on SUITE with the rows of --dataset. SUITE is "
+    f"{', '.join(world_names())}, openenv:URL or module:Class.",
 )
 @click.argument("suite", required=False)
 @click.option(
@@ -71,8 +72,8 @@ def command(suite: str | None, **given: Any) -> None:
     from ferrule.rollout.record import save
     from ferrule.worlds.recorded import recorded
 
-    if (suite is None) == (given["tasks"] is None):
-        raise click.UsageError("give a suite or --dataset, and not both; suites: ferrule eval --help")
+    if suite is None and given["tasks"] is None:
+        raise click.UsageError("give a suite, --dataset, or both where the suite is a benchmark: ferrule eval --help")
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
@@ -121,7 +122,7 @@ def _tasks(name: str | None, given: dict[str, Any]) -> tuple[Any, Any]:
     from ferrule.worlds.user import UserWorld
 
     how = {"count": given["eval_tasks"], "seed": given["seed"], "tools": given["tools"]}
-    world, tasks = suite(name or given["tasks"], **how, **row_options(given))
+    world, tasks = suite(name or given["tasks"], **how, data=given["tasks"] if name else None, **row_options(given))
     say_note(world)
     if len(tasks) < given["eval_tasks"]:
         parts = world.sizes if isinstance(world, UserWorld) else {}
@@ -136,6 +137,8 @@ def _text(data: dict[str, Any]) -> None:
 
     click.echo(f"{data['suite']} with {data['model']}: {shown(data)}, tasks: {data['count']}")
     click.echo(f"{_calls(data)}, ended by {data['finish']}")
+    for name, row in data.get("also", {}).items():
+        click.echo(f"  {name}: {shown(row, 'value')}")
     for level, row in data["by_level"].items():
         click.echo(f"  level {level}: {shown(row)}")
     if data["malformed"] or data["unknown_tool"]:

@@ -236,47 +236,44 @@ _FIELDS = ("prompt_field", "answer_field", "verifier")
 
 
 def own_tasks(command: Command) -> Command:
-    """Add ``--dataset`` (also ``--tasks``), what says how its rows are read, and ``--data`` for benchmarks by name."""
+    """Add ``--dataset`` (also ``--tasks``, ``--data``) and what says how its rows are read."""
     for name, note in (
-        ("--verifier", "How answers are compared where a row names nothing [default: exact]."),
+        ("--verifier", "How answers are compared where a row names nothing [default: exact, or the benchmark's]."),
         ("--answer-field", "Column of the answers [default: answer, solution, ... by name]."),
         ("--prompt-field", "Column of the prompts [default: prompt, question, ... by name]."),
     ):
         command = click.option(name, default=None, help=note)(command)
-    command = click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        help="Where a benchmark by name finds its data: a folder, or one file of rows [default: $FERRULE_DATA, or the "
-        "benchmark's installed package].",
-    )(command)
     return click.option(
         "--dataset",
         "--tasks",
+        "--data",
         "tasks",
         type=click.Path(path_type=Path),
-        help="Your own tasks, with a prompt and an answer each: a JSONL, JSON, CSV or parquet file (also .gz), a "
-        "folder, or a data set of the hub (owner/name, owner/name:config).",
+        help="Your own tasks, with a prompt and an answer each, or the rows of a benchmark by name: a JSONL, JSON, CSV "
+        "or parquet file (also .gz), a folder, or a data set of the hub (owner/name, owner/name:config) [default for a "
+        "benchmark: what $FERRULE_DATA holds or ferrule data has fetched].",
     )(command)
 
 
 def row_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the flags say of data; raises ``UsageError`` for flags of ``--dataset`` where there is none."""
-    options = {name: given[name] for name in _FIELDS if given.get(name) is not None}
-    if options and given.get("tasks") is None:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
-        raise click.UsageError(f"{flags} would do nothing without --dataset")
-    return options if given.get("data") is None else {**options, "data": given["data"]}
+    """Return what the flags say of how rows are read."""
+    return {name: given[name] for name in _FIELDS if given.get(name) is not None}
 
 
 def make_world(
     names: Sequence[str], tasks: Path | None = None, tools: str | Sequence[str] | None = None, **rows: Any
 ) -> World:
-    """Return the world that the flags ask for: by name, or the user's own tasks (``rows``: how they are read)."""
+    """Return the world that the flags ask for: by name, or the user's own tasks (``rows``: how they are read).
+
+    With names ``tasks`` is where these benchmarks find their rows.
+    """
     from ferrule.worlds.named import worlds
 
-    if tasks is not None and names:
-        raise click.UsageError("give names of worlds or --dataset, not both")
-    world = worlds([tasks] if tasks is not None else names, tools=tools, **rows)
+    if names:
+        rows = {**rows, "data": tasks}
+    elif tasks is not None:
+        names = [str(tasks)]
+    world = worlds(names, tools=tools, **rows)
     say_note(world)
     return world
 

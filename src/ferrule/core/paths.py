@@ -1,13 +1,21 @@
-"""Objects by their import path."""
+"""Objects by their import path, and the folder of what is fetched."""
 
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["by_path"]
+__all__ = ["by_path", "store"]
+
+
+def store() -> Path:
+    """Return the folder of fetched models and data: ``$FERRULE_HOME``, else ``~/.cache/ferrule``."""
+    root = os.environ.get("FERRULE_HOME")
+    return Path(root).expanduser() if root else Path.home() / ".cache" / "ferrule"
 
 
 def by_path(path: str) -> Any:

