@@ -38,6 +38,8 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
     from ferrule.core.tally import tally
     from ferrule.rollout.prompt import run
     from ferrule.rollout.record import dump
+    from ferrule.view.episodes import step_in_words
+    from ferrule.view.trees import count, lines, twigs
 
     episode = run(prompt, load_policy(model), tools=tools, **settings)
     path = episode.trajectories[0]
@@ -50,10 +52,13 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
                 readable = f"{call.name} {json.dumps(dict(call.arguments), ensure_ascii=False)}"
                 click.echo(f"  {call.raw.strip() if call.problem else readable}")
                 click.echo(f"  -> [{observation.status}] {observation.text}")
+        if steps := twigs(data, step_in_words):
+            click.echo("\n".join(["", f"all {count(steps)} steps:", *lines(steps), ""]))
         if path.answer:
             click.echo(path.answer)
 
-    emit(json.loads(dump(episode)), as_json, text)
+    data = json.loads(dump(episode))
+    emit(data, as_json, text)
     counts = tally(observation for turn in path.turns for observation in turn.observations)
     if counts.malformed or counts.unknown_tool:
         hint_small(model, tools)

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from ferrule.core.exact import untagged
 from ferrule.view.load import number
+from ferrule.view.trees import Twig, twigs
 
-__all__ = ["Line", "Sample", "Text", "choose", "sample", "text", "visible"]
+__all__ = ["Line", "Sample", "Text", "choose", "sample", "step_in_words", "text", "visible"]
 
 
 Read: TypeAlias = Callable[[Sequence[int]], str]
@@ -55,6 +56,7 @@ class Sample:
     facts: tuple[str, ...] = ()
     calls: int = 0
     arm: str = ""
+    tree: tuple[Twig, ...] = ()
 
 
 def visible(raw: Any) -> str:
@@ -150,6 +152,12 @@ def _turn(turn: Any, index: int, answered: bool, read: Read | None) -> tuple[Lin
     return tuple(lines)
 
 
+def step_in_words(reply: Any) -> str:
+    """Return a reply in one line: its calls, or what it says."""
+    calls = [_call(call).body.whole for call in _get(reply, "calls", [])]
+    return "; ".join(calls) or visible(_content(reply))
+
+
 def _score(row: Mapping[str, Any]) -> tuple[float | None, dict[str, float]]:
     """Return the reward of a recorded trajectory and its named parts."""
     listed = _get(row, "scores", [])
@@ -168,7 +176,8 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     paths = [path for path in _get(row, "paths", []) if isinstance(path, Mapping)]
     if paths:
         plain |= {key: value for key, value in paths[0].items() if key != "turns"}
-        by_id = {_get(turn, "id", -1): turn for turn in _get(row, "turns", [])}
+        plain["all_turns"] = _get(row, "turns", [])
+        by_id = {_get(turn, "id", -1): turn for turn in plain["all_turns"]}
         plain["turns"] = [by_id[i] for i in _get(paths[0], "turns", []) if isinstance(i, int) and i in by_id]
         plain["problem"] = _get(paths[0], "problem", "") or _get(row, "problem", "")
     return plain
@@ -182,6 +191,7 @@ def sample(row: Mapping[str, Any], read: Read | None = None) -> Sample:
     arm), ``step``, ``success`` (true or false) and ``scores`` (one mapping with ``value`` and ``parts`` per path).
     """
     row = _plain(row)
+    tree = twigs({**row, "turns": _get(row, "all_turns", [])}, step_in_words)
     task = _get(row, "task", {})
     reward, parts = _score(row)
     solved = row.get("success", row.get("solved"))
@@ -215,6 +225,7 @@ def sample(row: Mapping[str, Any], read: Read | None = None) -> Sample:
         turns=tuple(turns),
         facts=tuple(visible(fact) for fact in ([f"world {world}"] if world else []) + facts),
         arm=visible(arm),
+        tree=tree,
         calls=sum(line.kind == "call" for turn in turns for line in turn),
     )
 

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferrule.view import compare, episodes, figures
+from ferrule.view import compare, episodes, figures, trees
 from ferrule.view.load import Run, flatten, number, read_run, reader
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def write_report(run_dir: str | Path) -> Path:
         curves=list(_curves(run, figures.distinct(curve for curve in curves if not curve.constant))),
         steady=steady,
         tasks=_tasks(run),
+        count=trees.count,
         recorded=run.recorded,
         settings=_table(run.settings),
         versions=_table(run.versions),

@@ -1,0 +1,72 @@
+"""The tree of a search on the page and in the terminal: every step, how it ended, and the way to the answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from tests.agents.test_depth_first import TWO, played
+from tests.view.test_episodes import NESTED
+
+from ferrule.agents.depth_first import DepthFirst
+from ferrule.rollout.record import dump, save
+from ferrule.view.episodes import sample, step_in_words
+from ferrule.view.report import write_report
+from ferrule.view.trees import Twig, count, lines, twigs
+
+
+def searched() -> Any:
+    episode, _ = played(DepthFirst(width=2, depth=2), TWO)
+    return episode
+
+
+def test_a_search_is_drawn() -> None:
+    steps = twigs(json.loads(dump(searched())), step_in_words)
+    assert lines(steps) == [
+        '- write(line="a")',
+        '  - write(line="a1")',
+        '  - write(line="a2")',
+        '* write(line="b")',
+        '  - write(line="b1")',
+        "  * found b2  [answer]",
+    ]
+    assert count(steps) == 6
+
+
+def test_one_path_is_no_tree() -> None:
+    episode, _ = played(DepthFirst(), {"a": "answer"})
+    assert twigs(json.loads(dump(episode)), step_in_words) == ()
+
+
+def test_values_and_failures_are_told() -> None:
+    turns = [
+        {"id": 0, "reply": {"content": "x" * 200}, "notes": {"state": "open", "value": 0.25, "visits": 3}},
+        {"id": 1, "reply": {}, "observations": [{"status": "error"}], "notes": {"state": "gave up"}},
+    ]
+    steps = twigs({"paths": [{"turns": [0]}, {"turns": [1]}], "turns": turns}, step_in_words)
+    assert steps == (
+        Twig("x" * 90 + " …", "value 0.25, visits 3", True),
+        Twig("(nothing)", "error, gave up", False),
+    )
+
+
+def test_the_page_shows_the_tree(tmp_path: Path) -> None:
+    save(tmp_path / "episodes.jsonl", [searched()])
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "All 6 steps of the search" in page
+    assert '<span class="way">found b2</span> <small>answer</small>' in page
+    assert "&#34;a1&#34;" in page
+
+
+@settings(max_examples=100, deadline=None)
+@given(NESTED, NESTED)
+def test_damaged_records_never_raise(paths: Any, turns: Any) -> None:
+    sample({"paths": paths, "turns": turns})
+    twigs({"paths": paths, "turns": turns}, step_in_words)
+
+
+def test_turns_that_follow_themselves_end() -> None:
+    row = {"paths": [{"turns": [0, 1, 0, 1]}, {"turns": [1]}], "turns": [{"id": 0}, {"id": 1}]}
+    assert count(twigs(row, step_in_words)) < 5
