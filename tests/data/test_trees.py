@@ -13,7 +13,7 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, plain_text
 from ferrule.data.formats import Pair
 from ferrule.data.layout import laid_out
-from ferrule.data.trees import Branch, Tree, path_preferences, step_preferences, successful, tree_of
+from ferrule.data.trees import Branch, Tree, path_preferences, solutions, step_preferences, successful, tree_of
 from ferrule.policies.scripted import Scripted, encode
 from ferrule.rollout.drive import drive
 
@@ -50,6 +50,12 @@ def test_steps_on_the_way_against_those_beside() -> None:
 def test_whole_paths() -> None:
     pairs = named(path_preferences(Tree(ASKED, grown(WORKED))))
     assert pairs == [("", "b,b2,c", way) for way in ("a,a1", "a,a2", "b,b1", "b,b3")]
+
+
+def test_ways_to_success_are_conversations() -> None:
+    (way,) = solutions(Tree(ASKED, grown(WORKED)))
+    assert [plain_text(message) for message in way.messages] == ["?", "b", "b2", "c"]
+    assert solutions(Tree(ASKED, grown({"a": {"a1": {}}}))) == []
 
 
 @pytest.mark.parametrize("shape", [{"a": {"b": GOOD}}, {"a": {"a1": {}}, "b": {}}])

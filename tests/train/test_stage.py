@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from tests.toys import Bench, tiny_policy
+from tests.toys import Bench, layout, tiny_policy
 from tests.train.pieces import LETTERS, LOW, Speller, lowness, recipe
 
+from ferrule.agents.depth_first import DepthFirst
+from ferrule.core.flows import Ask
 from ferrule.core.recipe import Drawn, Method, Stage
-from ferrule.core.records import Score
+from ferrule.core.records import Score, plain_text
 from ferrule.data.formats import Pair, Row
+from ferrule.data.trees import solutions, step_preferences
+from ferrule.policies.scripted import Scripted, encode
 from ferrule.train import on_data
 from ferrule.train.loop import train
 from ferrule.train.on_data import pairs, rows
 from ferrule.train.sample import groups_of
 from ferrule.train.settings import Settings
-from ferrule.train.stage import best_and_worst, demonstrations, dpo, fit, kto, sft, successes
+from ferrule.train.stage import best_and_worst, demonstrations, dpo, fit, kto, searched, sft, successes
 from ferrule.worlds.arithmetic import Arithmetic
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -241,3 +245,31 @@ def test_data_that_are_no_rows_are_refused(tiny: Any) -> None:
 def test_what_does_not_fit_is_refused_before_the_first_step(method: Any, message: str, tiny: Any) -> None:
     with pytest.raises(ValueError, match=message):
         train(method, None, tiny, settings(), None)
+
+
+class Speaking(Scripted):
+    """A script whose texts can be laid out as rows."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return encode(text, layout().end)
+
+
+def test_trees_of_searches_teach_the_way_to_success_and_its_lead() -> None:
+    """Every task is answered wrongly first; the hint after which the right answer was written is in no row."""
+
+    def script(request: Ask, sample: int) -> str:
+        return "yes" if "tried here before" in plain_text(request.messages[-1]) else "no"
+
+    policy, agent = Speaking(script, renderer=layout()), DepthFirst(stuck=lambda node: node.answer == "no")
+    for learn, kind in ((solutions, Row), (step_preferences, Pair)):
+        drawn = searched(agent, Bench(), learn, tasks=3)(policy, 0)
+        assert isinstance(drawn, Drawn)
+        assert [type(item) for item in drawn.items] == [kind] * 3
+        assert drawn.sampled == 3 * (len("no") + len("yes") + 2)  # bytes, and an end token each
+        for item in drawn.items:
+            texts = [
+                bytes(i for i in row.ids if i < 256)
+                for row in ([item.chosen, item.rejected] if kind is Pair else [item])
+            ]
+            assert texts[0].endswith(b"yes")
+            assert not any(b"tried here" in text for text in texts)

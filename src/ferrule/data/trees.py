@@ -10,22 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.core.records import Message, Tool, Trajectory, Turn
-from ferrule.data.records import Preference
+from ferrule.data.records import Conversation, Preference
 
-__all__ = ["Branch", "Tree", "path_preferences", "step_preferences", "successful", "tree_of"]
+__all__ = ["Branch", "Tree", "path_preferences", "solutions", "step_preferences", "successful", "tree_of"]
 
 
 @dataclass(frozen=True)
 class Branch:
     """One step: what the model wrote, what came back, the steps drawn after it, and whether it solved the task.
 
-    ``notes`` are those of the search (``Turn.notes``), or whatever else is known of the step.
+    ``failed`` says that one of its own calls ended in anything but ``ok``. ``notes`` are those of the search
+    (``Turn.notes``), or whatever else is known of the step.
     """
 
     reply: Message
     results: tuple[Message, ...] = ()
     children: tuple[Branch, ...] = ()
     solved: bool = False
+    failed: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,7 +62,8 @@ def tree_of(
     def branch(number: int) -> Branch:
         turn = turns[number]
         children = tuple(branch(child) for child in below.get(number, ()))
-        return Branch(turn.reply, _results(turn), children, number in good, turn.notes)
+        failed = any(observation.status != "ok" for observation in turn.observations)
+        return Branch(turn.reply, _results(turn), children, number in good, failed, turn.notes)
 
     first = turns[min(below[None])]
     return Tree(first.messages, tuple(branch(number) for number in below[None]), tuple(tools), origin)
@@ -101,6 +104,12 @@ def step_preferences(tree: Tree, *, rejects: Callable[[Branch], bool] = _anythin
 
     visit(tree.prompt, tree.branches, 0)
     return pairs
+
+
+def solutions(tree: Tree) -> list[Conversation]:
+    """Return every whole way to success as a conversation, to be imitated; a tree without success gives none."""
+    good = (path for path in _paths(tree.branches) if path[-1].solved)
+    return [Conversation((*tree.prompt, *_said(path)), tree.tools) for path in good]
 
 
 def path_preferences(tree: Tree) -> list[Preference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.demonstration import Demonstrates
-from ferrule.core.flows import Policy, World
+from ferrule.core.flows import Agent, Policy, Reward, World
 from ferrule.core.recipe import Data, Drawn, Recipe, Roles, Stage
 from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.data.layout import laid_out
 from ferrule.data.records import Record
+from ferrule.data.trees import Tree, tree_of
 from ferrule.objectives import preference
 from ferrule.objectives.reduce import sequence_mean, token_mean
 from ferrule.objectives.supervised import nll
 from ferrule.policies.heads import REWARD, Head
 from ferrule.policies.replies import Speaker
-from ferrule.rollout.drive import seed_of
+from ferrule.rewards.outcome import outcome
+from ferrule.rollout.drive import drive, seed_of
 from ferrule.train.loop import train
 from ferrule.train.policy import Trains
 from ferrule.train.sample import Group, groups_of
@@ -43,6 +46,7 @@ __all__ = [
     "probe",
     "reward_model",
     "rpo",
+    "searched",
     "sft",
     "simpo",
     "successes",
@@ -256,6 +260,40 @@ def successes(
             good = [t for s, t in zip(group.scores, group.trajectories, strict=True) if s.value >= least and _whole(t)]
             rows += [trajectory_row(t) for t in good[:most]]
         return Drawn(rows, sum(episode.sampled_count for group in played for episode in group.episodes))
+
+    return drawn
+
+
+def searched(
+    agent: Agent, world: World, learn: Callable[[Tree], Sequence[Record]], *, tasks: int = 16, split: str = "train",
+    levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, reward: Reward = outcome, least: float = 0.5,
+    temperature: float = 1.0, **options: Any,
+) -> Data:  # fmt: skip
+    """Return a source of what trees teach: the policy searches by ``agent``, ``learn`` makes records of every tree.
+
+    ``learn`` is, for example, ``ferrule.data.trees.solutions`` or ``step_preferences``. A path solved its task where
+    its ``reward`` is at least ``least``; of the paths that were given up those count that gave an answer. Messages
+    beside the conversation (``Turn.notes["hinted"]``) are left out, so records are laid out anew. Each round searches
+    ``tasks`` further tasks; ``options`` are those of ``drive``.
+    """
+
+    def solved(path: Trajectory) -> bool:
+        notes = path.turns[-1].notes
+        if path.finish == "discarded":
+            path = replace(path, answer=notes.get("answer") if notes.get("state") == "answer" else None)
+        return path.answer is not None and reward(path.task, [path])[0].value >= least
+
+    def drawn(policy: Any, lap: int) -> Drawn:
+        todo = Stream(world, split, levels, seed, position=lap * tasks)(tasks)
+        how: dict[str, Any] = {"seed": seed_of(seed, "trees", lap), "temperature": temperature, **options}
+        episodes = [episode for episode in drive(agent, todo, world, policy, **how) if not episode.problem]
+        items: list[Row | Pair] = []
+        for episode in episodes:
+            paths = episode.of_role(episode.trajectories[0].role)
+            with closing(world.start(episode.task)) as session:
+                tree = tree_of(paths, solved, tools=session.tools, task=episode.task.id)
+            items += [laid_out(record, policy.renderer, policy.encode) for record in learn(tree)]
+        return Drawn(items, sum(episode.sampled_count for episode in episodes))
 
     return drawn
 
