@@ -22,7 +22,16 @@ EQUAL = [
     (r"\infty", r"\infty"),
     # units, signs of currencies, per cent
     (r"5\text{ cm}", "5"), ("5 cm", "5"), ("$5", "5"), (r"\$5", "5"), (r"10\%", "10%"),
+    (r"12\text{ square units}", "12"), (r"\text{5 apples}", "5"), ("10 meters", "10 m"), ("5 square cm", r"5\text{ cm}^2"),
+    ("5 hours", "5 hrs"), ("100 miles per hour", "100 mph"), ("$100", "100 dollars"), ("20 percent", r"20\%"),
+    ("5cm", "5"), (r"90^\circ", "90 degrees"), (r"1.5\times10^3", "1500"), ("about 5 kilometers", "5 km"),
+    # numbers as people and programs write them
+    ("3 1/2", "7/2"), ("1.5e3", "1500"), ("2e-3", "0.002"), ("1 000", "1000"), (r"1\,000", "1000"), ("negative 5", "-5"),
+    ("\u22125", "-5"), ("\u2013 5", "-5"), ("3 million", "3000000"), ("$1.5 billion", "1500000000"), ("2 dozen", "24"),
+    ("**42**", "42"), ('"Paris"', "Paris"), ("42 is the answer", "42"), ("5.00", "5"), ("+5", "5"), ("3 - 1", "2"),
     # algebra
+    ("2ab", "2ba"), ("2xy + 3", "3 + 2yx"), ("xy + 3", "yx+3"), (r"\frac{1}{2}mv^2", r"\frac{m v^2}{2}"), ("3t", "t \\cdot 3"),
+    ("(ab)^2", "a^2b^2"), ("a=1, b=2", "b=2, a=1"), ("x=1, y=2", "(1,2)"), ("area = 5", "5"), ("x=2 or x=3", "3, 2"),
     ("p - q", "-q + p"), ("6 - 5i", "-5i+6"), ("x^2+2x+1", "(x+1)^2"), ("x = 5", "5"), ("y = 2x + 1", "y=2x+1"),
     (r"\sin^2 x + \cos^2 x", "1"), ("x>3", "x > 3"), ("x>3", "3<x"),
     # sets, tuples, intervals, matrices
@@ -30,7 +39,10 @@ EQUAL = [
     ("1,2,3", "3, 1, 2"), (r"(-\infty, 3]", r"(-\infty,3]"), (r"(0,1)\cup(2,3)", r"(2,3) \cup (0,1)"), (r"\pm 2", "-2, 2"),
     (r"\left(1, 2\right)", "(1,2)"), ("(1,2,3)", "(1, 2, 3)"), (r"\emptyset", r"\emptyset"), (r"x \in [0,1]", "[0,1]"),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    ("1, 1, 2", "2, 1, 1"), (r"\langle 1,2\rangle", "(1,2)"), (r"\varnothing", r"\emptyset"), ("(1,2),(3,4)", "(3,4), (1,2)"),
+    (r"\boxed{2}, \boxed{3}", "3, 2"), (r"First \boxed{3}, finally \boxed{4}", "4"), (r"\boxed{\boxed{7}}", "7"),
     # text, and formulas in sentences
+    ("2023-01-05", "2023-01-05"), ("12:05", "12:05"), ("10 Downing Street", "10 downing street"),
     (r"\text{Evelyn}", "Evelyn"), ("evelyn", r"\text{Evelyn}"), ("A", "(A)"), ("The answer is (A).", "A"),
     (r"\text{No real solution}", "no real solution"), ("red and blue", "red and blue"), (r"\boxed{42}", "42"),
     (r"The answer is 11\sqrt{2}.", r"11\sqrt{2}"), (r"so $\frac{1}{2}$", "0.5"), ("Thus x = 3 or x = 5", "3, 5"),
@@ -41,6 +53,23 @@ DIFFERENT = [
     ("10^5", "10"), ("2^{10}", "10"), (r"\sqrt{8}", "8"), (r"\sqrt{-1}", "1"), ("i", "1"), ("e", "2.7"), ("3:4", "4:3"),
     (r"\infty", r"-\infty"), ("p - q", "p + q"), ("p - q", "q - p"), ("x^2+2x+1", "x^2+2x+2"), ("x^2", "x"), ("x+y", "xy"),
     ("x^{12}", "x^1 2"), ("x=5", "x=6"), ("y=2x+1", "y=2x+2"), ("x>3", "x<3"), ("x>3", "3"), ("(3,1)", "(5,2)"),
+    # units and other words
+    ("10 cm", "10 m"), ("5 km", "5 miles"), ("5 hours", "5 minutes"), ("5cm", "5mm"), (r"5\text{ cm}^2", r"5\text{ cm}^3"),
+    (r"5\text{ cm}", r"5\text{ m}"), ("3/4 cup", "3/4 tsp"), ("5 men", "5 women"), ("100 miles per hour", "100 km per hour"),
+    ("Apollo 11", "Voyager 11"), ("room 12", "floor 12"), ("10 Downing Street", "10 Baker Street"), ("3 million", "3"),
+    ("negative 5", "5"), ("The answer is not 42.", "42"), ("It isn't 42.", "42"), ("5 dollars and 10 cents", "10"),
+    ("5 to 6", "6"), ("5\u20136", "5"), ("from 3 to 10", "10"), ("10 out of 20", "20"), ("1 in 4", "4"), ("5 times 4", "4"),
+    # what is no formula
+    ("2023-01-05", "2023-02-04"), ("1/2/2023", "2/4/2023"), ("12:30", "2:05"), ("1.2.3", "1.2"), ("0x1F", "0"),
+    ("192.168.0.1", "192.168.0.2"), ("3-1 score", "4-2 score"), ("New York", "York New"), ("listen here", "silent here"),
+    ("no solution", "solution no"),
+    # factors are no words
+    ("2ab", "2"), ("2ab", "2cd"), ("3xy", "3"), ("2xy+3", "3"), ("2xy+3", "2xz+3"), ("xy + 3", "3"), ("3t", "3"),
+    (r"2\pi r h", r"2\pi r"), (r"\frac{1}{2}mv^2", r"\frac{1}{2}"), ("10^{100}", "10^{99}"), ("101_2", "101_3"),
+    ("3 1/2", "31/2"), ("3 1/2", "3/2"), ("1 000", "0"), ("1e5", "15"), ("0.333", r"\frac{1}{3}"), (r"\pi", "3.14"),
+    # lists
+    ("1,2,2", "1,2"), ("1,1,2", "1,2,2"), ("a=1, b=2", "a=2, b=1"), ("a=1, b=2", "2, 1"), ("x=1, y=2", "(2,1)"),
+    (r"\boxed{2}, \boxed{3}", "3"), (r"\langle 1,2\rangle", "(2,1)"), ("(1,2),(3,4)", "(1,2)"),
     ("(1,2)", "(2,1)"), ("(1,2)", "[1,2]"), ("[0,1]", "(0,1)"), ("(0,1]", "[0,1)"), ("[0,1]", "1"), ("1,2", "1,2,3"),
     (r"(3, \frac{\pi}{2})", "3"), (r"\{1,2\}", r"\{1,2,3\}"), ("1, 2", "12"), ("1 2", "12"), ("(1,2,3)", "(1,2)"),
     ("(1,2,3)", r"\{1,2,3\}"), ("(2,1,3)", "(1,2,3)"), (r"(-\infty, 3]", r"(-\infty,3)"), (r"(0,1)\cup(2,3)", "(0,1)"),

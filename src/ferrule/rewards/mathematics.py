@@ -9,21 +9,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ferrule.chat.answer import boxed
+from ferrule.rewards.wording import FUNCTIONS, WORD, conflict, figures, no_formula, without_units, word_ranges
+
 __all__ = ["equal", "formula", "library", "text_of"]
 
-_MARKED = re.compile(r"\$[^$]+\$|\\boxed|\\\(|\\\[|\\begin\{(?:equation|align|gather|math)")
-_WORD_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
-_PART = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}")
-_COMMAND = re.compile(r"\\(?:[A-Za-z]+|.)")
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_SAYS = re.compile(r"(?:\b(?:is|are|be|equals|answer|gives|get|so|therefore|hence)\b|:|\u2234)\s*", re.IGNORECASE)
+_MARKED = re.compile(r"\\begin\{(?:equation|align|gather|math)")
+_MARKS = re.compile(r"\$|\\[()\[\]]")
+_BETWEEN_BOXES = re.compile(r"[\s,;.$]*(?:and|or)?[\s,;$]*")
+_SAYS = re.compile(r"(?:\b(?:is|are|be|equals|answer|gives|get|so|therefore|hence)\b|:(?!\d)|\u2234)\s*", re.IGNORECASE)
 _JOINED = re.compile(r"\s+(?:or|and)\s+")
 _LAYOUT = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;: ]|\\(?=%)|\$")
 _SPACE = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
-_FUNCTIONS = {
-    *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan"),
-    *("ln", "log", "exp", "sqrt", "pi", "inf", "infty", "max", "min", "gcd", "lcm", "mod", "det"),
-}
+_NOT = re.compile(r"\b(?:not|never)\s*\Z|n't\s*\Z", re.IGNORECASE)
+_STOPS = re.compile(r"\A(?:[\s,;!?]|\.(?!\d))+|[\s,;.!?]+\Z")
+_BASE = re.compile(r"\d_\{?(\d{1,2})\}?\s*\Z")
+_NAMED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=(?!=)(.*)", re.DOTALL)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def library() -> Any:
@@ -36,77 +38,161 @@ def library() -> Any:
 
 
 def _bare(text: str) -> str:
-    """Return an answer without blanks around it, a final stop, the sign of a currency, and marks around the whole."""
-    text = text.strip().removesuffix(".").strip()
-    for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-        inner = text[len(left) : len(text) - len(right)]
-        if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and left not in inner:
+    """Return an answer without blanks around it, a final stop, the sign of a currency, and marks."""
+    text = _boxes(text.strip().removesuffix(".").strip())
+    for mark in ("**", "`", '"'):
+        inner = text[len(mark) : -len(mark)]
+        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark) and mark not in inner:
             text = inner.strip()
-    if text.startswith("\\boxed{") and text.endswith("}") and text.count("\\boxed") == 1:
-        text = text[len("\\boxed{") : -1].strip()
-    text = text.replace("\\$", "")
-    return text.replace("$", "") if text.count("$") == 1 else text
+    text = _MARKS.sub(" ", text.replace("\\$", "")).strip().removesuffix(".").rstrip()
+    words = WORD.fullmatch(text)
+    return words[1].strip() if words else text
+
+
+def _boxes(text: str) -> str:
+    """Return what stands in the last boxes of a text, those with words between them aside; the text without any."""
+    before, _, _ = text.rpartition("\\boxed{")
+    inner = boxed(text)
+    if inner is None:
+        return text
+    shut = before.rfind("}")
+    if "\\boxed{" in before and shut >= 0 and _BETWEEN_BOXES.fullmatch(before, shut + 1):
+        return f"{_boxes(before[: shut + 1])}, {inner.strip()}"
+    return inner.strip()
 
 
 def text_of(text: str) -> str:
     r"""Return what a text says without its layout: spaces, ``$``, ``\left``, and the commands of plain words."""
-    plain = _WORD_COMMAND.sub(r"\1", _bare(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    plain = WORD.sub(r"\1", _bare(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    plain = plain.replace("\\varnothing", "\\emptyset")
     return " ".join(_SPACE.sub("", _LAYOUT.sub("", plain)).split())
-
-
-def _blank(match: re.Match[str]) -> str:
-    return " " * len(match[0])
-
-
-def _words(text: str) -> list[tuple[int, int]]:
-    """Return the ranges of the words that are no part of a formula."""
-    rest = _COMMAND.sub(_blank, _PART.sub(_blank, _WORD_COMMAND.sub(_blank, text)))
-    return [word.span() for word in _WORD.finditer(rest) if word[0].lower() not in _FUNCTIONS]
 
 
 def _is_word(text: str) -> bool:
     """Say whether an answer is one word, a name for example."""
     said = text_of(text)
-    return len(said) > 1 and said.isalpha() and said.lower() not in _FUNCTIONS
+    return len(said) > 1 and said.isalpha() and said.lower() not in FUNCTIONS
+
+
+def _last(text: str) -> str:
+    """Return what a sentence says last: what stands behind its last word that says so, where that has digits."""
+    parts = [part for part in _SAYS.split(text) if part.strip()]
+    told = [part for part in parts if re.search(r"\d|\\", part)]
+    return _bare((told or parts or [text])[-1])
 
 
 def formula(text: str) -> str:
-    """Return the part of a text that is the answer: all of it, or what a sentence says last."""
-    said = _JOINED.sub(", ", _bare(text))
-    if not _words(said):
-        return said
-    parts = [part for part in _SAYS.split(said) if part.strip()]
-    said = _bare(parts[-1]) if parts else said
-    edges = [0, *(edge for span in _words(said) for edge in span), len(said)]
-    pieces = [said[a:b].strip(" ,;.!?") for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    told = [piece for piece in pieces if re.search(r"\d|\\", piece)]
-    return told[-1] if told else said
+    """Return the part of a text that is the answer, empty without one: all of it, or what a sentence says last."""
+    said = _JOINED.sub(", ", figures(_bare(text)))
+    said = _last(said) if word_ranges(said) else said
+    if no_formula(said):
+        return ""
+    if not word_ranges(said):
+        return without_units(said)
+    edges = [0, *(edge for span in word_ranges(said) for edge in span), len(said)]
+    pieces = [(a, _STOPS.sub("", said[a:b])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    told = [(a, piece) for a, piece in pieces if re.search(r"\d|\\", piece)]
+    if not told:
+        return said if len(pieces) == 1 else ""
+    return "" if _NOT.search(said[: told[-1][0]]) else without_units(told[-1][1])
 
 
-def _marked(text: str) -> str:
-    """Return a text in which the library finds the answer as a whole."""
-    return text if _MARKED.search(_bare(text)) else f"${formula(text)}$"
+def _entries(said: str) -> list[str]:
+    """Return the entries of a list without brackets; a single one is the whole."""
+    said, entries, depth, begin = _THOUSANDS.sub("", said), list[str](), 0, 0
+    for i, letter in enumerate(said):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter in ",;" and depth == 0:
+            entries.append(said[begin:i])
+            begin = i + 1
+    return [entry.strip() for entry in (*entries, said[begin:])]
 
 
 def equal(answer: str, gold: str) -> bool:
-    """Say whether two answers are the same text or mathematically equal. There is no time limit here."""
+    """Say whether two answers are the same text or mathematically equal. There is no time limit here.
+
+    Words that differ make answers differ (``5 km`` and ``5 miles``); one without words equals one with them. A list
+    without brackets has no order, unless its entries have names.
+    """
     wanted = text_of(gold)
-    for said in (text_of(answer), text_of(formula(answer))):
+    for said in map(text_of, (answer, formula(answer), _last(figures(_bare(answer))))):
         if said == wanted or (_letters(said) and _letters(said) == _letters(wanted)):
             return True
-    if _is_word(gold) or _is_word(formula(answer)):
+    if _is_word(gold) or _is_word(_last(_bare(answer))):
         return False
-    if {_shape(answer), _shape(gold)} == {"tuple", "set"}:  # the library takes them for the same
+    ours, theirs = (text if _marks(text) else formula(text) for text in (answer, gold))
+    if not ours or not theirs or conflict(*(_last(figures(_bare(text))) for text in (answer, gold))):
         return False
+    return _same(ours, theirs)
+
+
+def _same(ours: str, theirs: str) -> bool:
+    """Compare two formulas, or texts with marks around theirs."""
+    if {_shape(ours), _shape(theirs)} == {"tuple", "set"}:  # the library takes them for the same
+        return False
+    bases = {base[1] for text in (ours, theirs) if (base := _BASE.search(text))}
+    if len(bases) > 1:
+        return False
+    if not _marks(ours) and not _marks(theirs) and not any("\\pm" in text for text in (ours, theirs)):
+        lists = _entries(_inner(ours, theirs)), _entries(_inner(theirs, ours))
+        if min(map(len, lists)) > 1 and not any(map(_shape, (ours, theirs))):
+            return _same_lists(*lists)
+        if min(map(len, lists)) > 1 and any(_names(entries) for entries in lists):
+            return _same_lists(*lists)
+    expected, got = (_parsed(text) for text in (theirs, ours))
+    return bool(library().verify(expected, got, timeout_seconds=None))
+
+
+def _parsed(text: str) -> Any:
+    """Return what the library reads; units are gone already, and letters that look like some are factors."""
+    from latex2sympy2_extended import NormalizationConfig
+
     module = library()
-    expected = module.parse(_marked(gold), parsing_timeout=None)
-    got = module.parse(_marked(answer), parsing_timeout=None)
-    return bool(module.verify(expected, got, timeout_seconds=None))
+    norms = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+    reading = [module.LatexExtractionConfig(normalization_config=norms), module.ExprExtractionConfig()]
+    return module.parse(text if _marks(text) else f"${text}$", reading, parsing_timeout=None)
+
+
+def _inner(text: str, other: str) -> str:
+    """Return what stands in the brackets of a tuple that is compared with a list of named values, else the text."""
+    return text.strip()[1:-1] if _shape(text) == "tuple" and _names(_entries(other)) else text
+
+
+def _same_lists(ours: list[str], theirs: list[str]) -> bool:
+    """Compare lists entry by entry, in any order or by their names."""
+    if len(ours) != len(theirs):
+        return False
+    names = _names(ours), _names(theirs)
+    if all(names):
+        pairs = dict(zip(names[1], theirs, strict=True))
+        return set(names[0]) == set(pairs) and all(
+            _same(one, pairs[name]) for name, one in zip(names[0], ours, strict=True)
+        )
+    if any(names):
+        return all(_same(one, other) for one, other in zip(ours, theirs, strict=True))
+    left = list(theirs)
+    for one in ours:
+        place = next((i for i, other in enumerate(left) if text_of(one) == text_of(other) or _same(one, other)), -1)
+        if place < 0:
+            return False
+        del left[place]
+    return True
+
+
+def _names(entries: list[str]) -> list[str]:
+    """Return the names of values where every entry gives a value to a name of its own, else nothing."""
+    names = [named[1] for entry in entries if (named := _NAMED.fullmatch(entry))]
+    return names if len(set(names)) == len(entries) > 1 else []
+
+
+def _marks(text: str) -> bool:
+    """Say whether a text has marks by which the library finds the answer in it."""
+    return bool(_MARKED.search(_bare(text)))
 
 
 def _shape(text: str) -> str:
     """Return ``tuple`` or ``set`` for an answer in brackets that say so."""
-    said = text_of(formula(text))
+    said = text_of(text)
     return "set" if said.startswith("\\{") else "tuple" if said.startswith("(") and said.endswith(")") else ""
 
 
