@@ -8,6 +8,7 @@ import pytest
 from ferrule.core.records import Message, Tool
 from ferrule.data.records import Completion, Conversation, Labelled, Preference, Text
 from ferrule.data.sets import prompt_of, read_records, unpaired
+from ferrule.worlds.user import from_file
 
 _FORMATS = ("messages", "completion", "text")
 
@@ -43,10 +44,39 @@ def test_a_single_row_trains(tmp_path: Path) -> None:
     assert data.notes == ("not used: 'source'; read as 'text' from text",)
 
 
+def test_the_context_of_a_question_is_part_of_the_prompt_and_other_columns_are_named(tmp_path: Path) -> None:
+    row = {"instruction": "Who?", "context": "Bob did it.", "response": "Bob", "category": "qa", "tools": ""}
+    data = read_records(write(tmp_path / "rows.jsonl", [row]), ["completion"])
+    asked = (Message("user", "Who?\nBob did it."),)
+    assert data.train == (Completion(asked, (Message("assistant", "Bob"),)),)
+    assert data.notes == (
+        "not used: 'category'; read as 'completion' from instruction, response, tools, context",
+    )  # fmt: skip
+
+
+def test_a_context_that_is_no_text_stays_with_the_task(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Who {i}?", "answer": "Bob", "context": context} for i, context in enumerate(["Hm.", ["Rome"]])
+    ]
+    tasks = [
+        task for split in ("train", "test") for task in from_file(write(tmp_path / "t.jsonl", rows)).tasks(split, 9)
+    ]
+    said = {task.prompt: task.meta.get("context") for task in tasks}
+    assert said == {"Who 0?\nHm.": None, "Who 1?": ["Rome"]}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_is_refused_as_one(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "none.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"none.jsonl holds no rows"):
+        read_records(path, _FORMATS)
+
+
 def test_a_data_set_without_rows_to_train_on_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test.jsonl", [{"text": "c"}])
     write(tmp_path / "train.jsonl", [])
-    with pytest.raises(ValueError, match=r"rows to train on|columns"):
+    with pytest.raises(ValueError, match=r"holds no rows of the split 'train'"):
         read_records(tmp_path, _FORMATS)
 
 

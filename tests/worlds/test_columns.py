@@ -40,7 +40,8 @@ def test_columns_that_are_not_read_are_named() -> None:
     recognised = recognise(columns)
     assert recognised.unused == ("messages",)
     assert recognised.others == ("prompt_id", "score_chosen", "score_rejected")
-    assert recognised.note == "not used: 'messages'; read as 'preference' from chosen, rejected, prompt"
+    named = "'messages', 'prompt_id', 'score_chosen', 'score_rejected'"
+    assert recognised.note == f"not used: {named}; read as 'preference' from chosen, rejected, prompt"
     assert recognise(columns, ["messages"]).unused == ("prompt", "chosen", "rejected")
     assert recognise(["prompt", "answer"]).note == ""
 

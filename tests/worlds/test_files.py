@@ -123,6 +123,13 @@ def test_cells_come_back_as_the_csv_module_wrote_them(cells: list[tuple[str, str
     assert [row for _, row in csv_rows(text, "f")] == wanted
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_of_rows_may_stand_in_an_object(indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": 1, "data": ROWS}, indent=indent))
+    assert [row for _, row in read_file(path).rows] == ROWS
+
+
 def test_folders_are_read_by_the_splits_in_their_names(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-00000-of-00002.parquet").write_bytes(as_parquet(ROWS[:1]))

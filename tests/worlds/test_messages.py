@@ -87,10 +87,11 @@ def test_fields_that_servers_and_other_projects_write() -> None:
     assert learned == (True, True, True, True, False)
 
 
-def test_sharegpt_conversations() -> None:
+@pytest.mark.parametrize("role", ["function_call", "tool_call"])
+def test_sharegpt_conversations(role: str) -> None:
     rows = [
         {"from": "human", "value": "u"},
-        {"from": "function_call", "value": '[{"name": "f", "arguments": {"a": 1}}, {"name": "g"}]'},
+        {"from": role, "value": '[{"name": "f", "arguments": {"a": 1}}, {"name": "g"}]'},
         {"from": "observation", "value": "o"},
         {"from": "gpt", "value": "x", "weight": 1},
     ]

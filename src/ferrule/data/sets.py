@@ -63,6 +63,8 @@ def read_records(
     parts: dict[str, tuple[Record, ...]] = {}
     notes: dict[str, None] = {}
     for split, table in read(source).items():
+        if not table.rows:
+            raise ValueError(f"{source} holds no rows" + (f" of the split {split!r}" if split != "all" else ""))
         try:
             columns = recognise(table.columns, formats, fields)
         except ValueError as error:

@@ -55,8 +55,8 @@ def said(value: Any, tools: Sequence[Tool] = ()) -> Said:
 def asked(row: Row, fields: Mapping[str, str], tools: Sequence[Tool] = (), *, spoken: bool = False) -> Said:
     """Return the prompt of a row: a text, or messages where it says more than that or ``spoken`` asks for them.
 
-    A column ``input`` follows the text on a line of its own; ``system``, ``history`` (pairs of question and answer)
-    and ``images`` make messages of it. Raises ``ValueError`` with the column's name.
+    A text in the column ``input`` (or ``context``) follows the prompt on a line of its own; ``system``, ``history``
+    (pairs of question and answer) and ``images`` make messages of it. Raises ``ValueError`` with the column's name.
     """
     value, extra = cell(row, fields, "prompt"), cell(row, fields, "input")
     images = _images(cell(row, fields, "images"))
@@ -136,7 +136,7 @@ def _earlier(history: Any) -> list[Message]:
 def offered_of(row: Row, fields: Mapping[str, str]) -> tuple[str | dict[str, Any], ...] | None:
     """Return the tools of a row, names or schemas (also as JSON texts); None where the row says nothing of tools."""
     value = _parsed(cell(row, fields, "tools"))
-    if value is None:
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
     entries = [_parsed(entry) for entry in value] if isinstance(value, list | tuple) else [value]
     if isinstance(value, str) or not all(isinstance(entry, str | Mapping) for entry in entries):

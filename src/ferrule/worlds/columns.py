@@ -23,7 +23,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
     "tools": ("tools", "functions", "function"),
     "images": ("images", "image"),
     "system": ("system", "system_prompt"),
-    "input": ("input",),
+    "input": ("input", "context"),
     "history": ("history",),
     "verifier": ("verifier",),
     "calls": ("calls",),
@@ -69,7 +69,7 @@ _DECISIVE = ("tools", "images", "system", "label", "labels", "history")
 class Columns:
     """How a data set is read: its format, the column of each meaning, and the columns that are not read.
 
-    ``unused`` have a known meaning that the format does not read; ``others`` have none.
+    ``unused`` have a known meaning that the format does not read; ``others`` have none. Tasks keep the others.
     """
 
     format: str
@@ -79,8 +79,8 @@ class Columns:
 
     @property
     def note(self) -> str:
-        """A sentence that names the known columns which are not read, "" when there are none."""
-        listed = ", ".join(map(repr, self.unused))
+        """A sentence that names the columns which are not read, "" when there are none."""
+        listed = ", ".join(map(repr, (*self.unused, *(self.others if self.format != "tasks" else ()))))
         return f"not used: {listed}; read as {self.format!r} from {', '.join(self.fields.values())}" if listed else ""
 
 

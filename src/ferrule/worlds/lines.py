@@ -20,6 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_AROUND = ("data", "rows", "examples", "samples", "instances", "items", "train", "test")
 _BREAK = re.compile(r"\r\n|\n|\r")
 _BLANK = re.compile(r"\s*")
 
@@ -55,7 +56,7 @@ def json_rows(text: str, label: str) -> Iterator[Placed]:
         return
     lines = _BREAK.split(text)
     first = next((line for line in lines if line.strip()), "")
-    if text.startswith("{", begin) and not _whole(first) and (whole := _object(text)) is not None:
+    if text.startswith("{", begin) and (whole := _object(text)) is not None and not _is_row(_object(first)):
         yield from _of_object(whole, label)
         return
     for number, line in enumerate(lines, start=1):
@@ -63,8 +64,9 @@ def json_rows(text: str, label: str) -> Iterator[Placed]:
             yield _checked(_loaded(line, f"{label}, line {number}"), f"{label}, line {number}", line)
 
 
-def _whole(line: str) -> bool:
-    return _object(line) is not None
+def _is_row(line: dict[str, Any] | None) -> bool:
+    """Say whether the first line of a file is a row by itself, and not an object around a list of rows."""
+    return line is not None and not any(name in _AROUND and isinstance(value, list) for name, value in line.items())
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -18,7 +18,8 @@ __all__ = ["ROLES", "from_messages", "marked_messages"]
 ROLES: Mapping[str, Role] = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "function_call": "assistant",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "function_call": "assistant", "tool_call": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool", "tool_response": "tool",
     "ipython": "tool",
 }  # fmt: skip
@@ -80,7 +81,7 @@ def _message(row: Any, where: str, tools: Mapping[str, Tool], images: Iterator[A
         raise ValueError(f"{where}: role is {named!r}; valid: {', '.join(ROLES)}")
     content = content_of(given.get("content", given.get("value")), where, images)
     calls: list[Call] = []
-    if named == "function_call":
+    if named in ("function_call", "tool_call"):
         calls, content = _calls(_parsed(content, where), where, tools), ""
     calls += _calls(_parsed(given.get("tool_calls", ()), where), where, tools)
     if "function_call" in given:

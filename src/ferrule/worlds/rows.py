@@ -87,10 +87,13 @@ def _meta(row: Row, shape: Shape, verifier: str) -> dict[str, Any]:
     """Return what of a row goes to ``Task.meta``; what stands under ``meta`` stands beside it."""
     fields = shape.fields or {}
     left_out = {*shape.named, *(fields[name] for name in _ASKED if name in fields)}
+    if "input" in fields and not isinstance(cell(row, fields, "input"), str):  # no text, so no part of the prompt
+        left_out.discard(fields["input"])
     kept = {k: v for k, v in row.items() if k not in left_out and (shape.keep is None or k in shape.keep)}
     if shape.fields is None:
         return {**kept, "verifier": verifier}
     meanings = {column: meaning for meaning, column in fields.items()}
+    meanings.pop(fields.get("input", ""), None)
     kept = {meanings.get(name, name): value for name, value in kept.items() if value is not None}
     return {**(cell(row, fields, "meta") or {}), **kept, "verifier": verifier}
 
