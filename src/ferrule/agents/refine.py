@@ -1,0 +1,192 @@
+"""Refinement: propose texts, check them, select parents, and propose again from what the checks said.
+
+The same loop serves answers, programs, instructions and tool descriptions; what differs is who proposes and what a
+check is: tests, demonstrations, a judge, or an episode in a world. Sources: "ARC Prize 2025: Technical Report" (16),
+"LLM Interactive Optimization of Open Source Python Libraries" (35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from ferrule.agents.flow import together
+from ferrule.core.flows import Ask, Flow, ask
+from ferrule.core.records import Message, plain_text
+
+__all__ = [
+    "Candidate",
+    "Check",
+    "Checked",
+    "Propose",
+    "Refined",
+    "Select",
+    "best",
+    "from_model",
+    "pareto",
+    "refine",
+    "settled",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check says of a text: how good it is, whether nothing is left to gain, and what its author is told.
+
+    ``scores`` are several aims beside ``score``, for ``pareto``; ``data`` is whatever the check wants to keep.
+    """
+
+    score: float
+    solved: bool = False
+    feedback: str = ""
+    scores: tuple[float, ...] = ()
+    data: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A text that was checked: its number in the order of proposals, and the numbers of those it was made from."""
+
+    text: str
+    checked: Checked
+    number: int = 0
+    parents: tuple[int, ...] = ()
+
+
+Propose: TypeAlias = Callable[[Sequence[Candidate]], "Flow[Sequence[str]] | Sequence[str]"]
+"""Returns new texts, made from the given parents; from nothing in the first round."""
+Check: TypeAlias = Callable[[str], "Flow[Checked] | Checked"]
+"""Checks one text; as a flow it may ask a model or call tools."""
+Select: TypeAlias = Callable[[Sequence[Candidate]], Sequence[Sequence[Candidate]]]
+"""Returns the groups of parents of the next round, each of which is proposed from once."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The result of a refinement: all candidates in the order of proposals, and why it ended."""
+
+    candidates: tuple[Candidate, ...]
+    ended: str
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the largest score; of equals the first."""
+        return max(self.candidates, key=lambda candidate: candidate.checked.score)
+
+
+def best(count: int = 1, *, pooled: bool = False) -> Select:
+    """Select the ``count`` candidates with the largest scores (the first of equals), each by itself or all ``pooled``."""
+
+    def select(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
+        chosen = sorted(candidates, key=lambda candidate: -candidate.checked.score)[:count]
+        return [chosen] if pooled else [[candidate] for candidate in chosen]
+
+    return select
+
+
+def pareto(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
+    """Select each candidate by itself that no other is at least as good as in all ``scores`` and better in one."""
+
+    def beaten(one: Candidate, other: Candidate) -> bool:
+        pairs = list(zip(other.checked.scores, one.checked.scores, strict=True))
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    return [[one] for one in candidates if not any(beaten(one, other) for other in candidates)]
+
+
+def refine(
+    propose: Propose, check: Check, *, select: Select | None = None, rounds: int = 8, checks: int | None = None,
+    patience: int | None = None, start: Sequence[Candidate] = (),
+) -> Flow[Refined]:  # fmt: skip
+    """Propose and check texts until one is solved or the budget is spent, and return all of them.
+
+    Every round proposes once from each group of parents that ``select`` picks (default: the best candidate), checks the
+    new texts side by side. The first round has no parents, or those of ``start``
+    (a library of earlier tasks, checked already). Texts that were checked before are not checked again. It ends
+    ``solved`` when a check says so, after ``rounds``, when ``checks`` are used up, or after ``patience`` rounds in a
+    row without a larger score. Raises ``ValueError`` for a limit below 1, and when nothing was ever proposed.
+    """
+    for name, limit in (("rounds", rounds), ("checks", checks), ("patience", patience)):
+        if limit is not None and limit < 1:
+            raise ValueError(f"{name} is {limit}; the least is 1")
+    select = select or best()
+    candidates, known = list(start), {candidate.text for candidate in start}
+    idle, left = 0, checks
+    for _ in range(rounds):
+        groups = select(candidates) if candidates else [()]
+        proposed = yield from _all([propose(group) for group in groups])
+        fresh = [(text, group) for texts, group in zip(proposed, groups, strict=True) for text in texts]
+        fresh = [one for place, one in enumerate(fresh) if _new(one[0], known, fresh[:place])][:left]
+        results = yield from _all([check(text) for text, _ in fresh])
+        before = max((candidate.checked.score for candidate in candidates), default=float("-inf"))
+        for (text, group), checked in zip(fresh, results, strict=True):
+            candidates.append(Candidate(text, checked, len(candidates), tuple(one.number for one in group)))
+        known |= {text for text, _ in fresh}
+        left = None if left is None else left - len(fresh)
+        idle = 0 if any(checked.score > before for checked in results) else idle + 1
+        if any(checked.solved for checked in results):
+            return _ended(candidates, "solved")
+        if left == 0:
+            return _ended(candidates, "checks")
+        if patience is not None and idle >= patience:
+            return _ended(candidates, "no gain")
+    return _ended(candidates, "rounds")
+
+
+def _ended(candidates: Sequence[Candidate], why: str) -> Refined:
+    if not candidates:
+        raise ValueError("nothing was ever proposed")
+    return Refined(tuple(candidates), why)
+
+
+def _new(text: str, known: set[str], before: Sequence[tuple[str, Any]]) -> bool:
+    return text not in known and all(text != other for other, _ in before)
+
+
+def _all(results: Sequence[Flow[T] | T]) -> Flow[list[T]]:
+    """Return the results, those that are flows run side by side."""
+    flows = {place: result for place, result in enumerate(results) if hasattr(result, "send")}
+    values = list(results)
+    if flows:
+        for place, value in zip(flows, (yield from together(*flows.values())), strict=True):  # type: ignore[arg-type]
+            values[place] = value
+    return values  # type: ignore[return-value]
+
+
+def from_model(
+    messages: Sequence[Message], *, samples: int = 1, role: str = "solver", max_tokens: int = 512,
+    read: Callable[[Message], str] = plain_text,
+) -> Propose:  # fmt: skip
+    """Return what asks a model for ``samples`` texts: after ``messages``, each parent as its own, and its feedback.
+
+    ``read`` takes the text out of a reply; replies without one propose nothing.
+    """
+
+    def propose(parents: Sequence[Candidate]) -> Flow[list[str]]:
+        shown = list(messages)
+        for parent in parents:
+            shown += [Message("assistant", parent.text), Message("user", parent.checked.feedback or _AGAIN)]
+        replies = yield from ask(Ask(tuple(shown), n=samples, role=role, max_tokens=max_tokens))
+        return [text for reply in replies if (text := read(reply.message))]
+
+    return propose
+
+
+_AGAIN = "Write another one."
+
+
+def settled(flow: Flow[T]) -> T:
+    """Return what a flow returns that waits for nothing: a refinement whose parts are plain functions.
+
+    Raises ``RuntimeError`` when it asks a model or calls a tool, for which an agent and a driver are needed.
+    """
+    try:
+        next(flow)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    flow.close()
+    raise RuntimeError("the flow asks a model or calls a tool; play it as part of an agent")
