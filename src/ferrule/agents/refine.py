@@ -78,7 +78,7 @@ class Refined:
 
 
 def best(count: int = 1, *, pooled: bool = False) -> Select:
-    """Select the ``count`` candidates with the largest scores (the first of equals), each by itself or all ``pooled``."""
+    """Select the ``count`` candidates with the largest scores, first ones first: each by itself, or all ``pooled``."""
 
     def select(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
         chosen = sorted(candidates, key=lambda candidate: -candidate.checked.score)[:count]
