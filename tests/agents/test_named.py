@@ -14,7 +14,7 @@ from ferrule.agents.values import calls_that_ran, first
 
 
 def test_agents_by_name() -> None:
-    assert {"loop", "dfsdt", "best-of-n", "beam", "best-first"} <= set(agent_names())
+    assert {"loop", "dfsdt", "best-of-n", "beam", "best-first", "mcts", "entropy"} <= set(agent_names())
     assert agent("loop", max_tokens=9, turns=3, depth=4) == ToolLoop(turns=3, max_tokens=9)
     assert agent("dfsdt:width=3,reference=true", tokens=400) == DepthFirst(
         width=3, reference=True, budget=Budget(tokens=400)

@@ -9,13 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.toys import tiny_model
 
+from ferrule.chat.reply import pieces_of
 from ferrule.core.flows import Ask
 from ferrule.core.records import Message
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.local import Local, load
 from ferrule.policies.pocket.forms import layout
 from ferrule.policies.pocket.tokenizer import ROLES, STRUCTURE, tokenizer_for
-from ferrule.policies.replies import pieces_of
 
 
 @cache

@@ -287,13 +287,31 @@ def test_top_log_probs_are_those_of_a_forward_pass(tiny: Local) -> None:
         assert [value for _, value in row] == pytest.approx(top.values.tolist(), abs=1e-4)
 
 
+def test_pieces_are_the_text_token_by_token(tiny: Local) -> None:
+    """A reply cut anywhere and gone on from has the pieces of the whole; with them come the texts of likely ids."""
+    whole = reply_to(tiny, user("hello", max_tokens=8, want=("pieces", "top_logps:3", "top_texts:2"), seed=5))
+    rest = reply_to(tiny, user("hello", max_tokens=4, want=("pieces",), begun=whole.sampled[:3], temperature=0.0))
+    body = [i for i in whole.sampled if i not in tiny.stops.end_ids]
+    assert "".join(whole.extras["pieces"]) == tiny.stops.text(body)
+    assert len(whole.extras["pieces"]) == len(whole.sampled)
+    assert len(rest.extras["pieces"]) == len(rest.sampled) > 0
+    first = whole.extras["top_logps"][0]
+    assert whole.extras["top_texts"][0] == tuple((tiny.stops.text([token]), logp) for token, logp in first[:2])
+
+
+def test_scripts_give_the_pieces_of_bytes() -> None:
+    policy = Scripted(lambda request, sample: "\u00e9!", renderer=layout())
+    assert reply_to(policy, user("x", want=("pieces",))).extras["pieces"] == ("", "\u00e9", "!", "")
+    assert reply_to(policy, user("x", want=("pieces",), begun=(97,))).extras["pieces"] == ("", "\u00e9", "!", "")
+
+
 def test_a_server_gives_the_most_probable_tokens() -> None:
     tops = [{"token": "3", "logprob": -0.5}, {"token": "4", "logprob": -1.5}]
     pairs = {"content": [{"token": "3", "logprob": -0.5, "top_logprobs": tops}]}
     with serving(lambda h, body, i: answer(choice("3", logprobs=pairs))) as wire:
         reply = one(wire, Ask(QUESTION, want=("top_logps:2",)))
     assert (wire.bodies[0]["logprobs"], wire.bodies[0]["top_logprobs"]) == (True, 2)
-    assert reply.extras["top_logps"] == ((("3", -0.5), ("4", -1.5)),)
+    assert reply.extras["top_logps"] == reply.extras["top_texts"] == ((("3", -0.5), ("4", -1.5)),)
 
 
 def test_a_server_that_leaves_them_out_is_named() -> None:
@@ -310,6 +328,7 @@ NEEDS = {
     "begun": user("x", begun=(5,)),
     "score": user("x", prefill="x", want=("score",)),
     "head": user("x", want=("head:gate",)),
+    "pieces": user("x", want=("pieces",)),
     "must_call": user("x", tools=(SEARCH,), must_call="search"),
 }
 
@@ -359,7 +378,7 @@ def test_policies_refuse_what_they_lack_when_asked_directly(power: str, tiny: Lo
         served = Served("http://127.0.0.1:9", tiny, sglang(), retries=0)
         for policy in (Scripted(["x"]), Scripted(["x"], codec("hermes")), endpoint, served):
             if power not in policy.powers:
-                with pytest.raises((ValueError, PolicyError), match=r"cannot (do|go|score|tell|make)"):
+                with pytest.raises((ValueError, PolicyError), match=r"cannot (do|go|score|tell|make|say)"):
                     policy.generate([request])
         assert not wire.bodies
         served.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer
+from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer, refuse_below_one
 from ferrule.agents.values import Pick, majority
 from ferrule.core.flows import Flow, Leaves, Session
 from ferrule.core.records import Task
@@ -33,9 +33,7 @@ class BestOf:
 
     def __post_init__(self) -> None:
         """Refuse no attempts, and attempts without a reply."""
-        for name in ("samples", "turns"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"BestOf.{name} is {getattr(self, name)}; the least is 1")
+        refuse_below_one(self, "samples", "turns")
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play all attempts."""

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer
+from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer, refuse_below_one
 from ferrule.agents.values import Value, likelihood, valued
 from ferrule.core.flows import Flow, Leaves, Session
 from ferrule.core.records import Task
 
 __all__ = ["Beam", "BestFirst"]
-
-
-def _refuse_below_one(agent: object, *names: str) -> None:
-    for name in names:
-        if getattr(agent, name) < 1:
-            raise ValueError(f"{type(agent).__name__}.{name} is {getattr(agent, name)}; the least is 1")
 
 
 def _best(nodes: list[Node]) -> Node | None:
@@ -43,7 +37,7 @@ class Beam:
 
     def __post_init__(self) -> None:
         """Refuse a beam that keeps or draws nothing."""
-        _refuse_below_one(self, "width", "branch", "depth")
+        refuse_below_one(self, "width", "branch", "depth")
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one search."""
@@ -88,7 +82,7 @@ class BestFirst:
 
     def __post_init__(self) -> None:
         """Refuse a search that draws nothing."""
-        _refuse_below_one(self, "branch", "depth", "answers")
+        refuse_below_one(self, "branch", "depth", "answers")
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one search."""

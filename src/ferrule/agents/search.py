@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ferrule.agents.flow import answered, ended, opening, results, together
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Step, ask, use
 from ferrule.core.records import Answer, Finish, Message, Observation, Reply, Task, plain_text
 
-__all__ = ["Asking", "Budget", "Hint", "Node", "Search", "State", "Stuck", "no_answer", "other_than"]
+__all__ = [
+    *("Asking", "Budget", "Hint", "Node", "Search", "State", "Stuck", "no_answer", "other_than", "refuse_below_one"),
+]
 
 State: TypeAlias = Literal["open", "answer", "gave up", "budget"]
 """Whether a step can be gone on from, ended the task, led nowhere, or had calls that the budget did not allow."""
@@ -48,7 +51,11 @@ class Node:
 
     ``messages`` are what a next step goes on from. ``hinted`` says that the model was shown a message that stands
     beside the conversation (``Hint``). ``value``, ``visits`` and ``prior`` are for the agent that searches; they are
-    recorded with ``state`` in ``Turn.notes``. The root has no reply.
+    recorded with ``state`` in ``Turn.notes``, and so is what the agent puts into ``more``. The root has no reply.
+
+    A node inside a reply (``Search.cut``) is a part of it: ``begun`` holds the ids that what follows begins with, and
+    ``span`` which of the ids that were sampled are its own (None: all). ``piece`` is its text where replies bring
+    ``pieces`` along.
     """
 
     messages: tuple[Message, ...]
@@ -64,14 +71,35 @@ class Node:
     visits: int = 0
     prior: float = 0.0
     children: list[Node] = field(default_factory=list)
+    begun: tuple[int, ...] = ()
+    span: tuple[int, int] | None = None
+    piece: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
-        """Number of steps from the root."""
-        return sum(1 for _ in self.path())
+        """Number of whole steps from the root."""
+        return sum(1 for node in self.path() if not node.begun)
+
+    @property
+    def inside(self) -> int:
+        """Number of parts from the beginning of the reply that the node stands in, itself included; 0 outside one."""
+        return 1 + (self.parent.inside if self.parent is not None else 0) if self.begun else 0
+
+    @property
+    def text(self) -> str:
+        """What was written of the reply up to here."""
+        return (self.parent.text if self.parent is not None and self.parent.begun else "") + self.piece
+
+    @property
+    def logps(self) -> tuple[float, ...]:
+        """Log-probs (nats) of the ids that the node stands for."""
+        if self.reply is None:
+            return ()
+        return self.reply.logps if self.span is None else self.reply.logps[slice(*self.span)]
 
     def path(self) -> Iterator[Node]:
-        """Yield the steps from this one up to the first."""
+        """Yield the steps from this one up to the first, and the parts of replies between them."""
         node: Node | None = self
         while node is not None and node.reply is not None:
             yield node
@@ -134,11 +162,14 @@ class Asking(Protocol):
 class Search:
     """The tree of one episode, drawn as ``how`` says, and what it has taken so far.
 
-    ``want`` names what replies should bring along (``Ask.want``). Sessions of steps stay open until ``close``.
+    ``want`` names what replies should bring along (``Ask.want``). With ``goes_on`` a reply that reached its limit of
+    tokens is a node inside a reply: what follows begins with it. Sessions of steps stay open until ``close``.
     """
 
-    def __init__(self, task: Task, session: Session, how: Asking, *, want: tuple[str, ...] = ()) -> None:
-        self.task, self.how, self.budget, self.want = task, how, how.budget, want
+    def __init__(
+        self, task: Task, session: Session, how: Asking, *, want: tuple[str, ...] = (), goes_on: bool = False
+    ) -> None:
+        self.task, self.how, self.budget, self.want, self.goes_on = task, how, how.budget, want, goes_on
         self.root = Node(tuple(opening(task, how.system)), session)
         self.nodes: list[Node] = []
         self.asks = self.tokens = self.calls = 0
@@ -165,11 +196,11 @@ class Search:
         answers = yield from together(*(ask(request) for request, _ in asks))
         for (parent, _), (_, hinted), replies in zip(places, asks, answers, strict=True):
             drawn += [self._node(parent, reply, hinted) for reply in replies]
-        acting = [node for node in drawn if node.state == "open"]
+        acting = [node for node in drawn if node.state == "open" and not node.begun]
         if acting:
             yield from together(*(self._act(node) for node in acting))
         for node in drawn:
-            if node.state in ("open", "answer") and self.how.stuck(node):
+            if node.state in ("open", "answer") and not node.begun and self.how.stuck(node):
                 node.state = "gave up"
             if node.state != "open":
                 node.final = dict(node.session.final())
@@ -195,7 +226,13 @@ class Search:
         text = hint(node.children) if hint and node.children else ""
         messages = (*node.messages, Message("user", text)) if text else node.messages
         request = Ask(
-            messages, n=count, tools=node.session.tools, stop=self.how.stop, max_tokens=tokens, want=self.want
+            messages,
+            n=count,
+            tools=node.session.tools,
+            stop=self.how.stop,
+            max_tokens=tokens,
+            want=self.want,
+            begun=node.begun,
         )
         return request, bool(text)
 
@@ -205,8 +242,11 @@ class Search:
         # message on.
         before = (replace(parent.messages[0]), *parent.messages[1:]) if hinted else parent.messages
         node = Node((*before, reply.message), parent.session, reply, parent, hinted=hinted)
+        node.piece = "".join(reply.extras.get("pieces", ()))
         calls = reply.message.calls
-        if not calls:
+        if self.goes_on and reply.finish == "length" and reply.sampled:
+            node.messages, node.begun = parent.messages, (*parent.begun, *reply.sampled)
+        elif not calls:
             node.answer = answered(reply)
             node.state = "answer" if node.answer is not None else "gave up"
         elif self.budget.calls is not None and self.calls + len(calls) > self.budget.calls:
@@ -227,6 +267,30 @@ class Search:
         if node.answer is not None:
             node.state = "answer"
 
+    def cut(self, node: Node, stops: Sequence[int]) -> list[Node]:
+        """Cut a step into parts that end after the given numbers of its sampled ids, and return them, itself last.
+
+        Each part follows the one before it, and the step the last one. What is drawn after a part begins with exactly
+        the ids that were sampled up to its end. Raises ``ValueError`` for stops that do not rise within the ids, and
+        for a step that was cut before.
+        """
+        reply, above, first = node.reply, node.parent, 0
+        if reply is None or above is None or node.span is not None:
+            raise ValueError("only a whole step can be cut, once, and not the root")
+        if any(low >= high for low, high in pairwise((0, *stops, len(reply.sampled)))):
+            raise ValueError(f"stops are {list(stops)}; they must rise from 1 to below {len(reply.sampled)}")
+        pieces, begun, parts = reply.extras.get("pieces", ()), above.begun, list[Node]()
+        above.children.remove(node)
+        for stop in stops:
+            ids, text = (*begun, *reply.sampled[:stop]), "".join(pieces[first:stop])
+            part = Node(above.messages, above.session, reply, above, begun=ids, span=(first, stop), piece=text)
+            above.children.append(part)
+            parts.append(part)
+            above, first = part, stop
+        node.parent, node.span, node.piece = above, (first, len(reply.sampled)), "".join(pieces[first:])
+        above.children.append(node)
+        return [*parts, node]
+
     def leaves(self, best: Node | None) -> Leaves:
         """Return the tree with ``best`` as its answer; without one its last step is the end, and there is no answer."""
         node = best or self.nodes[-1]
@@ -239,9 +303,12 @@ class Search:
     def close(self, node: Node | None = None) -> None:
         """Close the branches of the world below a step, its own included; without one those of the whole tree."""
         kept = {id(self.root.session)} | ({id(node.parent.session)} if node is not None and node.parent else set())
-        waiting = [node or self.root]
+        waiting, passed = [node or self.root], set[int]()
         while waiting:
             here = waiting.pop()
+            if id(here) in passed:  # a step may follow several where an agent merges what leads to the same state
+                continue
+            passed.add(id(here))
             waiting += here.children
             if here.state == "open" and not here.children:
                 here.final = dict(here.session.final())
@@ -253,12 +320,36 @@ def _left(limit: int | None, taken: int) -> int | None:
     return None if limit is None else max(0, limit - taken)
 
 
+def refuse_below_one(agent: object, *names: str) -> None:
+    """Raise ``ValueError`` for the first of the named fields of an agent that is below 1."""
+    for name in names:
+        if getattr(agent, name) < 1:
+            raise ValueError(f"{type(agent).__name__}.{name} is {getattr(agent, name)}; the least is 1")
+
+
 def _step(node: Node) -> Step:
     assert node.reply is not None
-    notes: dict[str, Any] = {"state": node.state, "value": node.value, "visits": node.visits, "prior": node.prior}
+    notes: dict[str, Any] = {**_known(node), "state": node.state, **node.more}
     if node.hinted:
         notes["hinted"] = True
     if node.answer is not None:
         notes["answer"] = node.answer
-    above = node.parent.reply if node.parent is not None else None
-    return Step(node.reply.message, above.message if above is not None else None, notes)
+    parts, above = [node], node.parent
+    while above is not None and above.reply is node.reply:
+        parts.insert(0, above)
+        above = above.parent
+    if node.piece or len(parts) > 1:
+        stops = [part.span[1] if part.span else len(node.reply.sampled) for part in parts]
+        notes["parts"] = [
+            {"stop": stop, "text": part.piece, **_known(part)} for stop, part in zip(stops, parts, strict=True)
+        ]
+    if above is not None and above.begun:
+        notes["begun"] = len(above.begun)
+    while above is not None and above.begun:
+        above = above.parent
+    after = above.reply.message if above is not None and above.reply is not None else None
+    return Step(node.reply.message, after, notes)
+
+
+def _known(node: Node) -> dict[str, Any]:
+    return {"value": node.value, "visits": node.visits, "prior": node.prior}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ferrule.agents.flow import together
 from ferrule.agents.search import Node
-from ferrule.core.flows import Flow
-from ferrule.core.records import Task
+from ferrule.core.flows import Ask, Flow, ask
+from ferrule.core.records import Message, Task
 
 __all__ = [
     *("NAMED", "Pick", "Value", "calls_that_ran", "first", "largest", "likelihood", "majority", "most_likely"),
-    "valued",
+    *("option_masses", "probability", "rated", "step_probability", "valued", "worth"),
 ]
 
 Value: TypeAlias = Callable[[Task, Node], "Flow[float] | float"]
@@ -24,8 +25,18 @@ Pick: TypeAlias = Callable[[Task, Sequence[Node]], "Flow[int] | int"]
 
 def likelihood(task: Task, node: Node) -> float:
     """Return the mean log-prob (nats) of the tokens that the model wrote on the way to a step; 0 without log-probs."""
-    logps = [logp for step in node.path() if step.reply is not None for logp in step.reply.logps]
+    logps = [logp for step in node.path() for logp in step.logps]
     return sum(logps) / len(logps) if logps else 0.0
+
+
+def probability(task: Task, node: Node) -> float:
+    """Return e to the ``likelihood`` of a step, in 0 to 1: the geometric mean of the probabilities of its tokens."""
+    return math.exp(likelihood(task, node))
+
+
+def step_probability(task: Task, node: Node) -> float:
+    """Return e to the mean log-prob of a step's own tokens, in 0 to 1; 1 without log-probs."""
+    return math.exp(sum(node.logps) / len(node.logps)) if node.logps else 1.0
 
 
 def calls_that_ran(task: Task, node: Node) -> float:
@@ -65,20 +76,64 @@ def most_likely(task: Task, nodes: Sequence[Node]) -> int:
 
 
 def valued(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]:
-    """Return the values of steps and keep them in ``Node.value``; values that ask a model do so side by side."""
+    """Return the values of steps and keep them in ``Node.value``."""
+    values = yield from worth(value, task, nodes)
+    for node, number in zip(nodes, values, strict=True):
+        node.value = number
+    return values
+
+
+def worth(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]:
+    """Return the values of steps; those that ask a model do so side by side."""
     given = [value(task, node) for node in nodes]
     flows = {place: one for place, one in enumerate(given) if not isinstance(one, (int, float))}
     if flows:
         answers = yield from together(*flows.values())
         given = [dict(zip(flows, answers, strict=True)).get(place, one) for place, one in enumerate(given)]
-    for node, number in zip(nodes, given, strict=True):
-        assert isinstance(number, (int, float))
-        node.value = float(number)
-    return [node.value for node in nodes]
+    return [float(number) for number in given if isinstance(number, (int, float))]
+
+
+def option_masses(
+    tops: Sequence[Sequence[tuple[str, float]]], options: Sequence[str], *, positions: int = 7, reference: bool = False
+) -> dict[str, float]:
+    """Return the probability of every option by what a model found most probable at the beginning of its reply.
+
+    ``tops`` are texts with log-probs per position (``Ask.want`` of ``top_texts``), the most probable first. Of the
+    first ``positions`` the earliest counts that has an option among its texts; spaces around a text do not matter.
+    With ``reference`` all of them count, each with the first option in it, as in the code of "iTool" (paper 44).
+    """
+    masses = dict.fromkeys(options, 0.0)
+    for top in tops[:positions]:
+        found = [(text.strip(), math.exp(logp)) for text, logp in top if text.strip() in masses]
+        for option, chance in found[:1] if reference else found:
+            masses[option] += chance
+        if found and not reference:
+            break
+    return masses
+
+
+def rated(
+    question: Callable[[Task, Node], str], weights: Mapping[str, float], *, top: int = 4, positions: int = 7,
+    role: str = "judge", reference: bool = False,
+) -> Value:  # fmt: skip
+    """Return the value that a model gives by choosing among options: the sum of ``weights`` times ``option_masses``.
+
+    ``question`` words what is asked under ``role``; ``top`` is how many texts are looked at per position. Nothing of
+    the reply is read but its probabilities, so that one question gives a graded answer.
+    """
+
+    def value(task: Task, node: Node) -> Flow[float]:
+        messages, want = (Message("user", question(task, node)),), (f"top_texts:{top}",)
+        (reply,) = yield from ask(Ask(messages, max_tokens=positions, role=role, want=want))
+        tops = reply.extras.get("top_texts", ())
+        masses = option_masses(tops, list(weights), positions=positions, reference=reference)
+        return sum(weight * masses[option] for option, weight in weights.items())
+
+    return value
 
 
 NAMED = {
-    "Value": ("calls_that_ran", "likelihood"),
+    "Value": ("calls_that_ran", "likelihood", "probability", "step_probability"),
     "Pick": ("first", "majority", "most_likely"),
 }
 """Names of values and picks that can be given as text."""

@@ -7,7 +7,7 @@ reply may have been cut off at its limit, and tools say which parameters are tex
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -16,8 +16,8 @@ from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED
 from ferrule.core.records import Message, Tool
 
 __all__ = [
-    "CUT_OFF", "Untyped", "after_thought", "broken_off", "first_stop", "in_thought", "open_thought", "read_reply",
-    "reply_spans",
+    "CUT_OFF", "Untyped", "after_thought", "broken_off", "first_stop", "in_thought", "open_thought", "pieces_of",
+    "read_reply", "reply_spans",
 ]  # fmt: skip
 
 CUT_OFF = "cut off"
@@ -125,3 +125,20 @@ def _opening(text: str) -> str:
     """Return the mark that opened thinking before a text: the one whose closing mark comes first in it."""
     closing = CLOSES.search(text)
     return next((opening for opening, close in THINKING if closing and closing[0] == close), THINK_OPEN)
+
+
+def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
+    """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
+    pieces: list[str] = []
+    begin = 0
+    for end in range(1, len(ids) + 1):
+        whole = text(ids[begin:end])
+        if whole.endswith("\ufffd") and end < len(ids):
+            # Either a letter whose other tokens follow, or the letter U+FFFD itself: then the next token adds to it.
+            longer = text(ids[begin : end + 1])
+            if len(longer) <= len(whole) or not longer.startswith(whole):
+                pieces.append("")
+                continue
+        pieces.append(whole)
+        begin = end
+    return pieces

@@ -96,10 +96,11 @@ class Ask:
 
     ``want`` names what a reply's ``extras`` should hold as well: ``"entropy"`` (per token), ``"hidden"`` (the last
     hidden state the last token was drawn from), ``"top_logps:5"`` (per token the most probable ones, each with its
-    log-prob; ids from local models, texts from servers), ``"score"`` (the log-probs of the ids that ``prefill`` and
+    log-prob; ids from local models, texts from servers), ``"top_texts:5"`` (the same with texts from
+    all), ``"pieces"`` (per token the text it adds), ``"score"`` (the log-probs of the ids that ``prefill`` and
     ``begun`` stand for; ``"scored"`` holds those ids), ``"head:NAME"`` (what a head beside the model says: a number per
-    reply, or one per token). A policy that lacks what an ask needs is refused before it is
-    asked (``ferrule.core.powers``).
+    reply, or one per token). A policy that lacks what an ask needs is refused before it is asked
+    (``ferrule.core.powers``).
 
     The driver fills three fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the
     first message that is not part of it, ``seed`` the sampling seed. An ask that goes on from another episode brings

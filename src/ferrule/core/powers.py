@@ -13,6 +13,7 @@ POWERS: Mapping[str, str] = {
     "begun": "go on from ids that were sampled before (Ask.begun)",
     "score": "score what a reply begins with (Ask.want 'score')",
     "head": "tell what its heads say (Ask.want 'head:NAME')",
+    "pieces": "say what text each token adds (Ask.want 'pieces')",
     "must_call": "make a call of a given tool (Ask.must_call)",
 }
 """Every power by name, and what it is. A policy lists those it has in its attribute ``powers``."""
@@ -26,6 +27,7 @@ def needed(ask: Ask) -> tuple[str, ...]:
         "begun": bool(ask.begun),
         "score": "score" in ask.want,
         "head": any(entry.startswith("head:") for entry in ask.want),
+        "pieces": "pieces" in ask.want,
         "must_call": bool(ask.must_call),
     }
     return tuple(name for name, on in wanted.items() if on)

@@ -19,6 +19,7 @@ from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.portable import chat_template, written_here
 from ferrule.chat.renderer import Renderer
+from ferrule.chat.reply import pieces_of
 from ferrule.chat.template import Template
 from ferrule.core.clip import clean
 from ferrule.core.flows import Ask
@@ -33,7 +34,7 @@ from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.layouts import renderer_for, save_renderer
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.precision import fast_dtype
-from ferrule.policies.replies import head_extras, pieces_of, reply_of, rows_of, scores_of
+from ferrule.policies.replies import head_extras, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
 from ferrule.policies.vocab import add_tokens, load_tokens, save_tokens, without_tokens
 

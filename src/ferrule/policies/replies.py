@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ferrule.chat.renderer import Renderer
-from ferrule.chat.reply import first_stop, in_thought, read_reply, reply_spans
+from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply, reply_spans
 from ferrule.chat.scan import THINKING
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask
@@ -23,7 +23,6 @@ __all__ = [
     "begun_finish",
     "head_extras",
     "opens_thought",
-    "pieces_of",
     "reply_of",
     "rows_of",
     "scores_of",
@@ -56,7 +55,7 @@ class Speaker(Protocol):
 
 
 _HEAD = "head:"
-_WANTS = ("entropy", "head:NAME", "hidden", "logprobs", "score", "top_logps:5")
+_WANTS = ("entropy", "head:NAME", "hidden", "logprobs", "pieces", "score", "top_logps:5", "top_texts:5")
 
 
 def token_limit(ask: Ask, default: int) -> int:
@@ -137,7 +136,7 @@ def reply_of(policy: Speaker, ask: Ask, row: Row) -> Reply:
         sampled=tuple(row.sampled),
         logps=tuple(row.logps),
         finish=cast(Finish, row.finish),
-        extras=_extras(row),
+        extras={**_extras(row), **_texts(policy, ask, row, body)},
     )
 
 
@@ -202,15 +201,15 @@ def _wanted(want: Sequence[str], heads: Sequence[str]) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     for entry in want:
         name, _, count = entry.partition(":")
-        if name == "top_logps" and count.isdecimal():
-            wanted["top_logps"] = int(count)
+        if name in ("top_logps", "top_texts") and count.isdecimal():
+            wanted["top_logps"] = max(int(count), wanted.get("top_logps", 0))
         elif entry in ("entropy", "hidden"):
             wanted[{"hidden": "wants_hidden"}.get(entry, entry)] = True
         elif name == "head" and count in heads:
             pass
         elif name == "head":
             raise ValueError(f"the policy has no head {count!r}; {nearest(count, heads)}")
-        elif entry not in ("logprobs", "score"):
+        elif entry not in ("logprobs", "pieces", "score"):
             raise ValueError(f"a local model cannot give {entry!r}; {nearest(entry, _WANTS)}")
     return wanted
 
@@ -226,21 +225,17 @@ def _extras(row: Row) -> dict[str, Any]:
     return extras
 
 
-def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
-    """Return what every token adds to the text; a letter of several tokens is added by the last of them."""
-    pieces: list[str] = []
-    begin = 0
-    for end in range(1, len(ids) + 1):
-        whole = text(ids[begin:end])
-        if whole.endswith("\ufffd") and end < len(ids):
-            # Either a letter whose other tokens follow, or the letter U+FFFD itself: then the next token adds to it.
-            longer = text(ids[begin : end + 1])
-            if len(longer) <= len(whole) or not longer.startswith(whole):
-                pieces.append("")
-                continue
-        pieces.append(whole)
-        begin = end
-    return pieces
+def _texts(policy: Speaker, ask: Ask, row: Row, body: Sequence[int]) -> dict[str, Any]:
+    """Return what every sampled token adds to the text, and the texts of the most probable ones, as far as wanted."""
+    extras: dict[str, Any] = {}
+    if "pieces" in ask.want:
+        pieces = pieces_of(policy.stops.text, body)[len(row.begun) :]
+        pieces += [""] * (len(row.sampled) - len(pieces))  # the end token adds nothing
+        extras["pieces"] = tuple(pieces)
+    for count in (int(entry.partition(":")[2]) for entry in ask.want if entry.startswith("top_texts:")):
+        text = policy.stops.text
+        extras["top_texts"] = tuple(tuple((text([i]), logp) for i, logp in top[:count]) for top in row.tops)
+    return extras
 
 
 def _spans(

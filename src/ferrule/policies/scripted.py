@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer
-from ferrule.chat.reply import first_stop, in_thought, read_reply
+from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply
 from ferrule.chat.scan import THINKING
 from ferrule.core.flows import Ask
 from ferrule.core.powers import require
@@ -54,6 +54,11 @@ def _cut(text: str, stops: Sequence[str], opened: bool = False) -> tuple[str, bo
     return (text[:end], True) if end >= 0 else (text, False)
 
 
+def _pieces(begun: Sequence[int], sampled: Sequence[int]) -> tuple[str, ...]:
+    """Return what every sampled byte adds to the text of a reply; the end token adds nothing."""
+    return tuple(pieces_of(decode, (*begun, *sampled))[len(begun) :])
+
+
 class Scripted:
     """A deterministic policy: the same asks get the same replies.
 
@@ -81,7 +86,7 @@ class Scripted:
     @property
     def powers(self) -> frozenset[str]:
         """What replies can be made to do: calls need a codec, and to go on from ids needs ids."""
-        return frozenset({"must_call"} if self.codec else ()) | frozenset({"begun"} if self.renderer else ())
+        return frozenset({"must_call"} if self.codec else ()) | frozenset({"begun", "pieces"} if self.renderer else ())
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
         """Answer all asks in order."""
@@ -141,6 +146,7 @@ class Scripted:
             sampled=sampled,
             logps=(0.0,) * len(sampled),
             finish=finish,
+            extras={"pieces": _pieces(ask.begun, sampled)} if "pieces" in ask.want else {},
         )
 
     def prompt_ids(self, ask: Ask) -> tuple[int, ...]:

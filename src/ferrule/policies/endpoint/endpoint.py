@@ -30,7 +30,7 @@ __all__ = ["Caller", "Endpoint", "Link", "Meter", "PolicyError", "together", "to
 
 T = TypeVar("T")
 _OWN = ("messages", "model", "n", "seed", "stop", "stream", "temperature", "tools", "max_tokens", "logprobs")
-_WANTS = ("logprobs", "top_logps:5")
+_WANTS = ("logprobs", "top_logps:5", "top_texts:5")
 _SEEDS = 2**31  # seeds that fit a signed 32-bit number are taken by every server
 
 
@@ -44,9 +44,9 @@ def _base(url: str) -> str:
 
 
 def _top(want: str) -> int:
-    """Return the number in ``top_logps:NUMBER``, 0 for anything else."""
+    """Return the number in ``top_logps:NUMBER`` or ``top_texts:NUMBER``, 0 for anything else."""
     name, _, count = want.partition(":")
-    return int(count) if name == "top_logps" and count.isdecimal() else 0
+    return int(count) if name in ("top_logps", "top_texts") and count.isdecimal() else 0
 
 
 def _listed(body: Mapping[str, Any]) -> str:
@@ -256,7 +256,7 @@ class Endpoint:
         if stopping and stops:
             replies = await together([self._past_thought(ask, sample + i, reply) for i, reply in enumerate(replies)])
         if any(map(_top, ask.want)) and not all("top_logps" in reply.extras for reply in replies):
-            raise PolicyError(f"{self!r} gave no 'top_logprobs', which Ask.want 'top_logps' asks for")
+            raise PolicyError(f"{self!r} gave no 'top_logprobs', which Ask.want asks for")
         return replies
 
     async def _find_model(self, link: Link) -> None:

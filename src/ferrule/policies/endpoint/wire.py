@@ -212,7 +212,7 @@ def _extras(choice: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, 
     if pairs := _logprobs(choice):
         extras["logprobs"] = pairs
     if tops := _tops(choice):
-        extras["top_logps"] = tops
+        extras["top_logps"] = extras["top_texts"] = tops
     word = choice.get("finish_reason")
     if word is not None and str(word) not in _FINISH:
         extras["finish"] = str(word)
