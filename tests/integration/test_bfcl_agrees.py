@@ -16,6 +16,7 @@ import pytest
 
 from ferrule.worlds.named import world
 from ferrule.worlds.suites.bfcl_check import check_calls
+from ferrule.worlds.suites.bfcl_turns import DIALOGUES
 
 CATEGORIES = (
     "simple_python", "multiple", "parallel", "parallel_multiple",
@@ -165,17 +166,16 @@ def test_every_entry_and_its_mutations(category: str, python: Path, folder: Path
 
 def test_the_references_of_all_dialogues_are_right(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder.parent.parent))
-    for category in ("multi_turn_base", "multi_turn_miss_param", "multi_turn_long_context"):
+    odd = []
+    for category in DIALOGUES:
         home: Any = world(f"bfcl:{category}", data=folder)
-        right, tasks = 0, home.tasks("test", 30)
-        for task in tasks:
-            try:
-                calls = home.demonstrate(task).calls
-            except ValueError:  # its reference gives values without their names
-                continue
+        for task in home.tasks("test", 30):
             session = home.start(task)
-            for call in calls:
-                session.act(call)
-            assert session.final() == {"right": True, "problem": ""}, task.id
-            right += 1
-        assert right > len(tasks) / 2
+            seen = [session.act(call).status for call in home.demonstrate(task).calls]
+            if {"malformed", "unknown_tool"} & set(seen):
+                odd.append(task.id.rpartition("/")[2])
+            else:
+                assert session.final() == {"right": True, "problem": ""}, task.id
+    # References that the data does not allow: a ticket is closed by a text where the schema wants its number, and
+    # ``tail`` is called two turns before it is brought.
+    assert set(odd) <= {*(f"{category}_173" for category in DIALOGUES), "multi_turn_miss_func_49"}

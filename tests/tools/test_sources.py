@@ -10,9 +10,13 @@ import pytest
 
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task
+from ferrule.tools import tool
 from ferrule.tools.calculator import calculator
+from ferrule.tools.invoke import invoke
+from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply
 from ferrule.tools.sources import Tools, tool_source
-from ferrule.worlds.session import ToolSession
+from ferrule.worlds.session import Toolbox, ToolSession
+from ferrule.worlds.user import UserWorld
 
 SHOP = '''
 from ferrule.tools import tool
@@ -166,3 +170,97 @@ def test_a_server_per_episode_unless_it_only_reads(tmp_path: Path, effects: str)
     assert says(branch, "note", text="d") == ("3" if effects == "write" else "4")  # it keeps the server open
     branch.close()
     second.close()
+
+
+log: list[str] = []
+prices = {"pen": 1}
+
+
+@tool(state=list, effects="write")
+def add(state: list[str], item: str) -> str:
+    """Put an item into the cart.
+
+    Args:
+        item: what to put there
+    """
+    state.append(item)
+    return f"{len(state)} items"
+
+
+@tool(state=list)
+async def cart(state: list[str]) -> str:
+    """What is in the cart."""
+    return ", ".join(state)
+
+
+@tool(effects="write")
+def note(item: str) -> str:
+    """Write it down."""
+    log.append(item)
+    return f"{len(log)} notes"
+
+
+@tool
+def price(item: str) -> int:
+    """Look a price up."""
+    return prices[item]
+
+
+def test_a_declared_state_is_the_episodes_own_and_hidden_from_the_model() -> None:
+    assert add.parameters == {
+        "type": "object",
+        "properties": {"item": {"type": "string", "description": "what to put there"}},
+        "required": ["item"],
+    }
+    world = UserWorld("w", {}, (add, cart))
+    first, second = (world.start(Task("t", "q", world="w")) for _ in range(2))
+    put = Call("add", {"item": "pen"})
+    assert [first.act(put).text, first.act(put).text, second.act(put).text] == ["1 items", "2 items", "1 items"]
+    branch = first.fork()
+    assert branch.act(Call("add", {"item": "cup"})).text == "3 items"
+    assert [session.act(Call("cart")).text for session in (first, branch)] == ["pen, pen", "pen, pen, cup"]
+    assert first.act(Call("add", {"item": "x", "state": []})).status == "malformed"
+    assert Toolbox((add,)).start(Task("t", "q")).act(put).text == "1 items"
+    assert invoke(add, put).text == "1 items", "without an episode every call begins anew"
+    renamed = apply((add,), Overlay({"add": ToolText(name="put", parameters={"item": ParameterText(name="thing")})}))
+    session = UserWorld("w", {}, renamed).start(Task("t", "q", world="w"))
+    assert [session.act(Call("put", {"thing": "pen"})).text for _ in range(2)] == ["1 items", "2 items"]
+
+
+def test_files_keep_declared_states_too(tmp_path: Path) -> None:
+    (tmp_path / "cart.py").write_text(
+        "from ferrule.tools import tool\n\n"
+        "class Cart:\n    def __init__(self):\n        self.items = []\n    def close(self):\n"
+        "        open('closed.txt', 'a').write('x')\n\n"
+        "@tool(state=Cart)\ndef add(state: Cart, item: str) -> int:\n    'Add.'\n"
+        "    state.items.append(item)\n    return len(state.items)\n"
+    )
+    source = tool_source(tmp_path / "cart.py")
+    sessions = [ToolSession(Task("t", "q"), source.build, source.start()) for _ in range(2)]
+    put = Call("add", {"item": "pen"})
+    assert [sessions[0].act(put).text, sessions[0].act(put).text, sessions[1].act(put).text] == ["1", "2", "1"]
+    branch = sessions[0].fork()
+    assert [branch.act(put).text, sessions[0].act(put).text] == ["3", "3"]
+
+
+def test_what_episodes_share_is_said() -> None:
+    note_of = tool_source((add, cart, note, price)).note
+    assert note_of == (
+        "note uses log of its module, which all episodes share: give the file itself, or declare @tool(state=...)"
+    )
+    assert tool_source((add, price)).note == ""
+
+
+def test_states_that_cannot_be_are_refused() -> None:
+    def bare(item: str) -> str:
+        """No state."""
+        return item
+
+    def kept(state: list[str]) -> str:
+        """A state."""
+        return ""
+
+    with pytest.raises(TypeError, match="needs a parameter 'state'"):
+        tool(bare, state=list)
+    with pytest.raises(ValueError, match="a process of its own cannot change the state"):
+        tool(kept, state=list, isolated=True)

@@ -271,3 +271,31 @@ def test_a_branch_of_a_dialogue_is_its_own(dialogue: Path) -> None:
     assert "differs" in twin.final()["problem"]
     assert "not played to its end" in session.final()["problem"]
     assert SAY not in {tool.name for tool in session.tools}
+
+
+def test_a_function_is_missing_until_a_turn_brings_it(dialogue: Path) -> None:
+    path = dialogue / "bfcl" / "multi_turn_base.jsonl"
+    row = json.loads(path.read_text())
+    row |= {"question": [row["question"][0], []], "ground_truth": [[], ["keep(2)"]], "missed_function": {"1": ["keep"]}}
+    (dialogue / "bfcl" / "multi_turn_miss_func.jsonl").write_text(json.dumps(row))
+    home = world("bfcl:multi_turn_miss_func", data=dialogue)
+    (task,) = home.tasks("test", 1)
+    session = home.start(task)
+    assert session.tools == ()
+    assert session.act(Call("keep", {"value": 2})).status == "unknown_tool"
+    brought = session.act(Call(SAY, {"content": "I cannot."}))
+    schemas, _, question = brought.text.partition("\n")
+    assert [entry["name"] for entry in json.loads(schemas)] == ["keep"]
+    assert "response" not in schemas
+    assert question == "Here are more functions that you can call. Does it work now?"
+    assert [tool.name for tool in session.tools] == ["keep"]
+    assert session.act(Call("keep", {"value": 2})).status == "ok"
+    assert session.act(Call(SAY, {"content": "Done."})).terminal
+    assert session.final() == {"right": True, "problem": ""}
+    again = home.start(task)
+    for call in home.demonstrate(task).calls:  # type: ignore[attr-defined]
+        again.act(call)
+    assert again.final()["right"], "the value without a name is that of the first parameter"
+    path.write_text(json.dumps({**row, "missed_function": {}}))
+    with pytest.raises(ValueError, match="line 1: nothing is said in turn 1, and it brings no functions"):
+        world("bfcl:multi_turn_base", data=dialogue)

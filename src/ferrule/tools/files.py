@@ -19,10 +19,12 @@ from typing import Any
 
 from ferrule.core.records import Tool
 from ferrule.tools.loops import SHARED
+from ferrule.tools.tool import with_states
 
 __all__ = ["ToolSource", "Variables", "load_file", "load_tools", "named_once"]
 
 _SLOW = 0.5  # seconds that running a file may take before it is said that every episode does
+_STATES = "states of its tools"  # the name of the variable that holds them: no file can have one of that name
 _CLOSING = 5.0  # seconds that a client has for closing
 _files = itertools.count()
 
@@ -83,7 +85,9 @@ def load_file(path: str | Path) -> ToolSource:
 
 
 def _tools(module: types.ModuleType) -> tuple[Tool, ...]:
-    return tuple({id(value): value for value in vars(module).values() if isinstance(value, Tool)}.values())
+    """Return the tools of a run of a file, those with ``state`` on what this run keeps for them."""
+    tools = tuple({id(value): value for value in vars(module).values() if isinstance(value, Tool)}.values())
+    return with_states(tools, vars(module).setdefault(_STATES, {}))
 
 
 def named_once(tools: Sequence[Tool], where: str) -> tuple[Tool, ...]:
@@ -161,7 +165,7 @@ class Variables:
         """Forget the run; clients and connections that its variables hold are closed."""
         if sys.modules.pop(self.module.__name__, None) is None:
             return
-        for _, value in self._own():
+        for value in (*(value for _, value in self._own()), *vars(self.module).get(_STATES, {}).values()):
             close = getattr(value, "aclose", None) or getattr(value, "close", None)
             if callable(close):
                 SHARED.run(_closed(close), _CLOSING)

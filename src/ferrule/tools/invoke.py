@@ -161,7 +161,7 @@ def _short(value: Any) -> str:
 
 def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
     typed = tool.run if isinstance(tool.run, Typed) else None
-    function = typed.function if typed is not None else tool.run
+    function = typed.ready if typed is not None else tool.run
     if typed is not None and typed.isolated:
         return run_forked(lambda: render(_alone(function, ready, seconds)), seconds, tool.name)
     if inspect.iscoroutinefunction(function):

@@ -148,7 +148,8 @@ def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[...,
     under = awaited if inspect.iscoroutinefunction(function) else translated
     if not isinstance(run, Typed):
         return under
-    return Typed(under, {shown.get(name, name): adapter for name, adapter in run.adapters.items()}, run.isolated)
+    adapters = {shown.get(name, name): adapter for name, adapter in run.adapters.items()}
+    return replace(run, function=under, adapters=adapters)
 
 
 def diff(before: Overlay, after: Overlay) -> dict[str, tuple[Any, Any]]:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,15 +15,16 @@ from ferrule.core.paths import by_path
 from ferrule.core.records import Observation, Tool
 from ferrule.tools.files import ToolSource, load_file, named_once
 from ferrule.tools.mcp import Connection, connect
-from ferrule.tools.tool import tool
+from ferrule.tools.tool import Typed, tool, with_states
 
-__all__ = ["FORMS", "States", "Tools", "methods_as_tools", "tool_source"]
+__all__ = ["FORMS", "Kept", "States", "Tools", "methods_as_tools", "tool_source"]
 
 Tools: TypeAlias = str | Path | Sequence[Tool | str | Path]
 
 FORMS = ("FILE.py", "module:function", "mcp:COMMAND", "mcp:URL")
 """The forms in which tools can be named."""
 
+_CHANGEABLE = (list, dict, set, bytearray)
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -33,18 +34,63 @@ def tool_source(tools: Tools) -> ToolSource:
     A name is a Python file; ``module:function`` for a typed function, a ``Tool``, a sequence of tools, or a class whose
     public methods are tools on an instance per episode; or an MCP server, ``mcp:COMMAND`` or ``mcp:URL``. Files and
     classes have a state per episode (``load_file``), and so has a server: every episode has a process or a session of
-    its own, unless all its tools only read. Tools given as they are, and those of a module, are shared by all episodes.
-    Raises what loading raises, and ``ValueError`` for two tools of one name.
+    its own, unless all its tools only read. Tools given as they are, and those of a module, have the states that they
+    declare (``@tool(state=...)``); what else they keep is shared by all episodes, and ``note`` names it. Raises what
+    loading raises, and ``ValueError`` for two tools of one name.
     """
     if isinstance(tools, str | Path):
         return _named(str(tools))
     given = tuple(each for each in tools if isinstance(each, Tool))
     named = [_named(str(each)) for each in tools if not isinstance(each, Tool)]
     if not named:
-        return ToolSource(lambda: None, lambda state: given)
+        return _given(given)
     if len(named) == 1 and not given:
         return named[0]
-    return _joined([*([ToolSource(lambda: None, lambda state: given)] if given else ()), *named])
+    return _joined([*([_given(given)] if given else ()), *named])
+
+
+def _given(tools: tuple[Tool, ...]) -> ToolSource:
+    """Return tools that are there already, on the states that they declare."""
+    shared = {each.name: names for each in tools if (names := _shared(each))}
+    told = [f"{name} uses {', '.join(names)} of its module" for name, names in shared.items()]
+    note = f"{'; '.join(told)}, which all episodes share: give the file itself, or declare @tool(state=...)"
+    if not any(isinstance(each.run, Typed) and each.run.state for each in tools):
+        return ToolSource(lambda: None, lambda state: tools, note if told else "")
+    return ToolSource(Kept, lambda kept: with_states(tools, kept.states), note if told else "")
+
+
+def _shared(each: Tool) -> list[str]:
+    """Return the variables of its module that a tool which changes something may change."""
+    function = inspect.unwrap(each.run.function) if isinstance(each.run, Typed) else None
+    if each.effects == "read" or not inspect.isfunction(function):
+        return []
+    held = function.__globals__
+    return [name for name in function.__code__.co_names if isinstance(held.get(name), _CHANGEABLE)]
+
+
+class Kept:
+    """The states that the tools of one episode declare, by what makes each."""
+
+    def __init__(self, states: dict[Any, Any] | None = None) -> None:
+        self.states: dict[Any, Any] = {} if states is None else states
+
+    def fork(self) -> Kept:
+        """Branch every state: by its own ``fork()``, else by a deep copy."""
+        return Kept({make: _branched(state) for make, state in self.states.items()})
+
+    def close(self) -> None:
+        """Close every state that can be closed."""
+        _closed(self.states.values())
+
+
+def _branched(state: Any) -> Any:
+    return state.fork() if hasattr(state, "fork") else copy.deepcopy(state)
+
+
+def _closed(states: Iterable[Any]) -> None:
+    for state in states:
+        if hasattr(state, "close"):
+            state.close()
 
 
 def _named(name: str) -> ToolSource:
@@ -75,7 +121,7 @@ def _imported(path: str) -> ToolSource:
         tools = (tool(held),)
     else:
         raise ValueError(f"{path} is {type(held).__name__}; a function, a tool, a list of tools or a class is needed")
-    return ToolSource(lambda: None, lambda state: tools)
+    return _given(tools)
 
 
 def methods_as_tools(instance: Any, *, without: Sequence[str] = ("fork", "close")) -> tuple[Tool, ...]:
@@ -164,10 +210,8 @@ class States:
 
     def fork(self) -> States:
         """Branch every state: by its own ``fork()``, else by a deep copy."""
-        return States([part.fork() if hasattr(part, "fork") else copy.deepcopy(part) for part in self.parts])
+        return States([_branched(part) for part in self.parts])
 
     def close(self) -> None:
         """Close every state that can be closed."""
-        for part in self.parts:
-            if hasattr(part, "close"):
-                part.close()
+        _closed(self.parts)

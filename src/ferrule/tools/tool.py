@@ -6,8 +6,9 @@ import inspect
 import re
 import typing
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, overload
 
 from docstring_parser import parse as parse_docstring
@@ -19,7 +20,7 @@ from ferrule.core.records import Effect, Observation, Tool
 from ferrule.tools.annotations import noted, nullable, readable
 from ferrule.tools.schema import untitled
 
-__all__ = ["NAME", "Typed", "tool"]
+__all__ = ["NAME", "Typed", "tool", "with_states"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _EFFECTS = ("read", "write", "irreversible")
@@ -32,10 +33,34 @@ class Typed:
     function: Callable[..., Any]
     adapters: Mapping[str, TypeAdapter[Any]] = field(repr=False)
     isolated: bool = False
+    state: Callable[[], Any] | None = None
+    """What makes the state that an episode keeps; outside an episode every call has one of its own."""
 
     def __call__(self, **arguments: Any) -> Any:
         """Call the function itself (in this process, without checks)."""
-        return self.function(**arguments)
+        return self.ready(**arguments)
+
+    @property
+    def ready(self) -> Callable[..., Any]:
+        """The function, on a state where it needs one."""
+        return self.function if self.state is None else partial(self.function, state=self.state())
+
+
+def with_states(tools: Sequence[Tool], states: dict[Any, Any]) -> tuple[Tool, ...]:
+    """Return tools on the states of one episode, by what makes each; a state that is missing is made.
+
+    Tools without ``state`` are returned as they are.
+    """
+
+    def bound(each: Tool) -> Tool:
+        run = each.run
+        if not isinstance(run, Typed) or run.state is None:
+            return each
+        if run.state not in states:
+            states[run.state] = run.state()
+        return replace(each, run=replace(run, function=partial(run.function, state=states[run.state]), state=None))
+
+    return tuple(map(bound, tools))
 
 
 @overload
@@ -55,6 +80,7 @@ def tool(
     seconds: float = 10.0,
     isolated: bool = False,
     idempotent: bool = False,
+    state: Callable[[], Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -71,6 +97,7 @@ def tool(
     seconds: float = 10.0,
     isolated: bool = False,
     idempotent: bool = False,
+    state: Callable[[], Any] | None = None,
 ) -> Tool: ...
 
 
@@ -86,6 +113,7 @@ def tool(
     seconds: float = 10.0,
     isolated: bool = False,
     idempotent: bool = False,
+    state: Callable[[], Any] | None = None,
 ) -> Any:
     """Make a ``Tool`` of a typed function, sync or async: ``@tool``, ``@tool(...)`` or ``tool(function, ...)``.
 
@@ -93,7 +121,8 @@ def tool(
     ``Annotated[int, "how many"]``. What a generator yields is a list.
     ``output`` is the schema of the return annotation, where it has one. A call of an ``idempotent`` tool may be made
     twice with the effect of one. ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that
-    is killed at the limit.
+    is killed at the limit. ``state`` makes what an episode keeps: the function's parameter ``state``, which the model
+    does not see, is one object for all calls in an episode of all tools with the same ``state``.
     Raises ``TypeError`` for a parameter without a usable annotation and ``ValueError`` for an invalid option.
     """
     if function is None:
@@ -107,17 +136,21 @@ def tool(
             seconds=seconds,
             isolated=isolated,
             idempotent=idempotent,
+            state=state,
         )
     label = name or str(getattr(function, "__name__", type(function).__name__))
     _check_options(label, cost, effects, seconds)
     doc = parse_docstring(inspect.getdoc(function) or "")
     spoken = "\n\n".join(part.strip() for part in (doc.short_description, doc.long_description) if part)
-    adapters, parameters = _parameters(function, label, {p.arg_name: p.description or "" for p in doc.params})
+    if state is not None:
+        _check_state(function, label, isolated)
+    hidden = () if state is None else ("state",)
+    adapters, parameters = _parameters(function, label, hidden, {p.arg_name: p.description or "" for p in doc.params})
     return Tool(
         name=label,
         description=spoken if description is None else description,
         parameters=parameters,
-        run=Typed(function, adapters, isolated),
+        run=Typed(function, adapters, isolated, state),
         terminal=terminal,
         cost=cost,
         effects=effects,
@@ -125,6 +158,13 @@ def tool(
         idempotent=idempotent,
         output=_output(function),
     )
+
+
+def _check_state(function: Callable[..., Any], name: str, isolated: bool) -> None:
+    if "state" not in inspect.signature(function).parameters:
+        raise TypeError(f"tool {name!r}: state=... needs a parameter 'state' in the function")
+    if isolated:
+        raise ValueError(f"tool {name!r}: a process of its own cannot change the state of an episode; leave one out")
 
 
 def _check_options(name: str, cost: float, effects: str, seconds: float) -> None:
@@ -141,10 +181,10 @@ def _check_options(name: str, cost: float, effects: str, seconds: float) -> None
 
 
 def _parameters(
-    function: Callable[..., Any], name: str, texts: Mapping[str, str]
+    function: Callable[..., Any], name: str, hidden: Sequence[str], texts: Mapping[str, str]
 ) -> tuple[dict[str, TypeAdapter[Any]], dict[str, Any]]:
-    """Return one adapter per parameter and the JSON schema of them all."""
-    signature = inspect.signature(function)
+    """Return one adapter per parameter that is not hidden, and the JSON schema of them all."""
+    shown = [each for each in inspect.signature(function).parameters.values() if each.name not in hidden]
     hinted = function if inspect.isroutine(function) else type(function).__call__
     try:
         hints = typing.get_type_hints(hinted, include_extras=True)
@@ -153,7 +193,7 @@ def _parameters(
             f"tool {name!r}: an annotation cannot be resolved ({problem}); define it at module level"
         ) from None
     adapters: dict[str, TypeAdapter[Any]] = {}
-    for parameter in signature.parameters.values():
+    for parameter in shown:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise TypeError(
                 f"tool {name!r}: parameter {str(parameter)!r} cannot be passed by name; use plain parameters"
@@ -166,7 +206,7 @@ def _parameters(
     schemas, extra = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters.items()])
     properties: dict[str, Any] = {}
     required = []
-    for parameter in signature.parameters.values():
+    for parameter in shown:
         entry = untitled(dict(schemas[parameter.name, "validation"]))
         about = texts.get(parameter.name, "").strip() or noted(hints[parameter.name])
         if about and "description" not in entry:

@@ -1,7 +1,8 @@
 """Worlds by name: the generated ones, found by walking this package, benchmarks, and files of tasks.
 
 A module that sets ``WORLD`` to its class is found by its own name, in sub-packages as well; there is no list to keep.
-The class must be buildable without arguments. Environments from elsewhere go by ``openenv:URL`` and ``module:Class``.
+The class must be buildable without arguments. Environments from elsewhere go by ``openenv:URL``,
+``verifiers:NAME`` and ``module:Class``.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def world(
     ``name`` is a generated world (``arithmetic``), a benchmark (``gsm8k``, ``bfcl:simple_python``), whose rows or
     folder ``data`` names, what ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the hub,
     ``owner/name``; ``prompt_field`` and ``answer_field`` name columns), a server (``openenv:URL``, see
-    ``ferrule.worlds.openenv``), or an environment in TRL's or Gymnasium's form (``module:Class``, see
+    ``ferrule.worlds.openenv``), a taskset of ``verifiers`` (``verifiers:NAME``, see ``ferrule.worlds.tasksets``), or an
+    environment of any of these forms, TRL's or Gymnasium's by its import path (``module:Class``, see
     ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) are those of a
     file, which has none of its own, and replace those of a benchmark of questions. ``verifier`` compares answers whose
     rows name no other way. Raises ``ValueError`` for an unknown name and for settings that would do nothing,
@@ -86,11 +88,15 @@ def _refuse(given: Mapping[str, Any], why: str) -> None:
 
 
 def _elsewhere(name: str) -> World:
-    """Return the world of an OpenEnv server, or of a class by its import path."""
+    """Return the world of an OpenEnv server, of an installed taskset, or of an object by its import path."""
     if name.startswith("openenv:"):
         from ferrule.worlds.openenv import OpenEnvWorld
 
         return OpenEnvWorld(name.removeprefix("openenv:"))
+    if name.startswith("verifiers:"):
+        from ferrule.worlds.tasksets import taskset_named
+
+        return taskset_named(name.removeprefix("verifiers:"))
     from ferrule.worlds.objects import world_of
 
     return world_of(name)

@@ -15,30 +15,36 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.core.flows import Session
+from ferrule.core.flows import Session, World
 from ferrule.core.paths import by_path
 from ferrule.core.records import Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.files import named_once
 from ferrule.tools.invoke import render
 from ferrule.tools.sources import methods_as_tools
+from ferrule.worlds import tasksets
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, task_seeds
+from ferrule.worlds.tasksets import is_taskset
 
 __all__ = ["ObjectWorld", "world_of"]
 
 _BESIDE = ("reset", "reward", "done", "fork", "close")  # methods that are no tools
 
 
-def world_of(path: str, *, calls: int = 32) -> ObjectWorld:
+def world_of(path: str, *, calls: int = 32) -> World:
     """Return the world of ``module:Class``, or of a function without arguments that builds the object.
 
-    Raises ``ValueError`` for what is neither, and for an object without ``reset``.
+    A taskset of ``verifiers``, its class, or a function that returns one, is the world of its tasks. Raises
+    ``ValueError`` for what is none of these, and for an object without ``reset``.
     """
-    build = by_path(path)
+    build, name = by_path(path), path.partition(":")[2]
+    taskset = build() if inspect.isfunction(build) else build
+    if is_taskset(taskset):
+        return tasksets.taskset(taskset, name)
     if not callable(build):
         raise ValueError(f"{path} is {type(build).__name__}; an environment is a class, or a function that builds one")
-    return ObjectWorld(build, path.partition(":")[2], calls)
+    return ObjectWorld(build, name, calls)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke
+from ferrule.tools.sources import tool_source
 
 __all__ = ["SAY", "ToolSession", "Toolbox", "offered"]
 
@@ -42,9 +43,9 @@ class ToolSession:
 
     ``state`` is branched by its own ``fork()`` when it has one and by ``copy.deepcopy`` otherwise, and closed by its
     own ``close()``. ``budget`` is charged before a call runs; ``limit`` is the longest observation in characters.
-    ``final(state)`` is what verifiers may read; ``hears(state, words)`` answers for a user in the world (``SAY``). A
-    branch refuses irreversible tools unless it was forked with permission. Calls from several threads are safe when the
-    state is.
+    ``final(state)`` is what verifiers may read; ``hears(state, words)`` answers for a user in the world (``SAY``); the
+    tools are built anew after it, so that a turn may bring further ones. A branch refuses irreversible tools unless it
+    was forked with permission. Calls from several threads are safe when the state is.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class ToolSession:
     def act(self, call: Call) -> Observation:
         """Run one call: malformed, unknown, refused and failed calls come back as observations."""
         if self._hears is not None and call.name == SAY and not call.problem:
-            return self._hears(self._state, str(call.arguments.get("content", "")))
+            heard = self._hears(self._state, str(call.arguments.get("content", "")))
+            self._tools = offered(self._build(self._state), self.task)
+            return heard
         tool = next((tool for tool in self._tools if tool.name == call.name), None)
         if tool is None and not call.problem:
             known = [tool.name for tool in self._tools]
@@ -135,4 +138,5 @@ class Toolbox:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the tools."""
-        return ToolSession(task, lambda state: self.tools, budget=Budget(total=self.calls))
+        source = tool_source(self.tools)
+        return ToolSession(task, source.build, source.start(), budget=Budget(total=self.calls))

@@ -30,8 +30,8 @@ class UserWorld:
     """Tasks from rows, with tools from a source or a tuple, or with none; ``notes`` say what of the rows is not used.
 
     ``rows`` maps a split to its tasks in file order; ``calls`` caps the tool calls of an episode. A task with
-    ``tools=()`` is the same task without tools, judged by the same verifier. With a ``source`` every episode starts
-    from a state of its own; without, all episodes share the ``tools`` and whatever these keep.
+    ``tools=()`` is the same task without tools, judged by the same verifier. Every episode starts from a state of the
+    ``source``, else from the states that the ``tools`` declare; what else they keep is shared.
     """
 
     name: str
@@ -72,13 +72,8 @@ class UserWorld:
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session with the world's tools."""
-        budget = Budget(total=self.calls)
-        if self.source is not None:
-            source = self.source
-            return ToolSession(
-                task, lambda state: self.tools_of(task, source.build(state)), source.start(), budget=budget
-            )
-        return ToolSession(task, lambda state: self.tools_of(task), budget=budget)
+        source, budget = self.source or tool_source(self.tools), Budget(total=self.calls)
+        return ToolSession(task, lambda state: self.tools_of(task, source.build(state)), source.start(), budget=budget)
 
     def tools_of(self, task: Task, tools: tuple[Tool, ...] | None = None) -> tuple[Tool, ...]:
         """Return ``tools`` (the world's where None) and those that the row of a task brings as schemas alone."""

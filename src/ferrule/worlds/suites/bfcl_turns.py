@@ -3,7 +3,8 @@
 The systems are those of the package ``bfcl-eval``, which has to be installed. After every turn in which the reference
 makes calls, all public attributes of the systems must equal those that the reference leaves, and every result of the
 reference's calls in that turn must be among the results that the model has got so far. A turn in which the reference
-calls nothing is not judged. Arguments are repaired by their schemas as in every other world.
+calls nothing is not judged. Arguments are repaired by their schemas as in every other world. In the category
+``multi_turn_miss_func`` some functions are missing until a turn that says their schemas and asks whether it works now.
 
 Source: "The Berkeley Function Calling Leaderboard: From Tool Use to Agentic Evaluation of Large Language Models".
 """
@@ -35,7 +36,8 @@ from ferrule.worlds.suites.suite import Suite
 __all__ = ["DIALOGUES", "INSTALL", "bfcl_dialogues"]
 
 DIALOGUES: Mapping[str, bool] = {
-    "multi_turn_base": False, "multi_turn_miss_param": False, "multi_turn_long_context": True,
+    "multi_turn_base": False, "multi_turn_miss_func": False, "multi_turn_miss_param": False,
+    "multi_turn_long_context": True,
 }  # fmt: skip
 """Categories of dialogues, and whether their systems hold long contents."""
 INSTALL = "pip install --no-deps bfcl-eval mpmath"
@@ -46,6 +48,7 @@ _MODULES = {
     "TravelAPI": "travel_booking", "VehicleControlAPI": "vehicle_control",
 }  # fmt: skip
 _PACKAGE = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
+_MORE = "\nHere are more functions that you can call. Does it work now?"
 _CALLS = 120
 _TURNS = 100
 
@@ -64,7 +67,7 @@ def bfcl_dialogues(category: str, *, data: str | Path | None = None) -> Suite:
     classes = sorted({name for task in tasks for name in task.meta["systems"]})
     docs = {name: _docs(name, data if not own else None) for name in classes}
     opens = partial(_open, docs=docs, long=DIALOGUES[category])
-    return Suite(f"bfcl:{category}", divided(tasks) if own else {"test": tasks}, opens, _solve)
+    return Suite(f"bfcl:{category}", divided(tasks) if own else {"test": tasks}, opens, partial(_solve, docs=docs))
 
 
 def _task(category: str, where: str, row: Row) -> Task:
@@ -72,13 +75,17 @@ def _task(category: str, where: str, row: Row) -> Task:
         if field not in row or row[field] is None:
             raise ValueError(f"{where}: no field {field!r}; {nearest(field, list(row))}")
     turns = [asked(turn) for turn in row["question"]]
-    if len(turns) != len(row["ground_truth"]) or not all(turns):
+    missing = {int(turn): list(names) for turn, names in (row.get("missed_function") or {}).items()}
+    if len(turns) != len(row["ground_truth"]) or not turns[0]:
         raise ValueError(f"{where}: {len(turns)} turns, {len(row['ground_truth'])} of them answered")
-    said = [plain_text(turn[-1]) for turn in turns]
+    for number, turn in enumerate(turns):
+        if not turn and number not in missing:
+            raise ValueError(f"{where}: nothing is said in turn {number}, and it brings no functions")
+    said = [plain_text(turn[-1]) if turn else "" for turn in turns]
     meta = {
         "dialogue": True, "turns": _TURNS, "said": said, "systems": row["involved_classes"],
         "config": row["initial_config"], "without": row.get("excluded_function") or [], "wanted": row["ground_truth"],
-        "state": {"right": True},
+        "missing": missing, "state": {"right": True},
     }  # fmt: skip
     name, first = f"bfcl:{category}", turns[0]
     return Task(
@@ -155,11 +162,15 @@ class _Dialogue:
         return self._turn == len(self._meta["said"])
 
     def tools(self) -> tuple[Tool, ...]:
-        """The methods of the systems that the task offers."""
-        entries = [entry for name in self._meta["systems"] for entry in self._docs[name]]
-        kept = [entry for entry in entries if entry["name"] not in self._meta["without"]]
-        tools = (Tool.from_schema(entry, partial(self._run, entry["name"])) for entry in map(_plain, kept))
+        """The methods of the systems that the task offers in the present turn."""
+        later = {name for turn, names in self._meta["missing"].items() if turn > self._turn for name in names}
+        kept = [entry for entry in self._entries() if entry["name"] not in later]
+        tools = (Tool.from_schema(entry, partial(self._run, entry["name"])) for entry in kept)
         return tuple(replace(tool, effects="write") for tool in tools)
+
+    def _entries(self) -> list[Row]:
+        entries = [_plain(entry) for name in self._meta["systems"] for entry in self._docs[name]]
+        return [entry for entry in entries if entry["name"] not in self._meta["without"]]
 
     def _run(self, name: str, /, **given: Any) -> Observation:
         self._called += 1
@@ -172,7 +183,13 @@ class _Dialogue:
             return Observation("the dialogue is over", "refused", terminal=True)
         self.problem = self.problem or self._judged()
         self._turn, self._called = self._turn + 1, 0
-        return Observation("the dialogue is over" if self.over else self._meta["said"][self._turn], terminal=self.over)
+        return Observation("the dialogue is over" if self.over else self._said(), terminal=self.over)
+
+    def _said(self) -> str:
+        """Return what the user says in the present turn, with the functions that it brings."""
+        said, new = self._meta["said"][self._turn], self._meta["missing"].get(self._turn, ())
+        brought = json.dumps([entry for entry in self._entries() if entry["name"] in new])
+        return said if not new else f"{said}\n{brought}{_MORE}".strip()
 
     def final(self) -> Mapping[str, Any]:
         """Return whether all turns were played right, and what was wrong first."""
@@ -221,13 +238,18 @@ def _open(task: Task, docs: Mapping[str, Sequence[Row]], long: bool) -> Session:
     )
 
 
-def _solve(task: Task) -> Demonstration:
-    """Return the reference calls one by one, each turn ended by what is said to the user."""
+def _solve(task: Task, docs: Mapping[str, Sequence[Row]]) -> Demonstration:
+    """Return the reference calls one by one, each turn ended by what is said to the user.
+
+    Values that the reference gives without a name have those of the schema, in its order.
+    """
+    schemas = {entry["name"]: entry["parameters"] for name in task.meta["systems"] for entry in docs[name]}
     rounds: list[tuple[Call, ...]] = []
     for texts in task.meta["wanted"]:
         for name, places, given in map(_read, texts):
-            if places:
-                raise ValueError(f"task {task.id!r}: its reference calls {name} with values that have no names")
-            rounds.append((Call(name, given),))
+            named = dict(zip(schemas[name].get("properties", {}), places, strict=False))
+            if len(named) < len(places):
+                raise ValueError(f"task {task.id!r}: its reference gives {name} more values than it takes")
+            rounds.append((Call(name, {**named, **given}),))
         rounds.append((Call(SAY, {"content": "Done."}),))
     return Demonstration(tuple(rounds))
