@@ -12,10 +12,12 @@ import pytest
 from starlette.applications import Starlette
 from tests.serve import mcp_toolbox
 
-from ferrule.core.records import Call
+from ferrule.core.records import Call, Task
 from ferrule.serve.mcp import mcp_routes
 from ferrule.tools.invoke import invoke
 from ferrule.tools.mcp import connect
+from ferrule.tools.sources import tool_source
+from ferrule.worlds.session import ToolSession
 
 _PROGRAM = [sys.executable, "-m", "tests.serve.mcp_toolbox"]
 _ROOT = str(Path(__file__).parents[2])
@@ -198,5 +200,10 @@ def test_a_server_of_the_official_sdk_over_http(peers: dict[str, Path], line: st
                 assert server.call("slow", {"seconds": 0}).text == "done"  # not the answer of the call before
                 (image,) = server.call("dot").artifacts
                 assert (image.media, image.size) == ("image/png", 4)
+            source = tool_source(f"mcp:{url}")
+            assert source.note.endswith("what the server keeps beyond it, all share")
+            session = ToolSession(Task("t", "q"), source.build, source.start())
+            assert session.act(Call("total", {"parts": [1, 2]})).data == {"sum": 3}
+            session.close()
         finally:
             process.kill()

@@ -146,11 +146,18 @@ def _server(where: str) -> ToolSource:
         note = f"mcp:{where} only reads, by what it says: all episodes share one connection"
         return ToolSource(lambda: None, lambda state: tools, note)
     first.close()
-    return ToolSource(lambda: _Server(where), lambda state: tuple(state.bound(each) for each in tools))
+    note = f"mcp:{where}: every episode has a session of its own; what the server keeps beyond it, all share"
+    return ToolSource(
+        lambda: _Server(where), lambda state: tuple(map(state.bound, tools)), note if _is_url(where) else ""
+    )
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
 
 
 def _connected(where: str) -> Connection:
-    return connect(url=where) if where.startswith(("http://", "https://")) else connect(command=where)
+    return connect(url=where) if _is_url(where) else connect(command=where)
 
 
 class _Server:
