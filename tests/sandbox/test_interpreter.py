@@ -42,6 +42,7 @@ def test_output_value_and_state(python: Interpreter) -> None:
         "kind": None,
         "line": None,
         "restarted": False,
+        "late": "",
     }
     assert outcome(python.run("x *= 2\nx")) == ("ok", "40")
     assert outcome(python.run("x = 1")) == ("ok", "")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
 from dataclasses import dataclass, field
 
-from ferrule.sandbox import pool
+from ferrule.sandbox.handles import Process, children
 from ferrule.sandbox.notify import Listener
 
-__all__ = ["BranchGroup", "Channel"]
+__all__ = ["BranchGroup", "Channel", "unconfined"]
 
 
 class Channel:
@@ -55,7 +56,7 @@ class BranchGroup:
     The first process is its process 1, so it must outlive the others (``LiveProcess.replace_first``).
     """
 
-    root: pool.Process
+    root: Process
     listener: Listener | None = None
     members: int = 1
     pids: set[int] = field(default_factory=set)
@@ -75,8 +76,25 @@ class BranchGroup:
 
     def kill_unknown(self, parent: int) -> None:
         """Kill the children of ``parent`` that are not members: failed or unexpected forks."""
-        with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
-            for pid in map(int, file.read().split()):
-                if pid not in self.pids:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, signal.SIGKILL)
+        for pid in children(parent):
+            if pid not in self.pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+_RIGHTS = re.compile(rb"^(Cap\w+|NoNewPrivs|Seccomp|Threads):\s+(\S+)", re.MULTILINE)
+_CONFINED = {b"CapInh": 0, b"CapPrm": 0, b"CapEff": 0, b"CapBnd": 0, b"CapAmb": 0, b"NoNewPrivs": 1, b"Seccomp": 2}
+
+
+def unconfined(pid: int) -> str:
+    """Say what a process has that no session may have, as the kernel tells it from outside; empty when nothing.
+
+    Rights belong to threads. So they are read first and the threads counted afterwards: a process of one thread that
+    had no rights cannot have got them from anybody in between.
+    """
+    with open(f"/proc/{pid}/status", "rb") as file:
+        rights = dict(_RIGHTS.findall(file.read()))
+        file.seek(0)
+        threads = dict(_RIGHTS.findall(file.read())).get(b"Threads")
+    wrong = [name.decode() for name, value in _CONFINED.items() if int(rights.get(name, b"-1"), 16) != value]
+    return ", ".join([*wrong, *(["Threads"] if threads != b"1" else [])])

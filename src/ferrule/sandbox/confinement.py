@@ -13,30 +13,32 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.sandbox import kernel, landlock, seccomp
+from ferrule.sandbox import folders, kernel, landlock, seccomp
 
 __all__ = [
     "BOX",
+    "DEVICES",
     "Restrictions",
     "adopt",
     "confine",
     "die_with_parent",
     "enter",
     "limit",
+    "mount_box",
     "own_namespaces",
     "restrictions",
+    "silence",
 ]
 
 _ROOM = "/box"  # holds nothing but the working folder; file rules name it, so they hold for whatever is mounted inside
 BOX = f"{_ROOM}/home"
 _NOBODY = 65534
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
 def enter(binds: Sequence[str], links: Mapping[str, str]) -> tuple[int, int]:
@@ -136,7 +138,7 @@ def _new_root(binds: Sequence[str], links: Mapping[str, str]) -> None:
     os.chdir("/")
     for path in binds:
         _show(path, devices=False)
-    for path in _DEVICES:
+    for path in DEVICES:
         _show(path, devices=True)
     for path, target in links.items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -172,38 +174,52 @@ def own_namespaces(proc: int, disk_mb: int) -> None:
     """Give a session user and mount namespaces of its own and an empty ``/box`` of ``disk_mb`` MiB in memory."""
     kernel.unshare(kernel.NEWUSER | kernel.NEWNS, "namespaces of the session")
     _map_user(proc, "self", 1000, 0, 0)
-    _mount_box(disk_mb)
+    mount_box(disk_mb)
+
+
+def _box(disk_mb: int) -> dict[str, str]:
+    return {"size": f"{disk_mb}m", "nr_inodes": "8192", "mode": "700"}
+
+
+def mount_box(disk_mb: int) -> None:
+    """Mount an empty working folder of ``disk_mb`` MiB in memory."""
+    kernel.mount_tmpfs(BOX, ",".join(f"{key}={value}" for key, value in _box(disk_mb).items()))
     os.mkdir(f"{BOX}/tmp")
-
-
-def _mount_box(disk_mb: int) -> None:
-    kernel.mount_tmpfs(BOX, f"size={disk_mb}m,nr_inodes=8192,mode=700")
 
 
 def adopt(proc: int, pid: int, disk_mb: int) -> None:
     """Make the process ``pid`` (as the host counts), fresh in namespaces of its own, user 1000 there.
 
-    With ``disk_mb`` it also gets a working folder of its own that holds copies of what it saw. The kernel lets this
-    happen only to namespaces below this process's own. The calling process moves there, so call it in a fork.
+    With ``disk_mb`` it also gets a working folder of its own that holds copies of what it saw. The copy is made with
+    the rights of that process, which has none over files of anybody else, and shows when it is complete. The kernel
+    lets this happen only to namespaces below this process's own. The calling process moves there, so call it in a
+    fork.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC
     mounts, user = (os.open(f"{pid}/ns/{kind}", flags, dir_fd=proc) for kind in ("mnt", "user"))
-    if disk_mb:
-        kernel.set_namespace(mounts, kernel.NEWNS)
-        os.chdir(BOX)
-        _mount_box(disk_mb)
-        if os.listdir(".") == ["tmp"] and not os.listdir("tmp"):
-            os.mkdir(f"{BOX}/tmp")
-        else:
-            with contextlib.suppress(shutil.Error):  # sockets and pipes are left out
-                shutil.copytree(".", BOX, symlinks=True, dirs_exist_ok=True)
     kernel.set_namespace(user, kernel.NEWUSER)
     _map_user(proc, str(pid), 1000, 1000, 1000)
+    if not disk_mb:
+        return
+    kernel.set_namespace(mounts, kernel.NEWNS)
+    root = kernel.detached_tmpfs(_box(disk_mb))
+    folder = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    source, target = os.open(BOX, folder | os.O_NOFOLLOW), os.open(".", folder, dir_fd=root)
+    folders.copy_folder(source, target)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir("tmp", dir_fd=target)
+    kernel.attach(root, BOX)
+
+
+# Counted for all processes of one user: memory that stays in place, signals under way, bytes of message queues.
+_ISOLATED_LIMITS = ((resource.RLIMIT_MEMLOCK, 0), (resource.RLIMIT_SIGPENDING, 128), (resource.RLIMIT_MSGQUEUE, 0))
 
 
 def limit(settings: dict[str, Any]) -> None:
     """Set the resource limits, hard and soft; without ``isolated`` only those that concern this process alone."""
-    memory, disk = settings["memory_mb"] << 20, settings["disk_mb"] << 20
+    disk = settings["disk_mb"] << 20
+    # An isolated session's folder lies in memory, so what the folder may hold is not for its address space.
+    memory = (settings["memory_mb"] << 20) - (disk if settings["isolated"] else 0)
     # Threads and processes of one user namespace, and of those below it, are counted together.
     tasks = settings["tasks"] + (0 if settings["allow_processes"] else settings["branches"])
     for what, most in (
@@ -212,7 +228,7 @@ def limit(settings: dict[str, Any]) -> None:
         (resource.RLIMIT_CPU, settings["cpu_seconds"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),
-        *([(resource.RLIMIT_NPROC, tasks), (resource.RLIMIT_MEMLOCK, 0)] if settings["isolated"] else []),
+        *([(resource.RLIMIT_NPROC, tasks), *_ISOLATED_LIMITS] if settings["isolated"] else []),
     ):
         hard = resource.getrlimit(what)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -226,13 +242,15 @@ class Restrictions:
     rules: int
     alone: bytes
     with_processes: bytes
+    last: bytes
 
 
 def restrictions(self_pid: int, writable: str, *, notify: bool) -> Restrictions:
     """Prepare the restrictions of sessions that see themselves as process ``own``."""
     rules, _ = landlock.ruleset(writable, "/dev")
     alone = seccomp.program(kernel.MACHINE, False, self_pid=self_pid, notify=notify)
-    return Restrictions(rules, alone, seccomp.program(kernel.MACHINE, True))
+    several = seccomp.program(kernel.MACHINE, True)
+    return Restrictions(rules, alone, several, seccomp.last_program(kernel.MACHINE))
 
 
 def confine(prepared: Restrictions, allow_processes: bool, *, notify: bool = False) -> int:
@@ -244,3 +262,8 @@ def confine(prepared: Restrictions, allow_processes: bool, *, notify: bool = Fal
         os.close(prepared.rules)
     body = prepared.with_processes if allow_processes else prepared.alone
     return seccomp.install(body, listen=notify and not allow_processes)
+
+
+def silence(prepared: Restrictions) -> None:
+    """Give up sending descriptors as well, once the listener has been sent."""
+    seccomp.install(prepared.last)

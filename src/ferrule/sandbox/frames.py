@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LateAnswer", "ProtocolError", "Stream", "checked_run", "count", "framed", "take_frame"]
+__all__ = ["LateAnswer", "ProtocolError", "Stream", "as_frame", "checked_run", "count", "framed", "take_frame"]
 
 
 class ProtocolError(Exception):
@@ -42,7 +42,11 @@ class Stream:
 
 def framed(request: Mapping[str, Any]) -> bytes:
     """Return a request as one frame: four bytes of length, big-endian, and JSON."""
-    body = json.dumps(request).encode()
+    return as_frame(json.dumps(request).encode())
+
+
+def as_frame(body: bytes) -> bytes:
+    """Return JSON as one frame."""
     return struct.pack(">I", len(body)) + body
 
 
@@ -83,17 +87,32 @@ def checked_run(answer: dict[str, Any], cap: int) -> dict[str, Any]:
         and isinstance(files, list)
         and len(files) <= 64
         and all(_file(entry) for entry in files)
+        and _late(answer.get("late", ()), cap)
     )
     if not sound:
         raise ProtocolError("an answer had unexpected fields")
     return answer
 
 
+def _late(texts: object, cap: int) -> bool:
+    if texts == ():
+        return True
+    return (
+        isinstance(texts, list) and len(texts) == 2 and all(isinstance(t, str) and len(t) <= cap + 200 for t in texts)
+    )
+
+
 def _file(entry: object) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not count(entry.get("size")):
+    if not isinstance(entry, dict) or not count(entry.get("size")):
         return False
-    body = entry.get("body")
-    return len(entry["name"]) <= 4096 and (body is None or (isinstance(body, str) and _BASE64(body) is not None))
+    name, body = entry.get("name"), entry.get("body")
+    return _inside(name) and (body is None or (isinstance(body, str) and len(body) % 4 == 0 and bool(_BASE64(body))))
+
+
+def _inside(name: object) -> bool:
+    """True for the name of a file below the working folder, which leads nowhere else when it is joined to a path."""
+    sound = isinstance(name, str) and len(name) <= 4096 and "\0" not in name
+    return sound and all(part not in ("", ".", "..") for part in str(name).split("/"))
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mimetypes
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from ferrule.core.records import Artifact, Observation, Status
-from ferrule.sandbox import pool
+from ferrule.core.records import Observation, Status
 from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, checked_run
+from ferrule.sandbox.handles import End, children
 from ferrule.sandbox.isolate import choose
+from ferrule.sandbox.outcomes import cause, observed, readable, said
 from ferrule.sandbox.process import LiveProcess, Serve
-from ferrule.sandbox.residency import RESIDENCY
+from ferrule.sandbox.replay import Log, Step
+from ferrule.sandbox.residency import RESIDENCY, processor_seconds
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, image
 
 __all__ = ["Functions", "Interpreter"]
 
-_LOST = "[the interpreter was restarted: variables and files of earlier calls are lost]"
 _GRACE = 0.1  # seconds that a process whose connection ended has to end by itself
 _BRANCH_SECONDS = 20.0  # that a fork may take on a loaded machine
+_LONGEST = 1e6  # seconds: more than any call takes, and not too much for a timer
 _PASSED_ON = ("ValueError", "RuntimeError", "PermissionError", "TypeError", "KeyError", "IndexError", "LookupError")
 
 Functions = Mapping[str, Callable[..., Any]]
-
-
-@dataclass
-class _Step:
-    """One call that a process has run, and what the functions it called had answered."""
-
-    code: str
-    answers: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Interpreter:
@@ -65,8 +57,7 @@ class Interpreter:
         self._live: LiveProcess | None = None
         self._lost = False
         self._closed = False
-        self._log: list[_Step] = []
-        self._replay: list[_Step] = []
+        self._log, self._replay = Log(), list[Step]()
         RESIDENCY.add(self)
 
     @property
@@ -80,13 +71,22 @@ class Interpreter:
 
         Text: stdout, stderr, then the value or the traceback. ``data`` holds ``stdout``, ``stderr``, ``value`` (a
         ``repr``), ``exception`` (text), ``kind`` (exception name), ``line`` (in ``code``, where it went wrong) and
-        ``restarted``; ``artifacts`` the files that the call wrote, ``peak_mb`` the most memory the process has held.
-        Status ``timeout`` keeps the output so far.
+        ``restarted``, and ``late``: what threads of earlier calls have printed, which stands at the end of the text.
+        ``artifacts`` are the files that the call wrote, with relative names; ``peak_mb`` is the most memory the process
+        has held. Status ``timeout`` keeps the output so far. All of it is what the code says about itself.
         """
         started = time.perf_counter()
         with self._lock:
             self._wake()
-            observation = self._run(code, self.settings.seconds if seconds is None else seconds)
+            try:
+                observation = self._run(code, self.settings.seconds if seconds is None else seconds)
+            except BaseException as problem:
+                # Where it stopped is not known, so neither is what the process will say next.
+                if self._live is not None:
+                    self._drop(lost=True)
+                if not isinstance(problem, Exception):
+                    raise  # Ctrl-C
+                observation = observed("error", _none(), problem=f"the interpreter failed: {said(problem, 1000)}")
             self.used = time.monotonic()
         return replace(observation, seconds=time.perf_counter() - started)
 
@@ -106,62 +106,75 @@ class Interpreter:
             if not isinstance(names, list):
                 self._drop(lost=True)
                 return {}
-            return {str(name): str(kind) for name, kind in (pair for pair in names if _pair(pair))}
+            return {readable(str(name)): readable(str(kind)) for name, kind in filter(_pair, names)}
 
-    def _run(self, code: str, seconds: float) -> Observation:
+    def _run(self, code: Any, seconds: Any) -> Observation:
+        wrong = ""
         if self._closed:
-            return _observed("error", [Stream(0), Stream(0)], problem="the interpreter is closed")
+            wrong = "the interpreter is closed"
+        elif not isinstance(code, str):
+            wrong = f"code is of the type {type(code).__name__}; it must be text"
+        elif not isinstance(seconds, int | float) or not seconds > 0:
+            wrong = f"seconds is {seconds!r}; it must be a number above 0"
+        if wrong:
+            return observed("error", _none(), problem=wrong)
+        seconds = min(seconds, _LONGEST)
         end = time.monotonic() + seconds
         observation = self._attempt(code, seconds)
         if observation is None:
             observation = self._attempt(code, max(0.1, end - time.monotonic()))
-        return observation or _observed("error", [Stream(0), Stream(0)], problem="the interpreter answers out of turn")
+        return observation or observed("error", _none(), problem="the interpreter answers out of turn")
 
     def _attempt(self, code: str, seconds: float) -> Observation | None:
         """Run once; None when the process turned out to be busy with an earlier call, and was replaced."""
-        streams = [Stream(self.settings.output_limit), Stream(self.settings.output_limit)]
+        streams, late = ([Stream(self.settings.output_limit) for _ in range(2)] for _ in range(2))
         if self._live is not None and not self._live.quiet():
             self._drop(lost=True)  # it died, or spoke without being asked, since the last call
         try:
             live = self._live or self._start(code)
         except (OSError, IsolationUnavailable) as problem:
-            return _observed("error", streams, problem=f"the interpreter could not be started: {problem}")
+            return observed("error", streams, problem=f"the interpreter could not be started: {problem}")
         restarted, self._lost = self._lost and self.persistent, False
         status: Status = "error"
         answer: dict[str, Any] = {}
-        cause = ""
-        step = _Step(code)
+        reason = ""
+        step = Step(code)
+        live.drain(late)  # what was written between the calls
         try:
             outcome = self._ask(live, step, seconds, streams)
             if outcome is None:
-                status, cause = "timeout", f"stopped after {seconds:.3g} s"
+                status, reason = "timeout", f"stopped after {seconds:.3g} s"
                 self._drop(lost=True)
             else:
                 answer, status = outcome, outcome["status"]
                 for stream, count in zip(streams, outcome["dropped"], strict=True):
                     stream.dropped += count
-                self._log.append(step)
+                self._log.add(step)
                 if not self.persistent:
                     self._drop(lost=False)
         except LateAnswer:
             self._drop(lost=True)
             return None
         except ProtocolError as problem:
-            cause = f"the interpreter was stopped: {problem}"
+            reason = f"the interpreter was stopped: {problem}"
             self._drop(lost=True)
         except OSError:
-            cause = _cause(self._drop(lost=True, grace=_GRACE, streams=streams))
-        return _observed(status, streams, answer, cause, restarted)
+            reason = cause(self._drop(lost=True, grace=_GRACE, streams=streams))
+        return observed(status, streams, answer, reason, restarted=restarted, late=late)
 
     def _ask(
-        self, live: LiveProcess, step: _Step, seconds: float, streams: list[Stream], serve: Serve | None = None
+        self, live: LiveProcess, step: Step, seconds: float, streams: list[Stream], serve: Serve | None = None
     ) -> dict[str, Any] | None:
         cap, room = self.settings.output_limit, self.settings.artifact_limit
         live.replace_first(_BRANCH_SECONDS)
 
-        def answer(name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-            step.answers.append(self._serve(name, args, kwargs))
-            return step.answers[-1]
+        def answer(name: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+            result = self._serve(name, args, kwargs)
+            if self._log.spend(len(result)):
+                step.answers.append(result)
+            else:
+                step.answers.clear()
+            return result
 
         # JSON writes one character as 12 bytes at worst, and there are two texts; files come in base64.
         most = 1 << 20 | 24 * cap + 2 * room
@@ -169,46 +182,49 @@ class Interpreter:
         outcome = live.ask(request, seconds, streams, serve=serve or answer, most=most)
         return None if outcome is None else checked_run(outcome, cap)
 
-    def _serve(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _serve(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+        """Call a function of this side; whatever it does comes to an answer (JSON), except for Ctrl-C."""
         function = self.functions.get(name)
         if function is None:
             raise ProtocolError(f"a function {name[:100]!r} was called, which was not given")
         try:
-            result = function(*args, **kwargs)
-            json.dumps(result)
-        except Exception as problem:
+            return json.dumps({"result": function(*args, **kwargs)}).encode()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
             kind = type(problem).__name__
-            return {"raised": kind if kind in _PASSED_ON else "RuntimeError", "message": str(problem)}
-        return {"result": result}
+            raised = kind if kind in _PASSED_ON else "RuntimeError"
+            return json.dumps({"raised": raised, "message": said(problem, self.settings.output_limit)}).encode()
 
     def _start(self, code: str) -> LiveProcess:
         """Start a process; a copy that could not be forked first repeats what its original had run."""
         RESIDENCY.make_room(self)
-        replay, self._replay, self._log = self._replay, [], []
+        replay, self._replay, self._log = self._replay, [], Log()
         preload = image(self.settings, "\n".join([code, *(step.code for step in replay)]))
         session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
         for step in replay:
             answers = iter(step.answers)
 
-            def again(name: str, args: list[Any], kwargs: dict[str, Any], answers: Any = answers) -> dict[str, Any]:
-                return next(answers, {"raised": "RuntimeError", "message": f"{name} was not called before"})
+            def again(name: str, args: list[Any], kwargs: dict[str, Any], answers: Any = answers) -> bytes:
+                missing = {"raised": "RuntimeError", "message": f"{name[:100]} was not called before"}
+                return next(answers, json.dumps(missing).encode())
 
             streams = [Stream(0), Stream(0)]
             try:
-                sound = self._ask(session, _Step(step.code), self.settings.seconds, streams, again) is not None
+                sound = self._ask(session, Step(step.code), self.settings.seconds, streams, again) is not None
             except (ProtocolError, OSError):
                 sound = False
             if not sound:
                 self._drop(lost=True)
                 session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
                 break
-            self._log.append(step)
+            self._log.add(step)
         return session
 
-    def _drop(self, *, lost: bool, grace: float = 0.0, streams: list[Stream] | None = None) -> pool.End:
+    def _drop(self, *, lost: bool, grace: float = 0.0, streams: list[Stream] | None = None) -> End:
         session, self._live = self._live, None
         self._lost = self._lost or lost
-        self._log = []
+        self._log = Log()
         self.parked = False
         assert session is not None
         return session.end(grace, streams)
@@ -234,30 +250,39 @@ class Interpreter:
             if not self.persistent or self._closed:
                 return twin
             if self.branching == "replay" or self._live is None:
-                twin._replay = [*self._replay, *self._log]
+                twin._replay = [*self._replay, *self._log.steps]
+                twin._lost = self._lost or not self._log.whole
                 return twin
             try:
                 RESIDENCY.make_room(self)
                 if not self._live.quiet():
                     raise OSError("the interpreter ended before it was forked")
                 twin._live = self._live.branch(_BRANCH_SECONDS)
-                twin._log = [*self._log]
+                twin._log = self._log.copy()
             except (OSError, ProtocolError, IsolationUnavailable):
                 # The process may be anywhere in the middle of it: both go on from a fresh one that repeats the log.
-                log = [*self._log]
-                self._drop(lost=False)
-                self._replay, twin._replay = [*log], [*log]
+                log = self._log
+                self._drop(lost=not log.whole)
+                twin._lost = self._lost
+                self._replay, twin._replay = [*log.steps], [*log.steps]
             return twin
 
     def park(self) -> bool:
-        """Stop the process until the next call, unless a call is running; True when it is stopped."""
+        """Stop the process until the next call, unless a call is running; True when it is stopped.
+
+        One that has processes of its own, which go on by themselves, is ended instead.
+        """
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            if self._live is not None and not self.parked and self.mode != "bubblewrap":
-                self._live.process.pause(True)
-                self.parked = True
-            return self.parked
+            if self._live is None or self.parked:
+                return self.parked
+            if self.settings.allow_processes and children(self.pid or 0):
+                self._drop(lost=True)
+                return False
+            self._live.process.pause(True)
+            self.parked = True
+            return True
         finally:
             self._lock.release()
 
@@ -286,6 +311,10 @@ class Interpreter:
         except (OSError, StopIteration):
             return None
 
+    def spent(self) -> float:
+        """Processor seconds that the process has used so far, and those it has started; 0 without a process."""
+        return processor_seconds(self.pid, below=self.settings.allow_processes)
+
     def _wake(self) -> None:
         if self.parked and self._live is not None:
             self._live.process.pause(False)
@@ -312,53 +341,9 @@ class Interpreter:
             self.close()
 
 
-def _cause(ended: pool.End) -> str:
-    """Say why a process is gone."""
-    if ended.code is None:
-        return "interpreter died (out of memory, out of processor time, or ended by the code)"
-    if ended.killed:
-        return "the code closed the interpreter's connection, so it was stopped"
-    if ended.code == -signal.SIGKILL:
-        return "interpreter died (SIGKILL): most likely out of memory or out of processor time"
-    if ended.code < 0:
-        name = signal.Signals(-ended.code).name if -ended.code in set(signal.Signals) else str(-ended.code)
-        return f"interpreter died ({name})"
-    return f"interpreter died (exit code {ended.code})"
-
-
-def _observed(
-    status: Status,
-    streams: list[Stream],
-    answer: dict[str, Any] | None = None,
-    problem: str = "",
-    restarted: bool = False,
-) -> Observation:
-    """Build the observation of an outcome: text for the model, data for programs."""
-    answer = answer or {}
-    stdout, stderr = (stream.text() for stream in streams)
-    last = answer.get("value") or answer.get("exception") or (f"Error: {problem}" if problem else "")
-    parts = [_LOST if restarted else "", stdout, stderr, last]
-    text = ""
-    for part in parts:
-        text += ("\n" if text and part and not text.endswith("\n") else "") + part
-    data = {
-        "stdout": stdout,
-        "stderr": stderr,
-        "value": answer.get("value"),
-        "exception": answer.get("exception") or problem or None,
-        "kind": answer.get("kind"),
-        "line": answer.get("line"),
-        "restarted": restarted,
-    }
-    artifacts = tuple(_artifact(entry) for entry in answer.get("files", ()))
-    return Observation(text, status, data=data, artifacts=artifacts, peak_mb=answer.get("peak", 0) / 1024)
-
-
-def _artifact(entry: Mapping[str, Any]) -> Artifact:
-    media = mimetypes.guess_type(entry["name"])[0] or "application/octet-stream"
-    source = f"data:{media};base64,{entry['body']}" if entry["body"] is not None else ""
-    return Artifact(entry["name"], media, entry["size"], source)
-
-
 def _pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2
+
+
+def _none() -> list[Stream]:
+    return [Stream(0), Stream(0)]

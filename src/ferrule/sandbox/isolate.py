@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ferrule.sandbox import kernel, landlock
-from ferrule.sandbox.process import attempt
+from ferrule.sandbox.frames import ProtocolError, Stream
+from ferrule.sandbox.process import LiveProcess
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
 
 __all__ = ["Feature", "Report", "choose", "probe"]
@@ -64,7 +65,7 @@ def _lacking(mode: Mode) -> str:
         return f"Linux is needed, this is {sys.platform}"
     if kernel.MACHINE not in kernel.AUDIT_ARCH:
         return f"no system call filter for {kernel.MACHINE} machines"
-    return attempt(mode)
+    return _attempt(mode)
 
 
 def probe() -> Report:
@@ -100,3 +101,21 @@ def _cgroups() -> Feature:
 
 def _version(program: str) -> str:
     return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _attempt(mode: Mode) -> str:
+    """Start a process in ``mode``, let it add two numbers, and return what went wrong (empty: nothing)."""
+    streams = [Stream(2000), Stream(2000)]
+    try:
+        live = LiveProcess(mode, Settings(isolation=mode))
+    except (OSError, IsolationUnavailable) as problem:
+        return problem.missing if isinstance(problem, IsolationUnavailable) else str(problem)
+    try:
+        answer = live.ask({"op": "run", "code": "1 + 1", "cap": 100, "room": 0}, 20.0, streams)
+        trouble = "no answer within 20 s" if answer is None else "" if answer["value"] == "2" else "a wrong answer"
+    except (ProtocolError, OSError):
+        trouble = "the process ended at once"
+    live.end(0.1, streams)
+    return (
+        f"{trouble}: {streams[1].text().strip().splitlines()[-1]}" if trouble and streams[1].body.strip() else trouble
+    )

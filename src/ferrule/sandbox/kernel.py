@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from typing import Final
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "NEWPID",
     "NEWUSER",
     "NEWUTS",
+    "attach",
     "bind",
+    "detached_tmpfs",
     "drop_capabilities",
     "freeze_mount",
     "make_private",
@@ -44,7 +47,7 @@ NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
-_MOUNT_SETATTR = 442
+_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 429, 430, 431, 432, 442  # the same on every machine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -97,6 +100,25 @@ def make_private() -> None:
 def mount_tmpfs(target: str, options: str, *, execute: bool = False) -> None:
     """Mount an empty memory file system."""
     _mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV | (0 if execute else _NOEXEC), options)
+
+
+def detached_tmpfs(options: Mapping[str, str]) -> int:
+    """Make an empty memory file system that nobody sees yet; returns a descriptor of its root (Linux 5.2)."""
+    context = syscall("fsopen tmpfs", _FSOPEN, ctypes.c_char_p(b"tmpfs"), 1)
+    try:
+        for key, value in options.items():
+            name, text = ctypes.c_char_p(key.encode()), ctypes.c_char_p(value.encode())
+            syscall(f"tmpfs option {key}", _FSCONFIG, context, 1, name, text, 0)
+        syscall("tmpfs", _FSCONFIG, context, 6, None, None, 0)
+        return syscall("fsmount", _FSMOUNT, context, 1, _NOSUID | _NODEV | 8)
+    finally:
+        os.close(context)
+
+
+def attach(root: int, target: str) -> None:
+    """Show the detached file system ``root`` at ``target``."""
+    path = ctypes.c_char_p(target.encode())
+    syscall(f"move_mount {target}", _MOVE_MOUNT, root, ctypes.c_char_p(b""), -100, path, 4)
 
 
 def bind(source: str, target: str) -> None:

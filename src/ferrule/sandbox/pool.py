@@ -7,24 +7,22 @@ import contextlib
 import itertools
 import json
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ferrule.sandbox.confinement import BOX
+from ferrule.sandbox import handles
+from ferrule.sandbox.confinement import BOX, DEVICES
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, view
 
-__all__ = ["End", "Process", "adopt", "branch", "bubblewrap_command", "close_all", "launch", "zygote"]
+__all__ = ["bubblewrap_command", "close_all", "launch", "zygote"]
 
 # The zygote runs without site, in a package skeleton: only files of this folder and the standard library are loaded.
 _BOOT = """
@@ -50,35 +48,6 @@ _INSIDE = "/run/ferrule/sandbox"  # where a bubblewrap session sees this folder
 _START_LIMIT = 30.0  # seconds that a start may take on a loaded machine
 
 
-@dataclass(frozen=True)
-class End:
-    """How a process ended: exit code (negative: signal, None: not known) and whether it had to be killed."""
-
-    code: int | None
-    killed: bool
-
-
-class Process(Protocol):
-    """A running session."""
-
-    def reap(self, grace: float) -> End:
-        """Give it ``grace`` seconds to end, kill what is left, and tell how it ended."""
-        ...
-
-    def drop(self) -> None:
-        """Kill it without waiting for its end."""
-        ...
-
-    def pause(self, stopped: bool) -> None:
-        """Stop it or let it go on."""
-        ...
-
-    @property
-    def pid(self) -> int:
-        """Its process id, as this process counts."""
-        ...
-
-
 def _python(folders: Sequence[str], call: str, here: str) -> list[str]:
     boot = _BOOT.format(root=os.path.dirname(here), here=here, folders=list(folders))
     return [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", "-c", boot + call]
@@ -92,6 +61,7 @@ class _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         options = {"control": theirs.fileno(), "mode": mode, "binds": binds, "links": links, "preload": preload}
         self._control, self._lock, self._ids = ours, threading.Lock(), itertools.count(1)
+        self._held = set[int]()
         self.alive = True
         with theirs:
             self._popen = subprocess.Popen(
@@ -128,22 +98,34 @@ class _Zygote:
                 socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
                 return self._answer()
             except TimeoutError:
-                self.alive = False
-                self._popen.kill()
+                self.alive = False  # its sessions live on: they talk to us directly, and new ones get another zygote
                 raise
             except OSError:
                 self.alive = self._popen.poll() is None
                 raise
 
-    def tell(self, request: dict[str, Any]) -> None:
-        """Send one request that has no answer."""
-        with self._lock, contextlib.suppress(OSError):
-            self._control.send(json.dumps(request).encode())
+    def tell(self, request: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send one request that has no answer; waits for nobody."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(fds), socket.MSG_DONTWAIT)
 
-    def start(self, settings: dict[str, Any], fds: Sequence[int]) -> Process:
+    def start(self, settings: dict[str, Any], fds: Sequence[int]) -> handles.Process:
         number = next(self._ids)
-        _, handles = self.ask({"op": "start", "id": number, "settings": settings}, fds)
-        return _Child(self, number, handles[0])
+        _, received = self.ask({"op": "start", "id": number, "settings": settings}, fds)
+        self._held.add(number)
+        return handles.Child(self, number, received[0])
+
+    def release(self, number: int) -> None:
+        """Note that session ``number`` is over; without any, a zygote that no longer answers ends."""
+        self._held.discard(number)
+        if not self.alive and not self._held:
+            self._popen.kill()
+            self.close()
+
+    @property
+    def idle(self) -> bool:
+        """True while it holds no session."""
+        return not self._held
 
     def close(self) -> None:
         self.alive = False
@@ -155,116 +137,8 @@ class _Zygote:
             self._popen.wait()
 
 
-@dataclass
-class _Child:
-    """A session forked by a zygote; ``handle`` is its pid descriptor."""
-
-    zygote: _Zygote
-    number: int
-    handle: int
-
-    @property
-    def pid(self) -> int:
-        return _pid_behind(self.handle)
-
-    def pause(self, stopped: bool) -> None:
-        _signal(self.handle, signal.SIGSTOP if stopped else signal.SIGCONT)
-
-    def drop(self) -> None:
-        if self.handle >= 0:
-            self.zygote.tell({"op": "drop", "id": self.number})
-            self._release()
-
-    def reap(self, grace: float) -> End:
-        if self.handle < 0:
-            return End(None, True)
-        ended = _ended(self.handle, grace)
-        try:
-            answer, _ = self.zygote.ask({"op": "reap", "id": self.number})
-        except OSError:
-            answer = {"code": -signal.SIGKILL}  # with the zygote its sessions are gone, too
-        self._release()
-        return End(int(answer["code"]), not ended)
-
-    def _release(self) -> None:
-        handle, self.handle = self.handle, -1
-        os.close(handle)
-
-
-@dataclass
-class _Branch:
-    """A session forked by another one. Its parent is not ours, so nobody tells us its exit code."""
-
-    pid: int
-    handle: int
-    group: bool
-
-    def pause(self, stopped: bool) -> None:
-        _signal(self.handle, signal.SIGSTOP if stopped else signal.SIGCONT)
-
-    def drop(self) -> None:
-        if self.handle >= 0:
-            if self.group:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.pid, signal.SIGKILL)
-            _signal(self.handle, signal.SIGKILL)
-            handle, self.handle = self.handle, -1
-            os.close(handle)
-
-    def reap(self, grace: float) -> End:
-        ended = self.handle >= 0 and _ended(self.handle, grace)
-        self.drop()
-        return End(None, not ended)
-
-
-def branch(pid: int, handle: int, *, group: bool) -> Process:
-    """Return the process that ``handle``, a pid descriptor, stands for; ``group``: its whole group dies with it."""
-    return _Branch(pid, handle, group)
-
-
-def _signal(handle: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended
-        signal.pidfd_send_signal(handle, number)
-
-
-def _ended(handle: int, grace: float) -> bool:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(1000 * grace))
-
-
-def _pid_behind(handle: int) -> int:
-    with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-
-
-@dataclass
-class _Wrapped:
-    """A session in a bubblewrap process of its own."""
-
-    popen: subprocess.Popen[bytes]
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    def pause(self, stopped: bool) -> None:
-        """Do nothing: a signal to bubblewrap does not reach the session."""
-
-    def drop(self) -> None:
-        self.reap(0.0)
-
-    def reap(self, grace: float) -> End:
-        try:
-            code, killed = self.popen.wait(grace or 0.001), False
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            code, killed = self.popen.wait(), True
-        # bubblewrap reports a signal the way a shell does
-        return End(128 - code if 128 < code < 193 else code, killed)
-
-
 _zygotes: dict[tuple[Any, ...], _Zygote] = {}
+_retired: list[tuple[int, _Zygote]] = []  # those that no longer answer, by the process that started them
 _zygotes_lock = threading.Lock()
 
 
@@ -274,8 +148,10 @@ def zygote(mode: Mode, packages: bool = True, preload: tuple[str, ...] = ()) -> 
     with _zygotes_lock:
         warm = _zygotes.get(key)
         if warm is None or not warm.alive:
-            if warm is not None:
+            if warm is not None and warm.idle:
                 warm.close()
+            elif warm is not None:
+                _retired.append((os.getpid(), warm))
             warm = _zygotes[key] = _Zygote(mode, packages, preload)
         return warm
 
@@ -285,6 +161,9 @@ def close_all() -> None:
     with _zygotes_lock:
         for key in [key for key in _zygotes if key[0] == os.getpid()]:
             _zygotes.pop(key).close()
+        for _, stuck in [entry for entry in _retired if entry[0] == os.getpid()]:
+            stuck.close()
+        _retired.clear()
 
 
 atexit.register(close_all)
@@ -297,7 +176,7 @@ def launch(
     fds: Sequence[int],
     preload: tuple[str, ...] = (),
     functions: Sequence[str] = (),
-) -> Process:
+) -> handles.Process:
     """Start one session that owns the descriptors ``fds`` (protocol, stdout, stderr) and works in ``folder``.
 
     It is forked with the modules ``preload`` and may call the ``functions``. Raises ``OSError`` or
@@ -305,7 +184,7 @@ def launch(
     """
     wire = {
         "memory_mb": settings.memory_mb,
-        "disk_mb": settings.disk_mb,
+        "disk_mb": settings.folder_mb,
         "cpu_seconds": settings.cpu_seconds,
         "tasks": settings.tasks,
         "branches": settings.branches,
@@ -320,20 +199,17 @@ def launch(
     return zygote(mode, settings.packages, preload).start(wire, fds)
 
 
-def adopt(settings: Settings, pid: int, preload: tuple[str, ...] = (), *, folder: bool = False) -> None:
-    """Set up the namespaces of the branch ``pid``, with ``folder`` a working folder of its own; raises ``OSError``."""
-    request = {"op": "adopt", "pid": pid, "disk_mb": settings.disk_mb if folder else 0}
-    zygote("namespaces", settings.packages, preload).ask(request)
-
-
 @lru_cache(maxsize=1)
 def _spawner() -> ThreadPoolExecutor:
     """One lasting thread that starts bubblewrap: its --die-with-parent is tied to the thread that forked it."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="bubblewrap")
 
 
-def bubblewrap_command(packages: bool, disk_mb: int) -> list[str]:
-    """Return the command line up to the program; raises ``IsolationUnavailable`` when bubblewrap is not installed."""
+def bubblewrap_command(packages: bool) -> list[str]:
+    """Return the command line up to the program; raises ``IsolationUnavailable`` when bubblewrap is not installed.
+
+    The program has the rights to mount its working folder, with a limit on bytes and on files, and gives them up.
+    """
     program = shutil.which("bwrap")
     if program is None:
         raise IsolationUnavailable("bubblewrap", "no program bwrap on PATH (Debian and Fedora: package bubblewrap)")
@@ -343,26 +219,20 @@ def bubblewrap_command(packages: bool, disk_mb: int) -> list[str]:
         command += ["--ro-bind", path, path]
     for path, target in links.items():
         command += ["--symlink", target, path]
-    size = ["--size", str(disk_mb << 20)] if "--size" in _help(program) else []
+    for path in DEVICES:
+        command += ["--dev-bind", path, path]
     below = any(f"{path}/".startswith("/tmp/") for path in (*binds, *links))  # Python itself may lie there
-    short = [] if below else ["--symlink", f"{BOX}/tmp", "/tmp"]
-    command += ["--dev", "/dev", *size, "--tmpfs", BOX, *short, "--chdir", BOX]
-    return [*command, "--remount-ro", "/", "--cap-drop", "ALL", "--"]
+    command += [*([] if below else ["--symlink", f"{BOX}/tmp", "/tmp"]), "--dir", BOX, "--chdir", BOX]
+    command += ["--ro-bind", str(_HERE), _INSIDE, "--remount-ro", "/"]
+    return [*command, "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--"]
 
 
-@lru_cache(maxsize=4)
-def _help(program: str) -> str:
-    return subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
-
-
-def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int], preload: tuple[str, ...]) -> Process:
+def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int], preload: tuple[str, ...]) -> handles.Process:
     if settings.allow_processes and os.geteuid() == 0:
         raise IsolationUnavailable(
             "bubblewrap", "the number of processes cannot be limited for root under bubblewrap (allow_processes)"
         )
-    command = bubblewrap_command(settings.packages, settings.disk_mb)
-    at = command.index("--dev")
-    command[at:at] = ["--ro-bind", str(_HERE), _INSIDE]
+    command = bubblewrap_command(settings.packages)
     call = f"import json; zygote.become(json.loads(sys.argv[1]), {list(fds)!r}, None, None)"
     python = _python(view(settings.packages)[2], call, _INSIDE)
     popen = subprocess.Popen(
@@ -373,4 +243,4 @@ def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int], prelo
         stdout=subprocess.DEVNULL,
         stderr=fds[2],
     )
-    return _Wrapped(popen)
+    return handles.Wrapped(popen)

@@ -15,22 +15,23 @@ from copy import copy
 from typing import Any
 
 from ferrule.sandbox import pool
-from ferrule.sandbox.branches import BranchGroup, Channel
+from ferrule.sandbox.branches import BranchGroup, Channel, unconfined
 from ferrule.sandbox.confinement import BOX
-from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, count, framed, take_frame
+from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, as_frame, count, framed, take_frame
+from ferrule.sandbox.handles import Branch, Child, End, stopped
 from ferrule.sandbox.notify import Listener
 from ferrule.sandbox.runner import GREETING
-from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings
+from ferrule.sandbox.settings import Mode, Settings
 
-__all__ = ["LiveProcess", "Serve", "attempt", "no_functions"]
+__all__ = ["LiveProcess", "Serve", "no_functions"]
 
 _DRAIN = 1 << 20  # bytes of output read after an answer, in case threads go on writing
 
-Serve = Callable[[str, list[Any], dict[str, Any]], dict[str, Any]]
-"""Calls a function for code inside: name, arguments -> ``{"result"}`` or ``{"raised", "message"}``."""
+Serve = Callable[[str, list[Any], dict[str, Any]], bytes]
+"""Calls a function for code inside: name, arguments -> JSON, ``{"result"}`` or ``{"raised", "message"}``."""
 
 
-def no_functions(name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def no_functions(name: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
     """Answer a session that has no functions."""
     raise ProtocolError(f"a function {name!r} was called, which was not given")
 
@@ -72,8 +73,12 @@ class LiveProcess:
         poll.register(self.channel.link, select.POLLIN)
         if not poll.poll(0):
             return True
-        # The listener comes on its own, before the first answer.
-        return self.group.listener is None and self.mode == "namespaces" and self._greeting()
+        return self._greets and self._greeting()
+
+    @property
+    def _greets(self) -> bool:
+        """True while the listener may come, unasked and before everything else; sessions of other kinds have none."""
+        return self.group.listener is None and self.mode == "namespaces" and not self.settings.allow_processes
 
     def _greeting(self) -> bool:
         """Take the listener off the connection; False when something else came."""
@@ -81,7 +86,7 @@ class LiveProcess:
             head, fds, _, _ = socket.recv_fds(self.channel.link, 1, 1)
         except OSError:
             return False
-        if head == GREETING and fds and self.group.listener is None:
+        if head == GREETING and fds:
             self.group.listener = Listener(fds[0])
             return True
         for fd in fds:
@@ -132,7 +137,7 @@ class LiveProcess:
                         listening = self._listen(poll)
                     answer = take_frame(received, most)
                     if isinstance(answer, dict) and "call" in answer:
-                        unsent = self._send(memoryview(framed(_called(answer, number, serve))))
+                        unsent = self._send(memoryview(as_frame(_called(answer, number, serve))))
                         if unsent:
                             poll.modify(link, select.POLLIN | select.POLLOUT)
                     elif answer is not None:
@@ -186,7 +191,7 @@ class LiveProcess:
             return
         if not chunk:
             raise ConnectionError("the connection ended")
-        if fds and chunk[:1] == GREETING and self.group.listener is None and not received:
+        if fds and chunk[:1] == GREETING and self._greets and not received:
             self.group.listener = Listener(fds.pop())
             chunk = chunk[1:]
         for fd in fds:
@@ -240,7 +245,7 @@ class LiveProcess:
         children: list[tuple[int, int]] = []
         try:
             if listener is not None:
-                listener.open(1)
+                listener.open(1, self.process.pid)
             request, left = {"op": "fork"}, max(0.0, end - time.monotonic())
             answer = self.ask(request, left, [Stream(0), Stream(0)], fds=twin.channel.given)
             twin.channel.hand_over()
@@ -251,7 +256,7 @@ class LiveProcess:
             if len(children) != 1:
                 raise OSError("the branch could not be told apart from other processes")
             if listener is not None:
-                pool.adopt(self.settings, children[0][0], self.preload, folder=folder)
+                self._adopt(children[0][0], end, folder=folder)
         except BaseException:
             twin.channel.hand_over()
             twin.channel.close()
@@ -262,11 +267,21 @@ class LiveProcess:
             with contextlib.suppress(OSError, StopIteration):
                 self.group.kill_unknown(self.process.pid)
             raise
-        twin.process = pool.branch(*children[0], group=self.mode == "none")
+        twin.process = Branch(*children[0], self.mode == "none")
         with self.group.lock:
             self.group.members += 1
             self.group.pids.add(children[0][0])
         return twin
+
+    def _adopt(self, pid: int, end: float, *, folder: bool) -> None:
+        """Give the branch ``pid`` its user and its folder, once the kernel says that it has kept no rights."""
+        kept = unconfined(pid)
+        if kept:
+            raise OSError(f"a branch kept what it must not have: {kept}")
+        first = self.group.root
+        assert isinstance(first, Child)
+        with stopped(self.process) if folder else contextlib.nullcontext():
+            first.adopt(pid, self.settings.folder_mb if folder else 0, end - time.monotonic())
 
     def _born(self, seconds: float, asked: Mapping[str, Any]) -> int:
         """Wait for the first words of a fork, letting it into its namespaces; returns the process id it claims."""
@@ -316,16 +331,16 @@ class LiveProcess:
                 stream.add(chunk)
                 taken += len(chunk)
 
-    def end(self, grace: float = 0.0, streams: list[Stream] | None = None) -> pool.End:
+    def end(self, grace: float = 0.0, streams: list[Stream] | None = None) -> End:
         """Kill what is left, collect the last output, free everything, and tell how the process ended."""
         if self.first and self.mode == "namespaces" and self.group.members > 1:
             self.process.pause(True)  # its branches live in its namespace
-            self.group.frozen, ended = True, pool.End(None, True)
+            self.group.frozen, ended = True, End(None, True)
         elif grace or streams is not None:
             ended = self.process.reap(grace)
         else:
             self.process.drop()
-            ended = pool.End(None, True)
+            ended = End(None, True)
         if streams is not None:
             self.drain(streams)
         self._close_ours()
@@ -338,28 +353,10 @@ class LiveProcess:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _called(frame: Mapping[str, Any], number: str, serve: Serve) -> dict[str, Any]:
+def _called(frame: Mapping[str, Any], number: str, serve: Serve) -> bytes:
     """Serve one call of a function from inside; raises ``ProtocolError`` for an invalid frame."""
     name, args, kwargs = frame.get("call"), frame.get("args"), frame.get("kwargs")
     sound = isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)
     if not sound or frame.get("id") != number:
         raise ProtocolError("a call of a function was not in order")
     return serve(str(name), args or [], kwargs or {})
-
-
-def attempt(mode: Mode) -> str:
-    """Start a process in ``mode``, let it add two numbers, and return what went wrong (empty: nothing)."""
-    streams = [Stream(2000), Stream(2000)]
-    try:
-        live = LiveProcess(mode, Settings(isolation=mode))
-    except (OSError, IsolationUnavailable) as problem:
-        return problem.missing if isinstance(problem, IsolationUnavailable) else str(problem)
-    try:
-        answer = live.ask({"op": "run", "code": "1 + 1", "cap": 100, "room": 0}, 20.0, streams)
-        trouble = "no answer within 20 s" if answer is None else "" if answer["value"] == "2" else "a wrong answer"
-    except (ProtocolError, OSError):
-        trouble = "the process ended at once"
-    live.end(0.1, streams)
-    return (
-        f"{trouble}: {streams[1].text().strip().splitlines()[-1]}" if trouble and streams[1].body.strip() else trouble
-    )

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["RESIDENCY", "Residency", "ResidencyLimits", "Resident", "resident_mb"]
+from ferrule.sandbox.confinement import BOX
+from ferrule.sandbox.handles import children
+
+__all__ = ["RESIDENCY", "Residency", "ResidencyLimits", "Resident", "processor_seconds", "resident_mb"]
 
 
 @dataclass
 class ResidencyLimits:
     """How many processes may live at once, after how many idle seconds one is parked and ended, and all their memory.
 
-    Parked processes use no processor time. ``memory_mb`` bounds the memory of all these processes together
-    (proportional set size, MiB): above it the longest idle ones are ended. An ended interpreter starts afresh with its
-    next call and says so.
+    Parked processes use no processor time. One that goes on after its reply, in threads, is parked earlier: when it
+    has used ``idle_cpu_seconds``, which is looked at every second. ``memory_mb`` bounds the memory of all processes and
+    their folders together (proportional set size, MiB): above it the longest idle ones are ended. An ended interpreter
+    starts afresh with its next call and says so.
     """
 
     alive: int = 512
     park_seconds: float = 30.0
     reap_seconds: float = 1800.0
+    idle_cpu_seconds: float = 2.0
     memory_mb: float = 8192.0
 
 
@@ -40,6 +46,10 @@ class Resident(Protocol):
     @property
     def pid(self) -> int | None:
         """Process id as the host counts, None without a process."""
+        ...
+
+    def spent(self) -> float:
+        """Processor seconds that it has used so far; 0 without a process."""
         ...
 
     def park(self) -> bool:
@@ -60,6 +70,7 @@ class Residency:
         self._all: weakref.WeakSet[Resident] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._spent: weakref.WeakKeyDictionary[Resident, tuple[float, float]] = weakref.WeakKeyDictionary()
 
     def add(self, interpreter: Resident) -> None:
         """Manage an interpreter until it is garbage-collected."""
@@ -95,9 +106,18 @@ class Residency:
             idle = now - interpreter.used
             if idle > self.limits.reap_seconds:
                 interpreter.reap()
-            elif idle > self.limits.park_seconds:
+            elif idle > self.limits.park_seconds or self._goes_on(interpreter):
                 interpreter.park()
         self._fit([interpreter for interpreter in living if interpreter.alive])
+
+    def _goes_on(self, interpreter: Resident) -> bool:
+        """True when it has used more processor time than it may since it was first seen idle."""
+        spent = interpreter.spent()
+        used, before = self._spent.get(interpreter, (-1.0, 0.0))
+        if used != interpreter.used:
+            self._spent[interpreter] = interpreter.used, spent
+            return False
+        return spent - before > self.limits.idle_cpu_seconds
 
     def _fit(self, living: list[Resident]) -> None:
         sizes = [(interpreter, resident_mb(interpreter.pid)) for interpreter in living]
@@ -110,7 +130,7 @@ class Residency:
 
     def _sweep_often(self) -> None:
         while True:
-            time.sleep(max(0.05, min(5.0, self.limits.park_seconds / 2)))
+            time.sleep(max(0.05, min(1.0, self.limits.park_seconds / 2)))
             self.sweep()
             with self._lock:
                 if not self._all:
@@ -119,12 +139,27 @@ class Residency:
 
 
 def resident_mb(pid: int | None) -> float:
-    """Memory that a process holds, shared pages divided by their users (MiB); 0 where that cannot be read."""
+    """Memory of a process, shared pages divided by their users, and of its folder (MiB); 0 if it cannot be read."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
+            pages = next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
     except (OSError, StopIteration, ValueError):
         return 0.0
+    try:
+        folder = os.statvfs(f"/proc/{pid}/root{BOX}")
+    except OSError:
+        return pages  # without isolation the folder lies on a disk
+    return pages + (folder.f_blocks - folder.f_bfree) * folder.f_frsize / (1 << 20)
+
+
+def processor_seconds(pid: int | None, *, below: bool = False) -> float:
+    """Processor time that a process has used, with ``below`` also what it has started; 0 if it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            spent = sum(map(int, file.read().rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
+    return spent + sum(processor_seconds(child, below=True) for child in children(pid or 0)) if below else spent
 
 
 RESIDENCY = Residency()

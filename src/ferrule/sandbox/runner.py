@@ -8,6 +8,7 @@ that runs here can reach everything here.
 
 from __future__ import annotations
 
+import _thread
 import ast
 import base64
 import builtins
@@ -30,20 +31,31 @@ from typing import Any
 
 __all__ = ["GREETING", "Output", "execute", "serve"]
 
+_ASIDE = 4000  # bytes of each stream
 GREETING = b"\xff"  # no frame starts with it: the first byte of a length is small
 
 
 class Output(io.RawIOBase):
-    """Writes straight to a descriptor until ``cap`` bytes are through, then only counts."""
+    """Writes straight to a descriptor until ``cap`` bytes are through, then only counts.
+
+    What threads of earlier calls write, and what is written while no call runs, is put aside (``aside``).
+    """
 
     def __init__(self, fd: int, write: Callable[[int, bytes], int] = os.write) -> None:
-        """Start open, with nothing written; ``renew`` sets the cap of a call."""
+        """Start open, with nothing written; ``renew`` begins a call."""
         super().__init__()
         self._fd, self._write, self._left, self.dropped = fd, write, 0, 0
+        self._running, self._earlier, self._thread = False, frozenset[int](), threading.get_ident
+        self._aside = bytearray()
 
-    def renew(self, cap: int) -> None:
-        """Allow ``cap`` bytes from now on."""
-        self._left, self.dropped = cap, 0
+    def renew(self, cap: int, earlier: frozenset[int] = frozenset()) -> None:
+        """Begin a call: allow ``cap`` bytes from now on, except to the threads ``earlier``."""
+        self._left, self.dropped, self._running, self._earlier = cap, 0, True, earlier
+
+    def rest(self) -> str:
+        """End the call; returns what was put aside until now."""
+        self._running, aside, self._aside = False, self._aside, bytearray()
+        return aside.decode("utf-8", "replace")
 
     def fileno(self) -> int:
         """The descriptor below, for code that asks."""
@@ -60,6 +72,9 @@ class Output(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write what the cap allows and count the rest; claims to have written all."""
         body = bytes(data)
+        if not self._running or (self._earlier and self._thread() in self._earlier):
+            self._aside += body[: max(0, _ASIDE - len(self._aside))]
+            return len(body)
         kept = body[: self._left]
         self._left -= len(kept)
         self.dropped += len(body) - len(kept)
@@ -221,6 +236,7 @@ class _Server:
         self._asking, self._run = threading.Lock(), ""
         self._mine, self._whose, self._usage = os.getpid(), os.getpid, resource.getrusage
         self._collect, self._leave = gc.collect, os._exit
+        self._threads, self._count, self._thread = sys._current_frames, _thread._count, threading.get_ident
 
     def _stub(self, name: str) -> Callable[..., Any]:
         """A function of the other end, as user code sees it."""
@@ -258,8 +274,9 @@ class _Server:
         """Run code once; see ``execute`` for the result."""
         self.count += 1
         cap, self._run = request["cap"], request["id"]
-        self.out.renew(cap)
-        self.err.renew(cap)
+        earlier = frozenset(self._threads()) - {self._thread()} if self._count() else frozenset[int]()
+        self.out.renew(cap, earlier)
+        self.err.renew(cap, earlier)
         sys.stdout, sys.stderr = self.streams
         # Names of functions cannot be lost to a variable of an earlier call.
         self.namespace.update(self.functions)
@@ -276,6 +293,9 @@ class _Server:
         answer["peak"] = self._usage(resource.RUSAGE_SELF).ru_maxrss
         answer["files"] = self.files.changed(request["room"])
         self._collect(0)
+        aside = [self.out.rest(), self.err.rest()]
+        if any(aside):
+            answer["late"] = [text[:cap] for text in aside]
         return answer
 
     def settle(self, folder: str) -> dict[str, Any]:
@@ -325,9 +345,15 @@ def _enter_branch() -> None:
 
     libc = ctypes.CDLL(None, use_errno=True)
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    # A new user namespace comes with all rights over itself: give them up like everything before it.
-    if libc.unshare(0x10020000) < 0 or libc.capset(ctypes.byref(header), ctypes.byref(none)) < 0:
+    # A new user namespace comes with all rights over itself: give them up like everything before it. Whether that was
+    # done is checked by the other end, from outside, before the branch gets anything.
+    if libc.unshare(0x10020000) < 0:
         raise OSError(ctypes.get_errno(), "namespaces of the branch")
+    capability = 0
+    while libc.prctl(24, capability, 0, 0, 0) == 0:
+        capability += 1
+    if libc.capset(ctypes.byref(header), ctypes.byref(none)) < 0:
+        raise OSError(ctypes.get_errno(), "rights of the branch")
 
 
 def serve(fd: int, settings: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ferrule.sandbox import kernel
 
-__all__ = ["BRANCH_FLAGS", "FORK_FLAGS", "install", "numbers", "program"]
+__all__ = ["BRANCH_FLAGS", "FORK_FLAGS", "install", "last_program", "numbers", "program"]
 
 # name: (x86_64, aarch64); -1 where the machine has no such call. Numbers from 424 on are the same everywhere.
 _REFUSED = {
@@ -84,16 +84,36 @@ _REFUSED = {
     "semget": (64, 190),
     "msgget": (68, 186),
     "mq_open": (240, 180),
+    # Things of which the kernel has a number for the whole host, or for all processes of one user.
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    "inotify_init": (253, -1),
+    "inotify_init1": (294, 26),
+    "fanotify_mark": (301, 263),
+    "timer_create": (222, 107),
+    # Locks belong to the file, so those on shared files are seen, and felt, by every episode and by the host.
+    "flock": (73, 32),
+    # Kernel memory that no limit counts; the rules and filters that we want are in place already.
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    # The host's mounts by name.
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    # What others have read lately.
+    "cachestat": (451, 451),
 }
+# Answered as done, though nothing is: the folder lies in memory, and caches are shared with the host.
+_NOTHING_TO_DO = {"sync": (162, 81), "syncfs": (306, 267), "fadvise64": (221, 223), "readahead": (187, 213)}
 _UNSHARE = (272, 97)
-# Calls whose first argument names a process: allowed for oneself only, as branches of an episode see each other.
+# Calls whose first argument names a process: allowed for oneself only, as branches of an episode see each other. With
+# the argument that is a signal: none may set a stopped process going again.
 _SIGNALS = {
-    "kill": (62, 129),
-    "tgkill": (234, 131),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_open": (434, 434),
+    "kill": (62, 129, 1),
+    "tgkill": (234, 131, 2),
+    "rt_sigqueueinfo": (129, 138, 1),
+    "rt_tgsigqueueinfo": (297, 240, 2),
 }
+_PIDFD_OPEN = 434
 _TUNING = {
     "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
@@ -106,16 +126,27 @@ _OTHERS = {"tkill": (200, 130), "setpriority": (141, 140), "ioprio_set": (251, 3
 _PROCESSES = {"fork": (57, -1), "vfork": (58, -1), "execve": (59, 221), "execveat": (322, 281)}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
+_FCNTL = {"x86_64": 72, "aarch64": 25}
+_SENDING = {"sendmsg": (46, 211), "sendmmsg": (307, 269), "seccomp": (317, 277)}
+# Commands of fcntl and ioctl that have signals sent to any process one can name (owner of a file), locks that belong to
+# a file, leases and watches on shared files, and larger pipes, which come out of the user's share.
+_SETOWN, _SETSIG, _SETOWN_EX, _OFD_SETLK, _OFD_SETLKW = 8, 10, 15, 37, 38
+_SETLEASE, _NOTIFY_FOLDER, _SETPIPE_SZ, _SETDELEG = 1024, 1026, 1031, 1040
+_REFUSED_COMMANDS = (
+    _SETOWN, _SETSIG, _SETOWN_EX, _OFD_SETLK, _OFD_SETLKW, _SETLEASE, _NOTIFY_FOLDER, _SETPIPE_SZ, _SETDELEG,
+)  # fmt: skip
+_SETLK, _SETLKW = 6, 7
+_SIGCONT = 18
 _CLONE3 = 435
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW = 0x7E020000  # all namespace flags that clone takes
-_TIOCSTI = 0x5412
+_TIOCSTI, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x8901, 0x8902
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO, _NOTIFY = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _NEW_LISTENER = 8
-_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
+_NR, _ARCH, _ARG0, _ARG1, _ARG2 = 0, 4, 16, 24, 32
 
 
 # What libc's fork asks of clone: a signal at the end and the thread id written on both sides.
@@ -129,11 +160,14 @@ def numbers(machine: str) -> tuple[int, int]:
     return _CLONE[machine], _UNSHARE[list(kernel.AUDIT_ARCH).index(machine)]
 
 
+_Step = tuple[int, int, int, int]
+
+
 class _Code:
     """A filter program under construction."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, int, int, int]] = []
+        self.steps: list[_Step] = []
 
     def add(self, operation: int, k: int, yes: int = 0, no: int = 0) -> None:
         self.steps.append((operation, yes, no, k))
@@ -141,17 +175,40 @@ class _Code:
     def refuse(self, number: int = errno.EPERM) -> None:
         self.add(_RETURN, _ERRNO | number)
 
-    def when(self, number: int, steps: list[tuple[int, int, int, int]]) -> None:
+    def packed(self) -> bytes:
+        return b"".join(struct.pack("HBBI", *step) for step in self.steps)
+
+    def when(self, number: int, steps: list[_Step]) -> None:
         """Add ``steps``, which must end in a return, for one system call (-1: none on this machine)."""
         if number >= 0:
             self.add(_EQUAL, number, no=len(steps))
             self.steps += steps
 
 
-def _first_argument(values: Sequence[int], then: int, otherwise: int) -> list[tuple[int, int, int, int]]:
-    """Return ``then`` when the first argument's lower half is one of ``values``, else ``otherwise``."""
+def _argument(at: int, values: Sequence[int], then: int, otherwise: int) -> list[_Step]:
+    """Return ``then`` when the lower half of the argument ``at`` is one of ``values``, else ``otherwise``."""
     tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
-    return [(_LOAD, 0, 0, _ARG0), *tests, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, then)]
+    return [(_LOAD, 0, 0, at), *tests, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, then)]
+
+
+def _signal_oneself(self_pid: int, at: int) -> list[_Step]:
+    """Others do not exist, as far as can be seen from inside."""
+    missing = (_RETURN, 0, 0, _ERRNO | errno.ESRCH)
+    own = [(_LOAD, 0, 0, _ARG0), (_EQUAL, 1, 0, self_pid), missing]
+    return [*own, *_argument(at, (_SIGCONT,), _ERRNO | errno.EPERM, _ALLOW)]
+
+
+def _locks(allow_processes: bool) -> list[_Step]:
+    """What ``fcntl`` may do.
+
+    Record locks belong to a process, and never hinder the one that has them. In a session of one process they are
+    answered as taken, and not taken; with several processes that would be a lie, so they are refused.
+    """
+    refuse = _ERRNO | errno.EPERM
+    locked = refuse if allow_processes else _ERRNO
+    return [(_LOAD, 0, 0, _ARG1), *((_EQUAL, 0, 1, _SETLK), (_RETURN, 0, 0, locked)),
+            *((_EQUAL, 0, 1, _SETLKW), (_RETURN, 0, 0, locked)),
+            *_argument(_ARG1, _REFUSED_COMMANDS, refuse, _ALLOW)]  # fmt: skip
 
 
 def program(machine: str, allow_processes: bool, *, self_pid: int = 1, notify: bool = False) -> bytes:
@@ -175,23 +232,41 @@ def program(machine: str, allow_processes: bool, *, self_pid: int = 1, notify: b
     refused = [*_REFUSED.values()]
     if not allow_processes:
         refused += [*_PROCESSES.values(), *_OTHERS.values()]
-        for row in _SIGNALS.values():  # others do not exist, as far as can be seen from inside
-            code.when(row[column], _first_argument((self_pid,), _ALLOW, _ERRNO | errno.ESRCH))
+        for x86, arm, at in _SIGNALS.values():
+            code.when((x86, arm)[column], _signal_oneself(self_pid, _ARG1 if at == 1 else _ARG2))
+        code.when(_PIDFD_OPEN, _argument(_ARG0, (self_pid,), _ALLOW, _ERRNO | errno.ESRCH))
         for row in _TUNING.values():
-            code.when(row[column], _first_argument((0, self_pid), _ALLOW, no[0][3]))
+            code.when(row[column], _argument(_ARG0, (0, self_pid), _ALLOW, no[0][3]))
     for row in refused:
         code.when(row[column], no)
-    branch = _first_argument((BRANCH_FLAGS,), _NOTIFY, no[0][3]) if notify else no
+    for row in _NOTHING_TO_DO.values():
+        code.when(row[column], [(_RETURN, 0, 0, _ERRNO)])
+    code.when(_FCNTL[machine], _locks(allow_processes))
+    branch = _argument(_ARG0, (BRANCH_FLAGS,), _NOTIFY, no[0][3]) if notify else no
     code.when(_UNSHARE[column], branch)
     code.when(_CLONE3, [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)])
     code.when(_CLONE[machine], _clone(allow_processes, notify))
-    # Typing into the terminal of whoever started us.
-    code.when(_IOCTL[machine], [(_LOAD, 0, 0, _ARG1), (_EQUAL, 0, 1, _TIOCSTI), *no, (_RETURN, 0, 0, _ALLOW)])
+    # Typing into the terminal of whoever started us; signals by way of a file's owner.
+    code.when(_IOCTL[machine], _argument(_ARG1, (_TIOCSTI, _FIOSETOWN, _SIOCSPGRP), no[0][3], _ALLOW))
     code.add(_RETURN, _ALLOW)
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in code.steps)
+    return code.packed()
 
 
-def _clone(allow_processes: bool, notify: bool) -> list[tuple[int, int, int, int]]:
+def last_program(machine: str) -> bytes:
+    """Return the filter that is added when a session has said its first words: no descriptors are sent any more.
+
+    The kernel counts descriptors that are under way for all processes of one user, and refuses further ones.
+    """
+    column = list(kernel.AUDIT_ARCH).index(machine)
+    code = _Code()
+    code.add(_LOAD, _NR)
+    for row in _SENDING.values():
+        code.when(row[column], [(_RETURN, 0, 0, _ERRNO | errno.EPERM)])
+    code.add(_RETURN, _ALLOW)
+    return code.packed()
+
+
+def _clone(allow_processes: bool, notify: bool) -> list[_Step]:
     """Threads always; processes where they are allowed; a plain fork if the listener permits it; namespaces never."""
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
     steps = [(_LOAD, 0, 0, _ARG0), (_ANY_BIT, 0, 1, _CLONE_NEW), refuse]

@@ -36,8 +36,9 @@ class Settings:
     """Limits of one isolated interpreter.
 
     ``isolation``: ``auto`` takes namespaces, else bubblewrap, and refuses when the host has neither. ``seconds`` is
-    the wall time of one call, ``cpu_seconds`` the processor time of an interpreter's whole life. ``memory_mb`` limits
-    the address space of each process, ``disk_mb`` the private folder (MiB), ``tasks`` the number of threads and
+    the wall time of one call, ``cpu_seconds`` the processor time of an interpreter's whole life. ``memory_mb`` (MiB)
+    limits the address space of each process and its private folder together, as the folder lies in memory; ``disk_mb``
+    of them are for the folder (None: 64, at most a quarter of all). ``tasks`` limits the number of threads and
     processes, to which ``branches`` living branches of an episode are added. ``output_limit`` is how many bytes of
     each output stream and how many characters of a value are kept, ``artifact_limit`` how many bytes of files a call
     may bring along. ``allow_processes`` permits child processes. ``packages`` shows the installed Python packages, of
@@ -47,7 +48,7 @@ class Settings:
     isolation: Isolation = "auto"
     seconds: float = 10.0
     memory_mb: int = 1024
-    disk_mb: int = 64
+    disk_mb: int | None = None
     cpu_seconds: int = 600
     tasks: int = 64
     output_limit: int = 64_000
@@ -61,7 +62,7 @@ class Settings:
         """Refuse values that no interpreter could run with, naming the field."""
         if self.isolation not in get_args(Isolation):
             raise ValueError(f"isolation is {self.isolation!r}; {nearest(str(self.isolation), get_args(Isolation))}")
-        least = {"memory_mb": 64, "disk_mb": 1, "cpu_seconds": 1, "tasks": 1, "output_limit": 100}
+        least = {"memory_mb": 64, "cpu_seconds": 1, "tasks": 1, "output_limit": 100}
         least |= {"artifact_limit": 0, "branches": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
@@ -69,6 +70,11 @@ class Settings:
         for name, bound in {"output_limit": 4_000_000, "artifact_limit": 16_000_000, "branches": 4096}.items():
             if getattr(self, name) > bound:
                 raise ValueError(f"{name} is {getattr(self, name)}; the most is {bound}")
+        if self.disk_mb is not None and not 1 <= self.disk_mb <= self.memory_mb // 2:
+            raise ValueError(
+                f"disk_mb is {self.disk_mb}; the least is 1, the most half of memory_mb ({self.memory_mb // 2}), "
+                "as the folder lies in memory"
+            )
         if not self.seconds > 0:
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
         if self.preload and not self.packages:
@@ -76,6 +82,11 @@ class Settings:
         for name in self.preload or ():
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise ValueError(f"preload names the module {name!r}, which is not installed")
+
+    @property
+    def folder_mb(self) -> int:
+        """How much the private folder may hold (MiB)."""
+        return min(64, self.memory_mb // 4) if self.disk_mb is None else self.disk_mb
 
 
 def image(settings: Settings, code: str) -> tuple[str, ...]:

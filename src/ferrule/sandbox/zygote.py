@@ -2,8 +2,9 @@
 
 It is started once per group of settings, enters the namespaces, and then answers packets on its control socket:
 ``start`` with the session's descriptors (protocol, stdout, stderr) is answered with a pid descriptor; ``reap`` kills
-what is left of a session and tells how it ended; ``drop`` does the same without an answer; ``adopt`` sets up the
-namespaces of a branch. Closing the control socket ends the zygote, and with it every session.
+what is left of a session and tells how it ended; ``drop`` does the same without an answer; ``adopt`` has a helper set
+up the namespaces of a branch, which answers on a pipe that comes along. No request waits for anything that hostile code
+could delay. Closing the control socket ends the zygote, and with it every session.
 """
 
 from __future__ import annotations
@@ -71,28 +72,27 @@ def main(argument: str) -> None:
 
 def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
     handle = -1
-    answer: dict[str, Any] | None = {"id": request.get("id")}
+    answer: dict[str, Any] | None = None if request["op"] in ("drop", "adopt") else {"id": request.get("id")}
     try:
         match request["op"]:
             case "start":
                 pid = state.children[request["id"]] = _start(request["settings"], fds, state)
                 handle = os.pidfd_open(pid)
             case "reap":
-                pid = state.children.pop(request["id"], 0)
-                answer = _reap(pid, state.handles is None) if pid else {"code": 0}
+                answer = _reap(state, state.children.pop(request["id"], 0))
             case "drop":
-                answer = None
-                pid = state.children.pop(request["id"], 0)
-                if pid:
-                    _kill(pid, group=state.handles is None)
-                    state.dropped.add(pid)
+                _reap(state, state.children.pop(request["id"], 0))
             case "adopt":
-                _adopt(state, request["pid"], request["disk_mb"])
+                _adopt(state, request, fds[0])
         for pid in list(state.dropped):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 state.dropped.discard(pid)
     except BaseException as problem:
-        answer = {"error": f"{type(problem).__name__}: {problem}"}
+        reason = f"{type(problem).__name__}: {problem}"
+        if answer is not None:
+            answer = {"error": reason}
+        elif request["op"] == "adopt":
+            _tell(fds[0], reason)
     for fd in fds:
         os.close(fd)
     if answer is not None:
@@ -147,7 +147,7 @@ def become(
         # Higher than every descriptor we were handed, so that none is overwritten before it is moved.
         moved = [_above(fd) for fd in fds]
         if settings["bubblewrap"]:  # which has made a session, and dies with its parent, already
-            os.makedirs(f"{confinement.BOX}/tmp", exist_ok=True)
+            confinement.mount_box(settings["disk_mb"])
             for name in settings["preload"]:
                 __import__(name)
         else:
@@ -177,6 +177,8 @@ def become(
             with socket.socket(fileno=os.dup(hidden)) as link:
                 socket.send_fds(link, [runner.GREETING], [listener])
             os.close(listener)
+        if settings["isolated"] and restrictions is not None:
+            confinement.silence(restrictions)
     except BaseException:
         with contextlib.suppress(BaseException):
             os.write(complain, traceback.format_exc(limit=-2).encode())
@@ -214,54 +216,61 @@ def _kill(pid: int, *, group: bool) -> None:
         (os.killpg if group else os.kill)(pid, signal.SIGKILL)
 
 
-def _reap(pid: int, group: bool) -> dict[str, Any]:
+def _reap(state: _State, pid: int) -> dict[str, Any]:
     """Kill what is left of a session; tells the exit code (negative: signal).
 
     In namespaces the session is process 1 of its own: the kernel kills everything in there with it.
     """
+    if not pid:
+        return {"code": 0}
+    group = state.handles is None
     done, status = os.waitpid(pid, os.WNOHANG)
     if group or not done:
         _kill(pid, group=group)
     if not done:
-        _, status = os.waitpid(pid, 0)
-    return {"code": os.waitstatus_to_exitcode(status)}
+        done, status = os.waitpid(pid, os.WNOHANG)
+    if not done:
+        state.dropped.add(pid)  # its end is on the way
+    return {"code": os.waitstatus_to_exitcode(status) if done else -signal.SIGKILL}
 
 
 class _Helper:
     """A forked helper that waits for one branch to adopt; forked ahead, as forking is what takes the time."""
 
     def __init__(self, proc: int) -> None:
-        (asked, self._ask), (self._answer, answering) = os.pipe(), os.pipe()
+        self._ask, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid:
-            os.close(asked)
-            os.close(answering)
+            asked.close()
             return
-        os.close(self._ask)
-        problem = ""
+        self._ask.close()
+        problem, fds = "", list[int]()
         try:
-            order = os.read(asked, 100).split()
+            order, fds, _, _ = socket.recv_fds(asked, 100, 1)
             if order:
-                confinement.adopt(proc, int(order[0]), int(order[1]))
+                pid, disk_mb, seconds = order.split()
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, float(seconds)))  # ends this helper, whatever it is at
+                confinement.adopt(proc, int(pid), int(disk_mb))
         except BaseException as raised:
             problem = f"{type(raised).__name__}: {raised}"
-        os.write(answering, problem.encode()[:4000] or b" ")
+        for fd in fds:
+            _tell(fd, problem)
         os._exit(0)
 
-    def adopt(self, pid: int, disk_mb: int) -> str:
-        """Set up one branch and end; returns the reason of a failure, or an empty text."""
-        os.write(self._ask, b"%d %d" % (pid, disk_mb))
-        reason = os.read(self._answer, 4096).decode().strip()
-        os.close(self._ask)
-        os.close(self._answer)
-        return reason
+    def adopt(self, order: bytes, answer: int) -> None:
+        """Let it set up one branch and end; it writes the reason of a failure, or a blank, to ``answer``."""
+        with self._ask:
+            socket.send_fds(self._ask, [order], [answer])
 
 
-def _adopt(state: _State, pid: int, disk_mb: int) -> None:
-    """Set up the namespaces of a branch; raises ``OSError`` with the reason."""
+def _tell(fd: int, reason: str) -> None:
+    with contextlib.suppress(OSError):  # nobody waits any more
+        os.write(fd, reason.encode()[:4000] or b" ")
+
+
+def _adopt(state: _State, request: Mapping[str, Any], answer: int) -> None:
+    """Have the namespaces of a branch set up."""
     assert state.handles is not None
     helper, state.helper = state.helper or _Helper(state.handles[0]), None
-    reason = helper.adopt(pid, disk_mb)
     state.dropped.add(helper.pid)
-    if reason:
-        raise OSError(f"namespaces of a branch: {reason}")
+    helper.adopt(b"%d %d %f" % (request["pid"], request["disk_mb"], request["seconds"]), answer)
