@@ -12,6 +12,7 @@ import _thread
 import ast
 import base64
 import builtins
+import contextlib
 import gc
 import io
 import json
@@ -203,18 +204,21 @@ class _Files:
         self._known = now
         return entries
 
-    def _walk(self, folder: str, most: int) -> Iterator[tuple[str, tuple[int, int]]]:
-        try:
-            entries = list(self._scan(folder))[:most]
-        except OSError:
-            return
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.path != f"{self.top}/tmp" and "__pycache__" not in entry.path:
-                    yield from self._walk(entry.path, most)
-            elif entry.is_file(follow_symlinks=False):
-                stat = entry.stat(follow_symlinks=False)
-                yield entry.path, (stat.st_mtime_ns, stat.st_size)
+    def _walk(self, top: str, most: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        folders = [top]
+        while folders:
+            try:
+                entries = list(self._scan(folders.pop()))[:most]
+            except OSError:  # it is gone, closed, or nested too deeply for a path
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.path != f"{self.top}/tmp" and "__pycache__" not in entry.path:
+                        folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        stat = entry.stat(follow_symlinks=False)
+                        yield entry.path, (stat.st_mtime_ns, stat.st_size)
 
 
 class _Server:
