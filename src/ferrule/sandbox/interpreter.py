@@ -233,7 +233,8 @@ class Interpreter:
         """Return an independent interpreter in the same state, with ``functions`` of the same names when given.
 
         The process is forked as it is, copy on write, in milliseconds: variables, modules and random state are the
-        same, files of the working folder are copied, threads of user code end, open files are shared. Where
+        same, files of the working folder are copied, threads of user code end; what was open or mapped as shared is
+        shared from then on. Where
         ``branching`` is ``replay``, the twin instead repeats with its first call every code that this one has run:
         code that reads a clock or random numbers may then give other values; output of the repetition is dropped.
         """
