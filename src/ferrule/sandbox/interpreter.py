@@ -234,9 +234,9 @@ class Interpreter:
 
         The process is forked as it is, copy on write, in milliseconds: variables, modules and random state are the
         same, files of the working folder are copied, threads of user code end; what was open or mapped as shared is
-        shared from then on. Where
-        ``branching`` is ``replay``, the twin instead repeats with its first call every code that this one has run:
-        code that reads a clock or random numbers may then give other values; output of the repetition is dropped.
+        shared from then on. Where ``branching`` is ``replay``, the twin instead repeats with its first call every code
+        that this one has run: code that reads a clock or random numbers may then give other values; output of the
+        repetition is dropped.
         """
         if functions is not None and set(functions) != set(self.functions):
             raise ValueError(f"a fork keeps the names of its functions: {', '.join(sorted(self.functions)) or 'none'}")
