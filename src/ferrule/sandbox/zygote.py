@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from ferrule.sandbox import confinement, kernel, runner
 __all__ = ["become", "main"]
 
 _PROTOCOL_FD = 3
+_HELPER_BUSY = 0.002  # seconds that a helper is left to itself before the next one is forked, which costs as much
 _kept: list[Any] = []  # modules taken from user code: kept alive, as freeing them would cost every session time
 
 
@@ -40,6 +42,7 @@ class _State:
     children: dict[int, int] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     helper: _Helper | None = None
+    owed: bool = False
 
 
 def main(argument: str) -> None:
@@ -60,6 +63,9 @@ def main(argument: str) -> None:
     state = _State(control, handles, restrictions)
     _send(control, {"ready": True})
     while True:
+        if state.owed and handles is not None and not select.select([control], [], [], _HELPER_BUSY)[0]:
+            with contextlib.suppress(OSError):
+                state.helper, state.owed = _Helper(handles[0]), False  # for the next branch
         request, fds = _receive(control)
         if request is None:
             break
@@ -99,9 +105,7 @@ def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
         _send(state.control, answer, [handle] if handle >= 0 else [])
     if handle >= 0:
         os.close(handle)
-    if request["op"] == "adopt" and state.handles is not None and state.helper is None:
-        with contextlib.suppress(OSError):
-            state.helper = _Helper(state.handles[0])  # for the next branch
+    state.owed = state.owed or request["op"] == "adopt"
 
 
 def _send(control: socket.socket, answer: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
