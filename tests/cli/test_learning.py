@@ -114,6 +114,42 @@ def test_long_rows_are_cut_and_empty_ones_left_out(here: Path) -> None:
     assert "rows: of 2, 1 are cut to 4 tokens and 0 left out" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "rows", "said"),
+    [
+        (
+            ["sft"],
+            [{"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a", "weight": i % 2}]}
+             for i in range(4)],
+            "rows: 2 of 4 left out: no reply in them is to be learned",
+        ),
+        (
+            ["prefer"],
+            [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no" if i else "yes"} for i in range(4)],
+            "rows: 1 of 4 pairs prefer an answer to itself",
+        ),
+        (
+            ["prefer", "--method", "kto"],
+            [{"prompt": f"q{i}", "completion": "yes", "label": True} for i in range(4)],
+            "rows: all 4 answers are labelled good",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_teach_nothing_are_told(here: Path, command: list[str], rows: list[object], said: str) -> None:
+    Path("idle.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = ran(*command, "--dataset", "idle.jsonl", "--eval-rows", "0", "--max-steps", "1")
+    assert done.exit_code == 0, done.output
+    assert said in done.stderr
+
+
+def test_rows_without_anything_to_learn_are_refused_with_the_reason(here: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]}
+    Path("idle.jsonl").write_text(json.dumps(row))
+    told = ran("sft", "--dataset", "idle.jsonl", "--max-steps", "1")
+    assert "1 of 1 left out: no reply in them is to be learned (weight 0, or empty)" in told.output
+    assert "leaves anything to learn, for the reasons above" in told.output
+
+
 def test_a_world_is_played_before_and_after(here: Path) -> None:
     told = result("sft", "--dataset", "talks.jsonl", "--max-steps", "1", "--world", "arithmetic", "--eval-tasks", "2")
     assert told["evaluations"]["after"]["arms"]["with tools"]["count"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -104,7 +105,7 @@ def _plan(chosen: Mapping[str, Any], lessons: Lessons, pool: Any, folder: Path) 
     policy = trained_policy(chosen, folder, pool, chosen.get("seed", Settings.seed))
     train = _laid_out(chosen, lessons, data.train, policy, "rows")
     if not train:
-        raise click.UsageError(f"no row of {chosen['dataset']} leaves anything to learn; give a larger --max-length")
+        raise click.UsageError(f"no row of {chosen['dataset']} leaves anything to learn, for the reasons above")
     held = _laid_out(chosen, lessons, data.held_out, policy, "held-out rows")
     stage = lessons.stage(train)
     settings = _settings(chosen, lessons, stage, policy, len(train), 1 if pool is None else pool.num_processes)
@@ -166,20 +167,37 @@ def _laid_out(chosen: Mapping[str, Any], lessons: Lessons, items: Sequence[Any],
     from ferrule.data.layout import laid_out, shortened
 
     config = policy.model.config.get_text_config()
-    most = chosen.get("max_length", getattr(config, "max_position_embeddings", None))
+    most = chosen.get("max_length", getattr(config, "max_position_embeddings", None)) or sys.maxsize
     each = [part for item in items for part in lessons.records(item)]
     whole = [lessons.row(laid_out(part, policy.renderer, policy.encode)) for part in each]
-    fitting = [item if most is None else shortened(item, most) for item in whole]
+    fitting = [shortened(item, most) for item in whole]
     kept = [item for item in fitting if item is not None]
-    cut = sum(after is not None and after != before for before, after in zip(whole, fitting, strict=True))
-    if cut or len(kept) < len(whole):
-        left_out = len(whole) - len(kept)
-        click.echo(
-            f"{what}: of {len(whole)}, {cut} are cut to {most} tokens and {left_out} left out, whose first {most} "
-            "tokens hold nothing to learn",
-            err=True,
-        )
+    for note in _notes(whole, fitting, most, labelled="labelled" in lessons.formats):
+        click.echo(f"{what}: {note}", err=True)
     return kept
+
+
+def _notes(whole: Sequence[Any], fitting: Sequence[Any], most: int, *, labelled: bool) -> list[str]:
+    """Say which rows teach nothing or lose their end, and which pairs or labels prefer nothing."""
+    from ferrule.data.formats import Pair
+    from ferrule.data.layout import shortened
+
+    kept, notes = [item for item in fitting if item is not None], list[str]()
+    idle = sum(shortened(item, sys.maxsize) is None for item in whole)
+    left_out = len(whole) - len(kept) - idle
+    cut = sum(after is not None and after != before for before, after in zip(whole, fitting, strict=True))
+    if idle:
+        notes.append(f"{idle} of {len(whole)} left out: no reply in them is to be learned (weight 0, or empty)")
+    if cut or left_out:
+        notes.append(
+            f"of {len(whole)}, {cut} are cut to {most} tokens and {left_out} left out, whose first {most} tokens hold "
+            "nothing to learn"
+        )
+    if same := sum(isinstance(item, Pair) and item.chosen.ids == item.rejected.ids for item in kept):
+        notes.append(f"{same} of {len(kept)} pairs prefer an answer to itself, which says nothing")
+    if labelled and len(kept) > 1 and len({item.label for item in kept}) == 1:
+        notes.append(f"all {len(kept)} answers are labelled {'good' if kept[0].label else 'bad'}")
+    return notes
 
 
 def _settings(
