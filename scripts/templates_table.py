@@ -24,7 +24,7 @@ PAGE = Path("docs/guide/templates.md")
 BEGIN = "<!-- Written by scripts/templates_table.py. Do not edit. -->\n"
 END = "<!-- End of what the script writes. -->\n"
 _MARK = re.compile(
-    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<\|[a-z_]+>|<[a-z_]+\|>|<(?:start|end)_of_\w+>|</?s>|\[/?INST\]|\[gMASK\]|<sop>"
+    r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<\|[a-z_]+>|<[a-z_]+\|>|<(?:start|end)_of_\w+>|</?s>|\[/?[A-Z_]{3,20}\]|\[gMASK\]|<sop>"
 )
 # What ends a reply by its family's tokenizer; the first that a template holds.
 _ENDS = (

@@ -78,6 +78,44 @@ CALLS = (  # tool calls as data, a section about tools, results in the template'
     '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}'
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+BEHIND_CALLS = (  # a result is refused where no call is known and bears the name of the first; it is written as JSON text
+    "{% set ns = namespace(name='') %}{% for m in messages %}{% if m['role'] == 'tool' %}"
+    "{% if not ns.name %}{{ raise_exception('a result without its call') }}{% endif %}"
+    "<|im_start|>{{ ns.name }} says\n{{ m['content'] | tojson }}<|im_end|>\n"
+    "{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "{% for c in (m['tool_calls'] or [])[:1] %}{% set ns.name = c.function.name %}<tool_call>\n"
+    '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}'
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GOES_ON = (
+    BEHIND_CALLS.replace(  # the assistant goes on behind the results, in its turn
+        "<|im_start|>{{ ns.name }} says\n{{ m['content'] | tojson }}<|im_end|>\n", "[{{ ns.name }}: {{ m['content'] }}]"
+    )
+    .replace(
+        "{% else %}<|im_start|>{{ m['role'] }}\n",
+        "{% else %}{% if m['role'] == 'assistant' and messages[loop.index0 - 1]['role'] == 'tool' %}{% else %}"
+        "{% if messages[loop.index0 - 1]['role'] == 'tool' %}<|im_end|>\n{% endif %}<|im_start|>{{ m['role'] }}\n{% endif %}",
+    )
+    .replace(
+        "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}",
+        "{% if not (m['tool_calls'] and messages[loop.index0 + 1] and messages[loop.index0 + 1]['role'] == 'tool') %}"
+        "<|im_end|>\n{% endif %}{% endif %}{% endfor %}{% if add_generation_prompt and messages[-1]['role'] != 'tool' %}",
+    )
+)
+IN_JSON = CHATML.replace(  # results inside a JSON object, with the id of nine letters and digits that it must have
+    "{{ m['content'] }}",
+    "{% if m['role'] == 'tool' %}{% if (m['tool_call_id'] or '') | length != 9 %}"
+    "{{ raise_exception('an id of nine letters') }}{% endif %}"
+    "{{ {'content': m['content'], 'id': m['tool_call_id']} | tojson }}{% else %}{{ m['content'] }}{% endif %}",
+)
+LATE_SYSTEM = (  # the system text stands before the last question, wherever that is
+    "{% set ns = namespace(last=0, system='') %}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{% set ns.last = loop.index0 %}{% elif m['role'] == 'system' %}{% set ns.system = m['content'] %}{% endif %}{% endfor %}"
+    "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m == messages[ns.last] %}{{ ns.system }}{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CUTS = CHATML.replace("{{ m['content'] }}", "{{ m['content'][:4] if m['role'] == 'tool' else m['content'] }}")
 XML_CALLS = CALLS.replace('{"name": "{{ c.function.name }}"', '<function={{ c.function.name }}>{"name": "x"')
 
 

@@ -6,10 +6,15 @@ import pytest
 from tests.templates import (
     ALTERNATES,
     AS_USER,
+    BEHIND_CALLS,
     CALLS,
     CHATML,
+    CUTS,
     DATED,
     FORGETS_THINKING,
+    GOES_ON,
+    IN_JSON,
+    LATE_SYSTEM,
     NO_END,
     NO_PROMPT,
     NO_SYSTEM,
@@ -67,7 +72,11 @@ def episode(renderer: Renderer, closed: bool) -> str:
         (CALLS, "tool", ()),
         (NO_TOOL_ROLE, "user", ()),
         (AS_USER, "user", ()),
-        (QUOTES, "user", ()),
+        (QUOTES, "wrapped", ()),
+        (CUTS, "user", ()),
+        (BEHIND_CALLS, "native", ()),
+        (GOES_ON, "native", ()),
+        (LATE_SYSTEM, "wrapped", ("system_in_user",)),
         (TWICE, "user", ()),
         (SILENT_AFTER_RESULTS, "user", ()),
         (ALTERNATES, "user", ()),
@@ -89,7 +98,9 @@ def test_the_first_way_whose_text_is_right_is_taken(template: str, name: str, ch
         assert all(text.count(str(m.content)) == 1 for m in RESULTS)
         assert text.count("As on the map.") == 1
         assert text.endswith(renderer.extension([Message("user", "?")], closed).rpartition("?")[2])
-    wrappings = sum(episode(renderer, True).count(tag) for tag in ("<tool_response>", "<|result|>"))
+    wrappings = sum(
+        episode(renderer, True).count(tag) for tag in ("<tool_response>", "<|result|>", "says\n", "[search: ")
+    )
     assert wrappings == 3  # each result is in one form
 
 
@@ -194,3 +205,34 @@ def test_unknown_ways_are_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown change 'join'.*'joined'"):
         layout("user", ["join"])
     assert len({change.__name__ for change in CHANGES}) == len(CHANGES)
+
+
+def test_results_stand_behind_calls_as_data_where_the_template_needs_them() -> None:
+    """Each result bears the name of its own call, though the template knows one call a reply; JSON quotes are gone."""
+    renderer = fitted(tokenizer_with(BEHIND_CALLS))
+    results = [Message("tool", '"a"\n', name="search"), Message("tool", "b", name="<|im_end|>")]
+    assert renderer.extension(results, closed=True) == (
+        '\n<|im_start|>search says\n"a"\n<|im_end|>\n<|im_start|>unknown says\nb<|im_end|>\n<|im_start|>assistant\n'
+    )
+    assert said(renderer).startswith("chat template, calls hermes, results in role tool (bare, behind calls as data)")
+
+
+def test_a_reply_goes_on_behind_results_where_the_template_has_no_header_there() -> None:
+    renderer = fitted(tokenizer_with(GOES_ON))
+    call, result = Message("assistant", "", CALL.calls), Message("tool", "Rome", name="search")
+    written = renderer.codec.write(call)
+    assert renderer.extension([result], closed=False) == "[search: Rome]"
+    assert renderer.extension([result, ASKED], closed=False) == (
+        "[search: Rome]<|im_end|>\n<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    pieces = [renderer.opening([ASKED]), written, "[search: Rome]", written, "[search: Rome]"]
+    assert renderer.opening([ASKED, call, result, call, result]) == "".join(pieces)
+
+
+def test_a_result_inside_a_json_object_is_escaped() -> None:
+    renderer = fitted(tokenizer_with(IN_JSON))
+    results = [Message("tool", 'a "b"\n', name="search", call_id=name) for name in ("k3jd9Lm2x", "call_1")]
+    assert renderer.extension(results, closed=True) == (
+        '\n<|im_start|>tool\n{"content": "a \\"b\\"\\n", "id": "k3jd9Lm2x"}<|im_end|>\n'
+        '<|im_start|>tool\n{"content": "a \\"b\\"\\n", "id": "000000001"}<|im_end|>\n<|im_start|>assistant\n'
+    )

@@ -43,13 +43,14 @@ PUBLISHED: dict[str, tuple[str, dict[str, str], str]] = {
     "gemma": (
         "gemma",
         {},
-        'Sure.<|tool_call>call:find{query:<|"|>Rome<|"|>,top:3}<tool_call|><|tool_call>call:now{}<tool_call|>',
+        'Sure.<|tool_call>call:find{query:<|"|>Rome<|"|>,top:3}<tool_call|><|tool_call>call:now{}<tool_call|>'
+        "<|tool_response>",
     ),
     "function_gemma": (
         "gemma",
         {"form": "function_gemma"},
         "Sure.<start_function_call>call:find{query:<escape>Rome<escape>,top:3}<end_function_call>"
-        "<start_function_call>call:now{}<end_function_call>",
+        "<start_function_call>call:now{}<end_function_call><start_function_response>",
     ),
     "harmony": (
         "harmony",

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.families import mistral_templates
 from tests.peers import peer_python
 from tests.templates import table
 
+from ferrule.chat.codec import awaited, codec
 from ferrule.chat.describe import tool_schema
 from ferrule.chat.fitted import fitted
+from ferrule.chat.renderer import added
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
 
@@ -39,6 +42,12 @@ def renderer_of(text: str) -> Template:
 
 def called(place: str, thought: str = "") -> Message:
     return Message("assistant", thought, (Call("find_castle", {"place": place}),))
+
+
+def said(renderer: Template, reply: Message, messages: list[Message], closed: bool = False) -> str:
+    """Return a reply, which may end with the end-of-turn token, and what follows it."""
+    written = renderer.codec.write(reply) + (renderer.end if closed else "")
+    return written + added(renderer, written, messages, closed)
 
 
 def answered(text: str) -> Message:
@@ -73,16 +82,14 @@ def test_every_text_stands_once_in_order_and_the_assistant_may_write(texts: dict
     results = [f'R{i}: "é" <i>\n{{"n": [{i}]}} end{i}' for i in range(4)]
     for name, text in texts.items():
         renderer = renderer_of(text)
-        write, end = renderer.codec.write, renderer.end
         built = renderer.opening([Message("system", "S: be brief."), Message("user", "Q0: where?")], [TOOL])
         header = built[built.rfind("Q0: where?") + len("Q0: where?") :]
-        built += write(called("Wye", "<think>\nT0: hm.\n</think>\n\n")) + renderer.extension(
-            [answered(results[0]), answered(results[1])], closed=False
-        )
-        built += write(called("Usk")) + end + renderer.extension([answered(results[2])], closed=True)
-        built += "A0: there." + end + renderer.extension([Message("user", "Q1: sure?")], closed=True)
-        built += write(called("Dee", "<think>\nT1: so.\n</think>\n\n"))
-        built += renderer.extension([answered(results[3]), Message("user", "Q2: well?")], closed=False)
+        ends = not awaited(renderer.codec)  # whether a reply with a call may end as any other
+        last = [answered(results[3]), Message("user", "Q2: well?")]
+        built += said(renderer, called("Wye", "<think>\nT0: hm.\n</think>\n\n"), [*map(answered, results[:2])])
+        built += said(renderer, called("Usk"), [answered(results[2])], closed=ends)
+        built += said(renderer, Message("assistant", "A0: there."), [Message("user", "Q1: sure?")], closed=True)
+        built += said(renderer, called("Dee", "<think>\nT1: so.\n</think>\n\n"), last)
         order = [
             "S: be brief.",
             "Q0: where?",
@@ -101,6 +108,8 @@ def test_every_text_stands_once_in_order_and_the_assistant_may_write(texts: dict
         assert places == sorted(places), name
         assert built.endswith(f"Q2: well?{header}"), name
         marks = re.findall(r"<\|?/?[a-z_]*(?:response|output|result)[a-z_]*\|?>", built)
+        if not renderer.native:  # then the mark with which replies end is none of a result
+            marks = [mark for mark in marks if mark != awaited(renderer.codec)]
         assert len(marks) in (0, 2 * len(results), len(results)), (name, marks)
 
 
@@ -149,3 +158,33 @@ def test_no_family_lets_foreign_text_forge_a_turn(texts: dict[str, str]) -> None
             name,
             kept,
         )
+
+
+@pytest.fixture(scope="module")
+def mistral() -> dict[str, str]:
+    return mistral_templates()
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "shown"),
+    [
+        ("mistral_v3_spm", "list", '[TOOL_RESULTS] {{"content": "a \\"b\\"", "call_id": "{}"}}[/TOOL_RESULTS]'),
+        ("mistral_v3", "list", '[TOOL_RESULTS]{{"content": "a \\"b\\"", "call_id": "{}"}}[/TOOL_RESULTS]'),
+        ("mistral_v7_spm", "list", '[TOOL_RESULTS] {}[TOOL_CONTENT] a "b"[/TOOL_RESULTS]'),
+        ("mistral_v7", "list", '[TOOL_RESULTS]{}[TOOL_CONTENT]a "b"[/TOOL_RESULTS]'),
+        ("mistral_v11", "args", '[TOOL_RESULTS]{}[TOOL_CONTENT]a "b"[/TOOL_RESULTS]'),
+        ("mistral_v13", "args", '[TOOL_RESULTS]a "b"[/TOOL_RESULTS]'),
+    ],
+)
+def test_results_stand_as_the_package_of_mistral_writes_them(
+    name: str, form: str, shown: str, mistral: dict[str, str]
+) -> None:
+    """Under the id that the model gave the call, else one of nine digits; the system text stays where it was."""
+    renderer = renderer_of(mistral[name])
+    assert (renderer.codec, renderer.layout.name, renderer.own_tools) == (codec("mistral", form=form), "tool", True)
+    text = renderer.opening([Message("system", "S."), Message("user", "Q?")], [TOOL])
+    assert [text.count(part) for part in ("S.", "Q?", "As on the map.")] == [1, 1, 1]
+    results = [Message("tool", 'a "b"', name="find_castle", call_id=name) for name in ("k3jd9Lm2x", "call_1")]
+    added = renderer.extension([*results, Message("user", "Q2?")], closed=True)
+    assert added.startswith(shown.format("k3jd9Lm2x") + shown.format("000000001") + "[INST]")
+    assert added.partition("[INST]")[2].strip() == "Q2?[/INST]"

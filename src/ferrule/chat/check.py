@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ferrule.chat.codec import Codec
-from ferrule.chat.layout import BARE, USER, WRAPPED, Entry, Layout
+from ferrule.chat.layout import BARE, USER, WRAPPED, Entry, Layout, standing_in
 from ferrule.chat.probe import has_form
+from ferrule.chat.renderer import added, after_results
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
 
@@ -157,12 +159,13 @@ def header(template: Template) -> Header:
 
 def _right_form(template: Template) -> None:
     """Refuse a layout that puts results into two forms, or gives the role tool to what is shown as the user's words."""
-    if template.codec.inline or template.layout.name == USER.name:
+    if template.codec.inline or template.native or template.layout.name == USER.name:
         return
     entries: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Probe answer."}]
     if template.layout.name == WRAPPED.name and has_form(template):
         raise TemplateRefused(f"the chat template puts results into a form itself; the tool role is {BARE.name!r}")
-    texts = [template.render([*entries, {"role": role, "content": "Probe."}], True) for role in ("user", "tool")]
+    (result,) = template.layout.results(template.codec, [Message("tool", "Probe.", name=PROBE_TOOL.name)])
+    texts = [template.render([*entries, {**result, "role": role}], True) for role in ("user", "tool")]
     if texts[0] == texts[1]:
         raise TemplateRefused(f"the chat template shows results as user messages; the tool role is {USER.name!r}")
 
@@ -173,16 +176,18 @@ def _grows(template: Template, label: str, messages: Sequence[Message], head: He
     built = template.opening(messages[: replies[0]])
     _holds(template, label, messages[: replies[0]], built, head)
     for here, after in zip(replies, [*replies[1:], len(messages)], strict=True):
-        new = messages[here + 1 : after]
-        added = template.extension(new, closed=False)
-        goes_on = template.codec.inline and new[0].role == "tool"
+        new, written = messages[here + 1 : after], template.codec.write(messages[here])
+        more = added(template, written, new)
+        answers = new[0].role == "tool"
+        goes_on = template.codec.inline and answers
         if not goes_on:
-            _continues(template, label, messages[: here + 1], new, added)
-        if not goes_on and template.closing and not added.lstrip().startswith(template.closing):
+            _continues(template, label, messages[: here + 1], new, more)
+        stays_open = goes_on or (template.native and answers)
+        if not stays_open and template.closing and not more.lstrip().startswith(template.closing):
             raise TemplateRefused(
                 f"the chat template does not always close a reply with {template.closing!r} ({label})"
             )
-        built += template.codec.write(messages[here]) + added
+        built += written + more
         _holds(template, label, messages[:after], built, None if goes_on and new[-1].role == "tool" else head)
 
 
@@ -190,10 +195,10 @@ def _holds(template: Template, label: str, messages: Sequence[Message], built: s
     """Refuse a prompt that lacks a text, has it twice, changed or in another place, or does not end in the header."""
     at = 0
     for message in messages:
-        text = _shown(template, message)
+        text = _shown(template, message, built)
         what = f"messages of role {message.role!r}"
         if text not in built:
-            gone = str(message.content).split(":")[0] not in built
+            gone = str(message.content)[:12] not in built
             raise TemplateRefused(f"the chat template {'drops' if gone else 'changes'} {what} ({label})")
         if message.role != "assistant" and built.count(text) != 1:
             raise TemplateRefused(f"the chat template repeats {what} ({label})")
@@ -201,24 +206,35 @@ def _holds(template: Template, label: str, messages: Sequence[Message], built: s
         if at < 0:
             raise TemplateRefused(f"the chat template moves {what} ({label})")
         at += len(text)
-    if head is not None and not _opened(template, messages[-1], built[at:], head):
+    if head is not None and not _opened(template, messages, built[at:], head):
         raise TemplateRefused(f"no assistant turn is opened after messages of role {messages[-1].role!r} ({label})")
 
 
-def _opened(template: Template, last: Message, rest: str, head: Header) -> bool:
-    """Say whether the text after the last message of a prompt lets the assistant write."""
-    if last.role == "user" or template.layout.name == USER.name:
+def _opened(template: Template, messages: Sequence[Message], rest: str, head: Header) -> bool:
+    """Say whether the text after the last message of a prompt lets the assistant write.
+
+    After results it may go on in its turn without a header; then a finished reply stands right there.
+    """
+    if messages[-1].role == "user" or template.layout.name == USER.name:
         return rest == head.after
-    return bool(head.added) and rest.endswith(head.added)
+    if head.added and rest.endswith(head.added):
+        return True
+    first = len(messages) - next(i for i, m in enumerate(reversed(messages)) if m.role != "tool")
+    reply = Message("assistant", "Probe answer.")
+    open_text = template.extension(messages[first:], closed=False)
+    finished = template.extension([*messages[first:], reply], closed=False)
+    goes_on = finished.removeprefix(open_text) if finished.startswith(open_text) else ""
+    return goes_on.lstrip().startswith(template.codec.write(reply))
 
 
-def _shown(template: Template, message: Message) -> str:
-    """Return the text that a message must leave in a prompt."""
+def _shown(template: Template, message: Message, built: str) -> str:
+    """Return the text that a message must leave in a prompt; a result may stand inside a JSON object there."""
     if message.role == "assistant":
         return template.codec.write(message).strip()
     if message.role == "tool":
         text = template.codec.show(message) if template.codec.inline else _content(template, message)
-        return text.strip()
+        escaped = json.dumps(text, ensure_ascii=False)
+        return escaped if escaped in built and text not in built else text.strip()
     return str(message.content)
 
 
@@ -226,19 +242,50 @@ def _content(template: Template, message: Message) -> str:
     return str(template.layout.results(template.codec, [message])[0]["content"])
 
 
-def _continues(template: Template, label: str, past: Sequence[Message], new: Sequence[Message], added: str) -> None:
+def _continues(template: Template, label: str, past: Sequence[Message], new: Sequence[Message], more: str) -> None:
     """Refuse an extension that is not what the template writes after the whole conversation."""
-    reply = template.codec.write(past[-1]).rpartition("</think>")[2].strip()
-    whole = template.opening([*past, *new])
+    behind_calls = template.native and new[0].role == "tool"
+    last = replace(past[-1], content="") if behind_calls else past[-1]
+    reply = template.codec.write(last).rpartition("</think>")[2].strip()
+    whole = _native(template, [*past, *new]) if template.native else template.opening([*past, *new])
     if reply not in whole:
         raise TemplateRefused(f"the chat template changes messages of role 'assistant' ({label})")
     there = whole.rpartition(reply)[2]
-    if there.strip() != added.strip():
-        at = next((i for i, (a, b) in enumerate(zip(there, added, strict=False)) if a != b), 0)
-        saw, now = (text[max(0, at - 20) : at + 30] for text in (added, there))
+    if there.strip() != more.strip() and _unmarked(template, there) != _unmarked(template, more):
+        at = next((i for i, (a, b) in enumerate(zip(there, more, strict=False)) if a != b), 0)
+        saw, now = (text[max(0, at - 20) : at + 30] for text in (more, there))
         raise TemplateRefused(
             f"the chat template is not prefix stable ({label}): alone {saw!r}, in the whole conversation {now!r}"
         )
+
+
+def _unmarked(template: Template, text: str) -> str:
+    """Return a text without the control tokens of results, which some templates write around the first ones only."""
+    turns = template.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}] * 2, True)
+    for token in template.special:
+        text = text if token in turns else text.replace(token, "")
+    return text.strip()
+
+
+def _native(template: Template, messages: Sequence[Message]) -> str:
+    """Return what the template makes of a whole conversation with calls as data."""
+    entries: list[Entry] = []
+    i = 0
+    while i < len(messages):
+        message, stop = messages[i], i + 1
+        if message.role == "tool":
+            stop = after_results(messages, i)
+            entries += template.layout.results(template.codec, messages[i:stop])
+        elif message.role == "assistant" and message.calls:
+            answers = messages[stop : after_results(messages, stop)]
+            arguments = dict(message.calls[0].arguments)
+            entries.append(standing_in(answers, json.dumps(arguments) if template.takes_text else arguments))
+        elif message.role == "assistant":
+            entries.append({"role": message.role, "content": template.codec.write(message)})
+        else:
+            entries.append({"role": message.role, "content": str(message.content)})
+        i = stop
+    return template.render(entries, True)
 
 
 def _tools(template: Template) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call, Message, Tool
 
-__all__ = ["Codec", "Labelled", "codec", "codec_names", "codec_type", "strict"]
+__all__ = ["Codec", "Labelled", "awaited", "codec", "codec_names", "codec_type", "strict"]
 
 Labelled = tuple[str, int, int]
 """A labelled character range ``(label, start, stop)``; labels are ``think``, ``call`` and ``answer``."""
@@ -64,6 +64,11 @@ class Codec(Protocol):
     def spans(self, text: str) -> tuple[Labelled, ...]:
         """Return labelled character ranges of an assistant text, in order."""
         ...
+
+
+def awaited(codec: Codec) -> str:
+    """Return the mark that ends calls and begins their results, so that it stands once; empty in most forms."""
+    return str(getattr(codec, "awaits", ""))
 
 
 def codec_names() -> list[str]:

@@ -1,7 +1,8 @@
 """The renderer of a tokenizer: the first way of laying conversations out whose text is right, or why none is.
 
 Tried in order: the chat template with results in role ``tool`` (bare where the template has a form of its own for them,
-else in the form of the codec), with results as user turns, then ChatML with the tokenizer's own marks.
+behind calls as data where it needs to know these, else in the form of the codec), with results as user turns, then
+ChatML with the tokenizer's own marks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from ferrule.chat.check import TemplateRefused, checked
 from ferrule.chat.codec import Codec, codec
 from ferrule.chat.family import describes, spoken
-from ferrule.chat.layout import BARE, LAYOUTS, USER, WRAPPED, Entry, in_parts, joined, system_in_user
+from ferrule.chat.layout import BARE, LAYOUTS, NATIVE, USER, WRAPPED, Entry, in_parts, joined, system_in_user
 from ferrule.chat.probe import default_system, has_form, needed_changes, rendered
 from ferrule.chat.renderer import ChatML, Renderer
 from ferrule.chat.template import Template
@@ -77,9 +78,10 @@ def _template(plain: Template, tool_role: str, refused: list[str]) -> Template |
     changes = needed_changes(plain)
     plain = replace(plain, layout=replace(plain.layout, changes=changes))
     form = has_form(plain)
-    order = {True: (BARE, USER), False: (WRAPPED, BARE, USER), None: (USER,)}[form]
-    tried = order if tool_role == "auto" else tuple(one for one in LAYOUTS if one.name == tool_role)
-    for one in tried:
+    order = {True: (BARE, NATIVE, USER), False: (WRAPPED, BARE, USER), None: (NATIVE, USER)}[form]
+    for one in order if tool_role == "auto" else [one for one in LAYOUTS if one.name == tool_role]:
+        if one.calls and plain.codec.inline and tool_role == "auto":  # results are part of replies
+            continue
         template = replace(plain, layout=replace(one, changes=changes))
         template = replace(template, default_system=default_system(template), own_tools=describes(template))
         for candidate in (template, replace(template, own_tools=False))[: 1 + template.own_tools]:
@@ -98,7 +100,7 @@ def _chatml(tokenizer: Any, form: Codec, tool_role: str, refused: list[str], ima
     if marks is None:
         refused.append("ChatML: the tokenizer has neither turns of one build nor <|im_start|> and <|im_end|>")
         return None
-    if tool_role == BARE.name:
+    if tool_role in (BARE.name, NATIVE.name):
         refused.append(f"ChatML: results are in the form of the codec, tool role {WRAPPED.name!r} or {USER.name!r}")
         return None
     role = "user" if tool_role == USER.name else "tool"
@@ -142,6 +144,7 @@ def said(renderer: Renderer) -> str:
 
 _ROLES = {
     BARE.name: "role tool (bare, the template has its own form)",
+    NATIVE.name: "role tool (bare, behind calls as data)",
     WRAPPED.name: "role tool (in the codec's form)",
     USER.name: "role user (in the codec's form)",
 }

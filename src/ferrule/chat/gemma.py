@@ -68,8 +68,13 @@ class Gemma:
 
     @property
     def stop(self) -> tuple[str, ...]:
+        """The mark that ``awaits``."""
+        return (self.awaits,)
+
+    @property
+    def awaits(self) -> str:
         """The mark that begins a result, with which the model ends its calls."""
-        return (self._marks.result,)
+        return self._marks.result
 
     def describe(self, tools: Sequence[Tool]) -> str:
         """Return the tools and how one is called."""
@@ -80,11 +85,17 @@ class Gemma:
     def _shown(self, message: Message) -> str:
         """Write a template of a call; the types of values that are no text stand bare there, not as text in a list."""
         quote = self._marks.quote
-        return self.write(message).replace(f"[{quote}\ue000", '["\ue000').replace(f"\ue001{quote}]", '\ue001"]')
+        text = self.write(message).removesuffix(self.awaits)
+        return text.replace(f"[{quote}\ue000", '["\ue000').replace(f"\ue001{quote}]", '\ue001"]')
 
     def write(self, message: Message) -> str:
-        """Return the content, then one block per call; a text that holds its own mark is a ``ValueError``."""
-        return join(plain_text(message), [self._block(call) for call in message.calls], "")
+        """Return the content, then one block per call, and the mark that begins a result behind the last one.
+
+        A text that holds its own mark is a ``ValueError``.
+        """
+        blocks = [self._block(call) for call in message.calls]
+        wrote_it = blocks and blocks[-1].endswith(self._marks.result)
+        return join(plain_text(message), [*blocks, *([self._marks.result] if blocks and not wrote_it else [])], "")
 
     def read(self, text: str) -> Message:
         """Return content and calls; broken ones are repaired or become malformed calls."""

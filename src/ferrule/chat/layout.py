@@ -7,6 +7,7 @@ entries are made of messages; ``ferrule.chat.fitted`` takes the first whose text
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -16,18 +17,37 @@ from ferrule.core.arrays import nearest
 from ferrule.core.records import Message, plain_text
 
 __all__ = [
-    "BARE", "CHANGES", "LAYOUTS", "USER", "WRAPPED", "Change", "Entry", "Layout", "in_parts", "joined", "layout",
-    "system_in_user",
+    "BARE", "CHANGES", "LAYOUTS", "NATIVE", "USER", "WRAPPED", "Change", "Entry", "Layout", "in_parts", "joined",
+    "layout", "standing_in", "system_in_user",
 ]  # fmt: skip
 
 Entry: TypeAlias = dict[str, Any]
-"""What a chat template reads as one message: ``role``, ``content`` and, for results, ``name``."""
+"""What a chat template reads as one message: ``role``, ``content``; results have the name and id of their call."""
 Change: TypeAlias = Callable[[Sequence[Entry]], list[Entry]]
 """A last change of all entries before the template sees them."""
 
 
+_NAME = re.compile(r"[\w.-]{1,64}")
+_IDENTITY = re.compile(r"[A-Za-z0-9]{9}")  # Mistral's templates take no other
+
+
 def _bare(codec: Codec, messages: Sequence[Message]) -> list[Entry]:
-    return [_named({"role": "tool", "content": plain_text(m)}, m) for m in messages]
+    return [{"role": "tool", "content": plain_text(m), **_call_of(i, m)} for i, m in enumerate(messages)]
+
+
+def standing_in(messages: Sequence[Message], arguments: Any) -> Entry:
+    """Return an assistant entry whose calls, given as data, are those that the results answer."""
+    calls = [
+        {"type": "function", "id": entry["tool_call_id"], "function": {"name": entry["name"], "arguments": arguments}}
+        for entry in (_call_of(i, m) for i, m in enumerate(messages))
+    ]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def _call_of(i: int, message: Message) -> Entry:
+    """Return name and id of the call that a result answers; what a template might not take is replaced."""
+    name = message.name if _NAME.fullmatch(message.name) else "unknown"
+    return {"name": name, "tool_call_id": message.call_id if _IDENTITY.fullmatch(message.call_id) else f"{i:09d}"}
 
 
 def _wrapped(codec: Codec, messages: Sequence[Message]) -> list[Entry]:
@@ -36,10 +56,6 @@ def _wrapped(codec: Codec, messages: Sequence[Message]) -> list[Entry]:
 
 def _as_user(codec: Codec, messages: Sequence[Message]) -> list[Entry]:
     return [{"role": "user", "content": "\n".join(codec.show(m) for m in messages)}]
-
-
-def _named(entry: Entry, message: Message) -> Entry:
-    return {**entry, "name": message.name} if message.name else entry
 
 
 def system_in_user(entries: Sequence[Entry]) -> list[Entry]:
@@ -76,13 +92,15 @@ CHANGES: tuple[Change, ...] = (system_in_user, joined, in_parts)
 class Layout:
     """A way of laying a conversation out.
 
-    ``results`` makes entries of results in a row, ``changes`` alters all entries at the end.
-    ``name`` is what ``--tool-role`` takes. Codecs with inline results do not use ``results``.
+    ``results`` makes entries of results in a row, ``changes`` alters all entries at the end. With ``calls`` the reply
+    before results is given to the template with its calls as data (``standing_in``).
+    ``name`` is what ``--tool-role`` takes. Codecs with inline results use neither ``results`` nor ``calls``.
     """
 
     name: str
     results: Callable[[Codec, Sequence[Message]], list[Entry]]
     changes: tuple[Change, ...] = ()
+    calls: bool = False
 
     def arranged(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the entries as the template is to see them."""
@@ -94,11 +112,13 @@ class Layout:
 
 BARE = Layout("tool", _bare)
 """One entry of role tool per result, its text as it is: the template has a form of its own for results."""
+NATIVE = Layout("native", _bare, calls=True)
+"""As ``BARE``, behind calls given as data: the template shows results only where it knows the calls they answer."""
 WRAPPED = Layout("wrapped", _wrapped)
 """One entry of role tool for results in a row, in the form of the codec: the template writes its turn as any other."""
 USER = Layout("user", _as_user)
 """One user turn for results in a row, in the form of the codec: the template has no use for a tool role."""
-LAYOUTS: tuple[Layout, ...] = (BARE, WRAPPED, USER)
+LAYOUTS: tuple[Layout, ...] = (BARE, NATIVE, WRAPPED, USER)
 """All layouts, the one nearest to what a family was trained on first."""
 
 

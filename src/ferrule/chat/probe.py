@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferrule.chat.layout import Change, Entry, in_parts, joined, system_in_user
+from ferrule.chat.layout import BARE, Change, Entry, in_parts, joined, system_in_user
 from ferrule.chat.template import Template
+from ferrule.core.records import Message
 
 __all__ = ["default_system", "has_form", "needed_changes", "rendered"]
 
@@ -34,8 +35,9 @@ def needed_changes(template: Template) -> tuple[Change, ...]:
     later: Entry = {"role": "user", "content": "Probe two."}
     system: Entry = {"role": "system", "content": "Probe system."}
     changes: list[Change] = []
-    if rendered(base, [system, first, reply, later]).count("Probe system.") != 1:
-        changes.append(system_in_user)
+    whole = rendered(base, [system, first, reply, later])
+    if whole.count("Probe system.") != 1 or whole.find("Probe system.") > whole.find("Probe one."):
+        changes.append(system_in_user)  # some templates put it before the last user turn, so that it moves
     opens_nothing = rendered(base, [first]) == rendered(base, [first], prompt=False)
     if opens_nothing or "Probe two." not in rendered(base, [first, later]):
         changes.append(joined)
@@ -60,8 +62,9 @@ def default_system(template: Template) -> str:
 def has_form(template: Template) -> bool | None:
     """Say whether the template writes results in a form of its own, not as a turn like any other; None if it cannot."""
     start: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Probe answer."}]
+    (result,) = BARE.results(template.codec, [Message("tool", "Probe.", name="probe_tool")])
     try:
-        texts = [template.render([*start, {"role": role, "content": "Probe."}], True) for role in ("user", "tool")]
+        texts = [template.render([*start, {**result, "role": role}], True) for role in ("user", "tool")]
     except Exception:  # whatever the template raises, it has no use for the role
         return None
     if any(text.count("Probe.") != 1 for text in texts):

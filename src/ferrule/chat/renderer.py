@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
-from ferrule.chat.codec import Codec
+from ferrule.chat.codec import Codec, awaited
 from ferrule.chat.parsing import defuse
 from ferrule.core.records import Message, Tool
 
-__all__ = ["ChatML", "Renderer", "after_results", "flat", "text_of", "with_tools"]
+__all__ = ["ChatML", "Renderer", "added", "after_results", "flat", "text_of", "with_tools"]
 
 
 @runtime_checkable
@@ -43,6 +43,12 @@ class Renderer(Protocol):
         (inline codecs leave it open for results).
         """
         ...
+
+
+def added(renderer: Renderer, written: str, messages: Sequence[Message], closed: bool = False) -> str:
+    """Return what follows the text of a reply: its extension, less the mark of a result that the reply ends with."""
+    text = renderer.extension(messages, closed)
+    return text.removeprefix(mark) if (mark := awaited(renderer.codec)) and written.endswith(mark) else text
 
 
 def with_tools(messages: Sequence[Message], codec: Codec, tools: Sequence[Tool], default: str = "") -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ferrule.chat.codec import Codec
+from ferrule.chat.codec import Codec, awaited
 from ferrule.chat.describe import tool_schema
-from ferrule.chat.layout import WRAPPED, Entry, Layout
+from ferrule.chat.layout import WRAPPED, Entry, Layout, standing_in
 from ferrule.chat.parsing import defuse
-from ferrule.chat.renderer import after_results, flat, text_of, with_tools
+from ferrule.chat.renderer import added, after_results, flat, text_of, with_tools
 from ferrule.chat.reply import open_thought
 from ferrule.chat.scan import THINKING
 from ferrule.core.records import Call, Message, Tool
@@ -22,6 +23,9 @@ from ferrule.core.records import Call, Message, Tool
 __all__ = ["Template"]
 
 _PROBE = "\u2402ferrule probe\u2403"
+_ARGUMENT = "ferrule stands in"
+_INSIDE = re.compile(r'[:,\[{]\s*"\Z')
+_USER: Entry = {"role": "user", "content": "x"}
 _CLOCK = re.compile(r"""\bstrftime_now\(\s*(?P<quote>["'])(?P<form>[^"']*)(?P=quote)\s*\)""")
 
 
@@ -53,6 +57,28 @@ def _defused(value: Any, *markers: str) -> Any:
     return value
 
 
+def _put_back(text: str, held: Mapping[str, Entry], frame: str) -> str:
+    """Put contents where their marks stand in a rendering.
+
+    Replies go without the template's frame; results escaped inside a JSON object, and without quotes where the template
+    writes all of one as a JSON text.
+    """
+    if not held:
+        return text
+    pieces = re.split(f"({'|'.join(map(re.escape, held))})", text)
+    for i in range(1, len(pieces), 2):
+        entry, before, after = held[pieces[i]], pieces[i - 1], pieces[i + 1]
+        pieces[i] = content = entry["content"]
+        if entry["role"] == "assistant":
+            pieces[i - 1] = before.removesuffix(frame)
+        elif before.endswith('"') and after.startswith('"'):
+            if _INSIDE.search(before):
+                pieces[i] = json.dumps(content, ensure_ascii=False)[1:-1]
+            else:
+                pieces[i - 1], pieces[i + 1] = before[:-1], after[1:]
+    return "".join(pieces)
+
+
 @dataclass(frozen=True)
 class Template:
     """Any Hugging Face chat template; ``ferrule.chat.fitted`` builds one whose text is checked.
@@ -63,7 +89,8 @@ class Template:
     template asks for the day in a form written out in it; empty is the day of each rendering.
 
     An extension is rendered after a short conversation in place of the real one, so that it does not depend on what a
-    template makes of earlier turns, such as leaving their thinking out.
+    template makes of earlier turns, such as leaving their thinking out. Results keep their text: where a template
+    would write all of one as a JSON text it stands without quotes, inside a JSON object it is escaped.
     """
 
     tokenizer: Any
@@ -92,20 +119,27 @@ class Template:
     def render(self, entries: Sequence[Entry], prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """Return what the template makes of entries, with its generation prompt or without."""
         more = {**self._dated, **({"tools": list(tools)} if tools else {})}
-        held: dict[str, str] = {}
         frame = self.codec.write(Message("assistant", ""))
-        if frame:  # the codec frames replies itself: a mark stands for each, and the template's own frame goes with it
-            given = list(entries)
-            for i, entry in enumerate(given):
-                if entry["role"] == "assistant" and entry.get("content") and isinstance(entry["content"], str):
-                    mark = f"\u2402reply {i}\u2403"
-                    held[mark], given[i] = entry["content"], {**entry, "content": mark}
-            entries = given
-        arranged = self.layout.arranged(entries)
+        held: dict[str, Entry] = {}
+        given = list(entries)
+        for i, entry in enumerate(given):  # a mark stands for each result, and each reply that the codec frames itself
+            marked = entry["role"] == "tool" or (entry["role"] == "assistant" and frame)
+            if marked and entry.get("content") and isinstance(entry["content"], str):
+                mark = f"\u2402{entry['role']} {i}\u2403"
+                held[mark], given[i] = entry, {**entry, "content": mark}
+        arranged = self.layout.arranged(given)
         text = str(self.tokenizer.apply_chat_template(arranged, tokenize=False, add_generation_prompt=prompt, **more))
-        for mark, content in held.items():
-            text = text.replace(frame + mark, mark).replace(mark, content)
-        return text
+        return _put_back(text, held, frame)
+
+    @property
+    def native(self) -> bool:
+        """Say whether replies before results are given to the template with their calls as data."""
+        return self.layout.calls and not self.codec.inline
+
+    @property
+    def takes_text(self) -> bool:
+        """Say whether the template takes the arguments of calls as JSON text only; ``ValueError`` if it takes none."""
+        return isinstance(self._stand_in[0], str)
 
     @cached_property
     def special(self) -> tuple[str, ...]:
@@ -180,17 +214,72 @@ class Template:
         return closing or str(getattr(self.tokenizer, "eos_token", "") or "")
 
     def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
-        """Return the rendered conversation with the generation prompt."""
+        """Return the rendered conversation with the generation prompt.
+
+        Under a layout with calls as data, what follows the first reply with results is put together from pieces.
+        """
+        if self.native:
+            for i, message in enumerate(messages):
+                if message.role == "assistant" and after_results(messages, i + 1) > i + 1:
+                    return self.opening(messages[:i], tools) + self._grown(messages[i:])
         if self.own_tools:
             entries, pending = self._entries(messages)
             return self.render(entries, True, [_defused(tool_schema(tool), *self._markers) for tool in tools]) + pending
         entries, pending = self._entries(with_tools(messages, self.codec, tools, self.default_system))
         return self.render(entries, True) + pending
 
+    def _grown(self, messages: Sequence[Message]) -> str:
+        """Return the text of messages from a reply on: what the replies are, each with its extension."""
+        replies = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        pieces = []
+        for here, after in zip(replies, [*replies[1:], len(messages)], strict=True):
+            written = defuse(self.codec.write(messages[here]), *self._markers)
+            pieces += [written, added(self, written, messages[here + 1 : after])]
+        return "".join(pieces)
+
+    @cached_property
+    def _stand_in(self) -> tuple[Any, bool]:
+        """The arguments of calls as data that the template takes, and whether it shows several calls of a reply."""
+        results = [Message("tool", "x", name="a"), Message("tool", "y", name="b")]
+        for arguments in ({"mark": _ARGUMENT}, json.dumps({"mark": _ARGUMENT})):
+            for count in (2, 1):
+                shown = self.layout.results(self.codec, results[:count])
+                entries = [_USER, standing_in(results[:count], arguments), *shown]
+                with suppress(Exception):  # a template may raise anything
+                    if self.render(entries, True).count(_ARGUMENT) == count:
+                        return arguments, count == 2
+        raise ValueError("the chat template does not show calls given as data")
+
+    def _behind(self, results: Sequence[Message], entries: Sequence[Entry], prompt: bool) -> str:
+        """Return what the template writes for entries behind the calls that the results answer."""
+        text = self.render([_USER, standing_in(results, self._stand_in[0]), *entries], prompt)
+        at = text.rfind(_ARGUMENT)
+        ends = [stop for label, start, stop in self.codec.spans(text) if label == "call" and start <= at < stop]
+        if not ends:
+            raise ValueError(f"the chat template does not write calls in the form of the codec {self.codec.name!r}")
+        mark = awaited(self.codec)
+        return (mark if text[: ends[0]].endswith(mark) else "") + text[ends[0] :]
+
+    def _answers(self, results: Sequence[Message], rest: Sequence[Entry]) -> str:
+        """Return what follows calls: their results, the rest, and where the assistant writes again."""
+        shown = self.layout.results(self.codec, results)
+        if self._stand_in[1]:
+            return self._behind(results, [*shown, *rest], True)
+        alone = [self._behind([result], self.layout.results(self.codec, [result]), False) for result in results[:-1]]
+        first, *others = [*alone, self._behind(results[-1:], [shown[-1], *rest], True)]
+        ended = self._behind(results[:1], (), False)
+        return first + "".join(part.removeprefix(ended) for part in others)
+
     def extension(self, messages: Sequence[Message], closed: bool) -> str:
         """Return the text after a reply, as the difference between renderings with and without ``messages``."""
         begin = ""
         rest = list(messages)
+        if self.native and rest and rest[0].role == "tool":
+            stop = after_results(rest, 0)
+            entries, pending = self._entries(rest[stop:])
+            results = [flat(m, self.image, *self._foreign) for m in rest[:stop]]
+            text = self._answers(results, entries) + pending
+            return text.removeprefix(self.closing) if closed else text
         if self.codec.inline and not closed and rest and rest[0].role == "tool":
             stop = after_results(rest, 0)
             begin = "".join(self.codec.show(flat(m, self.image, *self._foreign)) for m in rest[:stop])
@@ -198,7 +287,7 @@ class Template:
             if not rest:
                 return begin
         entries, pending = self._entries(rest)
-        probe: list[Entry] = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+        probe: list[Entry] = [_USER, {"role": "assistant", "content": _PROBE}]
         suffix = self.render([*probe, *entries], True).partition(_PROBE)[2]
         if closed and self.closing:
             before, close, suffix = suffix.partition(self.closing)

@@ -290,7 +290,7 @@ def chat_flags(function: Any) -> Any:
     """Add the flags that choose how conversations are laid out: ``--tool-role`` and ``--renderer``."""
     from ferrule.chat.fitted import RENDERERS, TOOL_ROLES
 
-    role = "Where results go: a tool turn (bare, or wrapped in the codec's form) or a user turn [default: auto]."
+    role = "Where results go: a tool turn (bare, behind calls, or wrapped by the codec) or a user turn [default: auto]."
     layout = "The model's chat template, or ChatML with the marks of its tokenizer [default: auto]."
     function = click.option("--renderer", default=None, type=click.Choice(RENDERERS), help=layout)(function)
     return click.option("--tool-role", default=None, type=click.Choice(TOOL_ROLES), help=role)(function)

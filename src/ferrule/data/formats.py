@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
+from ferrule.chat.renderer import Renderer, added
 from ferrule.core.arrays import IntArray
 from ferrule.core.records import Message, Tool, Trajectory
 from ferrule.worlds.messages import from_messages
 
-__all__ = ["Pair", "Row", "Writes", "conversation", "from_messages", "pad", "trajectory_row"]
+__all__ = ["Pair", "Row", "conversation", "from_messages", "pad", "trajectory_row"]
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,10 @@ class Pair:
     rejected: Row
 
 
-class Writes(Protocol):
-    """What turns messages into text: the part of a renderer that data needs."""
-
-    @property
-    def codec(self) -> Any:
-        """The codec that writes assistant messages."""
-        ...
-
-    @property
-    def end(self) -> str:
-        """Text of the end-of-turn token."""
-        ...
-
-    def opening(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
-        """Whole prompt, assistant header included."""
-        ...
-
-    def extension(self, messages: Sequence[Message], closed: bool) -> str:
-        """Text that follows a reply."""
-        ...
-
-
 def conversation(
     messages: Sequence[Message],
     tools: Sequence[Tool],
-    renderer: Writes,
+    renderer: Renderer,
     encode: Callable[[str], Sequence[int]],
     *,
     last_only: bool = False,
@@ -82,7 +60,7 @@ def conversation(
         trained = (not last_only or place == places[-1]) and (not learned or learned[place])
         turn += [k if trained else -1] * len(written)
         if k + 1 < len(places):
-            inserted = list(encode(renderer.extension(messages[place + 1 : places[k + 1]], closed)))
+            inserted = list(encode(added(renderer, text, messages[place + 1 : places[k + 1]], closed)))
             ids += inserted
             turn += [-1] * len(inserted)
     return Row(tuple(ids), tuple(turn))

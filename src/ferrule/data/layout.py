@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from ferrule.chat.renderer import Renderer
 from ferrule.core.records import Message, Tool
-from ferrule.data.formats import Pair, Row, Writes, conversation
+from ferrule.data.formats import Pair, Row, conversation
 from ferrule.data.records import Completion, Conversation, Labelled, Preference, Record, Text
 from ferrule.worlds.cells import Said
 
@@ -16,7 +17,7 @@ __all__ = ["laid_out", "shortened", "whole"]
 Encode = Callable[[str], Sequence[int]]
 
 
-def laid_out(record: Record, renderer: Writes, encode: Encode) -> Row | Pair:
+def laid_out(record: Record, renderer: Renderer, encode: Encode) -> Row | Pair:
     """Return a record as a row, or a preference as a pair; what stands in a prompt is read and not learned.
 
     Messages are laid out by ``renderer`` with the tools on offer, as in a rollout. Texts are encoded as they are, the
@@ -63,7 +64,7 @@ def shortened(item: Row | Pair, most: int) -> Row | Pair | None:
     return replace(item, ids=item.ids[:most], turn=turn) if max(turn, default=-1) >= 0 else None
 
 
-def _continued(prompt: Said, answer: Said, tools: Sequence[Tool], renderer: Writes, encode: Encode) -> Row:
+def _continued(prompt: Said, answer: Said, tools: Sequence[Tool], renderer: Renderer, encode: Encode) -> Row:
     if isinstance(prompt, str) and isinstance(answer, str):
         given, written = tuple(encode(prompt)), tuple(encode(answer + renderer.end))
         return Row((*given, *written), (*[-1] * len(given), *[0] * len(written)))

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ferrule.chat.codec import Codec
+from ferrule.chat.codec import Codec, awaited
 from ferrule.chat.forced import forced
 from ferrule.chat.portable import chat_template, written_here
-from ferrule.chat.renderer import Renderer
+from ferrule.chat.renderer import Renderer, added
 from ferrule.chat.reply import pieces_of
 from ferrule.chat.template import Template
 from ferrule.core.clip import clean
@@ -93,8 +93,9 @@ class Local:
         if not ask.context:
             text = self.renderer.opening(ask.messages, ask.tools)
             return (*self.encode(text + ask.prefill), *ask.begun)
-        closed = ask.context[-1] in self.stops.end_ids
-        ids = self.encode(self.renderer.extension(ask.messages[ask.fresh :], closed) + ask.prefill)
+        written, mark = self.stops.text(ask.context[-8:]), awaited(self.renderer.codec)
+        closed = ask.context[-1] in self.stops.end_ids and not (mark and written.endswith(mark))
+        ids = self.encode(added(self.renderer, written, ask.messages[ask.fresh :], closed) + ask.prefill)
         if closed and ids[:1] == [ask.context[-1]]:  # the header of the next turn, which the model wrote to end its own
             ids = ids[1:]
         return (*ask.context, *ids, *ask.begun)

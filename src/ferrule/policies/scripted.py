@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
-from ferrule.chat.renderer import Renderer
+from ferrule.chat.renderer import Renderer, added
 from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply
 from ferrule.chat.scan import THINKING
 from ferrule.core.flows import Ask
@@ -154,7 +154,8 @@ class Scripted:
         if self.renderer is None:
             raise ValueError("a Scripted policy without a renderer has no token ids")
         if ask.context:
-            text = self.renderer.extension(ask.messages[ask.fresh :], closed=ask.context[-1] == END_ID)
+            written = decode(ask.context[-80:], self.renderer.end)
+            text = added(self.renderer, written, ask.messages[ask.fresh :], closed=ask.context[-1] == END_ID)
         else:
             text = self.renderer.opening(ask.messages, ask.tools)
         return (*ask.context, *encode(text + ask.prefill, self.renderer.end), *ask.begun)
