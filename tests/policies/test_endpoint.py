@@ -228,6 +228,32 @@ def test_calls_of_odd_servers_are_read() -> None:
     assert [c.repairs for c in calls[-2:]] == [("trailing text", "repeated id"), ("arguments as text",)]
 
 
+@pytest.mark.parametrize(
+    ("entries", "arguments"),
+    [
+        ([{"name": "f", "parameters": {"x": 1}}], {"x": 1}),
+        ([{"name": "f", "input": '{"x": 1}'}], {"x": 1}),
+        ([{"function": {"name": "f"}, "arguments": {"x": 1}}], {"x": 1}),
+        ('[{"function": {"name": "f", "arguments": "{\\"x\\": 1}"}}]', {"x": 1}),
+        ([{"name": "f", "index": 0, "type": "function", "output": None}], {}),
+        ([{"name": "f", "x": 1}], "stand beside the name"),
+        ("f(x=1)", "the call has no function"),
+    ],
+)
+def test_arguments_that_servers_write_elsewhere_are_not_dropped(entries: Any, arguments: Any) -> None:
+    (call,) = from_choice(choice(None, message={"tool_calls": entries}), {}, codec=None).message.calls
+    if isinstance(arguments, str):
+        assert arguments in call.problem
+    else:
+        assert (call.name, dict(call.arguments), call.problem) == ("f", arguments, "")
+
+
+@pytest.mark.parametrize("content", ["Yes.", ["Yes."], [{"type": "text", "text": "Yes."}]])
+def test_a_plain_reply_is_no_refusal(content: Any) -> None:
+    reply = from_choice(choice(None, message={"content": content}), {}, codec=None)
+    assert (reply.message.content, dict(reply.extras)) == ("Yes.", {})
+
+
 def test_replies_of_old_servers_and_refusals_are_not_lost() -> None:
     def reply(finish: str, **message: Any) -> Any:
         return from_choice(choice(None, finish, message=message), {}, codec=None)

@@ -9,9 +9,10 @@ from typing import Any
 from ferrule.chat.parsing import Parsed, parse_json, parse_prefix
 from ferrule.core.records import Call
 
-__all__ = ["arguments_from", "call_from", "numbered"]
+__all__ = ["ARGUMENT_KEYS", "arguments_from", "call_from", "numbered"]
 
-_ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
+ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
+"""What the arguments of a call are named, the usual name first."""
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
 
 
@@ -84,10 +85,10 @@ def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
     name = value.get(name_key) if name_key else None
     if not isinstance(name, str) or not name.strip():
         return wrong('the call has no "name"')
-    if twice := sorted(parsed.doubled & {*_NAME_KEYS, *_ARGUMENT_KEYS}):
+    if twice := sorted(parsed.doubled & {*_NAME_KEYS, *ARGUMENT_KEYS}):
         return wrong(f"the call has {twice[0]!r} twice; write every call as an object of its own", name.strip())
     notes += [name_key] * (name_key != "name") + ["name spaces"] * (name != name.strip())
-    keys = [key for key in _ARGUMENT_KEYS if key in value and key != name_key]
+    keys = [key for key in ARGUMENT_KEYS if key in value and key != name_key]
     key = next((key for key in keys if value[key] is not None), "")
     empty = [other for other in keys if value[other] is None]
     if keys:  # without arguments an "id" may be one of them

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.chat.codec import Codec
-from ferrule.chat.objects import arguments_from, numbered
+from ferrule.chat.objects import ARGUMENT_KEYS, arguments_from, numbered
+from ferrule.chat.parsing import parse_prefix
 from ferrule.chat.renderer import with_tools
 from ferrule.chat.reply import after_thought, broken_off, first_stop, read_reply
 from ferrule.chat.scan import UNFINISHED, note
@@ -22,6 +23,7 @@ _FINISH: Mapping[str, Finish] = {
     **dict.fromkeys(("stop", "tool_calls", "function_call", "eos", "end_turn", "stop_sequence", "tool_use"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
 }
+_ENTRY = ("description", "function", "id", "index", "name", "output", "strict", "type", *ARGUMENT_KEYS)
 _FAILED = ("content_filter", "error", "abort")
 
 
@@ -134,13 +136,15 @@ def _call(entry: Any, index: int) -> Call:
     """Read one entry of ``tool_calls``; whatever is wrong with it becomes the call's problem.
 
     Name and arguments may stand in the entry itself, as some servers write them; arguments may be JSON text, in quotes
-    twice, or an object.
+    twice, or an object, and bear another name (``ferrule.chat.objects.ARGUMENT_KEYS``).
     """
     raw = json.dumps(entry, ensure_ascii=False)
     function = entry.get("function", entry) if isinstance(entry, Mapping) else None
     if not isinstance(function, Mapping) or not function:
         return Call("", id=f"call_{index}", raw=raw, problem="the call has no function")
-    name, given = function.get("name"), function.get("arguments")
+    places = ((part, key) for part in (function, entry) for key in ARGUMENT_KEYS)
+    name = function.get("name")
+    given = next((part[key] for part, key in places if part.get(key) is not None), None)
     identity = entry.get("id")
     call = Call(
         name if isinstance(name, str) else "",
@@ -149,6 +153,9 @@ def _call(entry: Any, index: int) -> Call:
     )
     if not call.name:
         return replace(call, problem="the call has no name")
+    beside = sorted(key for key, value in function.items() if key not in _ENTRY and value is not None)
+    if given is None and beside:
+        return replace(call, problem=f"{beside} stand beside the name, and there are no arguments")
     arguments, notes, problem = arguments_from(given, "the arguments", repair=False)
     expected = {"no arguments", "arguments as text"}  # text, empty or not, is how servers write arguments
     repairs = [note for i, note in enumerate(notes) if note not in expected or note in notes[:i]]
@@ -158,6 +165,9 @@ def _call(entry: Any, index: int) -> Call:
 def _entries(message: Mapping[str, Any]) -> list[Any]:
     """Return the calls of a message: ``tool_calls``, or the one ``function_call`` of older servers."""
     entries = message.get("tool_calls")
+    if isinstance(entries, str) and entries.strip():
+        read = parse_prefix(entries.strip(), 0)
+        entries = [entries] if read is None or read[1] < len(entries.strip()) else read[0].value
     if isinstance(entries, Mapping):
         entries = [entries]
     if isinstance(entries, list) and entries:
@@ -167,11 +177,11 @@ def _entries(message: Mapping[str, Any]) -> list[Any]:
 
 
 def _text(content: Any, key: str = "text") -> str:
-    """Return the text of a content; of a list of parts that of the parts which have the key."""
+    """Return the text of a content; of a list of parts that of the parts which have the key (plain ones have text)."""
     if isinstance(content, list):
-        texts = (part.get(key) if isinstance(part, Mapping) else part for part in content)
+        texts = (part.get(key) if isinstance(part, Mapping) else part if key == "text" else "" for part in content)
         return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
+    return content if isinstance(content, str) and key == "text" else ""
 
 
 def _logprobs(choice: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
