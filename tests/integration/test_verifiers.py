@@ -1,4 +1,4 @@
-"""A taskset of the real package ``verifiers`` as a world, in an environment of its own."""
+"""Tasksets and environments of the real package ``verifiers`` as worlds, new and old, each in a venv of its own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ pytestmark = pytest.mark.integration
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def said() -> Any:
-    python = peer_python("verifiers")["verifiers"]
+def played(peer: str, script: str) -> Any:
     done = subprocess.run(
-        [str(python), "verifiers_taskset.py"],
+        [str(peer_python(peer)[peer]), script],
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
@@ -32,6 +30,16 @@ def said() -> Any:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def said() -> Any:
+    return played("verifiers", "verifiers_taskset.py")
+
+
+@pytest.fixture(scope="module")
+def old() -> Any:
+    return played("environments", "verifiers_environment.py")
 
 
 def test_tasks_and_tools_are_those_of_the_taskset(said: Any) -> None:
@@ -83,3 +91,27 @@ def test_without_the_package_it_says_what_installs_it(monkeypatch: pytest.Monkey
         world("verifiers:gsm8k")
     assert not is_taskset(3)
     assert not is_taskset(Path)
+
+
+def test_an_environment_with_tools_plays_its_own_rollout(old: Any) -> None:
+    assert sum(old["sizes"][0]) == 8
+    assert all(old["sizes"][0]), "one data set is divided"
+    assert old["sizes"][1] == [8, 3], "a set for evaluation is the tests"
+    assert old["named"] == "verifiers_environment"
+    assert old["prompt"] == [["system", "Be exact."], ["user", "What is 3 + 2?"]]
+    ((name, description, parameters),) = old["tools"]
+    assert (name, description, parameters["required"]) == ("add", "Add two numbers.", ["a", "b"])
+    assert old["sums"][0] == ["5", "ok"]
+    assert old["sums"][1][1] == "malformed", "what the schema refuses does not reach the environment"
+    assert old["midway"] == 0.0
+    assert old["ended"] == [[["the episode is over", True]]] * 2
+    assert old["rewards"] == [1.0, 0.0], "what was said is what the rubric reads"
+    assert old["late"] == ["refused", True]
+    assert old["values"] == [1.0] * 16
+
+
+def test_dialogues_and_tools_with_a_state(old: Any) -> None:
+    # Asked for its reward in between, the game goes on: 5 is too low, 9 too high, 7 wins, which weighs 2.
+    assert old["guesses"] == [[["higher", False], ["lower", False]], 0.0, [["right", True]], 2.0]
+    assert old["kept"] == ["1 items", "2 items", "1 items", "2 items"]
+    assert old["hidden"] == [["item"]]

@@ -115,6 +115,12 @@ def test_published_names_of_files(tmp_path: Path) -> None:
         world("math500", data=tmp_path).tasks("train", 1)
 
 
+def test_rows_for_training_alone_leave_some_to_measure_on(tmp_path: Path) -> None:
+    home: Any = world("gsm8k", data=write(tmp_path / "train.jsonl", *GSM8K))
+    assert sum(home.sizes.values()) == 20
+    assert all(home.sizes.values())
+
+
 def test_a_column_of_known_meaning_is_not_passed_over(tmp_path: Path) -> None:
     home: Any = world("gsm8k", data=write(tmp_path / "test.jsonl", {**GSM8K[0], "response": "five"}))
     assert home.notes == ("not used: 'response'; read as 'tasks' from question, answer",)

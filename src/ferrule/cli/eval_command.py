@@ -36,7 +36,7 @@ _SETTINGS = (
 @click.command(
     "eval",
     help="Measure a model on SUITE, on --dataset, or on SUITE with the rows of --dataset. SUITE is "
-    f"{', '.join(world_names())}, openenv:URL or module:Class.",
+    f"{', '.join(world_names())}, openenv:URL, verifiers:NAME or module:Class.",
 )
 @click.argument("suite", required=False)
 @click.option(

@@ -49,7 +49,7 @@ _RECIPE = {
 }
 _FORM = 0.2
 """Weight of the form in the reward of the command, where no recipe brings a reward of its own."""
-_WORLDS = f"{', '.join(world_names())}, openenv:URL or module:Class"
+_WORLDS = f"{', '.join(world_names())}, openenv:URL, verifiers:NAME or module:Class"
 _CHOSEN = {
     "learning_rate": CHOSEN_RATE,
     "gradient_accumulation_steps": "what at least 8 tasks a step take",
@@ -73,7 +73,7 @@ def _recipe_flags(function: Command) -> Command:
     "--world",
     "worlds",
     multiple=True,
-    help=f"World, may repeat: {', '.join(world_names())}, openenv:URL or module:Class.",
+    help=f"World, may repeat: {', '.join(world_names())}, openenv:URL, verifiers:NAME or module:Class.",
 )
 @own_tasks
 @tools_option()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable
 from typing import Any
 
-__all__ = ["SHARED", "Abandoned", "LimitReached", "Loop", "abandon", "settled"]
+__all__ = ["SHARED", "Abandoned", "LimitReached", "Loop", "abandon", "settled", "waited"]
 
 _SLACK = 0.25  # seconds that a cancelled function has for its clean-up before nobody waits for it any more
 _PROBE = 0.1  # seconds in which a loop that is not held up answers
@@ -161,4 +161,14 @@ def _live(ready: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
 
 SHARED = Loop()
 """The loop of tools that all episodes of a process share."""
+
+
+def waited(value: Awaitable[Any], seconds: float) -> Any:
+    """Await ``value`` on the shared loop and return what it returns; raises what it raises."""
+    result, problem = SHARED.run(value, seconds)
+    if problem is not None:
+        raise problem
+    return result
+
+
 atexit.register(SHARED.close)

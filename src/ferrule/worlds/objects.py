@@ -23,6 +23,7 @@ from ferrule.tools.files import named_once
 from ferrule.tools.invoke import render
 from ferrule.tools.sources import methods_as_tools
 from ferrule.worlds import tasksets
+from ferrule.worlds.environments import environment, is_environment
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, task_seeds
 from ferrule.worlds.tasksets import is_taskset
@@ -35,13 +36,15 @@ _BESIDE = ("reset", "reward", "done", "fork", "close")  # methods that are no to
 def world_of(path: str, *, calls: int = 32) -> World:
     """Return the world of ``module:Class``, or of a function without arguments that builds the object.
 
-    A taskset of ``verifiers``, its class, or a function that returns one, is the world of its tasks. Raises
+    A taskset or environment of ``verifiers``, or a function that returns one, is the world of its tasks. Raises
     ``ValueError`` for what is none of these, and for an object without ``reset``.
     """
     build, name = by_path(path), path.partition(":")[2]
     taskset = build() if inspect.isfunction(build) else build
     if is_taskset(taskset):
         return tasksets.taskset(taskset, name)
+    if is_environment(taskset):
+        return environment(taskset, name)
     if not callable(build):
         raise ValueError(f"{path} is {type(build).__name__}; an environment is a class, or a function that builds one")
     return ObjectWorld(build, name, calls)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.metadata
 import inspect
 import itertools
 import json
@@ -20,17 +21,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.tools.budget import Budget
 from ferrule.tools.invoke import invoke, render
-from ferrule.tools.loops import SHARED
+from ferrule.tools.loops import waited
 from ferrule.tools.tool import Typed, tool
+from ferrule.worlds.environments import environment
 from ferrule.worlds.messages import from_messages
 from ferrule.worlds.rows import divided
 from ferrule.worlds.session import ToolSession
-from ferrule.worlds.suites.suite import Suite
+from ferrule.worlds.suites.suite import Suite, no_solution
 
 __all__ = ["INSTALL", "is_taskset", "taskset", "taskset_named"]
 
@@ -49,9 +50,15 @@ def is_taskset(value: Any) -> bool:
 def taskset_named(name: str) -> Suite:
     """Return the world of an installed taskset, by the name that ``verifiers`` knows it by.
 
-    Raises ``ImportError`` with the command that installs the package, and ``ValueError`` for an unknown name.
+    With a ``verifiers`` below 0.4 it is that of an environment (``ferrule.worlds.environments``). Raises
+    ``ImportError`` with the command that installs the package, and ``ValueError`` for an unknown name.
     """
-    _package("verifiers.v1")
+    package = _package("verifiers")
+    if _version() < (0, 4):
+        try:
+            return environment(package.load_environment(name), name)
+        except (RuntimeError, ValueError, AttributeError) as error:
+            raise ValueError(f"verifiers has no environment {name!r}: {error}") from None
     loaders = importlib.import_module("verifiers.v1.utils.loaders")
     try:
         return taskset(loaders.taskset_class(name), name)
@@ -66,6 +73,10 @@ def _package(module: str) -> Any:
         raise ImportError(f"tasksets of verifiers need its package: {INSTALL} ({error})") from error
 
 
+def _version() -> tuple[int, ...]:
+    return tuple(map(int, importlib.metadata.version("verifiers").split(".")[:2]))
+
+
 def taskset(given: Any, name: str = "") -> Suite:
     """Return the world of a taskset, or of its class with its own defaults; ``name`` is how it is called.
 
@@ -74,6 +85,8 @@ def taskset(given: Any, name: str = "") -> Suite:
     tasks that need a container, that wait for a user to begin, and for tool servers elsewhere.
     """
     vf = _package("verifiers.v1")
+    if _version() < (0, 4):
+        raise ImportError(f"tasksets of verifiers below 0.4 have another form: {INSTALL}")
     label = name or (given if isinstance(given, type) else type(given)).__name__
     if isinstance(given, type):
         config = importlib.import_module("verifiers.v1.utils.generic").concrete_type(given, vf.TasksetConfig)
@@ -87,11 +100,7 @@ def taskset(given: Any, name: str = "") -> Suite:
             task, _Run.tools, run, budget=budget, limit=8000, final=_Run.final, hears=_Run.hear
         )  # fmt: skip
 
-    return Suite(label, rows, opens, _no_solution)
-
-
-def _no_solution(task: Task) -> Demonstration:
-    raise ValueError(f"task {task.id!r} comes without a reference solution")
+    return Suite(label, rows, opens, no_solution)
 
 
 def _tasks(label: str, given: Any) -> Iterator[tuple[Task, Any]]:
@@ -108,14 +117,6 @@ def _tasks(label: str, given: Any) -> Iterator[tuple[Task, Any]]:
         more = messages if len(messages) > 1 or not isinstance(messages[0].content, str) else ()
         meta = {"verifier": "world", "dialogue": True, "turns": _TURNS}
         yield Task(id, plain_text(messages[-1]), world=label, meta=meta, messages=more), each
-
-
-def _waited(value: Any) -> Any:
-    """Await something on the loop of async tools, and return what it gives."""
-    result, problem = SHARED.run(value, _SECONDS)
-    if problem is not None:
-        raise problem
-    return result
 
 
 class _Run:
@@ -138,7 +139,7 @@ class _Run:
                     f"the tools of {type(server).__name__} are those of a server elsewhere; name it: mcp:URL"
                 )
             server._inert_state = state  # what its property ``state`` returns outside a server process
-        _waited(self._begin())
+        waited(self._begin(), _SECONDS)
 
     async def _begin(self) -> None:
         runtimes = importlib.import_module("verifiers.v1.runtimes")
@@ -204,7 +205,7 @@ class _Run:
     def final(self) -> Mapping[str, Any]:
         """Return the reward with its parts, and the metrics, of what was said and done so far."""
         if self._scored is None or self._scored[0] != len(self.trace.nodes):
-            self._scored = len(self.trace.nodes), _waited(self._score())
+            self._scored = len(self.trace.nodes), waited(self._score(), _SECONDS)
         return self._scored[1]
 
     async def _score(self) -> Mapping[str, Any]:
@@ -226,8 +227,8 @@ class _Run:
     def close(self) -> None:
         """End the tool servers and the runtime."""
         for server in self._servers:
-            _waited(server._exit_stack.aclose())
-        _waited(self._runtime.stop())
+            waited(server._exit_stack.aclose(), _SECONDS)
+        waited(self._runtime.stop(), _SECONDS)
 
 
 async def _result(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:

@@ -93,15 +93,17 @@ def questions(
 ) -> UserWorld:
     """Return a benchmark of questions as a world; ``data`` is what ``ferrule.worlds.files.read`` reads.
 
-    In a folder the published names of its files are known as well; of a split without a file there are no tasks. A file
-    whose name tells no split is divided by its prompts (a fifth is ``test``). ``tools`` replaces the calculator, or the
-    search; ``verifier`` the benchmark's own comparison. Raises ``ValueError`` for an unknown name and an invalid row,
-    ``FileNotFoundError`` where there is no data.
+    In a folder the published names of its files are known as well; rows for tests alone are enough. Rows for training
+    alone, and a file whose name tells no split, are divided by their prompts (a fifth is ``test``). ``tools`` replaces
+    the calculator, or the search; ``verifier`` the benchmark's own comparison. Raises ``ValueError`` for an unknown
+    name and an invalid row, ``FileNotFoundError`` where there is no data.
     """
     if name not in QUESTIONS:
         raise ValueError(f"no benchmark {name!r}; {nearest(name, list(QUESTIONS))}")
     entry = QUESTIONS[name]
     tables, place = _tables(name, entry, data)
+    if set(tables) == {"train"}:
+        tables = {"all": tables["train"]}  # so that there is something to measure on
     given = {"prompt": prompt_field, "answer": answer_field}
     fields = {meaning: column for meaning, column in given.items() if column is not None}
 

@@ -10,7 +10,12 @@ from ferrule.core.flows import Session
 from ferrule.core.records import Task
 from ferrule.worlds.user import UserWorld
 
-__all__ = ["Suite"]
+__all__ = ["Suite", "no_solution"]
+
+
+def no_solution(task: Task) -> Demonstration:
+    """Refuse to solve a task whose world knows no reference solution."""
+    raise ValueError(f"task {task.id!r} comes without a reference solution")
 
 
 @dataclass(frozen=True)
