@@ -189,6 +189,33 @@ def test_values_are_typed_by_the_tools() -> None:
     assert call.arguments == {"zip": "00123", "deep": True, "near": 7}
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        {"type": ["string", "null"]},
+        {"oneOf": [{"$ref": "#/$defs/Note"}, {"type": "null"}]},
+        {"$ref": "#/$defs/Note"},
+    ],
+)
+@pytest.mark.parametrize(
+    "value", ["[1]", '{"a": 1}', '"quoted"', "1e5", "true", "null", "None", '"null"', " None\n", "</q>"]
+)
+def test_text_that_may_be_null_stays_text(schema: dict[str, Any], value: str) -> None:
+    """What a person's ``note: str | None = None`` becomes, and a type that the schema defines elsewhere."""
+    parameters = {"type": "object", "properties": {"q": schema}, "$defs": {"Note": {"type": "string"}}}
+    tools = (Tool("f", "F.", parameters, print),)
+    c = codec("qwen3_coder").typed(tools)  # type: ignore[attr-defined]
+    (call,) = c.read(c.write(Message("assistant", "", (Call("f", {"q": value}),)))).calls
+    assert (dict(call.arguments), call.problem) == ({"q": value}, "")
+    bare = f"<tool_call>\n<function=f>\n<parameter=q>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    if value in ("[1]", '{"a": 1}', '"quoted"', "1e5", "true"):
+        assert read_reply(codec("qwen3_coder"), bare, tools=tools).calls[0].arguments == {"q": value}
+    elif value in ("null", "None"):
+        wanted = value if "$ref" in schema else None
+        assert read_reply(codec("qwen3_coder"), bare, tools=tools).calls[0].arguments == {"q": wanted}
+
+
 def test_ids_of_nine_letters_and_digits_are_written_and_others_left_out() -> None:
     for form in ("list", "args"):
         c = codec("mistral", form=form)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, takes_text
+from ferrule.chat.describe import Style, check_style
 from ferrule.chat.native import Body, about, check_name, first_mark, framed, one_block, skip
-from ferrule.chat.parsing import MAX_CALLS, measure, mended
+from ferrule.chat.parsing import MAX_CALLS, dump, measure, mended
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
-from ferrule.chat.untyped import as_text, as_value, written
+from ferrule.chat.untyped import as_text, as_value, text_kind, written
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Qwen3Coder"]
@@ -32,6 +32,7 @@ value
 </parameter>
 </function>
 </tool_call>"""
+_NULLS = ("null", "None")
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
@@ -40,14 +41,15 @@ class Qwen3Coder:
     r"""Calls as ``<tool_call>\n<function=name>\n<parameter=key>\nvalue\n</parameter>\n</function>\n</tool_call>``.
 
     The form does not tell text from numbers: a value is JSON where it parses as JSON and text otherwise. ``texts``
-    pairs tools with parameters that are always text, ``others`` with those that never are, where ``True``, ``False``
-    and ``None`` are read as Python writes them (``typed`` takes both from tools). ``several`` lets a reply hold more
-    than one call.
+    pairs tools with parameters that are always text, ``nullable`` with those that are text or null, ``others`` with the
+    rest, where ``True``, ``False`` and ``None`` are read as Python writes them (``typed`` takes all from tools).
+    ``several`` lets a reply hold more than one call.
     """
 
     style: Style = "json"
     several: bool = False
     texts: tuple[tuple[str, str], ...] = ()
+    nullable: tuple[tuple[str, str], ...] = ()
     others: tuple[tuple[str, str], ...] = ()
     name: str = field(default="qwen3_coder", init=False)
     inline: bool = field(default=False, init=False)
@@ -55,15 +57,17 @@ class Qwen3Coder:
     def __post_init__(self) -> None:
         """Refuse an unknown style."""
         check_style(self.style)
-        for option in ("texts", "others"):  # settings read from JSON bring lists
+        for option in ("texts", "nullable", "others"):  # settings read from JSON bring lists
             object.__setattr__(self, option, tuple((str(tool), str(key)) for tool, key in getattr(self, option)))
 
     def typed(self, tools: Sequence[Tool]) -> Qwen3Coder:
         """Return the codec that knows which parameters of these tools are text."""
         pairs = [(tool, key) for tool in tools for key in tool.parameters.get("properties", {})]
-        texts = tuple((tool.name, key) for tool, key in pairs if takes_text(tool, key))
-        others = tuple((tool.name, key) for tool, key in pairs if not takes_text(tool, key))
-        return replace(self, texts=texts, others=others)
+        by_kind = {
+            kind: tuple((tool.name, key) for tool, key in pairs if text_kind(tool, key) == kind)
+            for kind in ("text", "nullable", "")
+        }
+        return replace(self, texts=by_kind["text"], nullable=by_kind["nullable"], others=by_kind[""])
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -96,8 +100,11 @@ class Qwen3Coder:
         lines = [_OPEN, f"{_FUNCTION}{check_name(call.name, self.name)}>"]
         for key, value in call.arguments.items():
             shown = written(value, *_MARKS)
-            if (call.name, key) in self.texts and isinstance(value, str) and "</" not in value:
-                shown = value if not any(mark in value for mark in _MARKS) and as_text(value) == value else shown
+            bare = isinstance(value, str) and "</" not in value and not any(mark in value for mark in _MARKS)
+            if bare and (call.name, key) in (*self.texts, *self.nullable) and as_text(value) == value:
+                shown = value
+            if (call.name, key) in self.nullable and isinstance(value, str) and value.strip() in _NULLS:
+                shown = dump(value)
             lines += [f"{_PARAMETER}{check_name(key, self.name)}>", shown, _VALUE_END]
         return "\n".join([*lines, _END, _CLOSE])
 
@@ -163,11 +170,16 @@ class Qwen3Coder:
         return Body(at, "", values, (*notes, UNFINISHED if unfinished else "no closing tag"))
 
     def _value(self, tool: str, key: str, inside: str) -> Any:
-        if (tool, key) in self.texts:
+        value = as_value(inside)
+        if (tool, key) in self.nullable and inside.strip() in _NULLS:
+            return None
+        if (tool, key) in self.nullable and isinstance(value, str) and value.strip() in _NULLS:
+            return value  # such a text is written in quotes, to tell it from null
+        if (tool, key) in (*self.texts, *self.nullable):
             return as_text(inside, *_MARKS)
         if (tool, key) in self.others and inside.strip() in _PYTHON:
             return _PYTHON[inside.strip()]
-        return as_value(inside)
+        return value
 
 
 CODEC = Qwen3Coder

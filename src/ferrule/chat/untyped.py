@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from ferrule.chat.parsing import dump, parse_prefix
+from ferrule.core.records import Tool
 
-__all__ = ["as_text", "as_value", "safe", "written"]
+__all__ = ["as_text", "as_value", "safe", "text_kind", "written"]
 
 
 def as_value(text: str) -> Any:
@@ -41,3 +43,27 @@ def safe(value: Any, *marks: str) -> str:
     for mark in marks:
         text = text.replace(mark, f"\\u{ord(mark[0]):04x}{mark[1:]}")
     return text
+
+
+def text_kind(tool: Tool, name: str) -> Literal["text", "nullable", ""]:
+    """Say whether a parameter is text, or text or null, however its schema says so; empty for anything else."""
+    root = tool.parameters
+    kinds = _kinds(root.get("properties", {}).get(name), root)
+    if "string" not in kinds or kinds - {"string", "null"}:
+        return ""
+    return "nullable" if "null" in kinds else "text"
+
+
+def _kinds(schema: Any, root: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """Return the names of the JSON types that fit a schema; ``any`` stands for what is not said."""
+    if not isinstance(schema, Mapping) or depth > 8:
+        return {"any"}
+    if isinstance(schema.get("$ref"), str):
+        target: Any = root
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            target = target.get(step) if isinstance(target, Mapping) else None
+        return _kinds(target, root, depth + 1)
+    if parts := [*schema.get("anyOf", ()), *schema.get("oneOf", ())]:
+        return {kind for part in parts for kind in _kinds(part, root, depth + 1)}
+    kind = schema.get("type", "any")
+    return {kind} if isinstance(kind, str) else set(kind)
