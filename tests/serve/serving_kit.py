@@ -66,20 +66,26 @@ def build(state: Total) -> tuple[Tool, ...]:
         """Raise."""
         raise RuntimeError("it broke")
 
+    def variable(name: str) -> str:
+        """A variable of the process."""
+        return os.environ.get(name, "not set")
+
     def stop() -> str:
         """End the trajectory."""
         return "over"
 
-    plain = [tool(function, seconds=30) for function in (add, late, wait, pid, die, hog, long, fail)]
+    plain = [tool(function, seconds=30) for function in (add, late, wait, pid, die, hog, long, fail, variable)]
     return (*plain, tool(stop, terminal=True))
 
 
 class Kit:
     """What a worker builds by name."""
 
-    def __init__(self, broken: bool = False) -> None:
+    def __init__(self, broken: bool = False, fatal: str = "") -> None:
         if broken:
             raise RuntimeError("the kit is broken")
+        if fatal and os.path.exists(fatal):
+            threading.Timer(0.05, os._exit, (3,)).start()  # ready first, then gone
         self.tools = build(Total(""))
 
     def open(self, episode: str) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.serve.serving_kit import Kit
 from tests.serve.serving_server import KEY, act, serving
+
+from ferrule.serve.app import tools_app
+from ferrule.serve.host import InProcess
 
 SLOW = '''
 import time
@@ -37,6 +42,15 @@ def hold(path: str) -> str:
             return "there"
         time.sleep(0.01)
     return "never"
+
+
+@tool
+def write_down(path: str, line: str) -> str:
+    """Append a line to a file."""
+    time.sleep(0.02)
+    with open(path, "a") as file:
+        file.write(line + "\\n")
+    return line
 '''
 
 
@@ -195,6 +209,52 @@ def test_sigterm_lets_running_calls_end(slow: str, tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert held.result()["text"] == "there"
         assert client.process.wait(30) == 0  # type: ignore[attr-defined]
+
+
+def test_a_drain_under_load_loses_no_answer(slow: str, tmp_path: Path) -> None:
+    """Eight clients call without a pause while the server ends: what ran was answered, and the other way round."""
+    path = tmp_path / "lines"
+    with serving("tools", slow, "--workers", "2", "--drain-seconds", "3", key=None) as client:
+
+        def load(name: str) -> list[str]:
+            answers: list[str] = []
+            with httpx.Client(base_url=client.base_url, timeout=60, trust_env=False) as mine:
+                while True:
+                    arguments = {"path": str(path), "line": f"{name} {len(answers)}"}
+                    try:
+                        said = mine.post(f"/episodes/{name}/act", json={"name": "write_down", "arguments": arguments})
+                    except httpx.TransportError:
+                        return answers
+                    if said.status_code == 503:
+                        assert said.headers["connection"] == "close"
+                        return answers
+                    answers.append(said.json()["text"])
+
+        with ThreadPoolExecutor(8) as pool:
+            loads = [pool.submit(load, f"load{i}") for i in range(8)]
+            while not path.exists() or path.read_text().count("\n") < 40:
+                time.sleep(0.01)
+            client.process.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
+            answers = [line for load in loads for line in load.result()]
+        assert client.process.wait(30) == 0  # type: ignore[attr-defined]
+    assert sorted(answers) == sorted(path.read_text().splitlines())
+
+
+def test_a_host_with_a_failing_worker_is_degraded() -> None:
+    class Failing(InProcess):
+        def problems(self) -> tuple[str, ...]:
+            return ("worker 1 of 2: 3 starts in a row failed; the log says why",)
+
+    async def work() -> httpx.Response:
+        host = Failing(lambda episode: Kit().open(episode))
+        transport = httpx.ASGITransport(tools_app(host))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/health")
+
+    health = asyncio.run(work())
+    assert health.status_code == 200
+    assert health.json()["status"] == "degraded"
+    assert health.json()["problems"] == ["worker 1 of 2: 3 starts in a row failed; the log says why"]
 
 
 def test_a_killed_worker_is_told_over_http(slow: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import warnings
@@ -298,6 +299,45 @@ def test_a_worker_that_cannot_start_says_why(source: Source, said: str) -> None:
 
     with pytest.raises(WorkerFailed, match=said):
         asyncio.run(work())
+
+
+def test_a_worker_that_dies_at_its_start_is_tried_ever_more_slowly_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the first early death a start is tried at once, then after 0.1 s, 0.2 s, 0.4 s, ..."""
+    fatal = tmp_path / "fatal"
+
+    async def work() -> None:
+        source = Source("serving_kit:Kit", {"fatal": str(fatal)}, (HERE,))
+        async with Workers(source, 1, limits=Limits(slack=60)) as host:
+            fatal.touch()
+            os.kill(host.pids[0], signal.SIGKILL)
+            while reason(refused := await host.act("a", add(1))) == "worker_died":
+                await asyncio.sleep(0.05)  # it was taken by one that was ready for a moment
+            assert reason(refused) == "worker_unavailable"
+            assert "exit code 3" in refused.text
+            assert [line.split("; ")[0][:35] for line in host.problems()] == ["worker 0 of 1: 5 starts in a row fa"]
+            fatal.unlink()
+            await until(lambda: bool(host.pids))
+            assert (await host.act("a", add(1))).text == "a 1"
+            assert host.problems() == ()
+
+    asyncio.run(asyncio.wait_for(work(), 280))
+    failures = [record.created for record in caplog.records if "starts in a row failed" in record.getMessage()]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(failures)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.0, 0.1, 0.2, 0.4), strict=False))
+    assert len(failures) >= 5
+
+
+def test_the_key_of_the_server_stays_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERRULE_API_KEY", "a-key-for-tests")
+    monkeypatch.setenv("KEY_OF_A_TOOL", "of the user")
+
+    async def check(host: Workers) -> None:
+        assert (await host.act("a", Call("variable", {"name": "FERRULE_API_KEY"}))).text == "not set"
+        assert (await host.act("a", Call("variable", {"name": "KEY_OF_A_TOOL"}))).text == "of the user"
+
+    play(check)
 
 
 def test_counts_below_one_are_refused() -> None:

@@ -31,6 +31,9 @@ _ADDRESS = _options(
         help="File that holds the API key [default: the variable FERRULE_API_KEY, else no key].",
     ),
     click.option("--max-body", default=8 << 20, show_default=True, help="Largest request in bytes."),
+    click.option(
+        "--max-connections", default=1024, show_default=True, type=click.IntRange(1), help="Most open connections."
+    ),
     click.option("--drain-seconds", default=30.0, show_default=True, help="Time for running calls at the end."),
 )
 _HOSTING = _options(
@@ -61,6 +64,7 @@ def tools(
     port: int,
     api_key_file: Path | None,
     max_body: int,
+    max_connections: int,
     drain_seconds: float,
     done_if_invalid: bool,
     **hosting: Any,
@@ -72,6 +76,7 @@ def tools(
     """
     _need("starlette", "uvicorn", "prometheus_client")
     from ferrule.serve.app import tools_app
+    from ferrule.serve.clients import ClientLimits
     from ferrule.serve.mcp import mcp_routes
     from ferrule.serve.metrics import Counted
     from ferrule.serve.run import bind, serve
@@ -85,7 +90,8 @@ def tools(
             app = tools_app(
                 counted, key=key, max_body=max_body, done_if_invalid=done_if_invalid, routes=mcp_routes(counted)
             )
-            await serve(app, listening, host=workers, drain_seconds=drain_seconds, ready=_say)
+            clients = ClientLimits(connections=max_connections)
+            await serve(app, listening, host=workers, drain_seconds=drain_seconds, clients=clients, ready=_say)
 
     with listening:
         _run(main())
@@ -110,11 +116,20 @@ def mcp(toolsets: tuple[str, ...], **hosting: Any) -> None:
 @click.argument("name")
 @_ADDRESS
 @guarded
-def world(name: str, host: str, port: int, api_key_file: Path | None, max_body: int, drain_seconds: float) -> None:
+def world(
+    name: str,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    max_body: int,
+    max_connections: int,
+    drain_seconds: float,
+) -> None:
     """Serve the world NAME over OpenEnv (reset, step, state over a WebSocket)."""
     _need("starlette", "uvicorn", "websockets")
     from ferrule.cli.options import make_world
     from ferrule.serve.access import AccessControl
+    from ferrule.serve.clients import ClientLimits
     from ferrule.serve.openenv import openenv_app
     from ferrule.serve.run import bind, serve
 
@@ -122,7 +137,8 @@ def world(name: str, host: str, port: int, api_key_file: Path | None, max_body: 
     app = AccessControl(openenv_app(make_world([name])), key=key, max_body=max_body)
     listening = bind(host, port, key=key)
     with listening:
-        _run(serve(app, listening, drain_seconds=drain_seconds, ready=_say))
+        clients = ClientLimits(connections=max_connections)
+        _run(serve(app, listening, drain_seconds=drain_seconds, clients=clients, ready=_say))
 
 
 def _need(*modules: str) -> None:

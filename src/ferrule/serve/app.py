@@ -140,10 +140,11 @@ class _Handlers:
 
     async def health(self, request: Request) -> Response:
         figures = self._host.figures()
-        draining = bool(figures["draining"])
+        draining, problems = bool(figures["draining"]), self._host.problems()
         return _json(
             {
-                "status": "draining" if draining else "healthy",
+                "status": "draining" if draining else "degraded" if problems else "healthy",
+                "problems": problems,
                 "tools": [tool.name for tool in self._host.tools],
                 "live_episodes": int(figures["live"]),
                 "running_calls": int(figures["running"]),

@@ -102,6 +102,7 @@ class Episodes:
         """Start empty."""
         self.limits = limits
         self.draining = False
+        self.drained = False
         self.pending = 0
         self.running = 0
         self._runner = runner
@@ -154,12 +155,21 @@ class Episodes:
                 self._lose(episode, reason)
 
     async def drain(self, seconds: float) -> bool:
-        """Refuse new episodes, wait for the calls in flight at most so long, and return whether all ended."""
+        """Refuse new episodes, wait for the calls in flight at most so long, and return whether all ended.
+
+        Live episodes may go on for the first half of the time; after that no call is taken any more, so that the second
+        half is left to those in flight.
+        """
         self.draining = True
-        end = time.monotonic() + seconds
-        while self._tasks and (left := end - time.monotonic()) > 0:
-            await asyncio.wait(list(self._tasks), timeout=left)
+        now = time.monotonic()
+        await self._settle(now + seconds / 2)
+        self.drained = True
+        await self._settle(now + seconds)
         return not self._tasks
+
+    async def _settle(self, until: float) -> None:
+        while self._tasks and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(list(self._tasks), timeout=left)
 
     async def close(self) -> None:
         """Close all episodes; calls still in flight are left to the runner."""
@@ -183,6 +193,8 @@ class Episodes:
     # ------------------------------------------------------------------------------------------------- admission
     def _admit(self, name: str) -> _Episode | Observation:
         """Return the episode with one more pending call, or why there is none."""
+        if self.drained:
+            return refusal("draining", "the server is shutting down and takes no calls any more")
         if self.pending >= self.limits.queue:
             return refusal("queue_full", f"the server is busy: {self.pending} calls wait or run; try again later")
         if (reason := self._untold.pop(name, "")) != "":

@@ -54,8 +54,12 @@ class Managed(Protocol):
         """Return ``live``, ``pending``, ``running``, ``restarts``, ``workers`` and ``draining`` (0 or 1)."""
         ...
 
+    def problems(self) -> tuple[str, ...]:
+        """Return what is wrong at present, a line each: a worker that ends right after its start."""
+        ...
+
     async def drain(self, seconds: float) -> bool:
-        """Refuse new episodes and wait for the calls in flight; True when all ended in time."""
+        """Refuse new episodes and wait for the calls in flight, then refuse all; True when all ended in time."""
         ...
 
     async def aclose(self) -> None:
@@ -103,6 +107,10 @@ class InProcess:
     def figures(self) -> dict[str, float]:
         """Return the numbers of live episodes and waiting calls; no workers."""
         return {**self._episodes.figures(), "restarts": 0, "workers": 0}
+
+    def problems(self) -> tuple[str, ...]:
+        """Return nothing: there are no workers."""
+        return ()
 
     async def drain(self, seconds: float) -> bool:
         """Refuse new episodes and wait for the calls in flight."""

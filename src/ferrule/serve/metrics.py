@@ -82,6 +82,10 @@ class Counted:
         named = {key: float(figures.get(key, 0.0)) for key in _GAUGES if key not in ("memory", "waiting")}
         return {**named, "waiting": max(0.0, named["pending"] - named["running"])}
 
+    def problems(self) -> tuple[str, ...]:
+        """Return what is wrong with the host at present."""
+        return self._host.problems() if isinstance(self._host, Managed) else ()
+
     def text(self) -> bytes:
         """Return everything in the Prometheus text form."""
         from prometheus_client import generate_latest

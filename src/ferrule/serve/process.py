@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from ferrule.serve.frames import FrameError, pack, read_frame
 
 __all__ = ["Worker", "WorkerFailed"]
 
+_SECRET = ("FERRULE_API_KEY",)  # what the server knows and its tools should not
 _START = 120.0  # seconds that a worker may take until it is ready
 _PATIENCE = 5.0  # seconds that a worker whose link has ended may take to close its sessions
 
@@ -35,6 +37,8 @@ class Worker:
         self.tools = tools
         self.episodes: set[str] = set()
         self.alive = True
+        self.answered = 0
+        self.began = time.monotonic()
         self.reason = ""
         self._process = process
         self._writer = writer
@@ -54,6 +58,7 @@ class Worker:
             command = [sys.executable, "-m", "ferrule.serve.worker", str(theirs.fileno())]
             process = subprocess.Popen(
                 command,
+                env={name: value for name, value in os.environ.items() if name not in _SECRET},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
@@ -104,6 +109,10 @@ class Worker:
         finally:
             self._waiting.pop(request["id"], None)
 
+    async def ended(self) -> str:
+        """Wait for the end of the process and return how it ended: ``exit code 1``, ``SIGKILL``."""
+        return _exit(await _reaped(self._process))
+
     def kill(self, reason: str) -> None:
         """End the process at once; its calls in flight fail with ``reason``."""
         self._reason = reason
@@ -123,6 +132,7 @@ class Worker:
         """Hand every answer to the question of its number; the end of the link is the end of the worker."""
         try:
             while (answer := await read_frame(reader)) is not None:
+                self.answered += 1
                 future = self._waiting.get(answer.get("id", 0))
                 if future is not None and not future.done():
                     future.set_result(answer)

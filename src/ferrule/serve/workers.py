@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import secrets
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ferrule.core.exact import write
 from ferrule.core.records import Call, Observation, Tool
@@ -22,8 +24,12 @@ from ferrule.serve.wire import observation_of, refusal
 
 __all__ = ["Source", "Workers", "resident"]
 
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _PAUSE = 1.0  # seconds between two looks at the workers' memory
-_ATTEMPTS = 5  # starts of a worker that may fail one after another
+_EARLY = 10.0  # a worker that ended before so many seconds without one answer could not do its work
+_ATTEMPTS = 5  # starts of a worker that may fail one after another before its episodes are told so
+_SLOWEST = 10.0  # seconds, the longest pause before another start
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -43,8 +49,9 @@ class Source:
 class Workers:
     """A host over ``count`` worker processes; an episode belongs to worker ``crc32(utf-8 of its id) mod count``.
 
-    A worker that dies, breaks the protocol or stops answering is replaced at once; the calls it had in flight, and the
-    next call of each of its other episodes, end in an observation of reason ``worker_died``. A worker whose resident
+    A worker that dies, breaks the protocol or stops answering is replaced at once, one that dies at its start ever more
+    slowly (``problems`` names it); the calls it had in flight, and the next call of each of its other episodes, end in
+    an observation of reason ``worker_died``. A worker whose resident
     memory passes ``memory_mb`` gets no new episodes and ends with its last one; at twice that it is ended at once
     (reason ``memory``). One host belongs to one event loop; use it as ``async with Workers(...) as host``.
     """
@@ -100,6 +107,10 @@ class Workers:
         """Return the numbers of live episodes, waiting calls and replaced workers."""
         return {**self._episodes.figures(), "restarts": self.restarts, "workers": len(self.pids)}
 
+    def problems(self) -> tuple[str, ...]:
+        """Return a line for every worker that fails at its start, again and again."""
+        return self._pool.problems()
+
     def lose(self, episodes: list[str], reason: str) -> None:
         """Note that the sessions of episodes are gone."""
         self._episodes.lose(episodes, reason)
@@ -123,6 +134,7 @@ class _Slot:
     leaving: list[Worker] = field(default_factory=list)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     starting: asyncio.Task[None] | None = None
+    failed: int = 0  # starts in a row that came to nothing
     problem: str = ""
 
 
@@ -139,7 +151,7 @@ class _Pool:
         self._numbers = itertools.count(1)
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> tuple[Tool, ...]:
         started = await asyncio.gather(*(self._launch(slot) for slot in self.slots), return_exceptions=True)
@@ -160,7 +172,7 @@ class _Pool:
             if slot.starting is not None:
                 slot.starting.cancel()
                 tasks.append(slot.starting)
-            slot.problem = slot.problem or "the server is shutting down"
+            slot.problem, slot.failed = slot.problem or "the server is shutting down", _ATTEMPTS
             slot.ready.set()
             tasks += [worker.stop() for worker in (slot.worker, *slot.leaving) if worker is not None]
             slot.worker, slot.leaving = None, []
@@ -238,7 +250,7 @@ class _Pool:
                 await asyncio.wait_for(slot.ready.wait(), self._limits.slack)
             except TimeoutError:
                 return refusal("worker_unavailable", "the worker of this episode is being replaced; try again", "error")
-            if slot.problem:
+            if slot.worker is None and slot.failed >= _ATTEMPTS:
                 return refusal("worker_unavailable", f"no worker could be started: {slot.problem}", "error")
             await asyncio.sleep(0)
         self._where[episode] = slot.worker
@@ -265,7 +277,7 @@ class _Pool:
         if self._closed:
             await worker.stop()
             return
-        slot.worker, slot.problem = worker, ""
+        slot.worker = worker
         slot.ready.set()
 
     def _died(self, slot: _Slot, worker: Worker) -> None:
@@ -279,24 +291,41 @@ class _Pool:
             slot.leaving.remove(worker)
         if slot.worker is worker:
             slot.worker = None
-            self._replace(slot)
+            self._replace(slot, worker)
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: _Slot, dead: Worker | None = None) -> None:
         if not self._closed and (slot.starting is None or slot.starting.done()):
             slot.ready.clear()
             self._host.restarts += 1
-            slot.starting = asyncio.ensure_future(self._relaunch(slot))
+            slot.starting = asyncio.ensure_future(self._relaunch(slot, dead))
 
-    async def _relaunch(self, slot: _Slot) -> None:
-        """Start a replacement; starts that fail are tried again, ever more slowly."""
-        for attempt in itertools.count():
+    async def _relaunch(self, slot: _Slot, dead: Worker | None) -> None:
+        """Start a replacement; starts that fail, and workers that end at their start, are followed ever more slowly."""
+        if dead is not None and _works(dead):
+            slot.failed = 0
+        elif dead is not None:
+            how = await asyncio.shield(self._wait_for(dead.ended()))
+            self._failed(slot, f"it ended right after its start with {how}")
+        while True:
+            await asyncio.sleep(min(0.1 * 2 ** (slot.failed - 2), _SLOWEST) if slot.failed > 1 else 0)
             try:
                 return await self._launch(slot)
             except (WorkerFailed, OSError) as problem:
-                if attempt + 1 >= _ATTEMPTS:
-                    slot.problem = str(problem)
-                    slot.ready.set()
-                await asyncio.sleep(min(0.1 * 2**attempt, 10.0))
+                self._failed(slot, str(problem))
+
+    def _failed(self, slot: _Slot, how: str) -> None:
+        slot.failed, slot.problem = slot.failed + 1, how
+        _LOG.warning("worker %d of %d: %d starts in a row failed: %s", slot.index, len(self.slots), slot.failed, how)
+        if slot.failed >= _ATTEMPTS:
+            slot.ready.set()  # whoever waits is told
+
+    def problems(self) -> tuple[str, ...]:
+        """Return a line for every slot whose last starts failed, until a worker of it works."""
+        failing = [slot for slot in self.slots if slot.failed > 1 and not (slot.worker and _works(slot.worker))]
+        return tuple(
+            f"worker {slot.index} of {len(self.slots)}: {slot.failed} starts in a row failed; the log says why"
+            for slot in failing
+        )
 
     # ----------------------------------------------------------------------------------------------------------- memory
     async def _watch(self) -> None:
@@ -324,9 +353,19 @@ class _Pool:
         for slot in self.slots:
             if worker in slot.leaving and not worker.episodes:
                 slot.leaving.remove(worker)
-                task = asyncio.ensure_future(worker.stop())
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
+                self._wait_for(worker.stop())
+
+    def _wait_for(self, ending: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Follow the end of a worker as a task that ``close`` waits for as well."""
+        task = asyncio.ensure_future(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+
+def _works(worker: Worker) -> bool:
+    """Say whether a worker did something, or at least lasted."""
+    return worker.answered > 0 or time.monotonic() - worker.began > _EARLY
 
 
 def resident(pid: int) -> int:
