@@ -11,7 +11,7 @@ from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
 from ferrule.chat.native import about, check_name, first_mark, framed, json_body, json_text, one_block, skip
 from ferrule.chat.parsing import MAX_CALLS
-from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, note, scan
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks, Scan, assemble, join, label, note, scan
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -20,6 +20,7 @@ __all__ = ["CODEC", "DeepSeek"]
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _CALL_END, _SEP = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"
 _MARKS = (_CALLS, _CALLS_END, _CALL, _CALL_END, _SEP)
+_ENDS = (_CALL_END, _CALL, _CALLS_END, THINK_CLOSE)
 _STARTS = re.compile(f"{re.escape(_CALLS)}|{re.escape(_CALL)}")
 _FENCED = re.compile(rf"function{re.escape(_SEP)}[ \t]{{0,9}}([^\n<>`{{}}]{{1,200}})\n```(?:json)?\n")
 _BARE = re.compile(rf"[ \t]{{0,9}}([^\n<>`{{}}]{{1,200}}){re.escape(_SEP)}")
@@ -92,16 +93,17 @@ def _scan(text: str) -> Scan:
         mark = _STARTS.search(text, at)
         return mark.start() if mark else -1
 
-    return scan(text, opens, lambda start: _section(text, start))
+    ends, fences = Marks(text, _ENDS), Marks(text, ("\n```",))
+    return scan(text, opens, lambda start: _section(text, start, ends, fences))
 
 
-def _section(text: str, start: int) -> tuple[int, list[Found]]:
+def _section(text: str, start: int, ends: Marks, fences: Marks) -> tuple[int, list[Found]]:
     """Read the section that begins at ``start``; return where it ends, and its calls."""
     opened = text.startswith(_CALLS, start)
     at = skip(text, start + len(_CALLS) if opened else start)
     calls: list[Found] = []
     while text.startswith(_CALL, at) and len(calls) <= MAX_CALLS:
-        stop, call = _call(text, at)
+        stop, call = _call(text, at, ends, fences)
         calls.append((at, stop, call))
         at = skip(text, stop)
     end, mark = first_mark(text, (_CALLS_END, _CALLS, THINK_CLOSE), at)
@@ -119,25 +121,24 @@ def _section(text: str, start: int) -> tuple[int, list[Found]]:
     return stop, one_block(text, (start, stop), calls)
 
 
-def _call(text: str, start: int) -> tuple[int, Call]:
+def _call(text: str, start: int, ends: Marks, fences: Marks) -> tuple[int, Call]:
     """Read one call; return where it ends, and it."""
     begin = start + len(_CALL)
     named = _FENCED.match(text, begin) or _BARE.match(text, begin)
-    ends = (_CALL_END, _CALL, _CALLS_END, THINK_CLOSE)
     if named is None:
-        end, mark = first_mark(text, ends, begin)
+        end, mark = ends.first(begin)
         stop = end + len(mark) * (mark == _CALL_END)
         problem = "no name and <｜tool▁sep｜> at the beginning of the call"
         return stop, Call("", problem=problem, repairs=() if mark else (UNFINISHED,))
     fenced = "`" in named[0]
-    body = json_body(text, named.end(), ("\n```",) if fenced else ends)
+    body = json_body(text, named.end(), fences if fenced else ends)
     if fenced:
         if not body.mark:  # cut off, or the fence is left open
             body = json_body(text, named.end(), ends)
             notes = (*body.repairs, "no closing fence") if body.mark else body.repairs
             body = replace(body, repairs=notes)
         else:
-            end, mark = first_mark(text, ends, body.stop)
+            end, mark = ends.first(body.stop)
             extra = text[body.stop + len(body.mark) : end].strip()
             notes = (*body.repairs, *(["trailing text"] if extra else []), *([] if mark else [UNFINISHED]))
             body = replace(body, stop=end, mark=mark, repairs=notes)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from keyword import iskeyword
 from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, plain_line, plan, template
 from ferrule.chat.parsing import dump
-from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, note, scan
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, NextPlace, Scan, assemble, join, label, note, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Fence"]
 
 _TICKS = re.compile(r"(?<!`)(`{3,})([^\n`]*)(?:\n|\Z)")
 _RUN = re.compile(r"`+")
+_CLOSING = re.compile(r"^[ \t]*(`{3,})[ \t]*$", re.MULTILINE)
 _ALIASES = {"py": "python", "python3": "python", "tool_code": "python"}
 
 
@@ -107,13 +110,14 @@ class Fence:
             opening = _TICKS.search(text, at)
             return opening.start() if opening is not None else -1
 
-        return scan(text, opens, lambda start: self._one(text, start))
+        fences = _Fences(text)
+        return scan(text, opens, lambda start: self._one(text, start, fences))
 
-    def _one(self, text: str, start: int) -> tuple[int, list[Found]]:
+    def _one(self, text: str, start: int, fences: _Fences) -> tuple[int, list[Found]]:
         opening = _TICKS.match(text, start)
         assert opening is not None
         tag = opening[2].strip()
-        code, stop, repairs = _body(text, opening)
+        code, stop, repairs = _body(text, opening, fences)
         if not self._mine(tag):
             return stop, []
         call = Call(self.tool, {self.argument: code}, raw=text[start:stop], repairs=tuple(repairs))
@@ -128,16 +132,40 @@ class Fence:
         return tag == self.tag or self.tag.lower() in (lowered, _ALIASES.get(lowered))
 
 
-def _body(text: str, opening: re.Match[str]) -> tuple[str, int, list[str]]:
+class _Fences:
+    """Where the blocks of a text may end, for questions whose place only grows."""
+
+    def __init__(self, text: str) -> None:
+        self._closing = list(_CLOSING.finditer(text))
+        self._starts = [mark.start() for mark in self._closing]
+        self.thought = NextPlace(text, partial(text.find, THINK_CLOSE))
+
+        # The next closing fence with more ticks, for each of them: a fence of n ticks is found in n steps.
+        self._longer = [len(self._closing)] * len(self._closing)
+        waiting: list[int] = []
+        for i, mark in enumerate(self._closing):
+            while waiting and len(self._closing[waiting[-1]][1]) < len(mark[1]):
+                self._longer[waiting.pop()] = i
+            waiting.append(i)
+
+    def closing(self, begin: int, count: int) -> re.Match[str] | None:
+        """Return the first closing fence of at least ``count`` ticks at or after ``begin``."""
+        i = bisect_left(self._starts, begin)
+        while i < len(self._closing) and len(self._closing[i][1]) < count:
+            i = self._longer[i]
+        return self._closing[i] if i < len(self._closing) else None
+
+
+def _body(text: str, opening: re.Match[str], fences: _Fences) -> tuple[str, int, list[str]]:
     """Return the code of a block, the index after it, and what was repaired."""
     count, begin = len(opening[1]), opening.end()
     if not opening[0].endswith("\n"):
         return "", len(text), [UNFINISHED]
-    closing = re.compile(rf"^[ \t]*`{{{count},}}[ \t]*$", re.MULTILINE).search(text, begin)
+    closing = fences.closing(begin, count)
     if closing is not None:
         return text[begin : closing.start()].removesuffix("\n"), closing.end(), []
-    inner, thought = text.find("`" * count, begin), text.find(THINK_CLOSE, begin)
-    if thought >= 0 and not 0 <= inner < thought:
+    inner, thought = text.find("`" * count, begin), fences.thought(begin)
+    if thought < len(text) and not 0 <= inner < thought:
         return text[begin:thought], thought, ["no closing fence"]
     if inner >= 0:
         stop = inner + count

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
-from ferrule.chat.native import about, check_name, first_mark, framed, json_body, json_text
+from ferrule.chat.native import about, check_name, framed, json_body, json_text
 from ferrule.chat.objects import numbered
-from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED, Found, Scan, label, scan, thinking
+from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED, Found, Marks, Scan, label, scan, thinking
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Harmony"]
@@ -122,6 +123,7 @@ def _written(call: Call) -> str:
 def _scan(text: str) -> tuple[Scan, list[_Part]]:
     """Return calls and thinking in tags, and the messages without recipients outside such thinking."""
     parts: dict[int, _Part] = {}
+    ends = Marks(text, _ENDS)
     begun = _BEGUN.search(text[-400:]) if _MESSAGE not in text[-400:].rpartition(_START)[2] else None
     last = begun.start() + max(0, len(text) - 400) if begun else -1
 
@@ -137,25 +139,30 @@ def _scan(text: str) -> tuple[Scan, list[_Part]]:
             return len(text), [(start, len(text), Call("", raw=text[start:], problem=problem, repairs=(UNFINISHED,)))]
         to = head["to"] or head["later"]
         if to:
-            return _call(text, head, to)
-        end, mark = first_mark(text, _ENDS, head.end())
+            return _call(text, head, to, ends)
+        end, mark = ends.first(head.end())
         stop = end + len(mark) * (mark != _START)
         parts[start] = _Part(start, head.end(), end, stop, head["channel"] or "final")
         return stop, []
 
     scanned = scan(text, opens, one)
-    shown = [part for part in parts.values() if not any(a <= part.start < b for a, b in scanned.thoughts)]
-    return scanned, shown
+    begins = [begin for begin, _ in scanned.thoughts]  # in order, and none inside another
+
+    def thought(part: _Part) -> bool:
+        place = bisect_right(begins, part.start)
+        return place > 0 and part.start < scanned.thoughts[place - 1][1]
+
+    return scanned, [part for part in parts.values() if not thought(part)]
 
 
-def _call(text: str, head: re.Match[str], to: str) -> tuple[int, list[Found]]:
+def _call(text: str, head: re.Match[str], to: str, ends: Marks) -> tuple[int, list[Found]]:
     """Read the call behind a header with a recipient; return where it ends, and it."""
     start, function = head.start(), to.startswith("functions.")
     name = to.removeprefix("functions.")
     notes = [] if function else ["built-in tool"]
-    body = json_body(text, head.end(), _ENDS, closes_itself=True)
+    body = json_body(text, head.end(), ends, closes_itself=True)
     if not function and (body.problem or "json" in body.repairs):
-        end, mark = first_mark(text, _ENDS, head.end())
+        end, mark = ends.first(head.end())
         code = text[head.end() : end]
         body = replace(body, stop=end, mark=mark, problem="", arguments={"code": code}, repairs=("code",))
         body = body if mark else replace(body, repairs=("code", UNFINISHED))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, template
 from ferrule.chat.objects import call_from
-from ferrule.chat.parsing import Parsed, defuse, dump, parse_json, parse_row
+from ferrule.chat.parsing import MAX_CALLS, Parsed, defuse, dump, parse_json, parse_row
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -136,7 +136,7 @@ def _calls(text: str, block: tuple[int, int], row: list[tuple[Parsed, int, int]]
     """
     start, stop = block
     parsed = row[0][0]
-    entries = parsed.value if len(row) == 1 and isinstance(parsed.value, list) else []
+    entries = parsed.value[: MAX_CALLS + 1] if len(row) == 1 and isinstance(parsed.value, list) else []
     if entries and all(isinstance(entry, dict) for entry in entries):
         items = [(replace(parsed, value=entry), dump(entry), stop, stop) for entry in entries]
         items[0] = (*items[0][:2], start, stop)

@@ -7,7 +7,7 @@ The form is that of "ReTool: Reinforcement Learning for Strategic Tool Use in LL
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ferrule.core.records import Call, Message, Observation, plain_text
 
@@ -21,12 +21,14 @@ PROMPT = (
 )
 """System text of the tag grammar."""
 
-_BLOCK = re.compile(
-    r"<code>\s*```(?i:python3?|py)?[ \t]*\n(?P<code>.*?)\n?```\s*</code>"
-    r"|<interpreter>\n?(?P<result>.*?)\n?</interpreter>"
-    r"|<answer>(?P<answer>.*?)</answer>",
-    re.DOTALL,
+_OPENING = re.compile(
+    r"(?P<code><code>\s*```(?i:python3?|py)?[ \t]*\n)|(?P<result><interpreter>\n?)|(?P<answer><answer>)"
 )
+_CLOSING = {
+    "code": re.compile(r"\n?```\s*</code>"),
+    "result": re.compile(r"\n?</interpreter>"),
+    "answer": re.compile(r"</answer>"),
+}
 _FENCE = re.compile(r"```(?:python3?|py)\b", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:code|interpreter|answer)>")
 
@@ -41,26 +43,26 @@ def to_messages(text: str) -> list[Message]:
     """
     messages: list[Message] = []
     waiting, answered, end = "", False, 0
-    for block in _BLOCK.finditer(text):
-        between, end = text[end : block.start()], block.end()
+    for kind, body, start, stop in _blocks(text):
+        between, end = text[end:start], stop
         before = between.strip()
         if _TAG.search(before):
             raise ValueError(f"stray tag in {before[:60]!r}")
         if answered:
             raise ValueError("a block follows the answer")
-        if (block["result"] is None) == bool(waiting):
+        if (kind != "result") == bool(waiting):
             raise ValueError("a code block has no result" if waiting else "a result has no code block")
-        if block["code"] is not None:
-            waiting = f"call_{sum(m.role == 'tool' for m in messages)}"
-            call = Call(TOOL, {"code": block["code"]}, id=waiting)
+        if kind == "code":
+            waiting = f"call_{len(messages) // 2}"  # a call and its result are two messages
+            call = Call(TOOL, {"code": body}, id=waiting)
             messages.append(Message("assistant", before, calls=(call,)))
-        elif block["result"] is not None:
+        elif kind == "result":
             if before:
                 raise ValueError("text stands between a code block and its result")
-            messages.append(Message("tool", block["result"].strip(), name=TOOL, call_id=waiting))
+            messages.append(Message("tool", body.strip(), name=TOOL, call_id=waiting))
             waiting = ""
         else:
-            messages.append(Message("assistant", (between + block["answer"]).strip()))
+            messages.append(Message("assistant", (between + body).strip()))
             answered = True
     rest = text[end:].strip()
     if waiting:
@@ -70,6 +72,20 @@ def to_messages(text: str) -> list[Message]:
     if rest:
         messages.append(Message("assistant", rest))
     return messages
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str, int, int]]:
+    """Yield the blocks that are closed, in order: the kind, what stands inside, and the range."""
+    at, unclosed = 0, set[str]()
+    while opening := _OPENING.search(text, at):
+        kind = opening.lastgroup or ""
+        closing = None if kind in unclosed else _CLOSING[kind].search(text, opening.end())
+        if closing is None:
+            unclosed.add(kind)
+            at = opening.start() + 1
+            continue
+        yield kind, text[opening.end() : closing.start()], opening.start(), closing.end()
+        at = closing.end()
 
 
 def to_text(messages: Sequence[Message]) -> str:

@@ -105,7 +105,10 @@ def _one(text: str, start: int) -> tuple[int, list[Found]]:
 
 def _meant(text: str, start: int, row: Sequence[tuple[Parsed, int, int]]) -> bool:
     """Say whether objects that nothing marks are calls."""
-    begins = not text[:start].rpartition(THINK_CLOSE)[2].strip()
+    before = start
+    while before and text[before - 1].isspace():
+        before -= 1
+    begins = not before or text.endswith(THINK_CLOSE, 0, before)
     objects = [parsed.value for parsed, _, _ in row if isinstance(parsed.value, dict)]
     return len(objects) == len(row) and (begins or all(_ARGUMENTS & set(_inner(value)) for value in objects))
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
-from ferrule.chat.native import about, first_mark, framed, json_body, json_text, one_block, skip
+from ferrule.chat.native import about, framed, json_body, json_text, one_block, skip
 from ferrule.chat.objects import call_from
 from ferrule.chat.parsing import MAX_CALLS, open_ended, parse_json, parse_prefix, parse_row
-from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED, Found, Scan, assemble, join, label, scan
+from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN, UNFINISHED, Found, Marks, Scan, assemble, join, label, scan
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -100,16 +100,17 @@ def _block(call: Call) -> str:
 
 
 def _scan(text: str) -> Scan:
-    return scan(text, lambda at: text.find(_CALLS, at), lambda start: _one(text, start))
+    ends = Marks(text, _ENDS)
+    return scan(text, lambda at: text.find(_CALLS, at), lambda start: _one(text, start, ends))
 
 
-def _one(text: str, start: int) -> tuple[int, list[Found]]:
+def _one(text: str, start: int, ends: Marks) -> tuple[int, list[Found]]:
     """Read what stands behind the mark at ``start``; return the index after it, and its calls."""
     begin = skip(text, start + len(_CALLS))
     named = _NAMED.match(text, begin)
     if named is not None:
         read = parse_prefix(text, skip(text, named.end()))
-        body = json_body(text, named.end(), _ENDS, closes_itself=True)
+        body = json_body(text, named.end(), ends, closes_itself=True)
         stop = read[1] if read is not None and not body.problem and "trailing text" not in body.repairs else body.stop
         return stop, [(start, stop, body.call(named[1], text[start:stop], identity=named[2] or ""))]
     read = parse_prefix(text, begin)
@@ -118,7 +119,7 @@ def _one(text: str, start: int) -> tuple[int, list[Found]]:
         calls = [(a, b, call_from(parsed, text[a:b])) for parsed, a, b in row]
         return read[1], one_block(text, (start, read[1]), calls)
     if read is None:
-        end, mark = first_mark(text, _ENDS, begin)
+        end, mark = ends.first(begin)
         parsed, whole = parse_json(text[begin:end]), mark or not open_ended(text[begin:end])
         entries = parsed.value if isinstance(parsed.value, list) and len(parsed.value) == 1 else [parsed.value]
         call = call_from(replace(parsed, value=entries[0]), text[begin:end], [] if whole else [UNFINISHED])

@@ -10,7 +10,7 @@ from typing import Any
 from ferrule.chat.describe import Style, fields, json_value, listing, template
 from ferrule.chat.objects import arguments_from
 from ferrule.chat.parsing import MAX_CALLS, defuse, open_ended, parse_json, parse_prefix
-from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks
 from ferrule.chat.untyped import safe
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -80,14 +80,14 @@ def json_text(value: Any, *marks: str) -> str:
     return safe(value, THINK_CLOSE, *marks)
 
 
-def json_body(text: str, begin: int, ends: Sequence[str], *, closes_itself: bool = False) -> Body:
+def json_body(text: str, begin: int, ends: Marks, *, closes_itself: bool = False) -> Body:
     """Read the JSON arguments that begin at ``begin`` and reach to the first of the marks ``ends`` after them.
 
     ``closes_itself`` says that the form needs no mark where the JSON is whole.
     """
     read = parse_prefix(text, skip(text, begin))
     tail = read[1] if read is not None else begin
-    end, mark = first_mark(text, ends, tail)
+    end, mark = ends.first(tail)
     written, rest = text[begin:end], text[tail:end].strip()
     open_end = not mark and (read is None or not closes_itself)
     notes = [UNFINISHED] if open_end and (not closes_itself or open_ended(written)) else []

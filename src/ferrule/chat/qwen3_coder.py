@@ -11,7 +11,7 @@ from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
 from ferrule.chat.native import Body, about, check_name, first_mark, framed, one_block, skip
 from ferrule.chat.parsing import MAX_CALLS, dump, measure, mended
-from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
+from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks, Scan, assemble, join, label, scan
 from ferrule.chat.untyped import as_text, as_value, text_kind, written
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -113,15 +113,16 @@ class Qwen3Coder:
             mark = _STARTS.search(text, at)
             return mark.start() if mark else -1
 
-        return scan(text, opens, lambda start: self._one(text, start))
+        values = Marks(text, (_VALUE_END, _PARAMETER, _END))
+        return scan(text, opens, lambda start: self._one(text, start, values))
 
-    def _one(self, text: str, start: int) -> tuple[int, list[Found]]:
+    def _one(self, text: str, start: int, values: Marks) -> tuple[int, list[Found]]:
         """Read the block that opens at ``start``; return where it ends, and its calls."""
         opened = text.startswith(_OPEN, start)
         at = skip(text, start + len(_OPEN) if opened else start)
         calls: list[Found] = []
         while len(calls) <= MAX_CALLS and (named := _NAMED.match(text, at)) is not None:
-            body = self._arguments(text, named.end(), named[1].strip())
+            body = self._arguments(text, named.end(), named[1].strip(), values)
             calls.append((at, body.stop, body.call(named[1].strip(), text[at : body.stop])))
             at = skip(text, body.stop)
         end, mark = first_mark(text, (_CLOSE, _OPEN, _FUNCTION, THINK_CLOSE), at + text.startswith(_FUNCTION, at))
@@ -146,13 +147,13 @@ class Qwen3Coder:
             calls.append((start, stop, Call("", problem="no <function=name> in the block", repairs=tuple(notes))))
         return stop, one_block(text, (start, stop), calls)
 
-    def _arguments(self, text: str, at: int, name: str) -> Body:
-        """Read the parameters from ``at`` on, up to the end of the function."""
+    def _arguments(self, text: str, at: int, name: str, ends: Marks) -> Body:
+        """Read the parameters from ``at`` on, up to the end of the function; ``ends`` are the marks after a value."""
         values: dict[str, Any] = {}
         notes: list[str] = []
         at = skip(text, at)
         while (keyed := _KEYED.match(text, at)) is not None:
-            end, mark = first_mark(text, (_VALUE_END, _PARAMETER, _END), keyed.end())
+            end, mark = ends.first(keyed.end())
             if mark and mark != _VALUE_END:
                 return Body(end, "", None, (), f"<parameter={keyed[1]}> is not closed")
             key = keyed[1].strip()

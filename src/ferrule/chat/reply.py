@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from ferrule.chat.codec import Codec, Labelled
-from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED
+from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED, NextPlace
 from ferrule.core.records import Message, Tool
 
 __all__ = [
@@ -82,8 +83,9 @@ def first_stop(text: str, stops: Sequence[str], opened: bool = False) -> int:
         if closing is None:
             return -1
         at = closing.start()
+    finds = [(stop, NextPlace(text, partial(text.find, stop))) for stop in stops if stop]
     while True:
-        places = [(place + len(stop), place) for stop in stops if stop and (place := text.find(stop, at)) >= 0]
+        places = [(place + len(stop), place) for stop, find in finds if (place := find(at)) < len(text)]
         if not places:
             return -1
         end, begin = min(places)

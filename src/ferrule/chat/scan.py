@@ -14,8 +14,8 @@ from ferrule.chat.parsing import MAX_CALLS
 from ferrule.core.records import Call, Message
 
 __all__ = [
-    "CLOSES", "OPENS", "THINKING", "THINK_CLOSE", "THINK_OPEN", "UNFINISHED", "Found", "Scan", "assemble", "join",
-    "label", "note", "scan", "thinking",
+    "CLOSES", "MAX_READ", "OPENS", "THINKING", "THINK_CLOSE", "THINK_OPEN", "UNFINISHED", "Found", "Marks", "NextPlace",
+    "Scan", "assemble", "join", "label", "note", "scan", "thinking",
 ]  # fmt: skip
 
 THINK_OPEN = "<think>"
@@ -43,6 +43,9 @@ In a reply that reached its token limit such a call is malformed (``ferrule.chat
 Found: TypeAlias = tuple[int, int, Call]
 """A call and the character range ``[start, stop)`` it was read from."""
 
+MAX_READ = 4 * MAX_CALLS
+"""Most calls read from one text, those included that a closing mark of thinking makes part of a thought."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -57,17 +60,37 @@ def note(call: Call, repair: str) -> Call:
     return call if repair in call.repairs else replace(call, repairs=(*call.repairs, repair))
 
 
-class _Next:
-    """The next place of a mark at or after an index that only grows; the length of the text when there is none."""
+class NextPlace:
+    """The next place of a mark at or after an index; the length of the text when there is none.
+
+    Asked for indices that only grow, it reads the text once however often it is asked.
+    """
 
     def __init__(self, text: str, find: Callable[[int], int]) -> None:
-        self._end, self._find, self._place = len(text), find, -1
+        """Look for nothing yet; ``find(at)`` is the place at or after ``at``, -1 without one."""
+        self._end, self._find = len(text), find
+        self._from, self._place = 0, -1
 
     def __call__(self, at: int) -> int:
-        if self._place < at:
+        """Return the place at or after ``at``."""
+        if not self._from <= at <= self._place:
             place = self._find(at)
-            self._place = self._end if place < 0 else place
+            self._from, self._place = at, self._end if place < 0 else place
         return self._place
+
+
+class Marks:
+    """The marks of a form in a text, looked for as ``NextPlace`` does."""
+
+    def __init__(self, text: str, marks: Sequence[str]) -> None:
+        """Look for nothing yet."""
+        self._end = len(text)
+        self._next = [(mark, NextPlace(text, partial(text.find, mark))) for mark in marks]
+
+    def first(self, at: int) -> tuple[int, str]:
+        """Return where the first of the marks stands at or after ``at``, and which; the end and "" if none does."""
+        places = [(place, mark) for mark, find in self._next if (place := find(at)) < self._end]
+        return min(places, default=(self._end, ""))
 
 
 def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int, Sequence[Found]]]) -> Scan:
@@ -76,13 +99,14 @@ def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int,
     ``opens(at)`` is where the next call may begin at or after ``at`` (-1: nowhere); ``one(start)`` reads there and
     returns the index after what it read and the calls in it. Thinking that is closed but never opened was opened in the
     prompt and begins with the text; thinking that is never closed reaches to its end. A mark inside a well-formed call
-    is part of the call.
+    is part of the call. So that the time stays linear, reading ends in a malformed call after ``MAX_CALLS`` calls, and
+    after ``MAX_READ`` where most of them turned out to be thinking.
     """
-    call_at = _Next(text, opens)
-    open_at, close_at = (_Next(text, partial(_place, marks, text)) for marks in (OPENS, CLOSES))
+    call_at = NextPlace(text, opens)
+    open_at, close_at = (NextPlace(text, partial(_place, marks, text)) for marks in (OPENS, CLOSES))
     calls: list[Found] = []
     thoughts: list[tuple[int, int]] = []
-    at = 0
+    at = seen = 0
     while (first := min(call_at(at), open_at(at), close_at(at))) < len(text):
         if closing := CLOSES.match(text, first):
             at = closing.end()
@@ -94,7 +118,8 @@ def scan(text: str, opens: Callable[[int], int], one: Callable[[int], tuple[int,
         else:
             stop, read = one(first)
             at = max(stop, first + 1)
-            if len(calls) + len(read) > MAX_CALLS - (call_at(at) < len(text)):
+            seen += len(read)
+            if seen > MAX_READ or len(calls) + len(read) > MAX_CALLS - (call_at(at) < len(text)):
                 problem = f"more than {MAX_CALLS} calls in one message"
                 calls.append((first, len(text), Call("", raw=text[first:], problem=problem)))
                 break

@@ -6,7 +6,6 @@ Calls are read strictly, for rewards that judge a text by its letter; codecs rea
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ferrule.core.records import Call
@@ -29,8 +28,10 @@ def balanced(text: str, *tags: str) -> bool:
 
 def element(text: str, tag: str) -> str | None:
     """Return what stands between the first ``<tag>`` that is closed and its ``</tag>``, None without such a pair."""
-    pair = re.search(f"<{re.escape(tag)}>(.*?)</{re.escape(tag)}>", text, re.DOTALL)
-    return None if pair is None else pair[1]
+    opening = f"<{tag}>"
+    begin = text.find(opening)
+    close = text.find(f"</{tag}>", begin + len(opening)) if begin >= 0 else -1
+    return text[begin + len(opening) : close] if close >= 0 else None
 
 
 def calls_in(text: str, *, bare: bool = False) -> list[Call] | None:
