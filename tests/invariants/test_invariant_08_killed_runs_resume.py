@@ -61,7 +61,7 @@ def rich() -> Recipe:
     )
 
 
-def run(folder: Path, *, resume: bool = False, adapter: bool = False) -> dict[str, torch.Tensor]:
+def run(folder: Path, *, resume: bool = False, adapter: bool = False, show: Any = None) -> dict[str, torch.Tensor]:
     """Train (or go on) and return all weights, the critic's included."""
     policy = tiny_policy()
     if adapter:
@@ -71,7 +71,8 @@ def run(folder: Path, *, resume: bool = False, adapter: bool = False) -> dict[st
         seed=4, warmup_steps=2, lr_scheduler_type="cosine",
     )  # fmt: skip
     # Limits of health that are passed at once: what was warned of, and over which window, is part of the state.
-    train(rich(), WORLDS["apis"], policy, settings, folder, resume=resume, health=Health(window=3, entropy=99.0))
+    health = Health(window=3, entropy=99.0)
+    train(rich(), WORLDS["apis"], policy, settings, folder, resume=resume, health=health, show=show)
     return {n: p.detach().clone() for n, p in [*policy.model.named_parameters(), *policy.heads.named_parameters()]}
 
 

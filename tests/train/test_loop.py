@@ -267,7 +267,7 @@ def test_evaluation_without_tasks_would_do_nothing(tiny: Any, tmp_path: Path) ->
 
 
 def test_nothing_to_resume(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
         train(SPELL, LETTERS, tiny, settings(), tmp_path, resume=True)
 
 

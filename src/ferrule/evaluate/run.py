@@ -19,7 +19,7 @@ from ferrule.evaluate.metrics import shown
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.train.check import check, parts_of, recipes_of, steps_of
-from ferrule.train.folder import begin, report
+from ferrule.train.folder import begin, report, to_resume
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 from ferrule.train.monitor import Health
@@ -116,6 +116,8 @@ def execute(
     check(plan.method, plan.settings, evaluating=plan.evaluates, processes=processes)
     health = Health(stop=plan.stop_on_warning, rollbacks=plan.rollbacks)
     check_rollbacks(health, plan.method, plan.settings, plan.folder)
+    if resume:
+        to_resume(plan.folder)
     plan = replace(plan, settings=suited(plan.policy, plan.method, plan.settings, processes=processes))
     if main:
         begin(plan.folder, plan.method, plan.settings, plan.about, resume=resume, overwrite=overwrite)

@@ -173,8 +173,13 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 
 def restore_files(run: Path, state: Mapping[str, Any]) -> None:
-    """Cut the run's logs back to where they were at the checkpoint."""
+    """Cut the run's logs back to where they were at the checkpoint.
+
+    Raises ``ValueError`` where the state names anything but a file in the run folder: it may come from somebody else.
+    """
     for name, length in state["lengths"].items():
         path = run / name
+        if Path(name).name != name or path.is_symlink():
+            raise ValueError(f"the checkpoint names the log {name!r}, which is no file of its own in {run}")
         if path.exists():
             os.truncate(path, min(length, path.stat().st_size))

@@ -16,11 +16,12 @@ from typing import Any
 
 from ferrule.core.recipe import Method, Part
 from ferrule.policies.layouts import kept_renderer
+from ferrule.train.checkpoint import latest
 from ferrule.train.logs import write_json
 from ferrule.train.policy import Trains
 from ferrule.train.settings import Settings
 
-__all__ = ["begin", "described", "facts", "finish", "prompt_date", "report", "versions"]
+__all__ = ["begin", "described", "facts", "finish", "prompt_date", "report", "to_resume", "versions"]
 
 # All that a run may leave; nothing else in the folder is touched when a run is overwritten.
 _FILES = (
@@ -105,6 +106,25 @@ def prompt_date(folder: Path) -> str:
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     chat = (kept.get("policy") or {}).get("chat") or {}
     return str(chat.get("template", {}).get("date", ""))
+
+
+def to_resume(folder: Path | None) -> Path | None:
+    """Return the checkpoint that a run goes on from; None where it was ended before its first.
+
+    Raises ``FileNotFoundError`` where there is nothing to go on with: no run, or one that never wrote a checkpoint.
+    """
+    place = latest(folder) if folder is not None else None
+    if place is not None:
+        return place
+    kept = folder / "settings.json" if folder is not None else None
+    if folder is None or kept is None or not kept.is_file():
+        raise FileNotFoundError(f"nothing to resume: {folder} holds no run; begin one without --resume")
+    if (folder / "summary.json").exists() or not json.loads(kept.read_text(encoding="utf-8")).get("save_steps"):
+        raise FileNotFoundError(
+            f"nothing to resume: {folder} has no checkpoint (save_steps of a run says how often one is written); "
+            "begin again with --overwrite, in Python overwrite=True"
+        )
+    return None
 
 
 def begin(

@@ -15,7 +15,7 @@ from ferrule.rollout.drive import Limits, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of
-from ferrule.train.folder import begin, facts, finish
+from ferrule.train.folder import begin, facts, finish, to_resume
 from ferrule.train.kept import keep, kept
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
@@ -133,8 +133,9 @@ def train(
     What ``settings`` leave open suits the model and the method (``ferrule.train.suited``): at least 8 tasks a step. The
     folder is the same as that of ``ferrule train``: settings (with what ``about`` adds to them), recipe, logs,
     checkpoints, weights and report. One that holds a run is refused (``FileExistsError``) unless ``overwrite``, or
-    ``resume``, which goes on from the last checkpoint to the same numbers as an uninterrupted run. A first Ctrl-C ends
-    the run after the present step with a checkpoint. ``folder`` None keeps nothing, and Ctrl-C ends such a run at once.
+    ``resume``, which goes on from the last checkpoint to the same numbers as an uninterrupted run, and says so and
+    begins from the start where the run was ended before its first. A first Ctrl-C ends the run after the present step
+    with a checkpoint. ``folder`` None keeps nothing, and Ctrl-C ends such a run at once.
 
     ``evaluate(policy, step)`` returns numbers to log every ``eval_steps``. ``show`` is given every logged row. ``pool``
     is an ``accelerate.Accelerator`` when several processes train together; they equal one process with the same batch.
@@ -149,12 +150,15 @@ def train(
     _check_run(parts, world, policy, settings, folder)
     settings = suited(policy, method, settings, processes=processes)
     run = Run(settings, folder, health, evaluate, show, pool)
-    last = _last(folder) if resume else None
+    place = to_resume(folder) if resume else None
+    last = (place, checkpoint.state_of(place)) if place else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
     underway = _Underway(parts, rounds, world, policy, run, limits, play)
     first, why = int(last[1]["course"]["part"]) if last else 0, ""
     if run.main and folder is not None:
         begin(folder, method, settings, {"policy": facts(policy), **(about or {})}, resume=resume, overwrite=overwrite)
+    if resume and last is None:
+        run.begin_again()
     run.open()
     with contextlib.closing(run), interruptible(run):
         for number in range(first, rounds * len(parts)):
@@ -184,16 +188,6 @@ def _check_run(
             raise ValueError(f"a {type(part).__name__} plays episodes and needs a world; world is None")
         if folder is None and part_settings.save_steps not in (0, Settings.save_steps):
             raise ValueError("save_steps would do nothing: this run has no folder")
-
-
-def _last(folder: Path | None) -> tuple[Path, dict[str, Any]]:
-    """Return the last checkpoint of a run and the state of its loop."""
-    place = checkpoint.latest(folder) if folder is not None else None
-    if place is None:
-        raise FileNotFoundError(
-            f"nothing to resume: {folder} has no checkpoint (save_steps of a run says how often one is written)"
-        )
-    return place, checkpoint.state_of(place)
 
 
 def _part(underway: _Underway, number: int, saved: Path | None) -> str:

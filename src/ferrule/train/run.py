@@ -21,7 +21,7 @@ from ferrule.train.sample import Group
 from ferrule.train.settings import Settings
 from ferrule.train.step import Equipment, Step, Taken
 
-__all__ = ["Course", "Run", "interruptible"]
+__all__ = ["Course", "NotWritten", "Run", "interruptible"]
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "warnings.jsonl")
 
@@ -93,8 +93,9 @@ class Run:
         if not self.main:
             return
         row = {**row, **self.label}
-        if self._logs:
-            self._logs.write(row)
+        if self._logs and self.folder is not None:
+            with _on_disk("the metrics", self.folder, self.course.steps):
+                self._logs.write(row)
         if self.show:
             self.show(row)
 
@@ -113,7 +114,8 @@ class Run:
         """Append the episodes of a step to the run's file."""
         if self._logs and self.folder is not None and taken.groups:
             episodes = [episode for group in taken.groups for episode in group.episodes]
-            append(self.folder / "episodes.jsonl", episodes, _extras(taken.groups, self.course.steps))
+            with _on_disk("the episodes", self.folder, self.course.steps):
+                append(self.folder / "episodes.jsonl", episodes, _extras(taken.groups, self.course.steps))
 
     def measure(self, equipment: Equipment) -> None:
         """Evaluate when it is time."""
@@ -134,12 +136,22 @@ class Run:
             "rows": [dict(row) for row in self.monitor.rows],
             "first": self.monitor.first,
         }
-        checkpoint.write(
-            self.folder, self.course.steps, equipment.policy, equipment.optimiser, state,
-            keep=self.settings.save_total_limit, logs=_LOGS, main=self.main,
-        )  # fmt: skip
+        with _on_disk("the checkpoint", self.folder, self.course.steps):
+            checkpoint.write(
+                self.folder, self.course.steps, equipment.policy, equipment.optimiser, state,
+                keep=self.settings.save_total_limit, logs=_LOGS, main=self.main,
+            )  # fmt: skip
         if self.main:
             _forget_starts(self.folder)
+
+    def begin_again(self) -> None:
+        """Empty the logs of a run that was ended before its first checkpoint, and say that it begins from the start."""
+        assert self.folder is not None
+        if self.main:
+            checkpoint.restore_files(self.folder, {"lengths": dict.fromkeys(_LOGS, 0)})
+            if self.show:
+                text = f"{self.folder} was ended before its first checkpoint: the run begins from the start."
+                self.show({"step": 0, "phase": "warning", "text": text})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what ``save`` wrote about the run, and cut the logs back to that point."""
@@ -171,6 +183,26 @@ class Run:
         """Whether the whole run has used up its tokens."""
         most = self.settings.max_sampled_tokens
         return most is not None and self.course.tokens >= most
+
+
+class NotWritten(OSError):
+    """A file of a run could not be written; the message says which, why, and how the run goes on."""
+
+
+@contextlib.contextmanager
+def _on_disk(what: str, folder: Path, step: int) -> Iterator[None]:
+    """Say what could not be written and from where the run goes on, when a disk is full or fails."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as problem:
+        last = checkpoint.latest(folder)
+        start = f"step {last.name.removeprefix('checkpoint-')}" if last else "the start"
+        raise NotWritten(
+            f"{what} of step {step} could not be written to {folder}: {problem}. Mend that (is the disk full?) and "
+            f"go on with --resume, in Python resume=True: the run then begins again after {start}."
+        ) from problem
 
 
 def _forget_starts(folder: Path) -> None:
