@@ -120,6 +120,7 @@ def _plan(chosen: Mapping[str, Any], lessons: Lessons, pool: Any, folder: Path) 
         "codec",
         "tool_role",
         "renderer",
+        "trust_remote_code",
         "num_train_epochs",
         "max_length",
     )

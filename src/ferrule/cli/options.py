@@ -287,18 +287,21 @@ def say_note(world: Any) -> None:
 
 
 def chat_flags(function: Any) -> Any:
-    """Add the flags that choose how conversations are laid out: ``--tool-role`` and ``--renderer``."""
+    """Add the flags on what comes with a model: ``--tool-role`` and ``--renderer``, and whether its code may run."""
     from ferrule.chat.fitted import RENDERERS, TOOL_ROLES
 
     role = "Where results go: a tool turn (bare, behind calls, or wrapped by the codec) or a user turn [default: auto]."
     layout = "The model's chat template, or ChatML with the marks of its tokenizer [default: auto]."
     function = click.option("--renderer", default=None, type=click.Choice(RENDERERS), help=layout)(function)
+    code = "Run Python files that come with the model, with your rights; for models you trust as you trust a program."
+    function = click.option("--trust-remote-code", is_flag=True, default=None, help=code)(function)
     return click.option("--tool-role", default=None, type=click.Choice(TOOL_ROLES), help=role)(function)
 
 
 def chat_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the flags on codec and layout say, as options of ``policies.named.load``."""
-    return {name: given[name] for name in ("codec", "tool_role", "renderer") if given.get(name) not in (None, "auto")}
+    """Return what the flags on codec, layout and code say, as options of ``policies.named.load``."""
+    names = ("codec", "tool_role", "renderer", "trust_remote_code")
+    return {name: given[name] for name in names if given.get(name) not in (None, "auto")}
 
 
 def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:

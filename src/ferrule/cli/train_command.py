@@ -160,7 +160,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
         "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "tool_role", "renderer", "ray",
-        "ray_workers", "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier",
+        "ray_workers", "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier", "trust_remote_code",
     )  # fmt: skip
     about = {
         "command": "ferrule train",

@@ -32,6 +32,7 @@ from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.forward import logits_at
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.layouts import renderer_for, save_renderer
+from ferrule.policies.loaded import adapted, model_of, tokenizer_of
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.precision import fast_dtype
 from ferrule.policies.replies import head_extras, reply_of, rows_of, scores_of
@@ -356,6 +357,7 @@ def load(
     tool_role: str = "auto",
     renderer: str = "auto",
     date: str = "",
+    trust_remote_code: bool = False,
     **settings: Any,
 ) -> Local:
     """Load a policy from a folder or hub name; weights stay fp32 and ``dtype`` chooses how products are computed.
@@ -365,24 +367,16 @@ def load(
     models use their chat template, laid out in the first way whose text is right (``chat.fitted``): ``codec`` is the
     form that the family's template writes calls in, else ``hermes``, unless it is given; ``tool_role`` and ``renderer``
     take no other way than theirs, and ``date`` (ISO, else today) is what a template is told that asks for the day.
-    Raises ``TemplateRefused`` where none is right.
+    Raises ``TemplateRefused`` where none is right. ``trust_remote_code`` runs Python files of the model's folder.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # bars of a library would break the run's own live line
     if dtype not in ("float32", "bfloat16", "auto"):
         raise ValueError(f"dtype is {dtype!r}; valid: auto, bfloat16, float32")
-    tokenizer = AutoTokenizer.from_pretrained(str(source))
-    model = AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.float32, use_safetensors=True).to(device)
-    if adapter is not None:
-        from peft import PeftModel
-
-        if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
-            raise FileNotFoundError(
-                f"{adapter} has no adapter_model.safetensors; weights are read from safetensors only"
-            )
-        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    tokenizer = tokenizer_of(source, trust_remote_code=trust_remote_code)
+    model = model_of(source, trust_remote_code=trust_remote_code).to(device)
+    model = model if adapter is None else adapted(model, adapter)
     layout = renderer_for(source, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
     fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     policy = Local(model, tokenizer, layout, name=name or str(source), autocast=fast is torch.bfloat16, **settings)

@@ -22,6 +22,7 @@ from ferrule.policies.endpoint.endpoint import Link, together, too_long
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused
 from ferrule.policies.engine.rows import Row
 from ferrule.policies.layouts import renderer_for
+from ferrule.policies.loaded import tokenizer_of
 from ferrule.policies.local import Local
 from ferrule.policies.replies import begun_finish, opens_thought, reply_of, token_limit
 
@@ -161,15 +162,14 @@ def voice(
     tool_role: str = "auto",
     renderer: str = "auto",
     date: str = "",
+    trust_remote_code: bool = False,
     **settings: Any,
 ) -> Local:
     """Return a ``Local`` without weights: the tokenizer and renderer of a model, for ``Served``; it cannot sample.
 
-    ``codec``, ``tool_role``, ``renderer`` and ``date`` are those of ``local.load``.
+    ``codec``, ``tool_role``, ``renderer``, ``date`` and ``trust_remote_code`` are those of ``local.load``.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = tokenizer_of(name, trust_remote_code=trust_remote_code)
     layout = renderer_for(name, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
     return Local(None, tokenizer, layout, name=name, **settings)
 
