@@ -8,38 +8,17 @@ import random
 from typing import Any
 
 import pytest
+from tests.drawn import TOOL, drawn
 from tests.peers import ROOT, peer_python
 from tests.templates import table, tokenizer_with
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ferrule.chat.codec import codec
 from ferrule.chat.reply import read_reply
-from ferrule.core.records import Call, Message, Tool
+from ferrule.core.records import Call, Message
 
 pytestmark = pytest.mark.integration
 TEXTS = 240
-WORDS = [
-    "Rome",
-    "a b",
-    "it's",
-    '"x"',
-    "é",
-    "7",
-    "2 < 3",
-    "line\nbreak",
-    "{}",
-    "[1]",
-    "true",
-    "x: y, z",
-    "\\n",
-    "comma,",
-]
-TYPES: dict[str, Any] = {
-    "word": {"type": "string"}, "count": {"type": "integer"}, "share": {"type": "number"}, "deep": {"type": "boolean"},
-    "tags": {"type": "array", "items": {"type": "string"}},
-    "at": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "string"}}},
-}  # fmt: skip
-TOOL = Tool("find", "Find.", {"type": "object", "properties": TYPES}, print)
 FAMILIES = {
     "hermes": ("qwen3_template", "<|im_start|>assistant\n", "<|im_end|>"),
     "qwen3_coder": ("qwen3_5_template", "<|im_start|>assistant\n", "<|im_end|>"),
@@ -61,16 +40,6 @@ def parsers() -> dict[str, Any]:
             if name == "_XML_INLINE_VALUE_PARSER" or name in {wanted for wanted, _, _ in FAMILIES.values()}:
                 exec(compile(ast.Module([node], []), str(path), "exec"), scope)
     return {form: scope[wanted] for form, (wanted, _, _) in FAMILIES.items()}
-
-
-def drawn(rng: random.Random) -> dict[str, Any]:
-    values = {
-        "word": rng.choice(WORDS), "count": rng.randint(-9, 10**6), "share": rng.choice([0.5, -2.25, 10.125]),
-        "deep": rng.random() < 0.5, "tags": rng.choices(WORDS, k=rng.randint(0, 3)),
-        "at": {"x": rng.randint(0, 9), "y": rng.choice(WORDS)},
-    }  # fmt: skip
-    kept = rng.sample(sorted(values), rng.randint(0, len(values)))
-    return {key: values[key] for key in kept}
 
 
 @pytest.mark.parametrize("form", FAMILIES)
