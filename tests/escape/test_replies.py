@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -230,6 +231,27 @@ def _small(begin: Callable[..., None]) -> Callable[..., None]:
         begin(self, steps or [], left)
 
     return shortened
+
+
+CALLS = """
+body = json.dumps({'id': sys._getframe().f_back.f_back.f_locals['request']['id'], 'call': 'f', 'args': [], 'kwargs': {}})
+frame = struct.pack('>I', len(body)) + body.encode()
+fd = next(links())
+"""
+
+
+def test_many_calls_at_once_take_no_memory_of_this_side(settings: Settings) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Interpreter(settings, functions={"f": lambda: 1}) as python:
+        python.run("1")
+        reader = "import threading\ndef read():\n    while True: os.read(fd, 65536)\n"
+        flood = "threading.Thread(target=read, daemon=True).start()\nwhile True: os.write(fd, frame * 800)"
+        assert python.run(FORGE + CALLS + reader + flood, seconds=2).status in ("timeout", "error")
+        unread = python.run(f"{FORGE}{CALLS}while True: os.write(fd, frame * 800)", seconds=10)
+        assert "before the last one's result was read" in unread.text
+        assert python.run("6 * 7").data["value"] == "42"
+    # kilobytes; every frame of a flood was kept before: more than 80 MB in a second
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000
 
 
 NOISE = """

@@ -13,7 +13,10 @@ __all__ = ["copy_folder"]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHANGED = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
+# What a name says that was another kind of thing a moment ago, or is read a second time.
+_CHANGED = (
+    errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EINVAL, errno.EEXIST,
+)  # fmt: skip
 _DEPTH = 200
 _ENTRIES = 16_384  # twice what the working folder of a session can hold
 

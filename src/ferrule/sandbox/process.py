@@ -135,14 +135,16 @@ class LiveProcess:
                     self._receive(received)
                     if listening < 0:
                         listening = self._listen(poll)
-                    answer = take_frame(received, most)
-                    if isinstance(answer, dict) and "call" in answer:
+                    # All that is complete is taken, so that what is kept never grows beyond one frame.
+                    while time.monotonic() < end and (answer := take_frame(received, most)) is not None:
+                        if not isinstance(answer, dict) or "call" not in answer:
+                            self._drain(by_fd)
+                            return self._matched(answer, number, received)
+                        if unsent:
+                            raise ProtocolError("a function was called before the last one's result was read")
                         unsent = self._send(memoryview(as_frame(_called(answer, number, serve))))
                         if unsent:
                             poll.modify(link, select.POLLIN | select.POLLOUT)
-                    elif answer is not None:
-                        self._drain(by_fd)
-                        return self._matched(answer, number, received)
         self._drain(by_fd)
         return None
 
