@@ -233,6 +233,16 @@ def _small(begin: Callable[..., None]) -> Callable[..., None]:
     return shortened
 
 
+def test_a_function_that_an_earlier_thread_calls(settings: Settings) -> None:
+    with Interpreter(settings, functions={"f": lambda: 1}) as python:
+        code = "import threading, time\nx = 5\nt = threading.Timer({}, f)\nt.start()\nx"
+        assert python.run(code.format(0.5)).text == "5"
+        time.sleep(1.5)
+        # Nobody had asked, so what it would say next is not known; that its state is lost is told.
+        seen = python.run("6 * 7")
+        assert (seen.data["value"], seen.data["restarted"]) == ("42", True)
+
+
 CALLS = """
 body = json.dumps({'id': sys._getframe().f_back.f_back.f_locals['request']['id'], 'call': 'f', 'args': [], 'kwargs': {}})
 frame = struct.pack('>I', len(body)) + body.encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -25,8 +26,14 @@ class Channel:
         self.outputs = [read for read, _ in pipes]
         self._writes = [write for _, write in pipes]
         self.link.setblocking(False)
+        self._poll = select.poll()
         for fd in self.outputs:
             os.set_blocking(fd, False)
+            self._poll.register(fd, select.POLLIN)
+
+    def written(self) -> bool:
+        """True when there is output to be read, or no more will come."""
+        return bool(self._poll.poll(0))
 
     @property
     def given(self) -> list[int]:

@@ -127,7 +127,7 @@ class Interpreter:
 
     def _attempt(self, code: str, seconds: float) -> Observation | None:
         """Run once; None when the process turned out to be busy with an earlier call, and was replaced."""
-        streams, late = ([Stream(self.settings.output_limit) for _ in range(2)] for _ in range(2))
+        streams = [Stream(self.settings.output_limit), Stream(self.settings.output_limit)]
         if self._live is not None and not self._live.quiet():
             self._drop(lost=True)  # it died, or spoke without being asked, since the last call
         try:
@@ -139,7 +139,7 @@ class Interpreter:
         answer: dict[str, Any] = {}
         reason = ""
         step = Step(code)
-        live.drain(late)  # what was written between the calls
+        late = live.late()
         try:
             outcome = self._ask(live, step, seconds, streams)
             if outcome is None:

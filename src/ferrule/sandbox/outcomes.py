@@ -66,7 +66,7 @@ def observed(
     answer = answer or {}
     stdout, stderr = (stream.text() for stream in streams)
     value, exception, kind = (answer.get(name) and readable(answer[name]) for name in ("value", "exception", "kind"))
-    apart = "".join([*(stream.text() for stream in late), *(readable(text) for text in answer.get("late", ()))])
+    apart = "".join(stream.text() for stream in late) + "".join(readable(text) for text in answer.get("late", ()))
     last = value or exception or (f"Error: {problem}" if problem else "")
     text = ""
     for part in (_LOST if restarted else "", stdout, stderr, last, f"{_LATE}\n{apart}" if apart else ""):

@@ -140,6 +140,8 @@ class LiveProcess:
                         if not isinstance(answer, dict) or "call" not in answer:
                             self._drain(by_fd)
                             return self._matched(answer, number, received)
+                        if answer.get("id") == self._last:
+                            raise LateAnswer("a thread of an earlier call called a function")
                         if unsent:
                             raise ProtocolError("a function was called before the last one's result was read")
                         unsent = self._send(memoryview(as_frame(_called(answer, number, serve))))
@@ -316,11 +318,17 @@ class LiveProcess:
         stream.add(chunk)
         return len(chunk)
 
-    def drain(self, streams: list[Stream]) -> None:
-        """Read what is left in the output pipes without waiting."""
+    def late(self) -> list[Stream]:
+        """Return what was written since the last answer, most often nothing."""
+        if not self.channel.written():
+            return []
+        streams = [Stream(self.settings.output_limit) for _ in self.outputs]
         self._drain(dict(zip(self.outputs, streams, strict=True)))
+        return streams
 
     def _drain(self, by_fd: dict[int, Stream]) -> None:
+        if not self.channel.written():
+            return
         for fd, stream in by_fd.items():
             taken = 0
             while taken < _DRAIN:
@@ -344,7 +352,7 @@ class LiveProcess:
             self.process.drop()
             ended = End(None, True)
         if streams is not None:
-            self.drain(streams)
+            self._drain(dict(zip(self.outputs, streams, strict=True)))
         self._close_ours()
         self.group.leave()
         return ended

@@ -55,7 +55,10 @@ class Output(io.RawIOBase):
 
     def rest(self) -> str:
         """End the call; returns what was put aside until now."""
-        self._running, aside, self._aside = False, self._aside, bytearray()
+        self._running = False
+        if not self._aside:
+            return ""
+        aside, self._aside = self._aside, bytearray()
         return aside.decode("utf-8", "replace")
 
     def fileno(self) -> int:
