@@ -10,6 +10,11 @@ from ferrule.core.records import Tool
     [
         (" 42 ", "42"),
         ("<think>41?</think>\n42", "42"),
+        ("41?</think>\n42", "42"),
+        ("<answer>42</answer>\n<think>or <answer>41</answer>?</think>", "42"),
+        ("<think>a</think>It is 4<think>Final Answer: 41</think>2", "It is 42"),
+        ("[THINK]41[/THINK]42<think>Final Answer: 41", "42"),
+        ("<think>The answer is 41", ""),
         ("so <answer>41</answer>, no: <answer> 42 </answer>.", "42"),
         ("Thought: x\nFinal Answer: 41\n**Final Answer:** 42", "42"),
         ('{"answer": 42}', "42"),

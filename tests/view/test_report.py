@@ -236,6 +236,9 @@ def test_every_metric_of_a_training_step_has_a_meaning(tiny: Any, tmp_path: Path
     (row, _) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     known = {key for key in row if key not in ("step", "phase", "seconds")}  # the clock is no curve
     assert {key for key in known if not named(key).meaning} == set()
+    of_data = [named(key) for key in ("accuracy", "margin", "rows", "tokens/learned")]
+    assert all(told.meaning for told in of_data)
+    assert [told.share for told in of_data] == [True, False, False, False]
     assert named("asks/judge").meaning
     assert named("mine/share") == ("mine/share", True, "")
 

@@ -6,7 +6,7 @@ import json
 import re
 
 from ferrule.chat.parsing import parse_prefix
-from ferrule.chat.scan import thinking
+from ferrule.chat.scan import without_thinking
 
 __all__ = ["boxed", "final_answer"]
 
@@ -15,14 +15,12 @@ _LABEL = re.compile(r"^[ \t]*\**final answer[ \t]*:\**[ \t]*", re.MULTILINE | re
 
 
 def final_answer(text: str) -> str:
-    """Return the answer a text states, trimmed.
+    """Return the answer a text states outside thinking, trimmed.
 
     In this order: the last ``<answer>`` element, the text after the last ``Final Answer:`` label, the value of
-    ``answer`` when the text is a JSON object, else all text after the think block.
+    ``answer`` when the text is a JSON object, else all of it.
     """
-    block = thinking(text)
-    if block is not None and block[1] >= 0:
-        text = text[block[1] :]
+    text = without_thinking(text)
     elements = _TAG.findall(text)
     if elements:
         return str(elements[-1]).strip()

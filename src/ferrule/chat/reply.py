@@ -17,7 +17,7 @@ from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED, N
 from ferrule.core.records import Message, Tool
 
 __all__ = [
-    "CUT_OFF", "Untyped", "after_thought", "broken_off", "first_stop", "in_thought", "open_thought", "pieces_of",
+    "CUT_OFF", "Untyped", "broken_off", "first_stop", "in_thought", "open_thought", "pieces_of",
     "read_reply", "reply_spans",
 ]  # fmt: skip
 
@@ -64,11 +64,6 @@ def open_thought(text: str) -> str:
 def in_thought(text: str, opened: bool = False) -> bool:
     """Say whether a text ends inside thinking; ``opened`` says whether it begins there."""
     return bool(open_thought(text)) or (opened and CLOSES.search(text) is None)
-
-
-def after_thought(text: str) -> str:
-    """Return what a text says after the last mark that closes thinking; all of it without one."""
-    return text[max((mark.end() for mark in CLOSES.finditer(text)), default=0) :]
 
 
 def first_stop(text: str, stops: Sequence[str], opened: bool = False) -> int:

@@ -15,7 +15,7 @@ from ferrule.core.records import Call, Message
 
 __all__ = [
     "CLOSES", "MAX_READ", "OPENS", "THINKING", "THINK_CLOSE", "THINK_OPEN", "UNFINISHED", "Found", "Marks", "NextPlace",
-    "Scan", "assemble", "join", "label", "note", "scan", "thinking",
+    "Scan", "assemble", "join", "label", "note", "scan", "thinking", "without_thinking",
 ]  # fmt: skip
 
 THINK_OPEN = "<think>"
@@ -151,6 +151,13 @@ def thinking(text: str) -> tuple[int, int] | None:
     if closing and not (opening and opening.start() < closing.start()):
         return 0, closing.end()
     return None
+
+
+def without_thinking(text: str) -> str:
+    """Return a text less its thinking, wherever that stands (``scan`` says where it begins and ends)."""
+    for start, stop in reversed(scan(text, lambda at: -1, lambda start: (start, ())).thoughts):
+        text = text[:start] + text[stop:]
+    return text
 
 
 def assemble(text: str, matches: Sequence[Found], joint: str = "\n") -> Message:

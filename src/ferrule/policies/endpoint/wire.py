@@ -13,8 +13,8 @@ from ferrule.chat.codec import Codec
 from ferrule.chat.objects import ARGUMENT_KEYS, arguments_from, numbered
 from ferrule.chat.parsing import parse_prefix
 from ferrule.chat.renderer import with_tools
-from ferrule.chat.reply import after_thought, broken_off, first_stop, read_reply
-from ferrule.chat.scan import UNFINISHED, note
+from ferrule.chat.reply import broken_off, first_stop, read_reply
+from ferrule.chat.scan import UNFINISHED, note, without_thinking
 from ferrule.core.records import Call, Finish, Image, Message, Reply, Tool
 
 __all__ = ["from_choice", "native_messages", "textual_messages", "tool_schemas", "whole"]
@@ -122,7 +122,7 @@ def whole(
     if hit is not None and hit in stops:
         return text + hit
     if hit is None and stopped:
-        spoken = after_thought(text)
+        spoken = without_thinking(text)
         for stop in stops:
             if stop.startswith("</") and f"<{stop[2:]}" in spoken:
                 return text + stop
