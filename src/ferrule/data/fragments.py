@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from ferrule.core.records import Trajectory, Turn
 from ferrule.data.formats import Pair, Row
 
-__all__ = ["Choose", "Fork", "Fragment", "chain_row", "contrast", "forks_of", "fragment_pairs", "shared_tokens"]
+__all__ = ["Contrast", "Fork", "Fragment", "chain_row", "contrast", "forks_of", "fragment_pairs", "shared_tokens"]
 
 Overlap: TypeAlias = Callable[[str, str], float]
 
@@ -42,7 +42,7 @@ class Fork:
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-Choose: TypeAlias = Callable[[Sequence[Fragment]], "tuple[int, int] | None"]
+Contrast: TypeAlias = Callable[[Sequence[Fragment]], "tuple[int, int] | None"]
 """Picks the places of a better and a worse fragment of a fork, or none."""
 
 
@@ -104,7 +104,7 @@ def contrast(
     return (best, worst) if apart and overlap(better.text, worse.text) <= most_overlap else None
 
 
-def fragment_pairs(forks: Sequence[Fork], choose: Choose = contrast) -> list[Pair]:
+def fragment_pairs(forks: Sequence[Fork], choose: Contrast = contrast) -> list[Pair]:
     """Return a pair of rows for every fork at which ``choose`` picks two fragments.
 
     Both rows begin with the ids before the fork, which are read and not learned, and end with the ids of their

@@ -25,7 +25,7 @@ from ferrule.train.settings import Settings
 from ferrule.train.stage import fit, sft
 from ferrule.train.tensors import read_tensors, write_tensors
 
-__all__ = ["Conversation", "learner", "learning_curve", "taught"]
+__all__ = ["Conversation", "copied", "learner", "learning_curve", "moved", "taught"]
 
 Conversation: TypeAlias = tuple[Sequence[Message], Sequence[Tool]]
 """What was said, and the tools that were on offer."""
@@ -117,7 +117,7 @@ def taught(
     say what training took, and ``moved`` is the Euclidean length of the change of all weights, to three digits.
     """
     policy = start(seed)
-    first = {name: tensor.clone() for name, tensor in checkpoint.weights(policy).items()}
+    first = copied(policy)
     settings = Settings(
         max_steps=_UNLIMITED, max_sampled_tokens=sampled, per_device_train_batch_size=batch,
         gradient_accumulation_steps=1, learning_rate=learning_rate, seed=seed, levels=tuple(levels),
@@ -127,7 +127,6 @@ def taught(
     summary = train(method, world, policy, settings, None)
     after = evaluate(agent, policy, world, held_out, seed=seed, temperature=0.0)
     attempts = sum(row.attempts for row in after.rows)
-    squares = [float((tensor - first[name]).square().sum()) for name, tensor in checkpoint.weights(policy).items()]
     return {
         "start": before.success,
         "success": after.success,
@@ -136,5 +135,16 @@ def taught(
         "tokens": sum(row.tokens or 0 for row in after.rows) / len(after.rows),
         "sampled": float(summary["sampled_tokens"]),
         "steps": float(summary["steps"]),
-        "moved": float(f"{math.fsum(squares) ** 0.5:.3g}"),
+        "moved": moved(policy, first),
     }
+
+
+def copied(policy: Trains) -> dict[str, Any]:
+    """Return a copy of all weights of a policy by name."""
+    return {name: tensor.clone() for name, tensor in checkpoint.weights(policy).items()}
+
+
+def moved(policy: Trains, first: Mapping[str, Any]) -> float:
+    """Return the Euclidean length of the change of all weights since ``copied`` gave ``first``, to three digits."""
+    squares = [float((tensor - first[name]).square().sum()) for name, tensor in checkpoint.weights(policy).items()]
+    return float(f"{math.fsum(squares) ** 0.5:.3g}")
