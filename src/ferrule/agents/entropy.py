@@ -6,15 +6,19 @@ Source: "Toward Effective Tool-Integrated Reasoning via Self-Evolved Preference 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer, refuse_below_one
 from ferrule.agents.values import Pick, majority
 from ferrule.core.flows import Flow, Leaves, Session
 from ferrule.core.records import Task
 
-__all__ = ["PREFIXES", "EntropyBranch", "most_unsure", "opening_entropy", "top_entropy"]
+__all__ = ["PREFIXES", "Choose", "EntropyBranch", "most_unsure", "opening_entropy", "top_entropy"]
+
+Choose: TypeAlias = Callable[[Sequence[float], int], Sequence[int]]
+"""Picks the places of as many steps as are said, by the entropies of their openings."""
 
 PREFIXES = (10, 20, 30, 40, 50)
 """Lengths (tokens) of the beginnings of a step that are looked at."""
@@ -55,7 +59,8 @@ class EntropyBranch:
     that step, with the calls that were left then. All branches run side by side. ``pick`` chooses among all answers,
     that of the main chain first; ``Turn.notes`` hold the ``entropy`` of every step's opening. No chain is longer than
     ``turns`` replies. Where a policy tells no probabilities every step is as unsure as any other, and is written anew
-    from its beginning. ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``.
+    from its beginning. ``choose`` picks the steps by these entropies. ``system``, ``max_tokens`` and ``stop`` are as in
+    ``ToolLoop``.
     """
 
     steps: int = 3
@@ -64,6 +69,7 @@ class EntropyBranch:
     pick: Pick = majority
     prefixes: tuple[int, ...] = PREFIXES
     top: int = 50
+    choose: Choose = most_unsure
     budget: Budget = field(default_factory=Budget)
     stuck: Stuck = no_answer
     system: str = ""
@@ -82,7 +88,7 @@ class EntropyBranch:
         try:
             yield from self._played(search, [(search.root, 1)])
             main = list(search.nodes)
-            chosen = most_unsure([node.more["entropy"] for node in main], self.steps)
+            chosen = self.choose([node.more["entropy"] for node in main], self.steps)
             yield from self._played(search, [(self._fork(search, main[place]), self.width) for place in chosen])
             answers = [node for node in search.nodes if node.state == "answer"]
             picked = self.pick(task, answers) if answers else -1
