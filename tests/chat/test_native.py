@@ -14,6 +14,7 @@ from ferrule.chat.parsing import MAX_CALLS
 from ferrule.chat.reply import read_reply
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
+from ferrule.worlds.messages import from_messages
 
 TWO = (Call("find", {"query": "Rome", "top": 3}, id="call_0"), Call("now", {}, id="call_1"))
 SECTION = "<｜tool▁calls▁begin｜>{}<｜tool▁calls▁end｜>"
@@ -231,6 +232,18 @@ def test_thinking_of_harmony_is_the_analysis_channel() -> None:
     assert c.read(text).content == "<think>Hm.</think>42"
     assert c.write(c.read(text)) == text
     assert [(kind, text[a:b]) for kind, a, b in c.spans(text)] == [("think", "Hm."), ("answer", "42")]
+
+
+def test_harmony_has_no_line_breaks_around_the_thinking_of_data_sets() -> None:
+    """``reasoning_content`` becomes a block with the line breaks that Qwen writes; gpt-oss writes none."""
+    rows = [{"role": "assistant", "content": "42", "reasoning_content": "Hm."}]
+    (reply,) = from_messages(rows)
+    analysis = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    assert codec("harmony").write(reply) == f"{analysis}<|channel|>final<|message|>42"
+    rows[0] |= {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}  # type: ignore[dict-item]
+    (reply,) = from_messages(rows)
+    call = " to=functions.f<|channel|>commentary json<|message|>{}<|call|>"
+    assert codec("harmony").write(reply) == analysis + call
 
 
 @pytest.mark.parametrize("form", ["qwen3_coder", "llama3", "mistral", "gemma", "harmony", "deepseek"])

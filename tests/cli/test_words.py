@@ -80,4 +80,7 @@ def test_run_hints_only_where_calls_could_not_be_run(said: Any, monkeypatch: pyt
     assert "the pocket model is small" not in said("run", "Double 1.", "--tools", "tools.py", "--model", "m").stderr
     monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, **kwargs: Scripted(lambda ask, sample: "2"))
     assert "the pocket model is small" not in said("run", "Double 1.", "--tools", "tools.py").stderr
+    half = Scripted(lambda ask, sample: "2}}</tool_call>")
+    monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, **kwargs: half)
+    assert "the pocket model is small" in said("run", "Double 1.", "--tools", "tools.py").stderr
     assert "no calls, ended by" in said("eval", "--tasks", "tasks.jsonl", "--tools", "tools.py").stdout

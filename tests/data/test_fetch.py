@@ -125,5 +125,7 @@ def test_without_a_network_it_says_what_failed_and_what_to_do(
 
 def test_what_nothing_offers_says_where_it_is() -> None:
     assert "git clone https://github.com/sierra-research/tau-bench, then name the folder" in ran("tau_bench").output
+    assert "'tau_bench' is offered neither by a package nor by the hub" in ran("tau:retail").output
+    assert "'facts' is made by Ferrule: there is nothing to fetch" in ran("facts").output
     assert "did you mean 'gsm8k'" in ran("gsm8").output
     assert "--output would do nothing" in ran("--output", "x").output

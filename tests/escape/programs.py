@@ -167,6 +167,9 @@ PROGRAMS = {
             "db.execute('insert into t values (1)')\ndb.commit()\n"
             "sqlite3.connect('x.db').execute('select a from t').fetchall() == [(1,)]"
         ),
+        "a shelf of objects": (
+            "import shelve\nwith shelve.open('s') as s: s['a'] = 1\nwith shelve.open('s') as s: a = s['a']\na == 1"
+        ),
         "an event loop": "import asyncio\nasyncio.run(asyncio.sleep(0, True))",
         "a lock of one's own": "import fcntl\nf = open('own', 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\nTrue",
         "saving to disk": "f = open('kept', 'w')\nf.write('x')\nf.flush()\nos.fsync(f.fileno())\nos.sync()\nTrue",

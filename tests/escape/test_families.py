@@ -45,6 +45,34 @@ def test_nothing_is_to_be_had(episodes: tuple[Interpreter, Interpreter] | None, 
     assert other.run("x + 1").text == "21"
 
 
+SHARED_WITH_THE_HOST = (
+    "what the kernel counts for the whole host",
+    "what files shared with the host would tell or hold",
+)
+
+
+def test_child_processes_open_no_way_to_what_the_host_shares() -> None:
+    settings = Settings(isolation="namespaces", seconds=20, memory_mb=512, allow_processes=True)
+    if not probe()["namespaces"].available:
+        with pytest.raises(IsolationUnavailable, match="namespaces"):
+            Interpreter(settings)
+        return
+    for family in SHARED_WITH_THE_HOST:
+        for reason, program in PROGRAMS[family].items():
+            if reason != "record locks are not taken":
+                with Interpreter(settings) as python:
+                    seen = python.run(TRIED + program)
+                    assert seen.data["value"] == "True", (reason, seen.text)
+    with Interpreter(settings) as python:
+        assert python.run("import subprocess\nsubprocess.run(['/bin/true']).returncode").text == "0"
+        # Between processes of one episode a lock that is not taken would be a lie, so there is none.
+        locks = "import fcntl\nall(denied(lambda n=n: fcntl.lockf(open(n), fcntl.LOCK_SH)) for n in (os.__file__, '/dev/null'))"
+        assert python.run(TRIED + locks).data["value"] == "True"
+        base = "import sqlite3\ndb = sqlite3.connect('file:x.db{}', uri=True)\ndb.execute('create table t (a)')\ndb.commit()"
+        assert python.run(base.format("")).data["kind"] == "OperationalError"
+        assert python.run(base.format("?nolock=1")).status == "ok"
+
+
 @pytest.mark.parametrize("name", VANDALS)
 def test_vandalism_harms_its_own_episode_only(episodes: tuple[Interpreter, Interpreter] | None, name: str) -> None:
     if episodes is None:

@@ -74,8 +74,10 @@ class Harmony:
         block = thinking(content)
         parts: list[str] = []
         if block is not None and block[1] >= 0 and content.startswith(THINK_OPEN):
-            parts.append(f"{_CHANNEL}analysis{_MESSAGE}{content[len(THINK_OPEN) : block[1] - len(THINK_CLOSE)]}{_END}")
-            content = content[block[1] :]
+            thought, content = content[len(THINK_OPEN) : block[1] - len(THINK_CLOSE)], content[block[1] :]
+            if thought[:1] == thought[-1:] == "\n" and content.startswith("\n\n"):
+                thought, content = thought[1:-1], content[2:]  # line breaks of thinking in tags; this form has none
+            parts.append(f"{_CHANNEL}analysis{_MESSAGE}{thought}{_END}")
         if content or not message.calls:
             channel = "commentary" if message.calls else "final"
             parts.append(f"{_CHANNEL}{channel}{_MESSAGE}{content}{_END if message.calls else ''}")

@@ -11,6 +11,7 @@ from ferrule.cli.options import agent_options, emit, guarded, hint_small, load_p
 __all__ = ["command"]
 
 
+_CLOSING = "</tool_call>"
 _ENDINGS = {
     "length": "the last reply was cut off; --max-completion-length is the longest reply in tokens",
     "turns": "the model used up its replies; --max-tool-calling-iterations says how many it has",
@@ -60,7 +61,8 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
     data = json.loads(dump(episode))
     emit(data, as_json, text)
     counts = tally(observation for turn in path.turns for observation in turn.observations)
-    if counts.malformed or counts.unknown_tool:
+    half = _CLOSING in str(path.answer)  # the end of a call whose beginning is missing, so it reads as an answer
+    if counts.malformed or counts.unknown_tool or half:
         hint_small(model, tools)
     if not path.answer:
         why = _ENDINGS.get(path.finish, path.finish)

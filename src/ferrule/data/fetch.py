@@ -42,11 +42,15 @@ def _here(name: str) -> str:
 def fetch(name: str, output: str | Path | None = None, progress: Callable[[str], None] | None = None) -> Path:
     """Fetch the data of a benchmark once and return its folder, which is named for it.
 
+    ``name`` is a name of ``ORIGINS`` or of a benchmark that its data serves (``bfcl:multiple`` for ``bfcl``).
     ``output`` is the folder to put it into (default ``ferrule.worlds.suites.origins.fetched``, where benchmarks look
     by themselves). The files of a package come from its wheel, of which nothing is installed; the rows of a data set of
     the hub become one JSONL file per split. Work happens in a temporary folder that is renamed at the end. Raises
     ``ValueError`` for what is offered by neither, and ``ConnectionError`` that says what failed and what to do.
     """
+    if name in generated():
+        raise ValueError(f"{name!r} is made by Ferrule: there is nothing to fetch")
+    name = next((known for known in ORIGINS if name in suites_of(known)), name)
     origin, say = origin_of(name), progress or (lambda text: None)
     if not origin.package and not origin.hub:
         raise ValueError(
