@@ -31,6 +31,11 @@ from ferrule.rewards.verify import VERIFIERS, last_number, verify
         ("3.", 3),
         ("$1{,}000$", 1000),
         ("12345678901234567890", 12345678901234567890),
+        ("$3 million", 3_000_000),
+        ("about 1,200.5 thousand people", 1_200_500),
+        ("negative 5", -5),
+        ("minus 1/2", Fraction(-1, 2)),
+        ("2 dozen", 24),
     ],
 )
 def test_last_number(text: str, value: Fraction) -> None:
@@ -61,6 +66,9 @@ def test_no_number(text: str) -> None:
         ("numeric", "50%", "50", True),
         ("numeric", "0.5", "50%", True),
         ("numeric", "5%", "50%", False),
+        ("numeric", "50 percent", "50%", True),
+        ("numeric", "3 million", "3", False),
+        ("numeric", "negative 5", "5", False),
         ("numeric", "no idea", "5", False),
         ("regex", " ab12 ", r"[a-z]+\d+", True),
         ("regex", "ab12!", r"[a-z]+\d+", False),

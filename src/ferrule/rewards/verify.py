@@ -21,6 +21,7 @@ from ferrule.core.arrays import nearest
 from ferrule.rewards import mathematics
 from ferrule.rewards.comparing import SECONDS, Comparison, limited
 from ferrule.rewards.expression import compile_expression, evaluate
+from ferrule.rewards.wording import spelled
 
 __all__ = ["VERIFIERS", "compare", "last_number", "mentions", "same_number", "verify", "word_f1"]
 
@@ -44,10 +45,11 @@ def _fold(text: str) -> str:
 def last_number(text: str) -> tuple[Fraction, bool] | None:
     """Return the last number in ``text`` and whether a percent sign follows it, or None.
 
-    Reads thousands separators, decimals, exponents, fractions (``3/4``, ``1 3/4``, ``\\frac{3}{4}``) and the
-    typographic minus. A percentage keeps its face value: ``50%`` gives ``(50, True)``.
+    Reads thousands separators, decimals, exponents, fractions (``3/4``, ``1 3/4``, ``\\frac{3}{4}``), the typographic
+    minus and words (``3 million``, ``negative 5``). A percentage keeps its face value: ``50%`` gives ``(50, True)``.
     """
-    text = _FRACTION.sub(r"\1/\2", text[-ANSWER_LIMIT:].replace("\u2212", "-").replace("{,}", ","))
+    text = spelled(text[-ANSWER_LIMIT:].replace("\u2212", "-").replace("{,}", ","))
+    text = _FRACTION.sub(r"\1/\2", text)
     match = None
     for match in _NUMBER.finditer(text):  # noqa: B007 - the last one counts
         pass

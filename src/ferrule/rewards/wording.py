@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["FUNCTIONS", "WORD", "conflict", "figures", "no_formula", "without_units", "word_ranges"]
+__all__ = ["FUNCTIONS", "WORD", "conflict", "figures", "no_formula", "spelled", "without_units", "word_ranges"]
 
 FUNCTIONS = frozenset({
     *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan"),
@@ -119,8 +119,12 @@ def figures(text: str) -> str:
     text = text.replace("\\langle", "(").replace("\\rangle", ")")
     text = _SCIENTIFIC.sub(lambda m: rf"{m[1]} \times 10^{{{int(m[2])}}}", text)
     text = _SPACED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), _MIXED.sub(r"\1\\frac{\2}{\3}", text))
-    text = _PERCENT.sub(r"\\%", _DASH.sub("-", _NEGATIVE.sub("-", text)))
-    return _SCALED.sub(_scaled, text)
+    return spelled(_DASH.sub("-", text))
+
+
+def spelled(text: str) -> str:
+    r"""Write the words of numbers as figures: ``3 million``, ``2 dozen``, ``negative 5``, ``20 percent`` (``20\%``)."""
+    return _SCALED.sub(_scaled, _PERCENT.sub(r"\\%", _NEGATIVE.sub("-", text)))
 
 
 def _scaled(match: re.Match[str]) -> str:
