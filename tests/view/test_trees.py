@@ -70,3 +70,12 @@ def test_damaged_records_never_raise(paths: Any, turns: Any) -> None:
 def test_turns_that_follow_themselves_end() -> None:
     row = {"paths": [{"turns": [0, 1, 0, 1]}, {"turns": [1]}], "turns": [{"id": 0}, {"id": 1}]}
     assert count(twigs(row, step_in_words)) < 5
+
+
+def test_a_reply_that_goes_on_from_another_says_so() -> None:
+    turns = [
+        {"id": 0, "reply": {"content": "a b"}, "notes": {"state": "answer", "entropy": 0.5}},
+        {"id": 1, "reply": {"content": "a c"}, "notes": {"state": "answer", "begun": 1}},
+    ]
+    steps = twigs({"turns": turns, "paths": [{"turns": [0]}, {"turns": [1]}]}, lambda reply: str(reply["content"]))
+    assert lines(steps) == ["* a b  [answer, entropy 0.5]", "- a c  [answer, goes on after tokens: 1]"]

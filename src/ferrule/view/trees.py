@@ -10,6 +10,8 @@ __all__ = ["Twig", "count", "lines", "twigs"]
 
 _DEEPEST, _LONGEST = 60, 90
 """Levels that are shown, and characters of one step."""
+_SHOWN = {"value": "value", "visits": "visits", "entropy": "entropy", "begun": "goes on after tokens:"}
+"""Numbers of a search that are shown, and how they are called."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,20 @@ def _numbers(path: Mapping[str, Any]) -> list[int]:
 
 
 def _state(turn: Mapping[str, Any]) -> str:
-    """Return how a step ended: failed results, what the search noted, and its value and visits where it has any."""
+    """Return how a step ended: failed results, what the search noted, and the numbers it has for it.
+
+    A step that goes on from within another reply says after how many tokens.
+    """
     notes = turn.get("notes")
     notes = notes if isinstance(notes, Mapping) else {}
     results = [one.get("status", "ok") for one in _listed(turn, "observations") if isinstance(one, Mapping)]
     parts = [str(status) for status in results if status != "ok"]
     if notes.get("state") not in (None, "open"):
         parts.append(str(notes["state"]))
-    for name in ("value", "visits"):
+    for name, words in _SHOWN.items():
         number = notes.get(name)
         if isinstance(number, (int, float)) and number:
-            parts.append(f"{name} {number:.3g}")
+            parts.append(f"{words} {number:.3g}")
     return ", ".join(parts)
 
 
