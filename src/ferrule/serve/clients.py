@@ -96,15 +96,19 @@ class Clients:
         return _Client(self._make(), self._open, self._freed, self._limits)
 
     def _make_room(self, why: str) -> bool:
-        """Close the connection that is the least loss, when there is one whose client is waited for."""
+        """Close the connection that is the least loss, when there is one whose client is waited for.
+
+        Of half-sent heads some go together: looking for them takes longer than accepting another one.
+        """
         self._forget()
         now = time.monotonic()
-        waited_for = [client for client in self._open if client.rank(now) is not None]
-        client = min(waited_for, key=lambda client: (client.rank(now), client.heard), default=None)
-        if client is None:
-            return False
-        client.end(f"closed to make room: {why}")
-        return True
+        ranked = [(rank, client.heard, client) for client in self._open if (rank := client.rank(now)) is not None]
+        ranked.sort(key=lambda entry: entry[:2])
+        count = max(1, self._most // 32) if ranked and ranked[0][0] == 0 else 1
+        for rank, _, client in ranked[:count]:
+            if rank == ranked[0][0]:
+                client.end(f"closed to make room: {why}")
+        return bool(ranked)
 
     async def _watch(self) -> None:
         """Close those who are too slow, again and again."""
