@@ -20,7 +20,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from ferrule.serve.clients import ClientLimits
 from ferrule.serve.quiet import Sparse
@@ -28,6 +29,10 @@ from ferrule.serve.run import bind, serve
 
 HEAD = b"POST /length HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 WHOLE = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+UPGRADE = (
+    b"GET /socket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 Address = tuple[str, int]
 
 
@@ -48,8 +53,14 @@ async def _late(request: Request) -> Response:
     return PlainTextResponse("late")
 
 
+async def _socket(socket: WebSocket) -> None:
+    await socket.accept()
+    await socket.close(1013)
+
+
 APP = Starlette(
     routes=[
+        WebSocketRoute("/socket", _socket),
         Route("/health", _health),
         Route("/length", _length, methods=["POST"]),
         Route("/much", _much),
@@ -206,6 +217,18 @@ def test_half_sent_requests_make_room_for_whole_ones(sent: bytes) -> None:
             writer.close()
 
     play(check, ClientLimits(connections=8, head_seconds=60, body_seconds=60))
+
+
+def test_web_sockets_that_wait_for_a_goodbye_make_room() -> None:
+    async def check(address: Address) -> None:
+        greeted = [await opened(address, UPGRADE) for _ in range(4)]
+        for reader, _ in greeted:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        assert await asked(address) == "well"
+        for _, writer in greeted:
+            writer.close()
+
+    play(check, ClientLimits(connections=4))
 
 
 def test_requests_at_work_are_never_closed_for_others() -> None:

@@ -182,8 +182,8 @@ class _Client(asyncio.Protocol):
 
     def rank(self, now: float) -> int | None:
         """Return how much is lost with this connection, 0 the least; None when its client does all it should."""
-        if self._upgraded():
-            return None
+        if self._upgraded():  # uvicorn's notes that the server said goodbye and only waits for the client's
+            return 0 if getattr(self._transport.get_protocol(), "close_sent", False) else None
         if self._transport.get_write_buffer_size():
             return 3 if now - self._stalled > 1 else None
         spent = now - self._since
