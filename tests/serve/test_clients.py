@@ -286,17 +286,17 @@ def test_half_open_clients_beyond_the_descriptors_leave_a_server_reachable(tmp_p
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)),
         )
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: (server.kill(), server.wait()))
         stack.enter_context(server)
+        stack.callback(server.kill)
         assert server.stdout is not None
         url = server.stdout.readline().decode().strip()
         host, _, port = url.removeprefix("http://").partition(":")
         for _ in range(300):
             client = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
             client.sendall(HEAD)
-        with httpx.Client(base_url=url, trust_env=False, timeout=10) as client:
-            assert client.get("/health").json()["status"] == "healthy"
-            said = client.post("/episodes/a/act", json={"name": "calculator", "arguments": {"expression": "6*7"}})
+        with httpx.Client(base_url=url, trust_env=False, timeout=10) as well:
+            assert well.get("/health").json()["status"] == "healthy"
+            said = well.post("/episodes/a/act", json={"name": "calculator", "arguments": {"expression": "6*7"}})
             assert said.json()["text"] == "42"
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
