@@ -77,7 +77,10 @@ def test_eval_says_how_many_rows_are_tasks_and_how_many_calls_were_unknown(said:
 
 def test_run_hints_only_where_calls_could_not_be_run(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the pocket model is small" in said("run", "Double 1.", "--tools", "tools.py").stderr
-    assert "the pocket model is small" not in said("run", "Double 1.", "--tools", "tools.py", "--model", "m").stderr
+    assert (
+        "the pocket model is small"
+        not in said("run", "Double 1.", "--tools", "tools.py", "--model", "http://127.0.0.1:1/v1").stderr
+    )
     monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, **kwargs: Scripted(lambda ask, sample: "2"))
     assert "the pocket model is small" not in said("run", "Double 1.", "--tools", "tools.py").stderr
     half = Scripted(lambda ask, sample: "2}}</tool_call>")

@@ -168,7 +168,7 @@ def test_another_kind_of_attention_is_left_to_whole_batches() -> None:
     ).eval()
     one = row(prompt(9), 6)
     found = engine(model, "auto")
-    assert type(found).__name__ == "Whole"
+    assert found.kind == "whole"
     found.submit([one])
     found.step()
     assert one.sampled == own(model, one.given, 6)

@@ -374,6 +374,20 @@ def test_bf16_products_keep_fp32_weights_and_nearly_the_scores() -> None:
     assert torch.allclose(scored(plain, [reply])[0], scored(fast, [reply])[0], atol=0.3)
 
 
+@pytest.mark.parametrize("form", ["products", "weights"])
+def test_what_is_sampled_in_bf16_is_nearly_what_is_scored(form: str) -> None:
+    """Decoding goes token by token and scoring in one pass: both round to 8 bits, at different places."""
+    policy = tiny_policy(autocast=form == "products")
+    if form == "weights":
+        policy.model.to(torch.bfloat16)
+    assert (policy.dtype is torch.bfloat16) == (form == "weights")
+    assert policy.products is torch.bfloat16
+    replies = policy.generate([user("x" * size, n=2, seed=size, temperature=1.0) for size in (1, 9, 30)])
+    replies = [reply for group in replies for reply in group]
+    for reply, learner in zip(replies, scored(policy, replies), strict=True):
+        assert torch.allclose(torch.tensor(reply.logps), learner, atol=0.3)
+
+
 # ---------------------------------------------------------------------------------------- value head, reference, adapter
 
 
@@ -420,6 +434,10 @@ def test_reference_scores_stay_when_the_weights_move(tiny: Local) -> None:
 
 def adapted(tiny: Local) -> Local:
     tiny.add_adapter(lora_r=2)
+    return moved(tiny)
+
+
+def moved(tiny: Local) -> Local:
     with torch.no_grad():
         for name, p in tiny.model.named_parameters():
             if "lora_B" in name:
@@ -438,10 +456,12 @@ def test_an_adapter_begins_as_nothing_and_trains_alone(tiny: Local) -> None:
     assert len(tiny.parameters()) == len(names)
 
 
-def test_the_reference_of_an_adapter_is_the_base(tiny: Local) -> None:
+def test_the_reference_of_a_fresh_adapter_is_the_base(tiny: Local) -> None:
     reply = answer(tiny, user("x"))
     before, (ids, turn) = scored(tiny, [reply])[0], rows_of([reply])
-    adapted(tiny).keep_reference()
+    tiny.add_adapter(lora_r=2)
+    tiny.keep_reference()
+    moved(tiny)
     assert not torch.allclose(scored(tiny, [reply])[0], before, atol=1e-2)
     assert torch.allclose(tiny.reference_logps(ids, turn)[turn >= 0], before, atol=1e-5)
     assert not torch.allclose(scored(tiny, [reply])[0], before, atol=1e-2)  # and the adapter is on again
@@ -492,7 +512,7 @@ def test_a_folder_can_be_written_over(tiny: Local, tmp_path: Path) -> None:
 
 
 def test_wrong_loading_settings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="dtype is 'fp16'; valid: auto, bfloat16, float32"):
+    with pytest.raises(ValueError, match="unknown dtype 'fp16'"):
         load(tmp_path, dtype="fp16")
     with pytest.raises(TypeError, match="max_tokenz"):
         tiny_policy(max_tokenz=3)

@@ -68,7 +68,7 @@ def test_another_precision_is_refused(tiny: Local, tmp_path: Path) -> None:
     checkpoint.write(tmp_path, 1, tiny, adam(tiny), {})
     tiny.autocast = False
     with pytest.raises(
-        ValueError, match="in bfloat16 and this policy computes in float32; load it with dtype='bfloat16'"
+        ValueError, match="with dtype='float32', bf16=True and this policy with dtype='float32', bf16=False; load it"
     ):
         checkpoint.read(tmp_path / "checkpoint-1", tiny, adam(tiny))
 

@@ -20,7 +20,7 @@ _COMMANDS = {
     "run": "Answer one prompt with a model and tools.",
     "arena": "Compare training recipes at the same number of generated tokens.",
     "papers": "List published methods, explain one, or measure its claim.",
-    "models": "List, fetch, build and measure models.",
+    "models": "List, fetch, build, merge and measure models.",
     "data": "List worlds and benchmarks, say where their data comes from, and fetch it.",
     "serve": "Serve tools over HTTP and MCP, or a world over OpenEnv.",
     "bench": "Measure rollout and update of a model on this machine, beside the roofline.",

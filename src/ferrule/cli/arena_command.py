@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ferrule.cli.model_options import device_flag
 from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs, workers
 
 __all__ = ["command"]
@@ -46,6 +47,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--budget", default="400k", show_default=True, help="Generated tokens per run (sft: learned from).")
 @click.option("--seeds", default=3, show_default=True, help="Training seeds per recipe.")
 @click.option("--model", default="pocket", show_default=True, help="Model every run starts from.")
+@device_flag
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations-eval", default=4, show_default=True, help="Samples per held-out task.")
 @click.option("--learning-rate", default=3e-4, show_default=True, help="The same for all recipes.")
@@ -55,9 +57,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(
-    recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, eval_tasks: int,
-    num_generations_eval: int, learning_rate: float, name: str | None, output_dir: Path | None, jobs: int,
-    ray: str | None, overwrite: bool, as_json: bool,
+    recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, device: str | None,
+    eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None, output_dir: Path | None,
+    jobs: int, ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
 
@@ -72,7 +74,7 @@ def command(
         raise click.UsageError("an arena needs at least one recipe and one seed")
     arena = Arena(
         recipes, worlds, model, tokens(budget), seeds, learning_rate=learning_rate, eval_tasks=eval_tasks,
-        num_generations_eval=num_generations_eval,
+        num_generations_eval=num_generations_eval, device=device or "auto",
     )  # fmt: skip
     folder = run_folder(name, output_dir, "arena")
     with interruptible(folder):

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import guarded, load_policy
+from ferrule.cli.model_options import computing_flags, computing_options, load_policy
+from ferrule.cli.options import guarded
 
 __all__ = ["command"]
 
@@ -19,12 +20,11 @@ __all__ = ["command"]
 @click.option("--new", default=64, show_default=True, help="Tokens that every sample writes.")
 @click.option("--repeats", default=5, show_default=True, help="Times that each batch is measured; the median counts.")
 @click.option("--threads", default=0, help="Threads of torch [default: torch's own choice].")
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or auto (measured).")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@computing_flags
 @click.option("--quick", is_flag=True, help="One repeat and small buffers: shows that it runs, measures little.")
 @click.option("--json", "output", type=click.Path(path_type=Path), default=None, help="Write the result here (JSON).")
 @guarded
-def command(model: str, rows: str, dtype: str, device: str, output: Path | None, **given: Any) -> None:
+def command(model: str, rows: str, output: Path | None, **given: Any) -> None:
     """Measure rollout and update of a model, and the share of the roofline that they reach.
 
     The roofline is measured too: memory bandwidth, and matrix products at the model's own sizes. The file of --json
@@ -35,8 +35,9 @@ def command(model: str, rows: str, dtype: str, device: str, output: Path | None,
     from ferrule.speed.measure import Bench, bench
     from ferrule.train.logs import write_json
 
-    settings = Bench(rows=_pairs(rows), **given)
-    policy = load_policy(model, weights=True, dtype=dtype, device=device)
+    sizes = {name: given[name] for name in ("prompt", "new", "repeats", "threads", "quick")}
+    settings = Bench(rows=_pairs(rows), **sizes)
+    policy = load_policy(model, weights=True, **computing_options(given))
     with Console(stderr=True).status("measuring") as status:
         result = bench(policy, settings, name=model, progress=status.update)
     if output is not None:

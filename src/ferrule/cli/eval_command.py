@@ -7,14 +7,18 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import (
-    agent_options,
+from ferrule.cli.model_options import (
     chat_flags,
     chat_options,
-    emit,
-    guarded,
+    computing_flags,
+    computing_options,
     hint_small,
     load_policy,
+)
+from ferrule.cli.options import (
+    agent_options,
+    emit,
+    guarded,
     open_cassette,
     own_tasks,
     row_options,
@@ -28,7 +32,7 @@ __all__ = ["command"]
 
 _SETTINGS = (
     "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
-    "codec", "tool_role", "renderer", "no_tools", "tasks", "verifier",
+    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
@@ -55,6 +59,7 @@ _SETTINGS = (
     help="How calls are written (NAME or NAME:STYLE); for servers, plain text instead of their tool calls.",
 )
 @chat_flags
+@computing_flags
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep every reply and tool result in this cassette.")
@@ -77,7 +82,7 @@ def command(suite: str | None, **given: Any) -> None:
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
-    options = chat_options(given)
+    options = {**chat_options(given), **computing_options(given)}
     cassette = open_cassette(given["record"], given["replay"])
     loaded = None if given["replay"] else load_policy(given["model"], **options)
     policy = recorded_policy(loaded, cassette)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ferrule.cli.options import Command, emit, flags, interruptible, make_world, run_folder, tools_option
-from ferrule.cli.training import model_flags, pool_of, run_flags, trained_policy
+from ferrule.cli.training import kept_flags, model_flags, pool_of, run_flags, trained_policy
 from ferrule.train.settings import Settings, read_settings
 
 __all__ = ["Lessons", "carry_out", "learning_flags"]
@@ -87,7 +87,7 @@ def carry_out(given: Mapping[str, Any], lessons: Lessons) -> None:
     known = (*_SETTINGS, *_BESIDE)
     filed = read_settings(chosen["settings_file"], known) if "settings_file" in chosen else {}
     chosen |= {name: value for name, value in filed.items() if name not in chosen}
-    pool, folder = pool_of(), run_folder(given["name"], given["output_dir"], lessons.command)
+    pool, folder = pool_of(given["device"]), run_folder(given["name"], given["output_dir"], lessons.command)
     with interruptible(folder) as check_interrupted:
         plan = _plan(chosen, lessons, pool, folder)
         result = execute(plan, resume=given["resume"], overwrite=given["overwrite"], pool=pool)
@@ -102,7 +102,7 @@ def _plan(chosen: Mapping[str, Any], lessons: Lessons, pool: Any, folder: Path) 
     from ferrule.train.held_out import held_out
 
     data = _data(chosen, lessons)
-    policy = trained_policy(chosen, folder, pool, chosen.get("seed", Settings.seed))
+    policy = trained_policy(chosen, folder, pool, chosen)
     train = _laid_out(chosen, lessons, data.train, policy, "rows")
     if not train:
         raise click.UsageError(f"no row of {chosen['dataset']} leaves anything to learn, for the reasons above")
@@ -111,20 +111,9 @@ def _plan(chosen: Mapping[str, Any], lessons: Lessons, pool: Any, folder: Path) 
     settings = _settings(chosen, lessons, stage, policy, len(train), 1 if pool is None else pool.num_processes)
     world, tasks = _tasks(chosen)
     measure = partial(held_out, stage=stage, items=held, size=settings.per_device_train_batch_size)
-    kept = (
-        "model",
-        "tools",
-        "use_peft",
-        "lora_r",
-        "dtype",
-        "codec",
-        "tool_role",
-        "renderer",
-        "trust_remote_code",
-        "num_train_epochs",
-        "max_length",
-    )
-    click.echo(_line(train, held, settings, policy), err=True)
+    line = _line(train, held, settings, policy, bool(chosen["worlds"]), stage.reference)
+    if pool is None or pool.is_main_process:
+        click.echo(line, err=True)
     return Plan(
         folder=folder,
         policy=policy,
@@ -139,7 +128,9 @@ def _plan(chosen: Mapping[str, Any], lessons: Lessons, pool: Any, folder: Path) 
         about={
             "command": f"ferrule {lessons.command}",
             "dataset": str(chosen["dataset"]),
-            **{name: str(chosen[name]) for name in kept if chosen.get(name)},
+            **kept_flags(chosen),
+            **{name: str(chosen[name]) for name in ("tools", *_BESIDE) if chosen.get(name)},
+            "plan": line,
             **lessons.about,
             "rows": len(train),
             "eval_rows": len(held),
@@ -233,16 +224,18 @@ def _tasks(chosen: Mapping[str, Any]) -> tuple[Any, Sequence[Any]]:
     return world, world.tasks("test", chosen.get("eval_tasks", 50), seed=1234)
 
 
-def _line(train: Sequence[Any], held: Sequence[Any], settings: Settings, policy: Any) -> str:
+def _line(
+    train: Sequence[Any], held: Sequence[Any], settings: Settings, policy: Any, plays: bool, reference: bool
+) -> str:
     """Say what is learned, in how many steps, and how it is computed."""
+    from ferrule.cli.plan_line import training_line
     from ferrule.data.formats import Pair
-    from ferrule.policies.packing.packed import why_padded
 
     rows = [row for item in train for row in ((item.chosen, item.rejected) if isinstance(item, Pair) else (item,))]
     learned = sum(turn >= 0 for row in rows for turn in row.turn)
-    padded = why_padded(policy.model, autocast=policy.autocast)
-    return (
-        f"plan: {len(train)} {'pairs' if isinstance(train[0], Pair) else 'rows'} ({len(held)} more held out), "
-        f"{learned} of {sum(len(row.ids) for row in rows)} tokens learned; {settings.max_steps} steps, rate "
-        f"{settings.learning_rate:g}; {'padded: ' + padded if padded else 'packed'}, {policy.device}"
+    what = (
+        f"{len(train)} {'pairs' if isinstance(train[0], Pair) else 'rows'} ({len(held)} more held out), "
+        f"{learned} of {sum(len(row.ids) for row in rows)} tokens learned, {settings.max_steps} steps, rate "
+        f"{settings.learning_rate:g}"
     )
+    return training_line(policy, settings, what=what, plays=plays, reference=reference)

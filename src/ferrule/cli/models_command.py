@@ -1,4 +1,4 @@
-"""``ferrule models``: list, fetch, build and measure models."""
+"""``ferrule models``: list, fetch, build, merge and measure models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ferrule.cli.model_options import computing_flags, computing_options, device_flag, load_policy
 from ferrule.cli.options import emit, guarded
 
 __all__ = ["command"]
@@ -81,24 +82,41 @@ def build(
     )
 
 
+@command.command("merge")
+@click.argument("name")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder to write [default: runs/merged].")
+@computing_flags
+@click.option("--json", "as_json", is_flag=True, help="Print where it lies as JSON.")
+@guarded
+def merge(name: str, output_dir: Path | None, as_json: bool, **given: Any) -> None:
+    """Add the adapters in folder NAME to the model they belong to, and write the whole model."""
+    folder = output_dir or Path("runs") / "merged"
+    if folder.exists() and any(folder.iterdir()):
+        raise click.UsageError(f"{folder} holds files; choose another folder with --output-dir")
+    policy = load_policy(name, weights=True, **computing_options(given))
+    policy.merge_adapter()
+    policy.save(folder)
+    emit({"name": name, "folder": str(folder)}, as_json, lambda: click.echo(str(folder)))
+
+
 @command.command("card")
 @click.option("--model", default="pocket", show_default=True, help="Model to measure.")
+@device_flag
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks per level and skill.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the card (JSON) here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 @guarded
-def card(model: str, eval_tasks: int, output: Path | None, as_json: bool) -> None:
+def card(model: str, device: str | None, eval_tasks: int, output: Path | None, as_json: bool) -> None:
     """Measure a model's capability card: success per world and level, with and without tools, and mixed groups.
 
     A pocket model's card also has its skills: replies to conversations with words that its training never saw.
     """
-    from ferrule.cli.options import load_policy
     from ferrule.evaluate.card import measure, mixed_groups, page
     from ferrule.policies.models import SHIPPED
     from ferrule.worlds.aliased import renamed
     from ferrule.worlds.named import world
 
-    policy = load_policy(model)
+    policy = load_policy(model, **computing_options({"device": device}))
     # Their prompts fit the smallest models.
     worlds = {name: world(name) for name in ("arithmetic", "apis", "facts")}
     foreign = renamed(worlds["apis"], share=1.0)

@@ -1,11 +1,10 @@
-"""Flags made from dataclass fields, and what several commands share: worlds, models, output."""
+"""Flags made from dataclass fields, and what several commands share: worlds, runs, output."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
-import os
 import re
 import shlex
 import types
@@ -21,14 +20,10 @@ from ferrule.core.flows import World
 
 __all__ = [
     "Command",
-    "chat_flags",
-    "chat_options",
     "emit",
     "flags",
     "guarded",
-    "hint_small",
     "interruptible",
-    "load_policy",
     "make_world",
     "open_cassette",
     "own_tasks",
@@ -286,48 +281,6 @@ def say_note(world: Any) -> None:
         click.echo(f"{world.name}: {note}", err=True)
 
 
-def chat_flags(function: Any) -> Any:
-    """Add the flags on what comes with a model: ``--tool-role`` and ``--renderer``, and whether its code may run."""
-    from ferrule.chat.fitted import RENDERERS, TOOL_ROLES
-
-    role = "Where results go: a tool turn (bare, behind calls, or wrapped by the codec) or a user turn [default: auto]."
-    layout = "The model's chat template, or ChatML with the marks of its tokenizer [default: auto]."
-    function = click.option("--renderer", default=None, type=click.Choice(RENDERERS), help=layout)(function)
-    code = "Run Python files that come with the model, with your rights; for models you trust as you trust a program."
-    function = click.option("--trust-remote-code", is_flag=True, default=None, help=code)(function)
-    return click.option("--tool-role", default=None, type=click.Choice(TOOL_ROLES), help=role)(function)
-
-
-def chat_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the flags on codec, layout and code say, as options of ``policies.named.load``."""
-    names = ("codec", "tool_role", "renderer", "trust_remote_code")
-    return {name: given[name] for name in names if given.get(name) not in (None, "auto")}
-
-
-def load_policy(model: str, *, weights: bool = False, **options: Any) -> Any:
-    """Return the policy that ``--model`` names; ``weights`` refuses servers, which keep theirs to themselves."""
-    from ferrule.policies.models import resolve
-    from ferrule.policies.named import answering, load
-
-    if weights and resolve(model).kind == "endpoint":
-        raise click.UsageError(f"--model {model} is a server; this needs weights (a name or a folder)")
-    opened = load if weights else answering
-    policy = opened(model, progress=lambda line: click.echo(line, err=True), **options)
-    _say_layout(getattr(policy, "renderer", None))
-    return policy
-
-
-def _say_layout(renderer: Any) -> None:
-    """Say how the chat template of a model is used, once per run; models of Ferrule's own layout need no word."""
-    if renderer is None or os.environ.get("RANK", "0") != "0":
-        return
-    from ferrule.chat.fitted import said
-    from ferrule.chat.template import Template
-
-    if isinstance(renderer, Template):
-        click.echo(f"chat: {said(renderer)}", err=True)
-
-
 def open_cassette(record: Path | None, replay: Path | None) -> Any:
     """Return the cassette that ``--record`` or ``--replay`` asks for; one that passes everything through without."""
     from ferrule.worlds.cassette import Cassette
@@ -347,6 +300,7 @@ _EXTRAS = {
     **dict.fromkeys(("matplotlib", "jinja2"), "view"),
     **dict.fromkeys(("numba", "llvmlite"), "fast"),
     "ray": "ray",
+    "bitsandbytes": "qlora",
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),
 }
 
@@ -369,16 +323,6 @@ def guarded(command: Command) -> Command:
             raise click.UsageError(str(error)) from error
 
     return run
-
-
-def hint_small(model: str, tools: Any) -> None:
-    """Say what helps where the pocket model wrote calls of a person's own tools that could not be run."""
-    if model == "pocket" and tools:
-        click.echo(
-            "the pocket model is small and reads unfamiliar tools with mistakes; train it on yours (ferrule train "
-            "--tools ... --tasks ...) or take a larger one (--model smollm2-135m, a folder, a hub name or a URL)",
-            err=True,
-        )
 
 
 def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:

@@ -26,6 +26,8 @@ _SETUP = {
     "micro": "Tokens of a micro-batch on one device.",
     "lora_r": "Rank of adapters; 0 trains all weights.",
     "gradient_checkpointing": "Compute activations again in the backward pass.",
+    "dtype": "What weights are held in: float32 or bfloat16.",
+    "load_in_4bit": "Hold the frozen weights under adapters in 4 bits.",
 }
 _SHARES = {
     "train": "Share of the matrix rate that the update reaches.",

@@ -6,12 +6,21 @@ from typing import Any
 
 import click
 
-from ferrule.cli.options import agent_options, emit, guarded, hint_small, load_policy, tools_option
+from ferrule.cli.model_options import (
+    chat_flags,
+    chat_options,
+    computing_flags,
+    computing_options,
+    hint_small,
+    load_policy,
+)
+from ferrule.cli.options import agent_options, emit, guarded, tools_option
 
 __all__ = ["command"]
 
 
 _CLOSING = "</tool_call>"
+_SETTINGS = ("agent", "budget", "temperature", "max_completion_length", "max_tool_calling_iterations", "seed")
 _ENDINGS = {
     "length": "the last reply was cut off; --max-completion-length is the longest reply in tokens",
     "turns": "the model used up its replies; --max-tool-calling-iterations says how many it has",
@@ -29,9 +38,11 @@ _ENDINGS = {
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies on one path.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
+@computing_flags
+@chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded
-def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any) -> None:
+def command(prompt: str, model: str, tools: Any, as_json: bool, **given: Any) -> None:
     """Answer PROMPT and show calls and observations; without an answer, what the model wrote, and exit code 1."""
     import json
 
@@ -42,7 +53,8 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **settings: Any)
     from ferrule.view.episodes import step_in_words
     from ferrule.view.trees import count, lines, twigs
 
-    episode = run(prompt, load_policy(model), tools=tools, **settings)
+    policy = load_policy(model, **computing_options(given), **chat_options(given))
+    episode = run(prompt, policy, tools=tools, **{name: given[name] for name in _SETTINGS})
     path = episode.trajectories[0]
 
     def text() -> None:

@@ -23,7 +23,7 @@ from ferrule.cli.options import (
     run_folder,
     tools_option,
 )
-from ferrule.cli.training import CHOSEN_RATE, model_flags, pool_of, run_flags, trained_policy
+from ferrule.cli.training import CHOSEN_RATE, kept_flags, model_flags, pool_of, run_flags, trained_policy
 from ferrule.core.paths import by_path
 from ferrule.train.settings import Settings, read_settings
 from ferrule.worlds.named import world_names
@@ -119,7 +119,7 @@ def command(**given: Any) -> None:
     known = [*_RECIPE, *(f.name for f in fields(Settings))]
     filed = read_settings(chosen["settings_file"], known) if "settings_file" in chosen else {}
     settings = {**filed, **{name: chosen[name] for name in known if name in chosen}}
-    pool = pool_of()
+    pool = pool_of(given["device"])
     folder = run_folder(given["name"], given["output_dir"], "train")
 
     def text() -> None:
@@ -152,20 +152,23 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     given = {name: value for name, value in settings.items() if name not in _RECIPE}
     levels = given.get("levels", Settings.levels)
     held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=levels)
-    policy = trained_policy(chosen, folder, pool, given.get("seed", Settings.seed))
+    policy = trained_policy(chosen, folder, pool, given)
     if chosen["engine"] == "vllm":
         from ferrule.policies.vllm.vllm import Vllm
 
         policy = Vllm(policy)
     loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
-        "model", "tasks", "tools", "recipe", "use_peft", "lora_r", "dtype", "engine", "tool_role", "renderer", "ray",
-        "ray_workers", "warm_up", "warm_up_on", "prompt_field", "answer_field", "verifier", "trust_remote_code",
+        "tasks", "tools", "recipe", "engine", "ray", "ray_workers", "warm_up", "warm_up_on", "prompt_field",
+        "answer_field", "verifier",
     )  # fmt: skip
+    line = _line(policy, recipe, loop, world, pool)
     about = {
         "command": "ferrule train",
         "worlds": list(names) or [str(chosen["tasks"])],
+        **kept_flags(chosen),
         **{k: str(chosen[k]) for k in kept if chosen.get(k)},
+        "plan": line,
         **_of_recipe(settings),
         "eval_tasks": len(held_out),
     }
@@ -181,6 +184,20 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         rollbacks=chosen["rollbacks"],
         about=about,
     )
+
+
+def _line(policy: Any, recipe: Any, settings: Settings, world: Any, pool: Any) -> str:
+    """Say and return what will happen."""
+    from ferrule.cli.plan_line import training_line
+    from ferrule.train.check import parts_of
+
+    samples = settings.samples(1 if pool is None else pool.num_processes)
+    what = f"{world.name}, {settings.max_steps} steps of {samples} episodes, rate {settings.learning_rate:g}"
+    reference = any(part.reference for part in parts_of(recipe))
+    line = training_line(policy, settings, what=what, plays=True, reference=reference)
+    if pool is None or pool.is_main_process:
+        click.echo(line, err=True)
+    return line
 
 
 def _of_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:

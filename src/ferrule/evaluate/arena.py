@@ -43,7 +43,7 @@ EVAL_SEED = 1234
 
 @dataclass(frozen=True)
 class Arena:
-    """What is equal for all recipes of an arena."""
+    """What is equal for all recipes of an arena; ``device`` is that of ``policies.named.load``."""
 
     recipes: tuple[str, ...]
     worlds: tuple[str, ...] = ("arithmetic", "apis")
@@ -57,6 +57,7 @@ class Arena:
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     eval_tasks: int = 200
     num_generations_eval: int = 4
+    device: str = "auto"
 
 
 def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
@@ -79,6 +80,12 @@ def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
 
 def _base(arena: Arena) -> Recipe:
     return grpo(num_generations=arena.num_generations, max_completion_length=arena.max_completion_length)
+
+
+def _model(arena: Arena) -> Any:
+    """Return the model that every run starts from."""
+    options: dict[str, Any] = {} if arena.device == "auto" else {"device": arena.device}
+    return load(arena.model, **options)
 
 
 def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluation:
@@ -104,7 +111,7 @@ def _entry(arena: Arena, world: World, name: str, seed: int, known: Known) -> tu
 
 def _check(arena: Arena, world: World, known: Known) -> None:
     """Refuse what cannot run when it is named, before anything is played."""
-    policy = load(arena.model)
+    policy = _model(arena)
     for name in arena.recipes:
         method, _ = _entry(arena, world, name, 0, known)
         settings = _settings(arena, method, 0)
@@ -122,7 +129,7 @@ def play_cell(arena: Arena, name: str, seed: int, folder: Path, offer: Offer) ->
     ``folder`` holds the run. Return JSON data: ``cell`` (a ``Cell``), and ``curve``, the success on the training tasks
     against generated tokens.
     """
-    world, policy = worlds(arena.worlds), load(arena.model)
+    world, policy = worlds(arena.worlds), _model(arena)
     if name == UNTRAINED:
         return {"cell": asdict(cell_of(name, seed, _measured(arena, policy, world, name))), "curve": []}
     method, changes = _entry(arena, world, name, seed, offer())
@@ -234,6 +241,8 @@ def _telling(jobs: Sequence[Job], show: Show | None) -> Show | None:
 def _conditions(arena: Arena) -> dict[str, Any]:
     """All that a cell depends on beside its recipe and seed, as JSON data."""
     settings = {key: value for key, value in asdict(arena).items() if key not in ("recipes", "seeds")}
+    if arena.device == "auto":
+        del settings["device"]
     return json.loads(json.dumps({**settings, "weights": weights_digest(arena.model)}))  # type: ignore[no-any-return]
 
 
@@ -241,7 +250,7 @@ def _command(arena: Arena) -> str:
     """The command line that plays an arena again: its options that are not the defaults, and always what matters."""
     always = (f"--recipes {','.join(arena.recipes)}", f"--world {','.join(arena.worlds)}", f"--budget {arena.budget}",
               f"--seeds {arena.seeds}")  # fmt: skip
-    names = ("model", "eval_tasks", "num_generations_eval", "learning_rate")
+    names = ("model", "device", "eval_tasks", "num_generations_eval", "learning_rate")
     chosen = {name: getattr(arena, name) for name in names if getattr(arena, name) != getattr(Arena, name)}
     return " ".join(["ferrule arena", *always, *(f"--{k.replace('_', '-')} {v}" for k, v in chosen.items())])
 

@@ -13,7 +13,15 @@ from ferrule.worlds.named import worlds
 __all__ = ["demo"]
 
 
-def demo(folder: Path, *, seed: int = 0, max_steps: int = 100, eval_tasks: int = 400, max_minutes: float = 5.0) -> Plan:
+def demo(
+    folder: Path,
+    *,
+    seed: int = 0,
+    max_steps: int = 100,
+    eval_tasks: int = 400,
+    max_minutes: float = 5.0,
+    device: str = "auto",
+) -> Plan:
     """Return the plan of the demo: GRPO on arithmetic and generated tools, held-out tasks of every level."""
     world = worlds(("arithmetic", "apis"))
     settings = Settings(
@@ -28,7 +36,7 @@ def demo(folder: Path, *, seed: int = 0, max_steps: int = 100, eval_tasks: int =
     )
     return Plan(
         folder=folder,
-        policy=load("pocket"),
+        policy=load("pocket", device=device),
         world=world,
         method=grpo(num_generations=8, max_completion_length=80, format_weight=0.2),
         settings=settings,

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,26 +15,29 @@ import torch
 from torch import Tensor
 
 from ferrule.chat.codec import Codec, awaited
-from ferrule.chat.forced import forced
 from ferrule.chat.portable import chat_template, written_here
 from ferrule.chat.renderer import Renderer, added
 from ferrule.chat.reply import pieces_of
 from ferrule.chat.template import Template
+from ferrule.core.arrays import nearest
 from ferrule.core.clip import clean
 from ferrule.core.flows import Ask
 from ferrule.core.powers import POWERS
 from ferrule.core.records import Message, Reply
 from ferrule.core.streams import Stream
+from ferrule.policies.adapters import base_of, frozen_copy, merged, silent, with_lora
+from ferrule.policies.devices import torch_device
 from ferrule.policies.engine.engine import Decoder
 from ferrule.policies.engine.engines import open_engine
-from ferrule.policies.engine.rows import Row, Stops
+from ferrule.policies.engine.rows import Stops
 from ferrule.policies.forward import logits_at
 from ferrule.policies.heads import VALUE, Head, linear, load_heads, save_heads
 from ferrule.policies.layouts import renderer_for, save_renderer
-from ferrule.policies.loaded import adapted, model_of, tokenizer_of
+from ferrule.policies.loaded import DTYPES, adapted, model_of, tokenizer_of
+from ferrule.policies.local_stream import LocalStream
+from ferrule.policies.models import PACKAGED, SHIPPED
 from ferrule.policies.packing.packed import logps, micro_batches
 from ferrule.policies.precision import fast_dtype
-from ferrule.policies.replies import head_extras, reply_of, rows_of, scores_of
 from ferrule.policies.vllm.weights import fingerprint
 from ferrule.policies.vocab import add_tokens, load_tokens, save_tokens, without_tokens
 
@@ -117,6 +119,21 @@ class Local:
         return cast(torch.device, next(self.model.parameters()).device)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Type that the weights are held in; of weights in 4 bits, that of the others."""
+        return cast(torch.dtype, self.model.get_input_embeddings().weight.dtype)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the model has adapters, fresh or saved ones."""
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def products(self) -> torch.dtype:
+        """Type that products are computed in: bf16 under ``autocast``, else that of the weights."""
+        return torch.bfloat16 if self.autocast else self.dtype
+
+    @property
     def engine(self) -> Decoder:
         """The engine that decodes; what it has cached is forgotten once the weights have changed."""
         if self._built != (self.model, self.autocast):
@@ -147,7 +164,7 @@ class Local:
 
     def stream(self) -> Stream:
         """Open a stream: asks may join while others are decoded."""
-        return _Stream(self)
+        return LocalStream(self)
 
     def step(self) -> None:
         """Bring all rows in the engine on by one step."""
@@ -181,9 +198,9 @@ class Local:
         )
 
     def frozen(self) -> Local:
-        """Return a policy of its own with a copy of the present weights."""
+        """Return a policy of its own with a copy of the present weights; those that do not train are shared."""
         twin = copy.copy(self)
-        twin.model = copy.deepcopy(self.model).requires_grad_(False)
+        twin.model = frozen_copy(self.model)
         twin.lock, twin._engine, twin._built = threading.RLock(), None, ()
         return twin
 
@@ -234,12 +251,13 @@ class Local:
         return cast(Tensor, states[layer])
 
     def keep_reference(self, anew: bool = False) -> None:
-        """Remember the present weights as the reference, unless some are; with adapters that is the base model.
+        """Remember the present weights as the reference, unless some are.
 
-        ``anew`` remembers the present weights in any case, adapters included; so does a policy with new tokens.
+        Weights that do not train are shared with the model. Fresh adapters need no copy: the reference is the model
+        without them. ``anew`` remembers the present weights in any case.
         """
-        if anew or (self._reference is None and (self.tokens or not hasattr(self.model, "disable_adapter"))):
-            self._reference = copy.deepcopy(self.model).requires_grad_(False)
+        if anew or (self._reference is None and (self.tokens or not silent(self.model))):
+            self._reference = frozen_copy(self.model)
 
     @torch.no_grad()
     def reference_logps(self, ids_BT: Tensor, turn_BT: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -251,14 +269,18 @@ class Local:
             raise RuntimeError("no reference weights: call keep_reference() before training")
         return self.logps(ids_BT, turn_BT, temperature=temperature, model=self._reference)["logp_NT"]
 
-    def add_adapter(self, *, lora_r: int = 16, seed: int = 0) -> None:
-        """Freeze the weights and add LoRA adapters of that rank to all linear layers inside the blocks."""
-        from peft import LoraConfig, get_peft_model
-
-        torch.manual_seed(seed)
-        config = LoraConfig(r=lora_r, lora_alpha=2 * lora_r, target_modules="all-linear", task_type="CAUSAL_LM")
+    def add_adapter(self, *, seed: int = 0, **options: Any) -> None:
+        """Freeze the weights and add LoRA adapters; ``options`` are those of ``policies.adapters.with_lora``."""
         with without_tokens(self.model):
-            self.model = get_peft_model(self.model, config)
+            self.model = with_lora(self.model, seed=seed, **options)
+        name = self.name
+        if name in (*SHIPPED, *PACKAGED):  # a name means the same on every machine, a path does not
+            self.model.active_peft_config.base_model_name_or_path = name
+
+    def merge_adapter(self) -> None:
+        """Add the adapters to the weights they adapt: what is left is a whole model (``policies.adapters.merged``)."""
+        with without_tokens(self.model):
+            self.model = merged(self.model)
 
     def save(self, folder: Path) -> None:
         """Write safetensors weights (or the PEFT adapter), heads, new tokens, tokenizer and renderer to a folder.
@@ -266,65 +288,16 @@ class Local:
         A tokenizer without a chat template gets one that lays text out as the renderer does, where there is one.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        # Of adapters, only these: asked by itself, peft would look for the base model on the hub.
+        alone = {"save_embedding_layers": False} if self.has_adapter else {}
         with without_tokens(self.model):
-            self.model.save_pretrained(folder, safe_serialization=True)
+            self.model.save_pretrained(folder, safe_serialization=True, **alone)
         if written_here(self.tokenizer.chat_template):
             self.tokenizer.chat_template = chat_template(self.renderer)
         self.tokenizer.save_pretrained(folder)
         save_renderer(self.renderer, folder)
         save_heads(self, folder)
         save_tokens(self, folder)
-
-
-class _Stream:
-    """Asks on their way through a local policy; several streams share its engine."""
-
-    def __init__(self, policy: Local) -> None:
-        self._policy, self._training = policy, policy.model.training
-        policy.model.train(False)
-        self._open: dict[int, tuple[Ask, list[Row]]] = {}
-        self._scores: dict[int, dict[str, Any]] = {}
-
-    def begin(self, asks: Sequence[tuple[int, Ask]]) -> None:
-        """Queue asks, each under a number of the caller's; equal prompts are computed together."""
-        policy = self._policy
-        ready = [(number, forced(ask, policy.renderer.codec, policy.pieces)) for number, ask in asks]
-        opened = {number: (ask, rows_of(policy, ask)) for number, ask in ready}
-        with policy.lock:
-            scores = scores_of(policy, [ask for _, ask in ready])
-        self._scores |= {number: score for (number, _), score in zip(ready, scores, strict=True) if score}
-        self._open |= opened
-        rows = [row for _, members in opened.values() for row in members if not row.finish]
-        with self._policy.lock:
-            self._policy.engine.submit(sorted(rows, key=lambda row: (len(row.given), row.given)))
-
-    def advance(self) -> list[tuple[int, list[Reply]]]:
-        """Compute one step for all rows and return the asks that are complete, by number."""
-        with self._policy.lock:
-            if self._waiting():
-                self._policy.step()
-        ready = [n for n, (_, rows) in self._open.items() if all(row.finish for row in rows)]
-        return [(n, self._replies(n, *self._open.pop(n))) for n in ready]
-
-    def _replies(self, number: int, ask: Ask, rows: Sequence[Row]) -> list[Reply]:
-        replies = [reply_of(self._policy, ask, row) for row in rows]
-        more = self._scores.pop(number, {})
-        with self._policy.lock:
-            said = head_extras(self._policy, ask, rows)
-        extras = [{**more, **own} for own in said]
-        return [replace(r, extras={**r.extras, **x}) if x else r for r, x in zip(replies, extras, strict=True)]
-
-    def _waiting(self) -> bool:
-        return any(not row.finish for _, rows in self._open.values() for row in rows)
-
-    def close(self) -> None:
-        """Give up what is on its way; the model's mode is what it was before."""
-        self._policy.model.train(self._training)
-        rows = [row for _, members in self._open.values() for row in members if not row.finish]
-        self._open = {}
-        if rows:
-            with self._policy.lock:
-                self._policy.engine.cancel(rows)
 
 
 def _end_ids(model: Any, tokenizer: Any, renderer: Renderer, encode: Callable[[str], list[int]]) -> frozenset[int]:
@@ -352,36 +325,46 @@ def load(
     name: str = "",
     codec: str | Codec | None = None,
     dtype: str = "float32",
-    device: str = "cpu",
+    bf16: bool = False,
+    device: str = "auto",
     adapter: str | Path | None = None,
+    load_in_4bit: bool = False,
     tool_role: str = "auto",
     renderer: str = "auto",
     date: str = "",
     trust_remote_code: bool = False,
     **settings: Any,
 ) -> Local:
-    """Load a policy from a folder or hub name; weights stay fp32 and ``dtype`` chooses how products are computed.
+    """Load a policy from a folder or hub name, of a whole model or of adapters, which go on training.
 
-    ``name`` is what records call it (empty: ``source``), ``dtype`` is ``float32``, ``bfloat16`` or ``auto`` (measured).
+    ``name`` is what records call it (empty: ``source``). ``dtype`` is what the weights are held in: ``float32``,
+    ``bfloat16`` (the optimiser then keeps fp32 copies of those that train), or ``auto``, which is fp32 with ``bf16``
+    where that is measured as faster. ``bf16`` computes products in bf16 from fp32 weights. ``device`` is ``auto`` (the
+    first of a GPU, MPS and the processor that is there), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. ``adapter`` puts
+    saved adapters on the model; ``load_in_4bit`` holds its matrices in 4 bits. ``trust_remote_code`` runs Python files
+    of the model's folder.
+
     A folder written by ``Local.save`` brings its own renderer, whose codec ``codec`` replaces when it is given. Other
     models use their chat template, laid out in the first way whose text is right (``chat.fitted``): ``codec`` is the
     form that the family's template writes calls in, else ``hermes``, unless it is given; ``tool_role`` and ``renderer``
     take no other way than theirs, and ``date`` (ISO, else today) is what a template is told that asks for the day.
-    Raises ``TemplateRefused`` where none is right. ``trust_remote_code`` runs Python files of the model's folder.
+    Raises ``TemplateRefused`` where none is right, ``ValueError`` for invalid names and a device that is not there.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # bars of a library would break the run's own live line
-    if dtype not in ("float32", "bfloat16", "auto"):
-        raise ValueError(f"dtype is {dtype!r}; valid: auto, bfloat16, float32")
-    tokenizer = tokenizer_of(source, trust_remote_code=trust_remote_code)
-    model = model_of(source, trust_remote_code=trust_remote_code).to(device)
-    model = model if adapter is None else adapted(model, adapter)
-    layout = renderer_for(source, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
-    fast = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    policy = Local(model, tokenizer, layout, name=name or str(source), autocast=fast is torch.bfloat16, **settings)
-    for place in (source, adapter):
-        if place is not None:
-            load_tokens(policy, Path(place))
-            load_heads(policy, Path(place))
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+    place = torch_device(device)
+    base = base_of(source) if adapter is None else ""
+    texts = base if base and not (Path(source) / "tokenizer_config.json").is_file() else source
+    tokenizer = tokenizer_of(texts, trust_remote_code=trust_remote_code)
+    held = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    whole, on_it = (base, source) if base else (source, adapter)
+    model = model_of(whole, dtype=held, device=place, load_in_4bit=load_in_4bit, trust_remote_code=trust_remote_code)
+    model = model if on_it is None else adapted(model, on_it)
+    layout = renderer_for(texts, tokenizer, codec, tool_role=tool_role, renderer=renderer, date=date)
+    autocast = bf16 or (dtype == "auto" and fast_dtype(place.type) is torch.bfloat16)
+    policy = Local(model, tokenizer, layout, name=name or str(source), autocast=autocast, **settings)
+    for folder in (source, adapter):
+        if folder is not None:
+            load_tokens(policy, Path(folder))
+            load_heads(policy, Path(folder))
     return policy

@@ -55,10 +55,14 @@ def load(name: str | Path, *, progress: Progress | None = None, **options: Any) 
 def answering(name: str | Path, *, progress: Progress | None = None, **options: Any) -> Any:
     """Return a policy that need only answer: as ``load``, with the same replies, and sooner for pocket models.
 
-    Their files are read without transformers, whose import takes longer than a prompt. With ``options`` it is ``load``.
+    Their files are read without transformers, whose import takes longer than a prompt. With ``options`` other than a
+    ``device`` that is the processor it is ``load``.
     """
+    from ferrule.policies.devices import torch_device
+
     source = resolve(str(name))
-    if source.kind in ("pocket", "folder") and not options:
+    here = source.kind in ("pocket", "folder") and set(options) <= {"device"}
+    if here and torch_device(options.get("device", "auto")).type == "cpu":
         from ferrule.policies.pocket.quick import fits, quick
 
         folder = Path(folder_of(str(name), progress=progress))

@@ -18,6 +18,7 @@ import torch
 
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
+from ferrule.policies.devices import memory_of
 from ferrule.policies.engine.rows import Row
 from ferrule.policies.local import Local
 from ferrule.speed.devices import Device
@@ -139,7 +140,7 @@ def bench(
         raise ValueError(f"prompt {settings.prompt} + new {settings.new} tokens pass the model's {room} positions")
     settings = replace(settings, repeats=1) if settings.quick else settings
     engine = policy.engine
-    dtype = torch.bfloat16 if policy.autocast else torch.float32
+    dtype = policy.products
     was, before = torch.get_num_threads(), _load()
     torch.set_num_threads(settings.threads or was)
     try:
@@ -191,7 +192,7 @@ def _roofline(policy: Trains, shape: Shape, settings: Bench, dtype: torch.dtype)
     linear["train_tokens"] = tokens
     linear["train"] = linear_seconds(shape, tokens, backward=True, **options)
     return {"rates": measured, "formats": others, "linear_seconds": linear}, device_of(
-        measured, _name(policy.device), _memory(policy.device), dtype
+        measured, _name(policy.device), memory_of(policy.device), dtype
     )
 
 
@@ -276,12 +277,6 @@ def _name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _load() -> float:

@@ -9,10 +9,22 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ferrule.core.arrays import nearest
 from ferrule.speed.devices import Device
 from ferrule.speed.shapes import Shape
 
-__all__ = ["Fractions", "Setup", "Workload", "decode_seconds", "generation", "network", "plan", "training", "update"]
+__all__ = [
+    "Fractions",
+    "Setup",
+    "Workload",
+    "decode_seconds",
+    "generation",
+    "held",
+    "network",
+    "plan",
+    "training",
+    "update",
+]
 
 _USABLE = 0.9  # of the memory; the rest goes to the context of the driver, to buffers and to gaps
 _LATENCY = 10e-6  # seconds that one exchange between the devices of an engine takes at least
@@ -97,6 +109,7 @@ class Setup:
 
     ``per_node`` devices share fast links. A micro-batch has ``micro`` tokens per device. ``lora_r`` is the rank of
     adapters (0: all weights train), ``gradient_checkpointing`` computes activations again in the backward pass.
+    ``dtype`` is what weights are held in, ``float32`` or ``bfloat16``; ``load_in_4bit`` holds frozen ones in 4 bits.
     """
 
     gpus: int = 8
@@ -104,11 +117,17 @@ class Setup:
     micro: int = 16_384
     lora_r: int = 0
     gradient_checkpointing: bool = True
+    dtype: str = "float32"
+    load_in_4bit: bool = False
     fractions: Fractions = field(default_factory=Fractions)
 
     def __post_init__(self) -> None:
         """Refuse invalid numbers of devices and tokens."""
         _at_least(self, gpus=1, per_node=1, micro=1, lora_r=0)
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"unknown dtype {self.dtype!r}; {nearest(self.dtype, ('float32', 'bfloat16'))}")
+        if self.load_in_4bit and not self.lora_r:
+            raise ValueError("weights in 4 bits do not train; set lora_r")
 
 
 def _trained(shape: Shape, setup: Setup) -> float:
@@ -118,20 +137,32 @@ def _trained(shape: Shape, setup: Setup) -> float:
     return shape.layers * setup.lora_r * sum(inputs + outputs for inputs, outputs in shape.linears().values())
 
 
+def held(trained: float, frozen: float, *, half: bool = False, four_bits: bool = False) -> float:
+    """Return the bytes of weights and training state: 16 per trained parameter, 4 per frozen one.
+
+    The 16 are weight, gradient and both Adam moments in fp32. In half precision a frozen weight takes 2, a trained one
+    2 more than before: it is a rounded copy. In 4 bits a frozen weight takes 0.52, its share of the scales included
+    (QLoRA, section 3).
+    """
+    return (18 if half else 16) * trained + (0.52 if four_bits else 2 if half else 4) * frozen
+
+
 def _state(shape: Shape, setup: Setup) -> float:
-    """Return the bytes of fp32 weights, gradients and both Adam moments on one device, 16 per trained parameter."""
-    trained = _trained(shape, setup)
-    frozen = shape.parameters if setup.lora_r else 0
-    return (16 * trained + 4 * frozen) / setup.gpus
+    """Return the bytes of weights and training state on one device; adapters are in fp32 whatever the weights are."""
+    half, trained = setup.dtype == "bfloat16", _trained(shape, setup)
+    if not setup.lora_r:
+        return held(trained, 0, half=half) / setup.gpus
+    frozen = held(0, shape.parameters, half=half, four_bits=setup.load_in_4bit)
+    return (held(trained, 0) + frozen) / setup.gpus
 
 
 def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
     """Return bytes per device while training: ``state``, ``gathered``, ``activations``, ``total``, ``usable``.
 
     State is sharded over all devices. Gathered are two blocks and the head in the compute format with the gradient of
-    one block; a single device keeps all weights in that format, if it is not fp32 anyway. A token's activations in a
-    block are four hidden vectors, queries, keys, values and the attention's output, and four of the wide ones; with
-    checkpointing one hidden vector per block, and one block in full. The head holds 256 MiB of logits at a time.
+    one block; a single device keeps all weights in that format, if they are not held in it anyway. A token's
+    activations in a block are four hidden vectors, queries, keys, values and the attention's output, and four of the
+    wide ones; with checkpointing one hidden vector per block, and one block in full. The head holds 256 MiB of logits.
     """
     heads = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
     wide = (4 if shape.gated else 2) * shape.intermediate
@@ -140,7 +171,7 @@ def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
     blocks = kept if setup.gradient_checkpointing else per_token * shape.layers
     alone = setup.gpus == 1
     if alone:
-        gathered = 0 if device.width == 4 else device.width * shape.parameters
+        gathered = 0 if device.width == 4 or setup.dtype == "bfloat16" else device.width * shape.parameters
     else:
         gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora_r else 4 * shape.block)
     memory = {

@@ -47,7 +47,7 @@ def learner(
     (by default ``learners`` in the user's cache folder) under a digest of the weights of ``base``, the ids of all rows
     and the settings, so that the arms and seeds that begin alike train it once.
     """
-    policy = load(base)
+    policy = load(base, device="cpu")  # where the stored numbers were measured
     rows = _rows(policy, conversations)
     how: dict[str, Any] = {**_USUAL, **settings, "seed": seed}
     place = (folder or store() / "learners") / _address(base, rows, how)
@@ -101,7 +101,7 @@ def learning_curve(
 
 
 def _pocket(seed: int) -> Any:
-    return load("pocket")
+    return load("pocket", device="cpu")
 
 
 def taught(

@@ -23,7 +23,7 @@ from ferrule.train.tensors import index_of, read_tensors, write_tensors
 
 __all__ = ["every", "latest", "read", "restore_files", "state_of", "weights", "whole_or_not", "write"]
 
-_RANDOM = "random"
+_RANDOM, _RANDOM_CUDA = "random", "random.cuda"
 
 
 def latest(run: Path) -> Path | None:
@@ -45,10 +45,12 @@ def weights(policy: Trains) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in policy.model.named_parameters() if p.requires_grad}
 
 
-def _trained(policy: Trains) -> dict[str, nn.Parameter]:
-    """Weights that may have changed (all, or the adapters), and those of the heads."""
+def _trained(policy: Trains, optimiser: Any) -> dict[str, nn.Parameter]:
+    """Weights that may have changed (all, or the adapters), and those of the heads; of half precision the copies."""
     weights = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    return weights | {f"heads.{name}": p for name, p in getattr(policy, "heads", nn.Module()).named_parameters()}
+    weights |= {f"heads.{name}": p for name, p in getattr(policy, "heads", nn.Module()).named_parameters()}
+    masters = getattr(optimiser, "masters", {})
+    return {name: masters.get(p, p) for name, p in weights.items()}
 
 
 @contextlib.contextmanager
@@ -90,12 +92,12 @@ def write(
     target, together = run / f"checkpoint-{step}", is_sharded(policy)
     with whole_or_not(target) if main else contextlib.nullcontext(run / f".{target.name}.part") as part:
         _meet(together)
-        weights = _trained(policy)
+        weights = _trained(policy, optimiser)
         tensors = {f"trained.{name}": p.detach() for name, p in weights.items()}
         for name, row in _moving(weights, optimiser).items():
             tensors |= {f"optimizer.{name}.{key}": tensor for key, tensor in row.items()}
         if main or together:
-            write_tensors(part, {**tensors, _RANDOM: torch.get_rng_state()})
+            write_tensors(part, {**tensors, **_random(policy)})
         _meet(together)
         if main:
             lengths = {name: (run / name).stat().st_size if (run / name).exists() else 0 for name in logs}
@@ -108,13 +110,21 @@ def write(
     return target
 
 
+def _random(policy: Trains) -> dict[str, torch.Tensor]:
+    """The random state of this process, and that of its GPU where the weights lie there."""
+    states = {_RANDOM: torch.get_rng_state()}
+    on_gpu = policy.device.type == "cuda"
+    return {**states, _RANDOM_CUDA: torch.cuda.get_rng_state(policy.device)} if on_gpu else states
+
+
 def _computed(policy: Trains) -> dict[str, Any]:
     """What the numbers of a run depend on beside its settings: who shares a sum, and half precision."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return {
         "processes": torch.distributed.get_world_size() if together else 1,
         "threads": torch.get_num_threads(),
-        "autocast": bool(getattr(policy, "autocast", False)),
+        "dtype": str(next(policy.model.parameters()).dtype).removeprefix("torch."),
+        "bf16": bool(getattr(policy, "autocast", False)),
     }
 
 
@@ -129,27 +139,29 @@ def read(folder: Path, policy: Trains, optimiser: Any) -> dict[str, Any]:
     The policy may be sharded in any way, or not at all; of a sharded one all processes call this. Raises ``ValueError``
     when the checkpoint is of another model, or of one whose products were computed in another precision.
     """
-    weights = _trained(policy)
+    weights = _trained(policy, optimiser)
     state = state_of(folder)
-    present, precision = _computed(policy), {True: "bfloat16", False: "float32"}
-    then, now = (precision[about["autocast"]] for about in (state, present))
+    present = _computed(policy)
+    then, now = (f"dtype={about['dtype']!r}, bf16={about['bf16']}" for about in (state, present))
     if then != now:
-        raise ValueError(
-            f"{folder} was computed in {then} and this policy computes in {now}; load it with dtype={then!r}"
-        )
+        raise ValueError(f"{folder} was computed with {then} and this policy with {now}; load it with {then}")
     sizes = {name: entry.shape for name, entry in index_of(folder).items()}
     theirs = {(n.removeprefix("trained."), size) for n, size in sizes.items() if n.startswith("trained.")}
     ours = {(name, tuple(p.shape)) for name, p in weights.items()}
     if ours != theirs:
         odd = sorted({name for name, _ in ours ^ theirs})[:3]
         raise ValueError(f"{folder} does not fit this model or these settings: weights differ, for example {odd}")
-    moving, random = _room(weights, sizes), torch.get_rng_state()
+    moving, random = _room(weights, sizes), {name: r for name, r in _random(policy).items() if name in sizes}
     into = {f"trained.{name}": p.detach() for name, p in weights.items()}
     into |= {f"optimizer.{name}.{key}": t for name, row in moving.items() for key, t in row.items()}
-    read_tensors(folder, {**into, _RANDOM: random})
+    read_tensors(folder, {**into, **random})
     optimiser.state.clear()
     optimiser.state.update((weights[name], state) for name, state in moving.items())
-    torch.set_rng_state(random)
+    if hasattr(optimiser, "publish"):
+        optimiser.publish()
+    torch.set_rng_state(random[_RANDOM])
+    if _RANDOM_CUDA in random:
+        torch.cuda.set_rng_state(random[_RANDOM_CUDA], policy.device)
     if state["processes"] == present["processes"]:  # with others, sums are cut otherwise in any case
         torch.set_num_threads(state["threads"])
     return state

@@ -17,6 +17,7 @@ from ferrule.train import checkpoint
 from ferrule.train.check import check, parts_of
 from ferrule.train.folder import begin, facts, finish, to_resume
 from ferrule.train.kept import keep, kept
+from ferrule.train.memory import checkpointed, refuse_checkpointing
 from ferrule.train.monitor import Health, Monitor
 from ferrule.train.on_data import on_data
 from ferrule.train.on_policy import on_policy, on_roles
@@ -160,7 +161,7 @@ def train(
     if resume and last is None:
         run.begin_again()
     run.open()
-    with contextlib.closing(run), interruptible(run):
+    with contextlib.closing(run), interruptible(run), checkpointed(policy, settings.gradient_checkpointing):
         for number in range(first, rounds * len(parts)):
             saved = last[0] if last and number == first else None
             lap, index = divmod(number, len(parts))
@@ -181,6 +182,8 @@ def _check_run(
     parts: tuple[Part, ...], world: World | None, policy: Trains, settings: Settings, folder: Path | None
 ) -> None:
     """Refuse a policy that lacks a power, a missing world, and checkpoints without a folder."""
+    if settings.gradient_checkpointing:
+        refuse_checkpointing(policy)
     for part in parts:
         part_settings = varied(settings, part.settings)
         refuse(policy, needs(part, ahead=bool(part_settings.sample_ahead)))

@@ -31,7 +31,8 @@ class Settings:
     holds for each of them.
     ``sample_ahead`` is how many steps old the weights that sampled a batch may be: 0, or 1 to sample the next batch
     while the present one is learned from (on a second copy of the weights), with importance weights.
-    ``fsdp`` cuts weights, gradients and optimiser state over the processes of the run.
+    ``fsdp`` cuts weights, gradients and optimiser state over the processes of the run. ``gradient_checkpointing``
+    computes activations again in the backward pass instead of keeping them.
     """
 
     max_steps: int = 100
@@ -54,6 +55,7 @@ class Settings:
     split: str = "train"
     report_to: tuple[str, ...] = ()
     fsdp: bool = False
+    gradient_checkpointing: bool = False
     sample_ahead: int = 0
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class Settings:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes
 
 
-_OF_THE_RUN = ("fsdp", "max_minutes", "report_to", "save_total_limit")
+_OF_THE_RUN = ("fsdp", "gradient_checkpointing", "max_minutes", "report_to", "save_total_limit")
 
 
 def varied(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -127,7 +127,9 @@ def clip_and_step(policy: Trains, optimiser: Any, max_grad_norm: float, pool: An
     parameters = policy.parameters()
     if pool is not None and not is_sharded(policy):
         for p in parameters:
-            p.grad = pool.reduce(p.grad if p.grad is not None else torch.zeros_like(p), reduction="sum")
+            p.grad = pool.reduce(
+                p.grad if p.grad is not None else torch.zeros_like(p, dtype=p.grad_dtype), reduction="sum"
+            )
     norm = whole_norm(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm if max_grad_norm > 0 else math.inf))
     if math.isfinite(norm):
         hand_back(parameters)

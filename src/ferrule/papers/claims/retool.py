@@ -34,7 +34,7 @@ def arm(*, seed: int, steps: int, every: int, tasks: int, tools: tuple[str, ...]
         max_steps=steps, learning_rate=3e-4, per_device_train_batch_size=64, gradient_accumulation_steps=1,
         eval_steps=every, seed=seed, levels=LEVELS,
     )  # fmt: skip
-    curve = learning_curve(recipe, world, load(WEIGHTS), settings, held_out)
+    curve = learning_curve(recipe, world, load(WEIGHTS, device="cpu"), settings, held_out)
     last = curve[max(curve)]
     return {
         "start": curve[0].success,

@@ -136,7 +136,7 @@ def tables_by_pocket(*, seed: int, tables: int, mode: Mode, **size: Any) -> dict
     from ferrule.policies.pocket import WEIGHTS
 
     drawn, world = _behind_a_gate(mode, tables, seed)
-    return _tables(drawn, world, load(WEIGHTS), seed)
+    return _tables(drawn, world, load(WEIGHTS, device="cpu"), seed)
 
 
 def _right_facts(rows: Rows) -> float:

@@ -77,7 +77,7 @@ def learn(*, seed: int, masked: bool, tasks: int, steps: int, **_: Any) -> dict[
     ``after``, their difference ``rise``, and ``gradient``, the largest derivative of the first loss by the
     log-probability of an observation token.
     """
-    world, policy = Apis(), load(WEIGHTS)
+    world, policy = Apis(), load(WEIGHTS, device="cpu")
     ids, turn = _played(policy, world, world.tasks("train", tasks, seed=seed, levels=LEVELS), seed)
     held_ids, held_turn = _played(policy, world, world.tasks("test", tasks, seed=seed, levels=LEVELS), seed)
     observed, held_out = _observed(ids, turn), _observed(held_ids, held_turn)

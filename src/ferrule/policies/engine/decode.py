@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ferrule.policies.engine.rows import Row, Stops, advance
 
-__all__ = ["Whole", "decode"]
+__all__ = ["decode"]
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -114,33 +114,3 @@ def decode(model: Any, rows: Sequence[Row], stops: Stops, pad: int) -> None:
         )
         logits = result.logits[:, -1]
         hidden = result.hidden_states[-1][:, -1] if wanted else None
-
-
-class Whole:
-    """Rows sampled by whole batches, for models whose cache is their own affair; nothing is shared across batches."""
-
-    def __init__(self, model: Any, stops: Stops, pad: int, *, rows: int = 128) -> None:
-        self.model, self.stops, self.pad, self.rows = model, stops, pad, rows
-        self._waiting: list[Row] = []
-
-    @property
-    def busy(self) -> int:
-        """Rows that are not finished."""
-        return len(self._waiting)
-
-    def submit(self, rows: Sequence[Row]) -> None:
-        """Queue rows."""
-        self._waiting += rows
-
-    def step(self) -> list[Row]:
-        """Sample the rows that came first to their ends."""
-        batch, self._waiting = self._waiting[: self.rows], self._waiting[self.rows :]
-        decode(self.model, batch, self.stops, self.pad)
-        return batch
-
-    def cancel(self, rows: Sequence[Row]) -> None:
-        """Let go of rows."""
-        self._waiting = [row for row in self._waiting if row not in rows]
-
-    def forget(self) -> None:
-        """Nothing is kept between batches."""

@@ -17,8 +17,9 @@ __all__ = ["Decoder", "Engine", "Forward"]
 
 
 class Forward(Protocol):
-    """Logits of tokens of many sequences over a paged cache."""
+    """Logits of tokens of many sequences over a paged cache; ``kind`` is its name among the engines."""
 
+    kind: str
     page_size: int
 
     @property
@@ -53,6 +54,11 @@ class Forward(Protocol):
 
 class Decoder(Protocol):
     """Brings rows to their ends, step by step."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in ``engines.KINDS``."""
+        ...
 
     @property
     def busy(self) -> int:
@@ -107,6 +113,11 @@ class Engine:
         self.computed = self.sampled = self.set_back = 0
         self._waiting: deque[_Sequence] = deque()
         self._live: list[_Sequence] = []
+
+    @property
+    def kind(self) -> str:
+        """Its name in ``engines.KINDS``: that of the forward passes."""
+        return self.forward.kind
 
     @property
     def busy(self) -> int:

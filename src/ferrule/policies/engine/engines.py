@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ferrule.core.arrays import nearest
-from ferrule.policies.engine.decode import Whole, decode
+from ferrule.policies.engine.batches import Batches
+from ferrule.policies.engine.decode import decode
 from ferrule.policies.engine.engine import Decoder, Engine, Forward
-from ferrule.policies.engine.recompute import Recompute
+from ferrule.policies.engine.recompute import one_token
 from ferrule.policies.engine.rows import Row, Stops
 
 __all__ = ["KINDS", "open_engine"]
@@ -42,11 +43,11 @@ def open_engine(
     problems = {}
     for name in KINDS[1:] if kind == "auto" else (kind,):
         if name == "recompute":
-            return Recompute(model, stops, pad, rows=rows)
+            return Batches(name, lambda batch: one_token(model, batch, stops, pad), rows=rows)
         if name == "whole":
             problems[name] = _batches_differ(model, stops, autocast)
             if not problems[name]:
-                return Whole(model, stops, pad, rows=rows)
+                return Batches(name, lambda batch: decode(model, batch, stops, pad), rows=rows)
             continue
         forward, problem = _forward(name, model, autocast)
         problem = problem or _difference(model, forward, autocast)
@@ -87,15 +88,15 @@ def _batches_differ(model: Any, stops: Stops, autocast: bool) -> str:
     model.eval()
     try:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            again = Recompute(model, stops, 0)
-            again.submit(plain)
-            while again.busy:
-                again.step()
+            while not plain[0].finish:
+                one_token(model, plain, stops, 0)
             decode(model, whole, stops, 0)
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         if plain[0].finish:
             return f"its cache is not one of keys and values ({type(error).__name__}: {error})"
         raise
+    except FloatingPointError:  # weights that have diverged are told of where they are sampled from
+        return ""
     finally:
         model.train(was)
     pairs = [zip(one.logps, two.logps, strict=True) for one, two in zip(whole, plain, strict=True)]

@@ -52,6 +52,7 @@ def reason_against(model: Any) -> str:
 class Lean:
     """Logits of tokens of many sequences over a paged cache; float32, weights read where the trainer keeps them."""
 
+    kind = "kernels"
     page_size = PAGE
 
     def __init__(self, model: Any) -> None:

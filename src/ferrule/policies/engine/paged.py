@@ -62,7 +62,8 @@ class _Step:
         if len(self.single):
             at = self.single
             k, v = (store[self.table[self.rows]].flatten(1, 2).transpose(1, 2) for store in (keys, values))
-            attended[at] = _attention(q[at, :, None], k, v, self.visible[at, None, None], scale)[:, :, 0]
+            one = _attention(q[at, :, None], k, v, self.visible[at, None, None], scale)
+            attended[at] = one[:, :, 0].to(attended.dtype)  # autocast gives bf16 for rotated queries in fp32
         for begin, end, row in self.longer:
             reach = int(self.table.shape[1]) * self.owner.page_size
             k, v = (store[self.table[row]].flatten(0, 1).transpose(0, 1)[None, :, :reach] for store in (keys, values))
@@ -86,6 +87,7 @@ def _forward(
 class Paged:
     """Logits of tokens of many sequences over a paged cache, through the model's own layers."""
 
+    kind = "paged"
     page_size = 16
 
     def __init__(self, model: Any) -> None:

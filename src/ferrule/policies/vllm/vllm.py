@@ -231,7 +231,7 @@ class _Beside:
         rows = rows[:: max(1, len(rows) // self.server.checked)][: self.server.checked]
         worst = max(self._difference(reply, ask) for reply, ask in rows)
         self.metrics["vllm/agreement"] = worst
-        exact = self.server.kind(self.local.device.type) == "float32" and not self.local.autocast
+        exact = self.server.kind(self.local.device.type) == "float32" and self.local.products is torch.float32
         allowed = self.server.tolerance if self.server.tolerance is not None else (0.02 if exact else 0.5)
         if not worst <= allowed:
             raise PolicyError(
