@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired, Optional, Required, TypedDict, Union
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
+from typing_extensions import Doc
 
 from ferrule.core.records import Call, Tool
 from ferrule.tools import tool
@@ -118,3 +120,65 @@ def test_a_type_that_cannot_be_read_is_named_with_its_parameter(kind: Any, said:
     run.__annotations__["bad"] = kind
     with pytest.raises(TypeError, match=rf"tool 'run': parameter 'bad' has .*{said}"):
         tool(run)
+
+
+@dataclass
+class Stop:
+    """A place to stop at."""
+
+    name: str
+    minutes: int = 5
+
+
+@dataclass
+class Route:
+    """Stops on the way."""
+
+    stops: list[Stop]
+    names: dict[str, Stop] = field(default_factory=dict)
+
+
+@tool
+def plan(route: Route, spare: Stop | None = None, hours: Annotated[int, "how long it may take"] = 1) -> int:
+    """Plan a tour."""
+    return sum(stop.minutes for stop in route.stops) + hours
+
+
+def test_a_text_beside_a_type_describes_the_parameter() -> None:
+    assert plan.parameters["properties"]["hours"] == {
+        "type": "integer",
+        "default": 1,
+        "description": "how long it may take",
+    }
+
+    @tool
+    def wait(minutes: Annotated[int, Doc("how long"), Field(ge=0)], why: Annotated[str, "the reason"]) -> int:
+        """Wait.
+
+        Args:
+            why: The docstring counts first.
+        """
+        return minutes
+
+    about = {name: entry["description"] for name, entry in wait.parameters["properties"].items()}
+    assert about == {"minutes": "how long", "why": "The docstring counts first."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"route": {"stops": [{"name": "a", "minute": 1}]}}, "it has no key 'minute'; did you mean 'minutes'?"),
+        ({"route": {"stops": [], "names": {"x": {"name": "a", "hours": 1}}}}, "it has no key 'hours'"),
+        ({"route": {"stops": []}, "spare": {"name": "a", "min": 1}}, "it has no key 'min'"),
+        ({"route": '{"stops": [{"name": "a", "minute": "1"}]}'}, "should be"),
+    ],
+)
+def test_a_misspelt_key_inside_an_argument_is_not_taken_for_its_default(arguments: dict[str, Any], said: str) -> None:
+    seen = invoke(plan, Call("plan", arguments))
+    assert seen.status == "malformed"
+    assert said in seen.text
+
+
+def test_objects_inside_arguments_are_read() -> None:
+    route = {"stops": [{"name": "a", "minutes": "7"}], "names": {"anything": {"name": "b"}}}
+    assert invoke(plan, Call("plan", {"route": route, "spare": {"name": "c"}})).text == "8"

@@ -7,7 +7,8 @@ import datetime as dt
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -258,3 +259,31 @@ def test_no_arguments_ever_raise(arguments: Any) -> None:
 def test_no_schema_ever_raises(schema: Any, value: Any) -> None:
     odd = Tool("odd", "", {"type": "object", "properties": {"a": schema}}, run=lambda a=None: "ran")
     assert invoke(odd, Call("odd", {"a": value})).status in STATUSES
+
+
+@tool
+def count(to: int) -> Iterator[int]:
+    """Count, for ever with 0."""
+    number = 0
+    while number < to or not to:
+        number += 1
+        yield number
+
+
+@tool
+async def count_later(to: int) -> AsyncIterator[int]:
+    """Count, for ever with 0."""
+    number = 0
+    while number < to or not to:
+        number += 1
+        yield number
+
+
+@pytest.mark.parametrize(
+    "tool_that_yields", [count, count_later, replace(count, run=replace(count.run, isolated=True))]
+)
+def test_what_a_generator_yields_is_a_list(tool_that_yields: Tool) -> None:
+    seen = invoke(tool_that_yields, Call("count", {"to": 3}))
+    assert (seen.status, seen.text, seen.data) == ("ok", "[1,2,3]", [1, 2, 3])
+    endless = invoke(tool_that_yields, Call("count", {"to": 0}))
+    assert (endless.status, endless.text) == ("error", "ValueError: the tool yields more than 10000 values")

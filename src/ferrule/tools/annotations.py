@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typing_extensions
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["nullable", "readable"]
+__all__ = ["noted", "nullable", "readable"]
 
 _WRAPPERS = (typing_extensions.Required, typing_extensions.NotRequired)
 
@@ -27,6 +27,15 @@ def nullable(annotation: Any) -> Any:
     except ValidationError:
         return annotation | None if not isinstance(annotation, str) else annotation
     return annotation
+
+
+def noted(annotation: Any) -> str:
+    """Return the text that an annotation bears, as a text or as ``Doc``; empty without one."""
+    if typing.get_origin(annotation) is not Annotated:
+        return ""
+    notes = typing.get_args(annotation)[1:]
+    texts = (note if isinstance(note, str) else getattr(note, "documentation", None) for note in notes)
+    return next((text.strip() for text in texts if isinstance(text, str)), "")
 
 
 def readable(annotation: Any) -> Any:

@@ -8,8 +8,9 @@ import inspect
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,9 @@ from ferrule.tools.process import run_forked
 from ferrule.tools.tool import Typed
 
 __all__ = ["Malformed", "arguments", "invoke", "render"]
+
+
+_MOST = 10_000  # values of a generator
 
 
 class Malformed(ValueError):
@@ -113,6 +117,8 @@ def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:
             if misfit:
                 raise ValueError(misfit)
             return candidate
+        if unknown := schemas.unknown_key(candidate, entry, tool.parameters):
+            raise ValueError(unknown)
         try:
             return adapter.validate_python(candidate, strict=True)
         except ValidationError:
@@ -128,7 +134,7 @@ def _one(tool: Tool, name: str, value: Any, entry: Any) -> tuple[Any, str]:
             return strict(candidate), repair
         except (ValueError, TypeError, RecursionError):
             continue
-    if adapter is not None:
+    if adapter is not None and not schemas.unknown_key(value, entry, tool.parameters):
         try:
             return adapter.validate_python(value), "cast"
         except (ValueError, TypeError, RecursionError):
@@ -167,7 +173,7 @@ def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
     context = contextvars.copy_context()
 
     def settle() -> Any:
-        value = function(**ready)
+        value = _gathered(function(**ready))
         return _unpacked(SHARED.run(value, seconds)) if inspect.isawaitable(value) else value
 
     def work() -> None:
@@ -196,8 +202,30 @@ def _run(tool: Tool, ready: dict[str, Any], seconds: float) -> Observation:
 
 def _alone(function: Callable[..., Any], ready: Mapping[str, Any], seconds: float) -> Any:
     """Call a function in a process of its own, where a coroutine is run to its end on a loop of its own."""
-    value = function(**ready)
+    value = _gathered(function(**ready))
     return _unpacked(asyncio.run(settled(value, seconds))) if inspect.isawaitable(value) else value
+
+
+def _gathered(value: Any) -> Any:
+    """Return what a generator yields as a list, what an async one yields as a coroutine of it; others as they are."""
+    if inspect.isgenerator(value):
+        items = list(islice(value, _MOST + 1))
+        _check_count(items)
+        return items
+    return _listed(value) if inspect.isasyncgen(value) else value
+
+
+async def _listed(generator: AsyncIterator[Any]) -> list[Any]:
+    items = []
+    async for item in generator:
+        items.append(item)
+        _check_count(items)
+    return items
+
+
+def _check_count(items: Sequence[Any]) -> None:
+    if len(items) > _MOST:
+        raise ValueError(f"the tool yields more than {_MOST} values")
 
 
 def _unpacked(outcome: tuple[Any, BaseException | None]) -> Any:

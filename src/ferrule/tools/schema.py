@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ferrule.chat.parsing import Number
+from ferrule.core.arrays import nearest
 from ferrule.core.records import Tool
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "resolve",
     "signature",
     "type_text",
+    "unknown_key",
     "untitled",
 ]
 
@@ -194,6 +196,29 @@ def _inner_problem(value: Any, schema: Schema, root: Schema, depth: int) -> str:
             if misfit := problem(item, entry, root, depth + 1):
                 return f"key {name!r} {misfit}"
     return ""
+
+
+def unknown_key(value: Any, schema: Any, root: Schema, depth: int = 0) -> str:
+    """Return what is said of a key inside ``value`` that an object of ``schema`` has no place for, "" without one.
+
+    Libraries that make objects of JSON drop such keys; here a misspelt one is not to be taken for its default.
+    """
+    schema = resolve(schema, root)
+    if not isinstance(schema, Mapping) or depth > 32:
+        return ""
+    parts = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    if parts:
+        said = [unknown_key(value, part, root, depth + 1) for part in parts if not problem(value, part, root)]
+        return "" if "" in said else next(iter(said), "")
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, list | tuple):
+        inner = [(item, schema.get("items")) for item in value]
+    if isinstance(value, Mapping):
+        known, open_to = schema.get("properties", {}), schema.get("additionalProperties", not schema.get("properties"))
+        if open_to is False and (extra := [name for name in value if name not in known]):
+            return f"it has no key {extra[0]!r}; {nearest(str(extra[0]), list(known))}"
+        inner = [(item, known.get(name, open_to)) for name, item in value.items()]
+    return next(filter(None, (unknown_key(item, entry, root, depth + 1) for item, entry in inner)), "")
 
 
 def candidates(value: Any, schema: Any, root: Schema, depth: int = 0) -> Iterator[tuple[str, Any]]:

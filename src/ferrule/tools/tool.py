@@ -17,7 +17,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnot
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
-from ferrule.tools.annotations import nullable, readable
+from ferrule.tools.annotations import noted, nullable, readable
 from ferrule.tools.schema import untitled
 
 __all__ = ["NAME", "Typed", "tool", "with_states"]
@@ -117,7 +117,8 @@ def tool(
 ) -> Any:
     """Make a ``Tool`` of a typed function, sync or async: ``@tool``, ``@tool(...)`` or ``tool(function, ...)``.
 
-    The schema comes from the annotations, the texts from the docstring (Google, NumPy, reST or Epydoc style).
+    The schema comes from the annotations, the texts from the docstring (Google, NumPy, reST or Epydoc style), else from
+    ``Annotated[int, "how many"]``. What a generator yields is a list.
     ``output`` is the schema of the return annotation, where it has one. A call of an ``idempotent`` tool may be made
     twice with the effect of one. ``seconds`` limits one call; ``isolated=True`` runs each call in a forked process that
     is killed at the limit. ``state`` makes what an episode keeps: the function's parameter ``state``, which the model
@@ -207,8 +208,9 @@ def _parameters(
     required = []
     for parameter in shown:
         entry = untitled(dict(schemas[parameter.name, "validation"]))
-        if texts.get(parameter.name) and "description" not in entry:
-            entry["description"] = texts[parameter.name].strip()
+        about = texts.get(parameter.name, "").strip() or noted(hints[parameter.name])
+        if about and "description" not in entry:
+            entry["description"] = about
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         else:
