@@ -37,7 +37,7 @@ from functools import partial
 from typing import Any
 
 from ferrule.agents.depth_first import DepthFirst, Order
-from ferrule.agents.search import Budget, Node, no_answer
+from ferrule.agents.search import Budget, Node, Stuck, no_answer
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Flow, Session, World
 from ferrule.core.recipe import Method, Recipe
@@ -176,7 +176,7 @@ def gave_up(node: Node) -> bool:
 
 def searching(
     *, width: int = 2, depth: int = 4, asks: int = 200, answers: int = 1, order: Order | None = None,
-    reference: bool = False, system: str = SYSTEM, **more: Any,
+    stuck: Stuck = gave_up, reference: bool = False, system: str = SYSTEM, **more: Any,
 ) -> DepthFirst:  # fmt: skip
     """Return DFSDT: depth-first search in which giving up leads back; with ``order`` its filtered form.
 
@@ -184,7 +184,7 @@ def searching(
     """
     budget = more.pop("budget", Budget(asks=asks))
     return DepthFirst(
-        width=width, depth=depth, budget=budget, answers=answers, order=order, reference=reference, stuck=gave_up,
+        width=width, depth=depth, budget=budget, answers=answers, order=order, reference=reference, stuck=stuck,
         system=system, **more,
     )  # fmt: skip
 
