@@ -334,6 +334,7 @@ def _step(node: Node) -> Step:
         notes["hinted"] = True
     if node.answer is not None:
         notes["answer"] = node.answer
+        notes["final"] = dict(node.final)
     parts, above = [node], node.parent
     while above is not None and above.reply is node.reply:
         parts.insert(0, above)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ferrule.core.flows import Agent, World
@@ -107,6 +108,7 @@ def _pocket(seed: int) -> Any:
 def taught(
     *, seed: int, sampled: int, tasks: int, batch: int, learning_rate: float, method: Method | Part, agent: Agent,
     world: World, levels: Sequence[int], start: Callable[[int], Trains] = _pocket,
+    also: Mapping[str, Agent] = MappingProxyType({}),
 ) -> dict[str, float]:  # fmt: skip
     """Train the model ``start(seed)`` and return how ``agent`` does on held-out tasks before and after: an arm.
 
@@ -114,7 +116,9 @@ def taught(
     of ``batch`` episodes. Judged are ``tasks`` test tasks drawn by the seed, each played once and greedily. ``start``
     and ``success`` are the shares solved; after training ``calls`` (per task, those that ran), ``failed`` (the share of
     attempted calls that did not end well, 0 without any) and ``tokens`` (written per task); ``sampled`` and ``steps``
-    say what training took, and ``moved`` is the Euclidean length of the change of all weights, to three digits.
+    say what training took, and ``moved`` is the Euclidean length of the change of all weights, to three digits. Each
+    agent in ``also`` plays the same tasks afterwards, at temperature 1: ``success, NAME`` and ``turns, NAME`` (replies
+    drawn per task).
     """
     policy = start(seed)
     first = copied(policy)
@@ -127,6 +131,11 @@ def taught(
     summary = train(method, world, policy, settings, None)
     after = evaluate(agent, policy, world, held_out, seed=seed, temperature=0.0)
     attempts = sum(row.attempts for row in after.rows)
+    others: dict[str, float] = {}
+    for name, searcher in also.items():
+        found = evaluate(searcher, policy, world, held_out, seed=seed, temperature=1.0)
+        others[f"success, {name}"] = found.success
+        others[f"turns, {name}"] = sum(row.turns for row in found.rows) / len(found.rows)
     return {
         "start": before.success,
         "success": after.success,
@@ -136,6 +145,7 @@ def taught(
         "sampled": float(summary["sampled_tokens"]),
         "steps": float(summary["steps"]),
         "moved": moved(policy, first),
+        **others,
     }
 
 

@@ -280,7 +280,8 @@ def searched(
     def solved(path: Trajectory) -> bool:
         notes = path.turns[-1].notes
         if path.finish == "discarded":
-            path = replace(path, answer=notes.get("answer") if notes.get("state") == "answer" else None)
+            given = notes.get("answer") if notes.get("state") == "answer" else None
+            path = replace(path, answer=given, final=notes.get("final", {}))
         return path.answer is not None and reward(path.task, [path])[0].value >= least
 
     def drawn(policy: Any, lap: int) -> Drawn:
