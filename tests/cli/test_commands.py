@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,30 @@ def test_eval_on_rows_of_other_columns(here: Path) -> None:
     assert "rows: not used: 'solution'; read as 'tasks' from task_text, answer" in told.output
     without = CliRunner().invoke(main, ["eval", "apis", "--prompt-field", "task_text"])
     assert "prompt_field would do nothing: 'apis' is a generated world" in without.output
+
+
+def test_modules_beside_the_caller_are_found(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(here))])
+    (here / "counting_up.py").write_text(
+        "class Counter:\n    'Count up.'\n    reward = 0.0\n"
+        "    def reset(self, seed=0):\n        return 'Go.'\n"
+        "    def up(self) -> int:\n        'One more.'\n        return 1\n"
+    )
+    short = ["--eval-tasks", "1", "--max-completion-length", "8", "--json"]
+    assert json.loads(ran("eval", "counting_up:Counter", *short))["count"] == 1
+    monkeypatch.delitem(sys.modules, "counting_up")
+
+
+def test_eval_of_a_benchmark_with_rows_of_ones_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FERRULE_DATA", raising=False)
+    (here / "test.csv").write_text("question,answer\nWhat is 1 + 1?,#### 2\nWhat is 2 + 2?,#### 4\n")
+    short = ["--max-completion-length", "8", "--json"]
+    data = json.loads(ran("eval", "gsm8k", "--dataset", "test.csv", *short, "--eval-tasks", "2"))
+    assert (data["suite"], data["count"], data["settings"]["tasks"]) == ("gsm8k", 2, "test.csv")
+    row = {"question": "Is Oslo in Norway?", "answer": "yes", "context": [["Oslo", ["Oslo lies in Norway."]]]}
+    (here / "dev.jsonl").write_text(json.dumps(row))
+    told = ran("eval", "hotpotqa", "--dataset", "dev.jsonl", *short[:-1])
+    assert "  f1: " in told
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
 import click
@@ -67,3 +69,5 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "to
 @click.version_option(__version__, prog_name="ferrule")
 def main() -> None:
     """Ferrule binds language models to tools: define, roll out, train, evaluate and run."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # modules of one's own by import path; last, so that they hide nothing
