@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from tests.toys import tiny_policy
@@ -18,6 +19,7 @@ from ferrule.data.records import Completion
 from ferrule.evaluate.methods import known_of
 from ferrule.objectives.preference import simpo
 from ferrule.papers import find, itool
+from ferrule.rollout.drive import drive
 from ferrule.studies.standins.forms import arguments_of, exact, requests
 from ferrule.train.grpo import grpo
 from ferrule.train.settings import Settings
@@ -131,6 +133,25 @@ def test_a_round_of_search_and_learning() -> None:
         policy, replace(second, data=lambda policy, lap: drawn, settings={"learning_rate": 1e-2}), Settings(max_steps=1)
     )
     assert not torch.equal(weights, policy.model.lm_head.weight)
+
+
+def test_what_goes_on_from_a_fragment_is_as_likely_as_the_model_says() -> None:
+    """Replies begin with the ids of earlier ones, and their log-probs are those of a forward pass over all ids."""
+    policy, world = tiny_policy(max_tokens=24), itool.Replies(samples())
+    value = partial(itool.written_so_far, closing=")")
+    agent = itool.searcher(value=value, split=partial(itool.fragments, step_limit=1), iterations=3, max_tokens=24)
+    (episode,) = drive(agent, [world.task(0, "f(x=0)")], world, policy, temperature=1.0)
+    turns = {turn.id: turn for path in episode.trajectories for turn in path.turns}.values()
+    replies = {turn.id: (*turn.given[len(turn.given) - turn.notes.get("begun", 0) :], *turn.sampled) for turn in turns}
+    later = [turn for turn in turns if turn.notes.get("begun")]
+    assert later
+    for turn in later:
+        begun = turn.given[-turn.notes["begun"] :]
+        assert any(replies[other.id][: len(begun)] == begun for other in turns if other.id < turn.id)
+        ids = np.asarray([[*turn.given, *turn.sampled]])
+        turn_NT = np.asarray([[-1] * len(turn.given) + [0] * len(turn.sampled)])
+        logps = policy.scores(ids, turn_NT)[0, len(turn.given) :]
+        assert logps == pytest.approx(np.asarray(turn.logps), abs=1e-4)
 
 
 def test_a_world_with_solutions_gives_samples() -> None:
