@@ -155,9 +155,9 @@ def thinking(text: str) -> tuple[int, int] | None:
 
 def without_thinking(text: str) -> str:
     """Return a text less its thinking, wherever that stands (``scan`` says where it begins and ends)."""
-    for start, stop in reversed(scan(text, lambda at: -1, lambda start: (start, ())).thoughts):
-        text = text[:start] + text[stop:]
-    return text
+    thoughts = scan(text, lambda at: -1, lambda start: (start, ())).thoughts
+    begins, ends = [0, *(stop for _, stop in thoughts)], [*(start for start, _ in thoughts), len(text)]
+    return "".join(text[begin:end] for begin, end in zip(begins, ends, strict=True))
 
 
 def assemble(text: str, matches: Sequence[Found], joint: str = "\n") -> Message:
