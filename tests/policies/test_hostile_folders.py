@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from tests.toys import WORLDS, tiny_policy
 from tests.train.pieces import recipe
 
+from ferrule.cli import main
 from ferrule.core.recipe import Drawn
 from ferrule.data.formats import Row
 from ferrule.policies import local, named
@@ -133,7 +135,9 @@ def test_no_way_of_loading_unpickles_anything(path: str, poison: Any, made: Path
     assert not (tmp_path / "went off").exists()
 
 
-def test_code_of_a_model_runs_only_where_it_is_allowed(made: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def evil(made: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A model that brings code along, and the file that its code makes."""
     folder, marker = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(made / "model", folder)
     config = json.loads((folder / "config.json").read_text())
@@ -145,9 +149,27 @@ def test_code_of_a_model_runs_only_where_it_is_allowed(made: Path, tmp_path: Pat
         "class Config(LlamaConfig):\n    model_type = 'evil'\n"
         "class Model(LlamaForCausalLM):\n    config_class = Config\n"
     )
+    return folder, marker
+
+
+def test_code_of_a_model_runs_only_where_it_is_allowed(evil: tuple[Path, Path]) -> None:
+    folder, marker = evil
     with pytest.raises(ValueError, match="trust_remote_code"):
         local.load(folder)
     assert not marker.exists()
     with pytest.warns(UserWarning, match="run with your rights"):
         local.load(folder, trust_remote_code=True)
+    assert marker.exists()
+
+
+def test_the_command_line_runs_code_of_a_model_only_where_it_is_told(evil: tuple[Path, Path]) -> None:
+    folder, marker = evil
+    command = ["eval", "apis", "--model", str(folder), "--eval-tasks", "1", "--max-completion-length", "4"]
+    command += ["--codec", "hermes"]  # another codec than its own takes transformers to load it
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2
+    assert "trust_remote_code" in refused.output
+    assert not marker.exists()
+    with pytest.warns(UserWarning, match="run with your rights"):
+        CliRunner().invoke(main, [*command, "--trust-remote-code"])
     assert marker.exists()
