@@ -6,11 +6,14 @@ still work.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.escape.programs import PROGRAMS, TRIED, VANDALS
 
+from ferrule.sandbox.branches import unconfined
 from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.isolate import probe
 from ferrule.sandbox.settings import IsolationUnavailable, Settings
@@ -43,6 +46,17 @@ def test_nothing_is_to_be_had(episodes: tuple[Interpreter, Interpreter] | None, 
     assert (seen.status, seen.data["value"]) == ("ok", "True"), (family, reason, seen.text)
     assert one.run("6 * 7").data["value"] == "42"
     assert other.run("x + 1").text == "21"
+
+
+def test_from_outside_it_is_a_user_without_rights(episodes: tuple[Interpreter, Interpreter] | None) -> None:
+    if episodes is None:
+        return
+    one, _ = episodes
+    assert one.run("import os\nos.getuid(), os.getgid(), os.stat('.').st_uid").text == "(1000, 1000, 1000)"
+    assert one.pid is not None
+    assert unconfined(one.pid) == ""
+    users = Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8").split("Uid:")[1].split()[:4]
+    assert users == ["65534" if os.geteuid() == 0 else str(os.geteuid())] * 4
 
 
 SHARED_WITH_THE_HOST = (

@@ -188,8 +188,6 @@ def test_a_greeting_nobody_asked_for(settings: Settings, processes: bool) -> Non
     wanted = Settings(isolation=settings.isolation, seconds=20, allow_processes=processes)
     with Interpreter(wanted) as python:
         seen = python.run(FORGE + GREET)
-        if seen.status == "error" and "cannot be limited" in seen.text:
-            return  # root under bubblewrap gets no processes at all
         # Descriptors are not sent from inside, and without one it is no greeting.
         assert seen.data["value"] == "0" or settings.isolation == "none"
         said = python.run("for fd in links(): os.write(fd, b'\\xff')\ntime.sleep(0.5)")

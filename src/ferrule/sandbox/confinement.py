@@ -23,13 +23,14 @@ from ferrule.sandbox import folders, kernel, landlock, seccomp
 __all__ = [
     "BOX",
     "DEVICES",
+    "NOBODY",
     "Restrictions",
     "adopt",
     "confine",
     "die_with_parent",
     "enter",
     "limit",
-    "mount_box",
+    "move_in",
     "own_namespaces",
     "restrictions",
     "silence",
@@ -37,7 +38,8 @@ __all__ = [
 
 _ROOM = "/box"  # holds nothing but the working folder; file rules name it, so they hold for whatever is mounted inside
 BOX = f"{_ROOM}/home"
-_NOBODY = 65534
+NOBODY = 65534  # outside
+_USER = 1000  # inside
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -96,8 +98,8 @@ def _new_user(proc: int) -> None:
             os.read(go_read, 1)
             code = 1
             with contextlib.suppress(OSError):
-                _write(proc, f"{pid}/gid_map", f"0 {_NOBODY} 1\n1 {group} 1")
-                _write(proc, f"{pid}/uid_map", f"0 {_NOBODY} 1\n1 {user} 1")
+                _write(proc, f"{pid}/gid_map", f"0 {NOBODY} 1\n1 {group} 1")
+                _write(proc, f"{pid}/uid_map", f"0 {NOBODY} 1\n1 {user} 1")
                 code = 0
             os._exit(code)
         try:
@@ -173,17 +175,30 @@ def die_with_parent() -> None:
 def own_namespaces(proc: int, disk_mb: int) -> None:
     """Give a session user and mount namespaces of its own and an empty ``/box`` of ``disk_mb`` MiB in memory."""
     kernel.unshare(kernel.NEWUSER | kernel.NEWNS, "namespaces of the session")
-    _map_user(proc, "self", 1000, 0, 0)
-    mount_box(disk_mb)
+    _map_user(proc, "self", _USER, 0, 0)
+    _mount_box(disk_mb)
+    os.mkdir(f"{BOX}/tmp")
 
 
 def _box(disk_mb: int) -> dict[str, str]:
-    return {"size": f"{disk_mb}m", "nr_inodes": "8192", "mode": "700"}
+    return {"size": f"{disk_mb}m", "nr_inodes": "8192", "mode": "700", "uid": str(_USER), "gid": str(_USER)}
 
 
-def mount_box(disk_mb: int) -> None:
-    """Mount an empty working folder of ``disk_mb`` MiB in memory."""
+def _mount_box(disk_mb: int) -> None:
     kernel.mount_tmpfs(BOX, ",".join(f"{key}={value}" for key, value in _box(disk_mb).items()))
+
+
+def move_in(disk_mb: int) -> None:
+    """Mount the working folder of a session that bubblewrap has made, and become the user whose it is.
+
+    Where root has started bubblewrap, this is still root, and user 1000 one without rights outside.
+    """
+    _mount_box(disk_mb)
+    if os.getuid() != _USER:
+        kernel.drop_bounding_set()  # with the change of user the right to do so is gone
+        os.setgroups([])
+        os.setresgid(_USER, _USER, _USER)
+        os.setresuid(_USER, _USER, _USER)
     os.mkdir(f"{BOX}/tmp")
 
 
@@ -198,7 +213,7 @@ def adopt(proc: int, pid: int, disk_mb: int) -> None:
     flags = os.O_RDONLY | os.O_CLOEXEC
     mounts, user = (os.open(f"{pid}/ns/{kind}", flags, dir_fd=proc) for kind in ("mnt", "user"))
     kernel.set_namespace(user, kernel.NEWUSER)
-    _map_user(proc, str(pid), 1000, 1000, 1000)
+    _map_user(proc, str(pid), _USER, _USER, _USER)
     if not disk_mb:
         return
     kernel.set_namespace(mounts, kernel.NEWNS)

@@ -20,6 +20,7 @@ __all__ = [
     "attach",
     "bind",
     "detached_tmpfs",
+    "drop_bounding_set",
     "drop_capabilities",
     "freeze_mount",
     "make_private",
@@ -145,12 +146,17 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(target.encode(), ctypes.c_int(2)), f"umount {target}")
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, also those that a later program could gain."""
+def drop_bounding_set() -> None:
+    """Give up the capabilities that a later program could gain."""
     for capability in range(64):
         try:
             prctl("drop bounding set", 24, capability)
         except OSError:
             break  # past the last capability of this kernel
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, also those that a later program could gain."""
+    drop_bounding_set()
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     syscall("capset", _CAPSET[MACHINE], ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))

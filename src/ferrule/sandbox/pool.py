@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.sandbox import handles
-from ferrule.sandbox.confinement import BOX, DEVICES
+from ferrule.sandbox.confinement import BOX, DEVICES, NOBODY
 from ferrule.sandbox.settings import IsolationUnavailable, Mode, Settings, view
 
 __all__ = ["bubblewrap_command", "close_all", "launch", "zygote"]
@@ -209,13 +209,18 @@ def _spawner() -> ThreadPoolExecutor:
 def bubblewrap_command(packages: bool) -> list[str]:
     """Return the command line up to the program; raises ``IsolationUnavailable`` when bubblewrap is not installed.
 
-    The program has the rights to mount its working folder, with a limit on bytes and on files, and gives them up.
+    The program has the rights to mount its working folder, with a limit on bytes and on files, and to become a user
+    without rights. It gives them up.
     """
     program = shutil.which("bwrap")
     if program is None:
         raise IsolationUnavailable("bubblewrap", "no program bwrap on PATH (Debian and Fedora: package bubblewrap)")
     binds, links, _ = view(packages)
     command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--uid", "1000", "--gid", "1000"]
+    # Made on the way to a file they would be root's alone.
+    shown = (*binds, *links, *DEVICES, _INSIDE, BOX)
+    for folder in sorted({str(folder) for path in shown for folder in Path(path).parents} - {"/"}):
+        command += ["--dir", folder]
     for path in binds:
         command += ["--ro-bind", path, path]
     for path, target in links.items():
@@ -225,23 +230,64 @@ def bubblewrap_command(packages: bool) -> list[str]:
     below = any(f"{path}/".startswith("/tmp/") for path in (*binds, *links))  # Python itself may lie there
     command += [*([] if below else ["--symlink", f"{BOX}/tmp", "/tmp"]), "--dir", BOX, "--chdir", BOX]
     command += ["--ro-bind", str(_HERE), _INSIDE, "--remount-ro", "/"]
-    return [*command, "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--"]
+    rights = ["--cap-drop", "ALL"]
+    for right in ("SYS_ADMIN", "SETPCAP", "SETUID", "SETGID"):
+        rights += ["--cap-add", f"CAP_{right}"]
+    return [*command, *rights, "--"]
 
 
 def _wrapped(settings: Settings, wire: dict[str, Any], fds: Sequence[int], preload: tuple[str, ...]) -> handles.Process:
-    if settings.allow_processes and os.geteuid() == 0:
-        raise IsolationUnavailable(
-            "bubblewrap", "the number of processes cannot be limited for root under bubblewrap (allow_processes)"
-        )
     command = bubblewrap_command(settings.packages)
     call = f"import json; zygote.become(json.loads(sys.argv[1]), {list(fds)!r}, None, None)"
     python = _python(view(settings.packages)[2], call, _INSIDE)
-    popen = subprocess.Popen(
-        [*command, *python, json.dumps({**wire, "preload": preload})],
-        pass_fds=list(fds),
-        env=_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=fds[2],
-    )
+    (told, telling), (waiting, going) = os.pipe(), os.pipe()
+    as_root = os.geteuid() == 0
+    if as_root:
+        command[1:1] = ["--unshare-user", "--info-fd", str(telling), "--userns-block-fd", str(waiting)]
+    try:
+        popen = subprocess.Popen(
+            [*command, *python, json.dumps({**wire, "preload": preload})],
+            pass_fds=[*fds, telling, waiting] if as_root else list(fds),
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=fds[2],
+        )
+        os.close(telling)
+        telling = -1
+        if as_root and not _mapped_to_nobody(told) and settings.allow_processes:
+            popen.kill()
+            popen.wait()
+            raise IsolationUnavailable(
+                "bubblewrap", "the number of processes cannot be limited for root on this host (allow_processes)"
+            )
+        os.write(going, b"x")
+    finally:
+        for fd in (told, telling, waiting, going):
+            if fd >= 0:
+                os.close(fd)
     return handles.Wrapped(popen)
+
+
+def _mapped_to_nobody(told: int) -> bool:
+    """Let the session become a user without rights, as any user that root makes by itself would be root outside.
+
+    ``told`` is where bubblewrap says which process waits for its map. False where the host refuses one with two users
+    in it: then the session is root, without any rights but those over root's files, and its threads are not counted.
+    """
+    said = b""
+    while b"}" not in said:
+        chunk = os.read(told, 4096)
+        if not chunk:
+            return False  # it has ended, and what it said comes with the session's output
+        said += chunk
+    waiting = Path("/proc") / str(json.loads(said)["child-pid"])
+    try:
+        for kind in ("gid_map", "uid_map"):
+            (waiting / kind).write_text(f"0 0 1\n1000 {NOBODY} 1", encoding="ascii")
+        return True
+    except OSError:
+        for kind, text in (("setgroups", "deny"), ("gid_map", "1000 0 1"), ("uid_map", "1000 0 1")):
+            with contextlib.suppress(OSError):
+                (waiting / kind).write_text(text, encoding="ascii")
+        return False

@@ -151,7 +151,7 @@ def become(
         # Higher than every descriptor we were handed, so that none is overwritten before it is moved.
         moved = [_above(fd) for fd in fds]
         if settings["bubblewrap"]:  # which has made a session, and dies with its parent, already
-            confinement.mount_box(settings["disk_mb"])
+            confinement.move_in(settings["disk_mb"])
             for name in settings["preload"]:
                 __import__(name)
         else:
