@@ -255,7 +255,7 @@ def test_a_folder_is_copied_while_it_is_changed(python: Interpreter, kind: str, 
     with Interpreter(Settings(isolation="namespaces", seconds=20)) as bystander:
         bystander.run("x = 20")
         assert python.run(f"open({str(secret)!r}).read()").status == "error"
-        made = python.run(f"import os\nSECRET = {str(secret)!r}\n{SWAPPED[kind]}\n{SWAP}")
+        made = python.run(f"import os\nSECRET = {str(secret)!r}\n{SWAPPED[kind]}\n{SWAP}", seconds=30)
         assert made.status == "ok", made.text
         for _ in range(RACES):
             began = time.monotonic()

@@ -470,7 +470,7 @@ def test_vandalism_inside(attack: Attack) -> None:
     )
     attack("import sys\nsys.settrace(lambda *a: 1/0)\n", "ok", "error", "timeout")
     attack("import os, resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "error", said="not allowed")
-    attack("import os\nos.setuid(0)", "error", said="Invalid argument")
+    attack("import os\nos.setuid(0)", "error", said="[Errno ")  # there is no such user, or it is not for us
     attack(
         "import ctypes\nl = ctypes.CDLL(None)\nl.prctl(22, 0, 0), l.unshare(0x10000000), l.mount(0, b'/', 0, 4096, 0)",
         "ok",
