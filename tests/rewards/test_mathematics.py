@@ -25,6 +25,7 @@ EQUAL = [
     (r"12\text{ square units}", "12"), (r"\text{5 apples}", "5"), ("10 meters", "10 m"), ("5 square cm", r"5\text{ cm}^2"),
     ("5 hours", "5 hrs"), ("100 miles per hour", "100 mph"), ("$100", "100 dollars"), ("20 percent", r"20\%"),
     ("5cm", "5"), (r"90^\circ", "90 degrees"), (r"1.5\times10^3", "1500"), ("about 5 kilometers", "5 km"),
+    ("It takes 15.", "15 minutes"), ("She has $10 left.", "10 dollars"), ("He walked 5 kilometers in 2 h: 5 km", "5 km"),
     # numbers as people and programs write them
     ("3 1/2", "7/2"), ("1.5e3", "1500"), ("2e-3", "0.002"), ("1 000", "1000"), (r"1\,000", "1000"), ("negative 5", "-5"),
     ("\u22125", "-5"), ("\u2013 5", "-5"), ("3 million", "3000000"), ("$1.5 billion", "1500000000"), ("2 dozen", "24"),
@@ -54,6 +55,7 @@ DIFFERENT = [
     (r"\infty", r"-\infty"), ("p - q", "p + q"), ("p - q", "q - p"), ("x^2+2x+1", "x^2+2x+2"), ("x^2", "x"), ("x+y", "xy"),
     ("x^{12}", "x^1 2"), ("x=5", "x=6"), ("y=2x+1", "y=2x+2"), ("x>3", "x<3"), ("x>3", "3"), ("(3,1)", "(5,2)"),
     # units and other words
+    ("It takes him 15 hours.", "15 minutes"), ("He walked 5 miles.", "5 km"), ("The area is 5 cm^2.", r"5\text{ m}^2"),
     ("10 cm", "10 m"), ("5 km", "5 miles"), ("5 hours", "5 minutes"), ("5cm", "5mm"), (r"5\text{ cm}^2", r"5\text{ cm}^3"),
     (r"5\text{ cm}", r"5\text{ m}"), ("3/4 cup", "3/4 tsp"), ("5 men", "5 women"), ("100 miles per hour", "100 km per hour"),
     ("Apollo 11", "Voyager 11"), ("room 12", "floor 12"), ("10 Downing Street", "10 Baker Street"), ("3 million", "3"),

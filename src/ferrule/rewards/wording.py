@@ -72,6 +72,8 @@ _SAME = {
     **dict.fromkeys(("inch", "inche"), "in"), **dict.fromkeys(("foot", "feet"), "ft"), "yard": "yd", "mile": "mi",
     "pound": "lb", "ounce": "oz", **dict.fromkeys(("dollar", "buck"), "usd"), "degree": "deg", "metric": "",
 }  # fmt: skip
+_UNITS = frozenset(_GLUED | {word + power for word in _SAME.values() for power in ("", "2", "3")} - {"", "in"})
+_LAST = re.compile(r"(?<![\^_\w])(?<!\^\{)(?<!_\{)\d[\d.,]*")
 _FILLERS = frozenset({
     *("a", "about", "an", "and", "answer", "approximately", "are", "around", "at", "be", "but", "equal", "equals"),
     *("exactly", "final", "get", "gives", "hence", "in", "is", "it", "just", "most", "only", "or", "roughly", "so"),
@@ -147,12 +149,26 @@ def no_formula(text: str) -> bool:
 
 
 def conflict(first: str, second: str) -> bool:
-    """Say whether two answers speak of different things: both have words, and neither has all those of the other.
+    """Say whether two answers speak of different things: other units behind the number, or other words.
 
-    Units count by any of their names, with their powers; words such as ``about`` and ``the`` do not.
+    Words conflict where neither answer has all those of the other; what stands before the number and what stands behind
+    it are compared apart, so that ``It takes 15`` and ``15 minutes`` agree. Units count by any of their names, with
+    their powers, and beside a word that is none they do not count; words such as ``about`` never do.
     """
-    one, two = _said(first), _said(second)
-    return bool(one and two) and not (one <= two or two <= one)
+    for one, two in zip(_around(first), _around(second), strict=True):
+        units = {bool(words & _UNITS) for words in (one, two)}
+        if one and two and len(units) == 1 and not (one <= two or two <= one):
+            return True
+    return False
+
+
+def _around(text: str) -> tuple[set[str], set[str]]:
+    """Return the words before the last number of a text and those behind it; powers are part of the words."""
+    plain = _unwrapped(text)
+    last = None
+    for last in _LAST.finditer(plain):  # noqa: B007 - the last one counts
+        pass
+    return (_said(plain[: last.end()]), _said(f"0{plain[last.end() :]}")) if last else (_said(plain), set())
 
 
 def _said(text: str) -> set[str]:
