@@ -35,8 +35,11 @@ def test_rows_are_lines_and_numbers_are_curves(tmp_path: Path) -> None:
     logs.write({"step": 1, "phase": "train", "loss": 0.5, "note": "x"})
     logs.write({"step": 2, "phase": "train", "loss": 0.25, "nan": math.nan})
     logs.write({"step": 2, "phase": "eval", "success": 0.75})
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "NaN" not in text, "JSON knows no such number"
+    lines = [json.loads(line) for line in text.splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 2]
+    assert lines[1]["nan"] is None
     assert lines[0]["note"] == "x"
     logs.close()
     found = events(tmp_path / "run" / "tensorboard")

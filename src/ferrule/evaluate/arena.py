@@ -155,7 +155,7 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     total, points = 0.0, []
     for row in rows:
         total += row.get("tokens/sampled", 0.0)
-        if "success" in row and row.get("phase") == "train":
+        if row.get("success") is not None and row.get("phase") == "train":
             points.append((int(total), float(row["success"])))
     return points
 

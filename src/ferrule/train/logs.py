@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.core.exact import plain
 
 __all__ = ["TRACKERS", "Logs", "write_json"]
 
@@ -47,10 +48,13 @@ class Logs:
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row; it must hold ``step`` and ``phase``, numbers are plotted as ``phase/name``."""
+        """Append one row; it must hold ``step`` and ``phase``, numbers are plotted as ``phase/name``.
+
+        A number that is none of JSON's (NaN, an infinity) is null in the file.
+        """
         row = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(plain(row), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         numbers = {
