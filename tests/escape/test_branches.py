@@ -418,7 +418,11 @@ def test_a_stuck_helper_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         other.run("x = 20")
         one.fork().close()  # leaves a helper for the next one behind
         sessions = {one.pid, other.pid}
-        helpers = [pid for pid in children(own_zygote(other)) if pid not in sessions]
+        helpers: list[int] = []
+        end = time.monotonic() + 10
+        while not helpers and time.monotonic() < end:
+            time.sleep(0.3)  # the last one ends, the next one is forked
+            helpers = [pid for pid in children(own_zygote(other)) if pid not in sessions and _running(pid)]
         for pid in helpers:
             os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()
