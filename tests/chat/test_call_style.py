@@ -85,6 +85,13 @@ LISTED = {
         "<parameter=near>\nfloat?\n</parameter>\n<parameter=tags>\n[int]\n</parameter>\n<parameter=at>\n"
         '{"x": int, "on": bool?}?\n</parameter>\n</function>\n</tool_call>'
     ),
+    "glm4": (
+        "Tools:\nFind the id of a castle\n<tool_call>find\n<arg_key>query</arg_key>\n"
+        "<arg_value>str (What to look for)</arg_value>\n<arg_key>scale</arg_key>\n<arg_value>a|b</arg_value>\n"
+        "<arg_key>top</arg_key>\n<arg_value>int = 3</arg_value>\n<arg_key>near</arg_key>\n"
+        "<arg_value>float?</arg_value>\n<arg_key>tags</arg_key>\n<arg_value>[int]</arg_value>\n"
+        '<arg_key>at</arg_key>\n<arg_value>{"x": int, "on": bool?}?</arg_value>\n</tool_call>'
+    ),
     "fence": (
         "Tools:\nFind the id of a castle\n```python\n"
         'print(find(query=str (What to look for), scale="a"|"b", top=int = 3, near=float?, tags=[int], '

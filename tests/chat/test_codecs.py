@@ -204,7 +204,7 @@ def test_a_result_cannot_close_its_own_frame(c: Codec) -> None:
 
 
 def test_the_forms_are_found_and_names_are_checked() -> None:
-    native = ["deepseek", "gemma", "harmony", "hermes", "llama3", "mistral", "qwen3_coder"]
+    native = ["deepseek", "gemma", "glm4", "harmony", "hermes", "llama3", "mistral", "qwen3_coder"]
     assert codec_names() == sorted(["fence", "raw_json", "react", "tagged", *native])
     with pytest.raises(ValueError, match="did you mean 'hermes'"):
         codec("herms")

@@ -26,6 +26,12 @@ PUBLISHED: dict[str, tuple[str, dict[str, str], str]] = {
         "Sure.\n<tool_call>\n<function=find>\n<parameter=query>\nRome\n</parameter>\n<parameter=top>\n3\n</parameter>\n"
         "</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
     ),
+    "glm4": (
+        "glm4",
+        {},
+        "Sure.\n<tool_call>find\n<arg_key>query</arg_key>\n<arg_value>Rome</arg_value>\n<arg_key>top</arg_key>\n"
+        "<arg_value>3</arg_value>\n</tool_call>\n<tool_call>now\n</tool_call>",
+    ),
     "llama3": (
         "llama3",
         {},
@@ -107,6 +113,18 @@ READ: list[tuple[str, str, list[tuple[str, dict[str, Any], tuple[str, ...]]]]] =
         "<tool_call>\n<function=f>\n<parameter=a>\n\n two\nlines \n</parameter>\n</function>\n</tool_call>",
         [("f", {"a": "\n two\nlines "}, ())],
     ),
+    # GLM leaves line breaks out, and closes nothing before the next call.
+    ("glm4", "<tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>", [("f", {"a": 1}, ())]),
+    (
+        "glm4",
+        "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>\n two \n</arg_value>\n<tool_call>g</tool_call>",
+        [("f", {"a": "\n two \n"}, ("no closing tag",)), ("g", {}, ())],
+    ),
+    (
+        "glm4",
+        "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>a</arg_key>\n<arg_value>2</arg_value>\nok",
+        [("f", {"a": 2}, ("trailing text", "unfinished", "duplicate key"))],
+    ),
     # Llama writes several objects with semicolons, and code or a call of a built-in tool after the tag.
     (
         "llama3",
@@ -164,6 +182,9 @@ def test_what_models_write(form: str, text: str, calls: list[Any]) -> None:
     [
         ("qwen3_coder", "<tool_call>\nfind Rome\n</tool_call>", "no <function=name> in the block"),
         ("qwen3_coder", "<tool_call><function=f><parameter=a>1<parameter=b>2</parameter></function></tool_call>", "<parameter=a> is not closed"),
+        ("glm4", '<tool_call>{"name": "f"}</tool_call>', "more than a name, and keys with values"),
+        ("glm4", "<tool_call></tool_call>", "the call has no name"),
+        ("glm4", "<tool_call>f<arg_key>a</arg_key><arg_value>1<arg_key>b</arg_key></tool_call>", "the value of 'a' is not closed"),
         ("llama3", '<|python_tag|>search.call("Rome")', "need their names"),
         ("llama3", "<|python_tag|>search.call(query=now())", "not a call with plain values"),
         ("llama3", '{"name": "f", "parameters": {"a": 1}, "b": 2}', "stand beside 'parameters'"),
@@ -188,6 +209,9 @@ def test_values_are_typed_by_the_tools() -> None:
     text = f"<tool_call>\n<function=f>\n{body}</function>\n</tool_call>"
     (call,) = read_reply(codec("qwen3_coder"), text, tools=(tool,)).calls
     assert call.arguments == {"zip": "00123", "deep": True, "near": 7}
+    pairs = "".join(f"<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n" for key, value in values.items())
+    (call,) = read_reply(codec("glm4"), f"<tool_call>f\n{pairs}</tool_call>", tools=(tool,)).calls
+    assert call.arguments == {"zip": "00123", "deep": True, "near": 7}
 
 
 @pytest.mark.parametrize(
@@ -199,22 +223,25 @@ def test_values_are_typed_by_the_tools() -> None:
         {"$ref": "#/$defs/Note"},
     ],
 )
+@pytest.mark.parametrize("form", ["qwen3_coder", "glm4"])
 @pytest.mark.parametrize(
     "value", ["[1]", '{"a": 1}', '"quoted"', "1e5", "true", "null", "None", '"null"', " None\n", "</q>"]
 )
-def test_text_that_may_be_null_stays_text(schema: dict[str, Any], value: str) -> None:
+def test_text_that_may_be_null_stays_text(schema: dict[str, Any], value: str, form: str) -> None:
     """What a person's ``note: str | None = None`` becomes, and a type that the schema defines elsewhere."""
     parameters = {"type": "object", "properties": {"q": schema}, "$defs": {"Note": {"type": "string"}}}
     tools = (Tool("f", "F.", parameters, print),)
-    c = codec("qwen3_coder").typed(tools)  # type: ignore[attr-defined]
+    c = codec(form).typed(tools)  # type: ignore[attr-defined]
     (call,) = c.read(c.write(Message("assistant", "", (Call("f", {"q": value}),)))).calls
     assert (dict(call.arguments), call.problem) == ({"q": value}, "")
     bare = f"<tool_call>\n<function=f>\n<parameter=q>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    if form == "glm4":
+        bare = f"<tool_call>f\n<arg_key>q</arg_key>\n<arg_value>{value}</arg_value>\n</tool_call>"
     if value in ("[1]", '{"a": 1}', '"quoted"', "1e5", "true"):
-        assert read_reply(codec("qwen3_coder"), bare, tools=tools).calls[0].arguments == {"q": value}
+        assert read_reply(codec(form), bare, tools=tools).calls[0].arguments == {"q": value}
     elif value in ("null", "None"):
         wanted = value if "$ref" in schema else None
-        assert read_reply(codec("qwen3_coder"), bare, tools=tools).calls[0].arguments == {"q": wanted}
+        assert read_reply(codec(form), bare, tools=tools).calls[0].arguments == {"q": wanted}
 
 
 def test_ids_of_nine_letters_and_digits_are_written_and_others_left_out() -> None:
@@ -246,10 +273,20 @@ def test_harmony_has_no_line_breaks_around_the_thinking_of_data_sets() -> None:
     assert codec("harmony").write(reply) == analysis + call
 
 
-@pytest.mark.parametrize("form", ["qwen3_coder", "llama3", "mistral", "gemma", "harmony", "deepseek"])
+@pytest.mark.parametrize("form", ["qwen3_coder", "glm4", "llama3", "mistral", "gemma", "harmony", "deepseek"])
 def test_marks_inside_text_end_nothing(form: str) -> None:
     c = codec(form)
-    marks = ["</tool_call>", "</parameter>", "<parameter=b>", "<|eom_id|>", "[TOOL_CALLS]", "<tool_call|>", "<|call|>"]
+    marks = [
+        "</tool_call>",
+        "<arg_key>",
+        "</arg_value>",
+        "</parameter>",
+        "<parameter=b>",
+        "<|eom_id|>",
+        "[TOOL_CALLS]",
+        "<tool_call|>",
+        "<|call|>",
+    ]
     call = Call("f", {"text": " ".join([*marks, "<｜tool▁calls▁end｜>", "</think>"])}, id="call_0")
     text = c.write(Message("assistant", "", (call,)))
     (read,) = c.read(text).calls
@@ -275,6 +312,8 @@ def _native(call: str) -> str:
 FAMILIES = {
     "qwen3_coder": "<tool_call>\n<function={{ c.function.name }}>\n{% for k, v in c.function.arguments.items() %}"
     "<parameter={{ k }}>\n{{ v }}\n</parameter>\n{% endfor %}</function>\n</tool_call>",
+    "glm4": "\n<tool_call>{{ c.function.name }}\n{% for k, v in c.function.arguments.items() %}"
+    "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
     "llama3": '{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}',
     "mistral": '[TOOL_CALLS][{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}, '
     '"id": "{{ c.id if c.id | length == 9 else raise_exception(\'ids have 9 letters\') }}"}]',

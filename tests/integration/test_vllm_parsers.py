@@ -23,6 +23,7 @@ TEXTS = 240
 PARSERS: dict[str, Codec] = {
     "hermes": codec("hermes"),
     "qwen3_coder": codec("qwen3_coder").typed((TOOL,)),  # type: ignore[attr-defined]
+    "glm45": codec("glm4").typed((TOOL,)),  # type: ignore[attr-defined]
     "llama3_json": codec("llama3"),
     "mistral": codec("mistral", form="args"),
     "gemma4": codec("gemma"),
@@ -70,6 +71,7 @@ KNOWN = {
     ("llama3_json", "beside_text"): "takes a brace in the text before for the call",
     ("qwen3_coder", "cut"): "reads a call that is cut off as one with fewer arguments",
     ("gemma4", "cut"): "reads a call that is cut off as one with fewer arguments",
+    ("glm45", "cut"): "reads a call that is cut off as one with fewer arguments",
     ("mistral", "cut"): "raises where a call is cut off",
     ("deepseek_v3", "spaced"): "reads arguments on one line only",
     ("deepseek_v31", "spaced"): "reads arguments on one line only",

@@ -28,7 +28,7 @@ def spoken(template: Template) -> Codec | None:
     """
     changed = replace(template, layout=replace(template.layout, changes=needed_changes(template)))
     written = _written(changed)
-    readers = [form for form in _forms() if _reads(form, written)]
+    readers = [form for form in _forms() if _reads(form, changed, written)]
     alike = [form for form in readers if form.write(form.read(written)).strip() == written]
     return next(iter([*alike, *readers]), None)
 
@@ -42,7 +42,7 @@ def _forms() -> Iterator[Codec]:
 
 def speaks(template: Template) -> bool:
     """Say whether the codec reads a call that the template wrote as exactly that call."""
-    return _reads(template.codec, _written(template))
+    return _reads(template.codec, template, _written(template))
 
 
 def _written(template: Template) -> str:
@@ -56,13 +56,19 @@ def _written(template: Template) -> str:
     for arguments in (dict(_CALL.arguments), dump(dict(_CALL.arguments))):  # some templates take arguments as text
         function = {"name": _CALL.name, "arguments": arguments}
         calls = [{"type": "function", "id": _CALL.id, "function": function}]
-        if text := rendered(plain, [user, {"role": "assistant", "content": "", "tool_calls": calls}]):
+        if text := rendered(plain, [user, {"role": "assistant", "content": "", "tool_calls": calls}], False):
             text = text.partition("Probe question.")[2].strip().removeprefix(head)
             return (text.partition(template.closing)[0] if template.closing else text).strip()
     return ""
 
 
-def _reads(form: Codec, written: str) -> bool:
+def _reads(form: Codec, template: Template, written: str) -> bool:
+    """Say whether a codec reads the call; a control token may stand behind it, which ends such replies alone."""
+    ended = next((token for token in template.special if written.endswith(token)), "")
+    return _exactly(form, written) or (bool(ended) and _exactly(form, written.removesuffix(ended)))
+
+
+def _exactly(form: Codec, written: str) -> bool:
     calls = form.read(written).calls
     if len(calls) != 1 or calls[0].problem or calls[0].repairs:
         return False

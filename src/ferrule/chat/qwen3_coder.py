@@ -10,9 +10,9 @@ from typing import Any
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
 from ferrule.chat.native import Body, about, check_name, first_mark, framed, one_block, skip
-from ferrule.chat.parsing import MAX_CALLS, dump, measure, mended
+from ferrule.chat.parsing import MAX_CALLS, measure, mended
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks, Scan, assemble, join, label, scan
-from ferrule.chat.untyped import as_text, as_value, text_kind, written
+from ferrule.chat.untyped import Pairs, kinds_of, pairs_from, read_value, write_value, written
 from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["CODEC", "Qwen3Coder"]
@@ -32,8 +32,6 @@ value
 </parameter>
 </function>
 </tool_call>"""
-_NULLS = ("null", "None")
-_PYTHON = {"True": True, "False": False, "None": None}
 
 
 @dataclass(frozen=True)
@@ -48,26 +46,21 @@ class Qwen3Coder:
 
     style: Style = "json"
     several: bool = False
-    texts: tuple[tuple[str, str], ...] = ()
-    nullable: tuple[tuple[str, str], ...] = ()
-    others: tuple[tuple[str, str], ...] = ()
+    texts: Pairs = ()
+    nullable: Pairs = ()
+    others: Pairs = ()
     name: str = field(default="qwen3_coder", init=False)
     inline: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Refuse an unknown style."""
         check_style(self.style)
-        for option in ("texts", "nullable", "others"):  # settings read from JSON bring lists
-            object.__setattr__(self, option, tuple((str(tool), str(key)) for tool, key in getattr(self, option)))
+        for option in ("texts", "nullable", "others"):
+            object.__setattr__(self, option, pairs_from(getattr(self, option)))
 
     def typed(self, tools: Sequence[Tool]) -> Qwen3Coder:
         """Return the codec that knows which parameters of these tools are text."""
-        pairs = [(tool, key) for tool in tools for key in tool.parameters.get("properties", {})]
-        by_kind = {
-            kind: tuple((tool.name, key) for tool, key in pairs if text_kind(tool, key) == kind)
-            for kind in ("text", "nullable", "")
-        }
-        return replace(self, texts=by_kind["text"], nullable=by_kind["nullable"], others=by_kind[""])
+        return replace(self, **kinds_of(tools))
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -99,12 +92,7 @@ class Qwen3Coder:
             return call.raw
         lines = [_OPEN, f"{_FUNCTION}{check_name(call.name, self.name)}>"]
         for key, value in call.arguments.items():
-            shown = written(value, *_MARKS)
-            bare = isinstance(value, str) and "</" not in value and not any(mark in value for mark in _MARKS)
-            if bare and (call.name, key) in (*self.texts, *self.nullable) and as_text(value) == value:
-                shown = value
-            if (call.name, key) in self.nullable and isinstance(value, str) and value.strip() in _NULLS:
-                shown = dump(value)
+            shown = write_value(self, call.name, key, value, *_MARKS)
             lines += [f"{_PARAMETER}{check_name(key, self.name)}>", shown, _VALUE_END]
         return "\n".join([*lines, _END, _CLOSE])
 
@@ -158,7 +146,8 @@ class Qwen3Coder:
                 return Body(end, "", None, (), f"<parameter={keyed[1]}> is not closed")
             key = keyed[1].strip()
             notes += ["duplicate key"] * (key in values)
-            values[key] = self._value(name, key, text[keyed.end() : end].removeprefix("\n").removesuffix("\n"))
+            inside = text[keyed.end() : end].removeprefix("\n").removesuffix("\n")
+            values[key] = read_value(self, name, key, inside, *_MARKS)
             at = skip(text, end + len(mark))
         problem, broken = measure(values)
         if problem:
@@ -169,18 +158,6 @@ class Qwen3Coder:
             return Body(at + len(_END), _END, values, tuple(notes))
         unfinished = at == len(text)
         return Body(at, "", values, (*notes, UNFINISHED if unfinished else "no closing tag"))
-
-    def _value(self, tool: str, key: str, inside: str) -> Any:
-        value = as_value(inside)
-        if (tool, key) in self.nullable and inside.strip() in _NULLS:
-            return None
-        if (tool, key) in self.nullable and isinstance(value, str) and value.strip() in _NULLS:
-            return value  # such a text is written in quotes, to tell it from null
-        if (tool, key) in (*self.texts, *self.nullable):
-            return as_text(inside, *_MARKS)
-        if (tool, key) in self.others and inside.strip() in _PYTHON:
-            return _PYTHON[inside.strip()]
-        return value
 
 
 CODEC = Qwen3Coder

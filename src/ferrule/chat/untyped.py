@@ -2,13 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ferrule.chat.parsing import dump, parse_prefix
 from ferrule.core.records import Tool
 
-__all__ = ["as_text", "as_value", "safe", "text_kind", "written"]
+__all__ = [
+    "Kinds", "Pairs", "as_text", "as_value", "kinds_of", "pairs_from", "read_value", "safe", "text_kind",
+    "write_value", "written",
+]  # fmt: skip
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Names of tools, each with one of a parameter."""
+_NULLS = ("null", "None")
+_PYTHON = {"True": True, "False": False, "None": None}
+
+
+class Kinds(Protocol):
+    """Which parameters are always text, which are text or null, and the rest."""
+
+    @property
+    def texts(self) -> Pairs:
+        """Always text."""
+        ...
+
+    @property
+    def nullable(self) -> Pairs:
+        """Text or null."""
+        ...
+
+    @property
+    def others(self) -> Pairs:
+        """Anything else; ``True``, ``False`` and ``None`` are then read as Python writes them."""
+        ...
+
+
+def kinds_of(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Return the fields of ``Kinds`` for tools."""
+    pairs = [(tool, key) for tool in tools for key in tool.parameters.get("properties", {})]
+    fields = {"texts": "text", "nullable": "nullable", "others": ""}
+    return {
+        field: tuple((tool.name, key) for tool, key in pairs if text_kind(tool, key) == kind)
+        for field, kind in fields.items()
+    }
+
+
+def pairs_from(given: Iterable[Iterable[Any]]) -> Pairs:
+    """Return pairs as settings that were read from JSON bring them: as lists."""
+    return tuple((str(tool), str(key)) for tool, key in given)
+
+
+def write_value(kinds: Kinds, tool: str, key: str, value: Any, *marks: str) -> str:
+    """Write the value of a parameter so that ``read_value`` reads it."""
+    bare = isinstance(value, str) and "</" not in value and not any(mark in value for mark in marks)
+    if (tool, key) in kinds.nullable and isinstance(value, str) and value.strip() in _NULLS:
+        return dump(value)
+    if bare and (tool, key) in (*kinds.texts, *kinds.nullable) and as_text(value) == value:
+        return str(value)
+    return written(value, *marks)
+
+
+def read_value(kinds: Kinds, tool: str, key: str, inside: str, *marks: str) -> Any:
+    """Return the value of a parameter from its text."""
+    value = as_value(inside)
+    if (tool, key) in kinds.nullable and inside.strip() in _NULLS:
+        return None
+    if (tool, key) in kinds.nullable and isinstance(value, str) and value.strip() in _NULLS:
+        return value  # such a text is written in quotes, to tell it from null
+    if (tool, key) in (*kinds.texts, *kinds.nullable):
+        return as_text(inside, *marks)
+    if (tool, key) in kinds.others and inside.strip() in _PYTHON:
+        return _PYTHON[inside.strip()]
+    return value
 
 
 def as_value(text: str) -> Any:
