@@ -21,8 +21,10 @@ from ferrule.data.formats import Pair, Row
 from ferrule.data.trees import Branch, Tree, step_preferences
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.objectives.preference import dpo, dpo_margin
+from ferrule.papers.claims.tp_llama import Picks
 from ferrule.papers.tp_llama import certain_failure, exhausted, lengths, method, steps_per_success, thinned
 from ferrule.policies.scripted import Scripted, encode
+from ferrule.studies.standins.tool_graph import ToolGraph
 from ferrule.studies.table import plain
 
 
@@ -139,3 +141,27 @@ def test_steps_per_success_count_every_reply() -> None:
     right = evaluate(SEARCH, Scripted(script), world, world.tasks("test", 2))
     wrong = evaluate(ToolLoop(), Scripted(lambda request, sample: "no"), world, world.tasks("test", 2))
     assert (steps_per_success(right), steps_per_success(wrong)) == (2.0, float("inf"))
+
+
+def test_the_table_learns_the_decisions_of_its_trees() -> None:
+    """Pairs are of two tools for one item; preferring them moves the chances of just those, up and down."""
+    world = ToolGraph()
+    picks = Picks(world, world.tasks("train", 12, seed=4))
+    pairs = [pair for tree in picks.play(0) for pair in step_preferences(tree)]
+    assert pairs
+    before = picks.weights.chance_SA.ravel().copy()
+    sides: list[list[int]] = [[], []]
+    for one in pairs:
+        for side, said in zip(sides, (one.chosen, one.rejected), strict=True):
+            assert not isinstance(one.prompt, str)
+            assert not isinstance(said, str)
+            (place,) = picks.ids(one.prompt, said)
+            side.append(place)
+    assert [place // 5 for place in sides[0]] == [place // 5 for place in sides[1]]
+    up, down = sides[0][0], sides[1][0]
+    picks.step(lambda logps: -(logps[up] - logps[down]), 1.0)
+    after = picks.weights.chance_SA.ravel()
+    assert after[up] > before[up]
+    assert after[down] < before[down]
+    others = [place for place in range(len(after)) if place // 5 != up // 5]
+    assert after[others] == pytest.approx(before[others])

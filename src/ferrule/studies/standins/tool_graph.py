@@ -12,17 +12,18 @@ and of "Advancing Tool-Augmented Large Language Models" (09).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from typing import TypeAlias
 
 from ferrule.core.flows import Ask, Session
 from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.worlds.session import ToolSession
 
-__all__ = ["Graph", "ToolGraph", "held", "judge", "speaker"]
+__all__ = ["Graph", "ToolGraph", "Weigh", "chooser", "held", "judge", "speaker"]
 
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
@@ -136,31 +137,44 @@ def _asked(messages: Sequence[Message]) -> str:
     return next(plain_text(message) for message in messages if message.role == "user")
 
 
-def speaker(graphs: Mapping[str, Graph], *, error: float) -> Scripted:
-    """Return a policy that errs with the chance ``error`` at every item; ``graphs`` are those of tasks by prompt.
+Weigh: TypeAlias = Callable[[Graph, str], Mapping[str, float]]
+"""How likely each tool is to be taken for what is held, by its name; none where nothing can be done with it."""
 
-    Told which tools were tried beside the step, it takes one of the others, the right one in proportion. It calls
-    Finish at the goal, and to give up where nothing takes what it holds or all was tried.
+
+def chooser(graphs: Mapping[str, Graph], weigh: Weigh) -> Scripted:
+    """Return a policy that draws tools by their weights; ``graphs`` are those of tasks by prompt.
+
+    Told which tools were tried beside the step, it takes one of the others, in proportion. At the goal it answers, and
+    where nothing takes what it holds or all was tried it gives up: by Finish where that is on offer, else by a text and
+    by none.
     """
 
     def speak(request: Ask, sample: int) -> Message:
         rng = random.Random(f"{request.seed}/{sample}")
-        graph, *told = graphs[_asked(request.messages)], plain_text(request.messages[-1])
-        item = held([m for m in request.messages if "tried here before" not in plain_text(m)])
+        graph, last = graphs[_asked(request.messages)], plain_text(request.messages[-1])
+        hinted = "tried here before" in last
+        item = held(request.messages[:-1] if hinted else request.messages)
+        must_finish = any(tool.name == "Finish" for tool in request.tools)
         if item == graph.way[-1]:
-            return _call("Finish", return_type="give_answer", final_answer=item)
-        row, right = graph.makes.get(item, {}), graph.right(item)
-        tried = {tool for tool in row if "tried here before" in told[0] and f"{tool}(" in told[0]}
-        weights = {
-            tool: 1.0 - error if tool == right else error / max(len(row) - (right is not None), 1)
-            for tool in row
-            if tool not in tried
-        }
+            answer = _call("Finish", return_type="give_answer", final_answer=item)
+            return answer if must_finish else Message("assistant", item)
+        weights = {tool: x for tool, x in weigh(graph, item).items() if not (hinted and f"{tool}(" in last)}
         if not any(weights.values()):
-            return _call("Finish", return_type="give_up_and_restart")
+            return _call("Finish", return_type="give_up_and_restart") if must_finish else Message("assistant", "")
         return _call(rng.choices(list(weights), list(weights.values()))[0])
 
     return Scripted(speak)
+
+
+def speaker(graphs: Mapping[str, Graph], *, error: float) -> Scripted:
+    """Return a ``chooser`` that takes another than the right tool with the chance ``error`` at every item."""
+
+    def weigh(graph: Graph, item: str) -> dict[str, float]:
+        row, right = graph.makes.get(item, {}), graph.right(item)
+        wrong = max(len(row) - (right is not None), 1)
+        return {tool: 1.0 - error if tool == right else error / wrong for tool in row}
+
+    return chooser(graphs, weigh)
 
 
 def _call(name: str, **arguments: str) -> Message:
