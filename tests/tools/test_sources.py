@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from ferrule.core.flows import Session
-from ferrule.core.records import Call, Task
+from ferrule.core.flows import Ask, Session
+from ferrule.core.records import Call, Message, Task
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.prompt import run
 from ferrule.tools import tool
 from ferrule.tools.calculator import calculator
 from ferrule.tools.invoke import invoke
@@ -19,6 +22,8 @@ from ferrule.worlds.session import Toolbox, ToolSession
 from ferrule.worlds.user import UserWorld
 
 SHOP = '''
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.prompt import run
 from ferrule.tools import tool
 
 def double(x: int) -> int:
@@ -56,6 +61,8 @@ import asyncio
 from ferrule.core.records import Task
 from ferrule.serve.host import InProcess
 from ferrule.serve.mcp import run_stdio
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.prompt import run
 from ferrule.tools import tool
 from ferrule.worlds.session import ToolSession
 
@@ -193,11 +200,30 @@ async def cart(state: list[str]) -> str:
     return ", ".join(state)
 
 
-@tool(effects="write")
-def note(item: str) -> str:
-    """Write it down."""
+def _kept(item: str) -> int:
     log.append(item)
-    return f"{len(log)} notes"
+    return len(log)
+
+
+@tool(effects="write")
+def jot(item: str) -> int:
+    """Write it down."""
+    return _kept(item)
+
+
+@tool
+def jotted() -> int:
+    """How much is written down."""
+    return len(log)
+
+
+locks = {"one": threading.Lock()}
+
+
+@tool(effects="write")
+def guard() -> bool:
+    """Whether it is locked."""
+    return locks["one"].locked()
 
 
 @tool
@@ -243,12 +269,40 @@ def test_files_keep_declared_states_too(tmp_path: Path) -> None:
     assert [branch.act(put).text, sessions[0].act(put).text] == ["3", "3"]
 
 
+def test_variables_of_a_module_are_the_episodes_own() -> None:
+    """The tool that writes, the one that reads and the function between them run on one copy; the module's stays."""
+    world = UserWorld("w", {}, (jot, jotted))
+    first, second = (world.start(Task("t", "q", world="w")) for _ in range(2))
+    jotting = Call("jot", {"item": "pen"})
+    assert [first.act(jotting).text, first.act(jotting).text, second.act(jotting).text] == ["1", "2", "1"]
+    branch = first.fork()
+    assert [branch.act(jotting).text, first.act(Call("jotted")).text, second.act(Call("jotted")).text] == [
+        "3",
+        "2",
+        "1",
+    ]
+    assert log == []
+    assert invoke(jot, jotting).text == "1"
+    assert log == ["pen"]
+    log.clear()
+
+
+def test_one_prompt_leaves_the_module_as_its_tools_left_it() -> None:
+    def script(request: Ask, sample: int) -> Message:
+        calls = (Call("jot", {"item": "cup"}),) if len(request.messages) == 1 else ()
+        return Message("assistant", "" if calls else "done", calls)
+
+    run("Note a cup.", Scripted(script), tools=(jot,))
+    assert log == ["cup"]
+    log.clear()
+
+
 def test_what_episodes_share_is_said() -> None:
-    note_of = tool_source((add, cart, note, price)).note
-    assert note_of == (
-        "note uses log of its module, which all episodes share: give the file itself, or declare @tool(state=...)"
+    assert tool_source((jot, jotted, price)).note == ""
+    assert tool_source((guard,)).note == (
+        "guard uses locks of its module, which has no copy, so that all episodes share it: declare @tool(state=...)"
     )
-    assert tool_source((add, price)).note == ""
+    assert tool_source((guard,), apart=False).note == ""
 
 
 def test_states_that_cannot_be_are_refused() -> None:

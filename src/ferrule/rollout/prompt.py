@@ -29,7 +29,8 @@ def run(
 ) -> Episode:
     """Answer a prompt with an agent and return the episode; its first trajectory holds the ``answer``.
 
-    ``tools`` are what ``ferrule.tools.sources.tool_source`` takes (None: ``calculator`` and ``python``, ``()``: none).
+    ``tools`` are what ``ferrule.tools.sources.tool_source`` takes (None: ``calculator`` and ``python``, ``()``: none);
+    functions keep what they keep in their modules, where it can be read afterwards.
     ``agent`` is what ``ferrule.agents.named.agent`` knows; one that searches writes at most ``budget`` tokens in all.
     A path has at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens. ``temperature`` 0
     takes the likeliest token; None is 0 for the plain loop and 1 for agents that search, which need different replies.
@@ -37,7 +38,7 @@ def run(
     if tools is None:
         world: World = Arithmetic()
     else:
-        world = UserWorld("prompt", {}, source=tool_source(tools))
+        world = UserWorld("prompt", {}, source=tool_source(tools, apart=False))
     steps = max_tool_calling_iterations
     player = agent_by_name(agent, tokens=budget, turns=steps, depth=steps, max_tokens=max_completion_length)
     heat = temperature_for(agent) if temperature is None else temperature

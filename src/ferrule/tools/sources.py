@@ -15,6 +15,7 @@ from ferrule.core.paths import by_path
 from ferrule.core.records import Observation, Tool
 from ferrule.tools.files import ToolSource, load_file, named_once
 from ferrule.tools.mcp import Connection, connect
+from ferrule.tools.namespaces import Namespaces, changed, without_copy
 from ferrule.tools.tool import Typed, tool, with_states
 
 __all__ = ["FORMS", "Kept", "States", "Tools", "methods_as_tools", "tool_source"]
@@ -24,59 +25,57 @@ Tools: TypeAlias = str | Path | Sequence[Tool | str | Path]
 FORMS = ("FILE.py", "module:function", "mcp:COMMAND", "mcp:URL")
 """The forms in which tools can be named."""
 
-_CHANGEABLE = (list, dict, set, bytearray)
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-def tool_source(tools: Tools) -> ToolSource:
+def tool_source(tools: Tools, *, apart: bool = True) -> ToolSource:
     """Return the source of tools that are given by name, as they are, or in a sequence of both.
 
     A name is a Python file; ``module:function`` for a typed function, a ``Tool``, a sequence of tools, or a class whose
     public methods are tools on an instance per episode; or an MCP server, ``mcp:COMMAND`` or ``mcp:URL``. Files and
     classes have a state per episode (``load_file``), and so has a server: every episode has a process or a session of
     its own, unless all its tools only read. Tools given as they are, and those of a module, have the states that they
-    declare (``@tool(state=...)``); what else they keep is shared by all episodes, and ``note`` names it. Raises what
-    loading raises, and ``ValueError`` for two tools of one name.
+    declare (``@tool(state=...)``), and copies of what those that change something use of their module
+    (``ferrule.tools.namespaces``), unless ``apart`` is False; what has no copy is shared by all episodes, and ``note``
+    names it. Raises what loading raises, and ``ValueError`` for two tools of one name.
     """
     if isinstance(tools, str | Path):
         return _named(str(tools))
     given = tuple(each for each in tools if isinstance(each, Tool))
     named = [_named(str(each)) for each in tools if not isinstance(each, Tool)]
     if not named:
-        return _given(given)
+        return _given(given, apart)
     if len(named) == 1 and not given:
         return named[0]
-    return _joined([*([_given(given)] if given else ()), *named])
+    return _joined([*([_given(given, apart)] if given else ()), *named])
 
 
-def _given(tools: tuple[Tool, ...]) -> ToolSource:
-    """Return tools that are there already, on the states that they declare."""
-    shared = {each.name: names for each in tools if (names := _shared(each))}
+def _given(tools: tuple[Tool, ...], apart: bool = True) -> ToolSource:
+    """Return tools that are there already, on the states that they declare and on copies of what they change."""
+    shared = {each.name: names for each in tools if (names := without_copy(each))}
     told = [f"{name} uses {', '.join(names)} of its module" for name, names in shared.items()]
-    note = f"{'; '.join(told)}, which all episodes share: give the file itself, or declare @tool(state=...)"
-    if not any(isinstance(each.run, Typed) and each.run.state for each in tools):
-        return ToolSource(lambda: None, lambda state: tools, note if told else "")
-    return ToolSource(Kept, lambda kept: with_states(tools, kept.states), note if told else "")
-
-
-def _shared(each: Tool) -> list[str]:
-    """Return the variables of its module that a tool which changes something may change."""
-    function = inspect.unwrap(each.run.function) if isinstance(each.run, Typed) else None
-    if each.effects == "read" or not inspect.isfunction(function):
-        return []
-    held = function.__globals__
-    return [name for name in function.__code__.co_names if isinstance(held.get(name), _CHANGEABLE)]
+    note = f"{'; '.join(told)}, which has no copy, so that all episodes share it: declare @tool(state=...)"
+    declared = any(isinstance(each.run, Typed) and each.run.state for each in tools)
+    copied = tools if apart and any(map(changed, tools)) else ()
+    if not declared and not copied:
+        return ToolSource(lambda: None, lambda state: tools)
+    return ToolSource(
+        lambda: Kept(variables=Namespaces(copied)),
+        lambda kept: with_states(kept.variables.bound(tools), kept.states),
+        note if told and copied else "",
+    )
 
 
 class Kept:
-    """The states that the tools of one episode declare, by what makes each."""
+    """What the tools of one episode keep: the states that they declare, by what makes each, and their variables."""
 
-    def __init__(self, states: dict[Any, Any] | None = None) -> None:
+    def __init__(self, states: dict[Any, Any] | None = None, variables: Namespaces | None = None) -> None:
         self.states: dict[Any, Any] = {} if states is None else states
+        self.variables = Namespaces(()) if variables is None else variables
 
     def fork(self) -> Kept:
-        """Branch every state: by its own ``fork()``, else by a deep copy."""
-        return Kept({make: _branched(state) for make, state in self.states.items()})
+        """Branch every state, by its own ``fork()`` or else by a deep copy, and the variables."""
+        return Kept({make: _branched(state) for make, state in self.states.items()}, self.variables.fork())
 
     def close(self) -> None:
         """Close every state that can be closed."""
