@@ -27,6 +27,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, no_gpu: None) -> None:
 def test_without_a_gpu_auto_is_the_processor() -> None:
     assert available() == ("cpu",)
     assert torch_device() == torch_device("cpu") == torch.device("cpu")
+    assert torch_device("cpu:0").type == "cpu"  # as accelerate calls the device of a process
     assert memory_of(torch_device()) > 1e8
 
 
@@ -45,7 +46,7 @@ def test_mps_comes_before_the_processor(monkeypatch: pytest.MonkeyPatch, no_gpu:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "mps:0", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "mps:1", ""])
 def test_unknown_devices_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"unknown device .* one of several GPUs is cuda:N"):
         torch_device(name)

@@ -28,11 +28,13 @@ def torch_device(name: str = "auto") -> torch.device:
         return torch.device(here[0].partition(":")[0])
     kind, _, number = name.partition(":")
     known = ("auto", "cpu", "cuda", "mps")
-    if kind not in known[1:] or (number and not (kind == "cuda" and number.isdigit())) or name.endswith(":"):
+    valid = not number or (number.isdigit() if kind == "cuda" else number == "0")  # of the others there is one
+    if kind not in known[1:] or not valid or name.endswith(":"):
         raise ValueError(f"unknown device {name!r}; {nearest(kind, known)}; one of several GPUs is cuda:N")
-    if not any(name in (device, device.partition(":")[0]) for device in here):
+    wanted = name if kind == "cuda" else kind
+    if not any(wanted in (device, device.partition(":")[0]) for device in here):
         raise ValueError(f"device {name!r} is not available; this process has {', '.join(here)}")
-    return torch.device(name)
+    return torch.device(wanted)
 
 
 def memory_of(device: torch.device) -> float:

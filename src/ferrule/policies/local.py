@@ -222,7 +222,7 @@ class Local:
         with self._mode(False):
             for part in micro_batches(self.model, ids_NT, turn_NT, rows=rows, autocast=self.autocast):
                 ids, turn = (torch.from_numpy(array[part]).to(self.device) for array in (ids_NT, turn_NT))
-                score_NT[part] = score(ids, turn).double().cpu()
+                score_NT[part] = score(ids, turn).cpu().double()
         return score_NT
 
     def parameters(self) -> list[torch.nn.Parameter]:

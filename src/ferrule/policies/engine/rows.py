@@ -168,6 +168,8 @@ def advance(rows: Sequence[Row], logits: Tensor, stops: Stops, hidden: Tensor | 
     """
     # Rows that do not lie one after the other are summed in another order, which shows where a token is nearly certain.
     logits = logits.float().contiguous()
+    if logits.device.type == "mps":  # which has no double precision
+        logits = logits.cpu()
     heat = torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device)
     scaled = logits if bool((heat == 1.0).all()) else logits / heat[:, None]
     top = scaled.amax(-1, keepdim=True)
