@@ -22,9 +22,9 @@ Departures from the paper:
 6. The coin of an unsure verdict is seeded, and 0 makes it strict; what a judge says unreadably is a failure. Pairs are
    judged in both orders; ``reference=True`` shows one, as the release does in effect. Equal answers tie.
 7. Texts of prompts and of questions to judges are worded anew. The longer context by position interpolation is a
-   property of the model. Writing instructions for sampled APIs and training a dense retriever are left out; any
-   retrieval is measured by ``ndcg``, whose ``reference=True`` counts only what was returned, as published (the release
-   chooses its model by the least of three depths).
+   property of the model. Instructions for sampled APIs are written by ``ferrule.data.instructions``. Training a dense
+   retriever is left out; any retrieval is measured by ``ndcg``, whose ``reference=True`` counts only what was returned,
+   as published (the release chooses its model by the least of three depths).
 8. The claim is measured on a generated graph of tools whose model is a script, and on the pocket model.
 """
 
