@@ -110,6 +110,19 @@ FAMILIES: dict[str, Family] = {
         ("<|return|>", "<|call|>"),
         {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1, "max_position_embeddings": 131072},
     ),
+    "glm4": Family(
+        "Glm4Config",
+        "glm4moe",
+        (
+            "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>5</arg_value>\n<arg_key>b</arg_key>\n"
+            "<arg_value>7</arg_value>\n</tool_call>",
+            f'{_THINK}<tool_call>find\n<arg_key>query</arg_key>\n<arg_value>a "b"</arg_value>\n</tool_call>',
+            _ANSWER,
+        ),
+        "<|observation|>\n<tool_response>\n12\n</tool_response><|assistant|>",
+        ("<|endoftext|>", "<|user|>", "<|observation|>"),
+        {"head_dim": 8, "pad_token_id": 0},
+    ),
     "gemma4": Family(
         "Gemma3TextConfig",  # the template is that of Gemma 4, whose layers are of no matter here
         "gemma4_v5",
