@@ -160,7 +160,8 @@ def test_threads_are_counted(attack: Attack) -> None:
         "made"
     )
     seen = attack(code, "ok", tasks=16, branches=0)
-    assert seen is None or int(seen.data["value"]) == 15
+    # sixteen less the one that counts, and less bubblewrap's own process where it is the same user's
+    assert seen is None or int(seen.data["value"]) in (14, 15)
 
 
 def test_ten_gigabytes_of_memory(attack: Attack) -> None:
