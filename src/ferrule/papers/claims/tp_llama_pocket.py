@@ -97,11 +97,11 @@ STUDY = Study(
         ),
     ),
     sizes={
-        "small": {"tasks": 120, "drawn": 192, "steps": 40},
+        "small": {"tasks": 120, "drawn": 128, "steps": 40},
         "tiny": {"tasks": 4, "drawn": 12, "steps": 1, "rate": 1e-4},
     },
     seeds=(100, 101, 102, 103, 104),
-    tuning=Tuning("rate", (3e-5, 1e-4, 3e-4), {"drawn": 96, "steps": 20}),
+    tuning=Tuning("rate", (3e-5, 1e-4, 3e-4), {"drawn": 64, "steps": 20}),
     setup={"levels": list(LEVELS), "tokens per task": TOKENS, "rate of the first stage": FIRST, "rows per step": BATCH},
     notes=lambda seeds: (
         "A: imitation; B: then pairs of steps; C: then pairs of whole ways; D: then as many updates of imitation.",
