@@ -48,6 +48,17 @@ def test_the_worked_run_of_a_slow_function() -> None:
     assert [c.parents for c in refined.candidates] == [(), (0,), (0,), (2,), (2,), (4,)]
 
 
+def test_candidates_of_earlier_tasks_are_numbered_anew() -> None:
+    """A library's candidate had number 2 in its own run; as the first here it is 0, and no other's parent is meant."""
+    start = (Candidate("a", Checked(1.0), 2, (1,)),)
+    refined = settled(refine(one_more, length, start=start, rounds=2))
+    assert [(c.text, c.number, c.parents) for c in refined.candidates] == [
+        ("a", 0, ()),
+        ("a+", 1, (0,)),
+        ("a++", 2, (1,)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("limits", "count", "ended"),
     [({"rounds": 2}, 2, "rounds"), ({"checks": 3}, 3, "checks"), ({"rounds": 9, "patience": 2}, 3, "no gain")],

@@ -103,9 +103,10 @@ def refine(
 ) -> Flow[Refined]:  # fmt: skip
     """Propose and check texts until one is solved or the budget is spent, and return all of them.
 
-    Every round proposes once from each group of parents that ``select`` picks (default: the best candidate), checks the
-    new texts side by side. The first round has no parents, or those of ``start``
-    (a library of earlier tasks, checked already). Texts that were checked before are not checked again. It ends
+    Every round proposes once from each group of parents that ``select`` picks (default: the best candidate) and checks
+    the new texts side by side. The first round has no parents, or picks them from ``start`` (a library of earlier
+    tasks, checked already), whose candidates are numbered anew. Texts that were checked before are not checked again.
+    It ends
     ``solved`` when a check says so, after ``rounds``, when ``checks`` are used up, or after ``patience`` rounds in a
     row without a larger score. Raises ``ValueError`` for a limit below 1, and when nothing was ever proposed.
     """
@@ -113,7 +114,8 @@ def refine(
         if limit is not None and limit < 1:
             raise ValueError(f"{name} is {limit}; the least is 1")
     select = select or best()
-    candidates, known = list(start), {candidate.text for candidate in start}
+    candidates = [Candidate(one.text, one.checked, number) for number, one in enumerate(start)]
+    known = {candidate.text for candidate in start}
     idle, left = 0, checks
     for _ in range(rounds):
         groups = select(candidates) if candidates else [()]
