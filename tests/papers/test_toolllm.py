@@ -20,6 +20,7 @@ from ferrule.papers.toolllm import (
     by_judge,
     chain,
     code_of,
+    finish_tool,
     finished,
     finishing,
     items,
@@ -70,6 +71,11 @@ def test_observations_are_cut_and_coded() -> None:
     assert shown.text == "x" * 1024 + "..."
     assert shown.data == {"value": [1], "code": 0}
     assert as_observed(Observation("x" * 1024)).text == "x" * 1024
+
+
+def test_answers_are_not_cut() -> None:
+    """What an episode ended with is its answer, of which nothing may be lost."""
+    assert played(ToolLoop(), give("x" * 1030)).answer == "x" * 1030
 
 
 def played(agent: Any, *replies: Message, world: Any = None, **roles: Any) -> Any:
@@ -142,6 +148,19 @@ def test_episodes_are_judged_by_votes() -> None:
     assert votes == Votes(2, 2)
     assert votes.passed
     assert episode.spent["judge"].asks == 6
+
+
+def test_the_judge_of_a_task_sees_the_tools_on_offer() -> None:
+    said: list[str] = []
+
+    def judges(request: Ask, sample: int) -> str:
+        said.append(plain_text(request.messages[-1]))
+        return "unsolved" if "Does the answer" in said[-1] else "solvable"
+
+    (task,) = items([played(ToolLoop(), give("done"))], [finish_tool()])
+    (episode,) = drive(PassJudge(votes=1), [task], Toolbox(()), {"solver": Scripted([]), "judge": Scripted(judges)})
+    assert episode.trajectories[0].answer == "0 of 1"
+    assert "Tools on offer:\nFinish: End with the final answer" in said[1]
 
 
 class Speaking(Scripted):

@@ -25,7 +25,10 @@ Departures from the paper:
    property of the model. Instructions for sampled APIs are written by ``ferrule.data.instructions``. Training a dense
    retriever is left out; any retrieval is measured by ``ndcg``, whose ``reference=True`` counts only what was returned,
    as published (the release chooses its model by the least of three depths).
-8. The claim is measured on a generated graph of tools whose model is a script, and on the pocket model.
+8. In the filtered form all steps at a place are drawn in one batch, so none is told of the others. Descriptions of
+   whole tools, which the release adds to the system text cut to 512 characters, are left out; those of APIs are cut to
+   256 by ``ferrule.data.toolbench.api_tool``.
+9. The claim is measured on a generated graph of tools whose model is a script, and on the pocket model.
 """
 
 from __future__ import annotations
@@ -88,10 +91,13 @@ def code_of(observation: Observation) -> int:
 
 
 def as_observed(observation: Observation, *, limit: int = 1024) -> Observation:
-    """Return an observation cut to ``limit`` characters and "...", with its status code in ``data["code"]``."""
+    """Return an observation cut to ``limit`` characters and "...", with its status code in ``data["code"]``.
+
+    One that ends the episode is its answer, and is not cut.
+    """
     text, data = observation.text, observation.data
     known = dict(data) if isinstance(data, Mapping) else {} if data is None else {"value": data}
-    short = text if len(text) <= limit else f"{text[:limit]}..."
+    short = text if observation.terminal or len(text) <= limit else f"{text[:limit]}..."
     return replace(observation, text=short, data={**known, "code": code_of(observation)})
 
 
@@ -180,7 +186,8 @@ def searching(
 ) -> DepthFirst:  # fmt: skip
     """Return DFSDT: depth-first search in which giving up leads back; with ``order`` its filtered form.
 
-    ``asks`` is the most replies that may be drawn; ``more`` are further fields of ``DepthFirst``.
+    ``asks`` is the most asks; with ``order`` each draws ``width`` replies, and those of a judge are not counted.
+    ``more`` are further fields of ``DepthFirst``.
     """
     budget = more.pop("budget", Budget(asks=asks))
     return DepthFirst(
@@ -220,12 +227,16 @@ def finished(trajectory: Trajectory) -> Answer:
     return ends[-1].text if ends else None
 
 
-def items(trajectories: Sequence[Trajectory]) -> list[Task]:
-    """Return a task for a judge per episode: its query, with the answer of Finish and the calls made as ``meta``."""
+def items(trajectories: Sequence[Trajectory], tools: Sequence[Tool] = ()) -> list[Task]:
+    """Return a task for a judge per episode: its query, with the answer of Finish and the calls made as ``meta``.
+
+    ``tools`` are those that were on offer, by which the judge says whether a task that is not solved can be.
+    """
     tasks = []
+    offered = "\n".join(f"{tool.name}: {tool.description}" for tool in tools)
     for number, path in enumerate(trajectories):
         told = [f"{call.name}({dict(call.arguments)})\n{observation.text}" for call, observation in path.calls]
-        meta = {"answer": finished(path), "path": "\n".join(told)}
+        meta = {"answer": finished(path), "path": "\n".join(told), "tools": offered}
         tasks.append(Task(f"{path.task.id}/judge/{number}", path.task.prompt, meta=meta, tools=()))
     return tasks
 
@@ -245,8 +256,8 @@ class PassJudge:
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Judge one answer."""
         counted = yield from judged_pass(
-            task.prompt, task.meta.get("answer"), task.meta.get("path", ""), votes=self.votes, unsure=self.unsure,
-            unsolvable_passes=self.unsolvable_passes, role=self.role,
+            task.prompt, task.meta.get("answer"), task.meta.get("path", ""), tools=task.meta.get("tools", ""),
+            votes=self.votes, unsure=self.unsure, unsolvable_passes=self.unsolvable_passes, role=self.role,
         )  # fmt: skip
         return f"{counted.passes} of {self.votes}"
 
