@@ -163,6 +163,62 @@ def test_budgets_hold(budget: Budget, calls: int | None) -> None:
     assert episode.trajectories[0].answer is None
 
 
+def in_order(task: Task, nodes: Any) -> Flow[list[float]]:
+    return [0.0] * len(nodes)
+    yield
+
+
+def test_an_answer_drawn_in_the_last_ask_is_taken_whatever_its_score() -> None:
+    """The one ask draws a, which scores as well and comes first, and b, an answer, which the release leaves out."""
+    tree = {"a": steps("a1"), "b": ANSWER}
+    agent = DepthFirst(order=in_order, budget=Budget(asks=1))
+    assert played(agent, tree)[0].trajectories[0].answer == "found b"
+    assert played(replace(agent, reference=True), tree)[0].trajectories[0].answer is None
+
+
+def test_a_new_start_closes_what_the_one_before_never_visited() -> None:
+    """The give-up ends the first start, so b is drawn beside it and not visited; its branch is closed all the same."""
+    world, script = Bench(), Growing({"a": GIVE_UP, "b": {}, "c": ANSWER})
+    states: list[Any] = []
+
+    def noted(task: Task, nodes: Any) -> Flow[list[float]]:
+        states.extend(node.session._state for node in nodes)
+        return [0.0] * len(nodes)
+        yield
+
+    agent = DepthFirst(order=noted, reference=True, restarts=1)
+    (episode,) = drive(agent, world.tasks("train", 1), world, Scripted(script, renderer=layout()))
+    assert episode.trajectories[0].answer == "found c"
+    assert len({id(state) for state in states}) == 2  # the beginning, and b
+    assert all(state.closed for state in states)
+
+
+def test_the_end_of_a_failed_search_is_read_before_it_is_closed() -> None:
+    """Both steps stand at the depth limit; the state after the last of them is the episode's."""
+
+    class Once(Bench):
+        def start(self, task: Task, seed: int = 0) -> Any:
+            session = super().start(task, seed)
+
+            def final(state: Any) -> Mapping[str, Any]:
+                assert not state.closed, "the state was closed"
+                return {"lines": list(state.written)}
+
+            session._final = final  # type: ignore[attr-defined]
+            return session
+
+    world, script = Once(), Growing(steps("a", "b"))
+    (episode,) = drive(DepthFirst(depth=1), world.tasks("train", 1), world, Scripted(script, renderer=layout()))
+    assert not episode.problem
+    assert episode.trajectories[0].final == {"lines": ["b"]}
+
+
+def test_steps_at_the_depth_limit_are_noted() -> None:
+    episode, _ = played(DepthFirst(width=2, depth=2), TWO)
+    turns = {plain_text(turn.reply): turn for path in episode.trajectories for turn in path.turns}
+    assert sorted(name for name, turn in turns.items() if turn.notes.get("pruned")) == ["a1", "a2", "b1"]
+
+
 def test_what_gives_up_is_settable() -> None:
     def says_no(node: Node) -> bool:
         return node.answer == "found a"

@@ -36,11 +36,13 @@ def step(name: str, *children: Branch, state: str = "open", **more: Any) -> Bran
     ("branch", "all_tried"),
     [
         (step("a", state="gave up"), True),
-        (step("a"), True),  # as deep as the search went
+        (step("a", state="answer"), True),
+        (replace(step("a"), notes={"state": "open", "pruned": True}), True),  # as deep as the search may go
+        (step("a"), False),  # drawn and never gone on from
         (step("a", state="budget"), False),
-        (step("a", step("b"), step("c", state="gave up")), True),
+        (step("a", step("b", state="answer"), step("c", state="gave up")), True),
         (step("a", step("b", state="gave up")), False),  # the second step was never drawn
-        (step("a", step("b"), step("c", step("d"), step("e", state="budget"))), False),
+        (step("a", step("b", state="answer"), step("c", step("d", state="answer"), step("e", state="budget"))), False),
     ],
 )
 def test_what_was_tried_in_vain(branch: Branch, all_tried: bool) -> None:

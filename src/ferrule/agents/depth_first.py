@@ -24,9 +24,10 @@ class DepthFirst:
     """Search at most ``width`` steps beside each other, ``depth`` steps deep, and answer with the first answer reached.
 
     A step that answers or gives up ends its path; the search then goes on ``back`` levels above it, so that with 2 the
-    other steps beside it are left out. A path that reached ``depth`` is gone back from by one level. The search ends
-    after ``answers`` answers, of which the first is the episode's, or with the budget. It starts anew from the
-    beginning up to ``restarts`` times while there is no answer: with ``width`` 1 that is a chain tried again.
+    other steps beside it are left out. A path that reached ``depth`` is gone back from by one level, and its last step
+    is noted as ``pruned``. The search ends after ``answers`` answers, of which the first is the episode's, or with the
+    budget. It starts anew from the beginning up to ``restarts`` times while there is no answer: with ``width`` 1 that
+    is a chain tried again.
 
     ``hint`` words what the model is told of earlier steps beside the one it writes. With ``order`` all ``width`` steps
     are drawn at once, without hints, and gone on from by their scores. ``stuck`` says which steps give up.
@@ -60,6 +61,8 @@ class DepthFirst:
         answers: list[Node] = []
         try:
             for _ in range(1 + self.restarts):
+                for node in search.root.children:
+                    search.close(node)
                 search.root.children = []  # a new start is shown nothing of the ones before
                 yield from self._visit(search, search.root, 0, answers)
                 if answers or search.over:
@@ -75,6 +78,7 @@ class DepthFirst:
         if node.state != "open":
             return self.back
         if depth == self.depth:
+            node.more["pruned"] = True
             return 1
         drawn = list[Node]() if self.order is None else (yield from self._ordered(search, node))
         for place in range(self.width):
@@ -94,7 +98,8 @@ class DepthFirst:
         assert self.order is not None
         drawn = yield from search.grow([(node, self.width)])
         scores = yield from self.order(search.task, drawn)
-        places = sorted(range(len(drawn)), key=lambda place: -scores[place])
+        # With the budget spent only an answer is of use, whatever its score.
+        places = sorted(range(len(drawn)), key=lambda at: (search.over and drawn[at].state != "answer", -scores[at]))
         return [drawn[place] for place in places]
 
 

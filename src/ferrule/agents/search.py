@@ -173,6 +173,7 @@ class Search:
         self.root = Node(tuple(opening(task, how.system)), session)
         self.nodes: list[Node] = []
         self.asks = self.tokens = self.calls = 0
+        self._closed: set[Node] = set()
 
     @property
     def over(self) -> bool:
@@ -301,7 +302,10 @@ class Search:
         return Leaves((leaf,), tuple(_step(node) for node in self.nodes))
 
     def close(self, node: Node | None = None) -> None:
-        """Close the branches of the world below a step, its own included; without one those of the whole tree."""
+        """Close the branches of the world below a step, its own included; without one those of the whole tree.
+
+        The final state of a path that ends open is read before; what was closed is neither read nor closed again.
+        """
         kept = {id(self.root.session)} | ({id(node.parent.session)} if node is not None and node.parent else set())
         waiting, passed = [node or self.root], set[int]()
         while waiting:
@@ -310,6 +314,9 @@ class Search:
                 continue
             passed.add(id(here))
             waiting += here.children
+            if here in self._closed:
+                continue
+            self._closed.add(here)
             if here.state == "open" and not here.children:
                 here.final = dict(here.session.final())
             if id(here.session) not in kept:

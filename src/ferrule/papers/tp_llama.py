@@ -43,13 +43,14 @@ __all__ = ["PAPER", "certain_failure", "exhausted", "lengths", "method", "steps_
 
 
 def exhausted(branch: Branch, *, width: int = 2) -> bool:
-    """Tell whether a search drew all that it may below a step: ``width`` steps beside each other, as deep as it went.
+    """Tell whether a search drew all that it may below a step: ``width`` steps beside each other, as deep as it may go.
 
-    A step with nothing below it is a dead end, unless the budget kept its calls from being made; one with fewer than
-    ``width`` below it was left when the search went back further.
+    A step with nothing below it is a dead end where it answered, gave up or stands at the depth limit (``pruned``);
+    else the search ended before it went on from there. One with fewer than ``width`` below it was left when the search
+    went back further.
     """
     if not branch.children:
-        return branch.notes.get("state") != "budget"
+        return branch.notes.get("state") in ("answer", "gave up") or bool(branch.notes.get("pruned"))
     return len(branch.children) >= width and all(exhausted(child, width=width) for child in branch.children)
 
 
