@@ -18,6 +18,7 @@ from ferrule.core.records import Score, plain_text
 from ferrule.data.formats import Pair, Row
 from ferrule.data.trees import solutions, step_preferences
 from ferrule.policies.scripted import Scripted, encode
+from ferrule.rewards.outcome import outcome
 from ferrule.train import on_data
 from ferrule.train.loop import train
 from ferrule.train.on_data import pairs, rows
@@ -252,6 +253,17 @@ class Speaking(Scripted):
 
     def encode(self, text: str) -> tuple[int, ...]:
         return encode(text, layout().end)
+
+
+def test_a_reply_that_was_told_of_others_is_not_imitated_with_what_it_was_told() -> None:
+    """Every search answers rightly only where it is told what was tried: no row holds that message."""
+
+    def script(request: Ask, sample: int) -> str:
+        return "yes" if "tried here" in plain_text(request.messages[-1]) else "no"
+
+    agent = DepthFirst(stuck=lambda node: node.answer == "no")
+    data = successes(recipe(agent=agent, reward=outcome, num_generations=1), Bench(), tasks=3)
+    assert data(Speaking(script, renderer=layout()), 0).items == []  # type: ignore[union-attr]
 
 
 def test_trees_of_searches_teach_the_way_to_success_and_its_lead() -> None:

@@ -184,8 +184,8 @@ def best_and_worst(
     """Return a source of pairs: the best and the worst episode of a task by the recipe's reward.
 
     Each round plays ``recipe.num_generations`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no
-    more than ``margin`` give no pair, and episodes whose context was rewritten are left out. ``options`` are those of
-    ``drive``.
+    more than ``margin`` give no pair. Episodes whose context was rewritten, or whose replies were told of others beside
+    them by a search, are left out (``searched`` lays them out anew). ``options`` are those of ``drive``.
     """
 
     def drawn(policy: Policy, lap: int) -> Drawn:
@@ -300,7 +300,10 @@ def searched(
 
 
 def _whole(trajectory: Trajectory) -> bool:
-    """Whether every turn goes on from the one before, so that one row of ids says it all; with ids to learn from."""
+    """Whether one row of ids says it all, with ids to learn from, and nothing that stood beside the conversation.
+
+    Every turn goes on from the one before, and none was shown a message of a search (``Turn.notes["hinted"]``).
+    """
     turns = trajectory.turns
     joined = all(later.parent == turn.id for turn, later in pairwise(turns))
-    return joined and any(turn.sampled for turn in turns)
+    return joined and any(turn.sampled for turn in turns) and not any(turn.notes.get("hinted") for turn in turns)
