@@ -17,7 +17,7 @@ from ferrule.core.tally import turns_of
 from ferrule.papers.toolllm import by_judge, chain, finishing, gave_up, searching
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
-from ferrule.studies.conditions import Rows, at_least, less
+from ferrule.studies.conditions import Rows, at_least, less, of
 from ferrule.studies.standins.tool_graph import ToolGraph, held, judge, speaker
 from ferrule.studies.study import Study
 
@@ -125,6 +125,12 @@ STUDY = Study(
             "pass rate with 20 steps, dfsdt begun anew minus chains",
             less("pass 20", "dfsdt begun anew, early", "chains, early"),
             0.1,
+            decides=False,
+        ),
+        at_least(
+            "pass rate with 20 steps, chains minus dfsdt, no errors",
+            of("no errors", "gain 20", factor=-1.0),
+            -0.02,
             decides=False,
         ),
     ),
