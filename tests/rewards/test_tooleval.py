@@ -65,7 +65,15 @@ def test_the_older_score() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "label"), [("Solved.", "solved"), ("It is UNSOLVED", "unsolved"), ("solved or unsolved", None), ("", None)]
+    ("text", "label"),
+    [
+        ("Solved.", "solved"),
+        ("It is UNSOLVED", "unsolved"),
+        ("solved or unsolved", None),
+        ("", None),
+        ("It is not solved.", None),
+        ("It isn't solved.", None),
+    ],
 )
 def test_one_label_alone_is_read(text: str, label: str | None) -> None:
     assert read_label(text, ("solved", "unsolved", "unsure")) == label

@@ -80,8 +80,12 @@ def legacy_score(successes: int, tools: int, steps: int) -> float:
 
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
-    """Return the one label that a judge's text names as a whole word, in any case; None for none and for several."""
-    named = {label for label in labels if re.search(rf"\b{re.escape(label)}\b", text.lower())}
+    """Return the one label that a judge's text names as a whole word, in any case; None for none and for several.
+
+    A label right after "not" or "n't" is not named.
+    """
+    said = text.lower()
+    named = {label for label in labels if re.search(rf"(?<!not )(?<!n't )\b{re.escape(label)}\b", said)}
     return named.pop() if len(named) == 1 else None
 
 
