@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.toys import Bench, layout
+from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.monte_carlo import MonteCarlo, separated, stops_of, upper_bound
 from ferrule.agents.search import Budget, Node, Search
-from ferrule.agents.values import option_masses, rated
-from ferrule.core.flows import Ask
+from ferrule.agents.values import option_masses, rated, worth
+from ferrule.core.flows import Ask, Flow, Session
 from ferrule.core.records import Call, Message, Reply, Task, plain_text
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.drive import adrive, drive
@@ -214,6 +214,21 @@ class Judge(Scripted):
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
         assert {request.want for request in asks} == {("top_texts:4",)}
         return [[Reply(Message("assistant", "Answer A"), extras={"top_texts": TOPS})] for _ in asks]
+
+
+def test_ratings_do_not_depend_on_the_temperature_of_the_steps() -> None:
+    """A search at temperature 1.5 rates a step as one at 0.5 does: the judge's probabilities are its own."""
+    judge, task = tiny_policy(max_tokens=7), Task("t", "?")
+    value = rated(lambda task, node: "Good?", {chr(i): 1.0 for i in range(33, 127)}, top=256)
+
+    def asked(task: Task, session: Session) -> Flow[str]:
+        return repr((yield from worth(value, task, [Node((), session)])))
+
+    numbers = [
+        drive(asked, [task], Bench(), {"solver": judge, "judge": judge}, temperature=heat)[0].trajectories[0].answer
+        for heat in (0.5, 1.5)
+    ]
+    assert numbers[0] == numbers[1] != "[0.0]"
 
 
 def test_a_model_rates_steps_by_its_options() -> None:

@@ -119,12 +119,13 @@ def rated(
     """Return the value that a model gives by choosing among options: the sum of ``weights`` times ``option_masses``.
 
     ``question`` words what is asked under ``role``; ``top`` is how many texts are looked at per position. Nothing of
-    the reply is read but its probabilities, so that one question gives a graded answer.
+    the reply is read but its probabilities, so that one question gives a graded answer. They are those at temperature
+    1 along the most probable reply, at whatever temperature the steps are drawn.
     """
 
     def value(task: Task, node: Node) -> Flow[float]:
         messages, want = (Message("user", question(task, node)),), (f"top_texts:{top}",)
-        (reply,) = yield from ask(Ask(messages, max_tokens=positions, role=role, want=want))
+        (reply,) = yield from ask(Ask(messages, max_tokens=positions, temperature=0.0, role=role, want=want))
         tops = reply.extras.get("top_texts", ())
         masses = option_masses(tops, list(weights), positions=positions, reference=reference)
         return sum(weight * masses[option] for option, weight in weights.items())
