@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.toys import WORLDS, layout, tiny_policy
 
+from ferrule.agents.best_of import BestOf
 from ferrule.agents.entropy import EntropyBranch
 from ferrule.agents.react import ToolLoop
 from ferrule.core.flows import Ask
 from ferrule.core.recipe import Drawn
-from ferrule.core.records import Call, Message
+from ferrule.core.records import Call, Message, Trajectory, Turn
 from ferrule.data.formats import Pair
 from ferrule.evaluate.methods import known_of
 from ferrule.papers import find, tool_light
 from ferrule.papers.claims import tool_light as claim
+from ferrule.papers.claims import tool_light_sampling as sampling
 from ferrule.papers.claims.tool_light_sampling import random_steps
 from ferrule.papers.tool_light import Candidate
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
+from ferrule.rollout.record import Episode
 from ferrule.train.grpo import grpo
 from ferrule.train.settings import Settings
 from ferrule.train.stage import fit
@@ -128,6 +133,15 @@ def test_chains_of_a_sample_count_what_they_were_given() -> None:
     assert (single.correct, single.calls, single.entropy, single.source) == (1.0, 1, 0.0, "plain")
 
 
+def test_an_episode_that_failed_gives_no_wrong_chain() -> None:
+    """What broke off is no chain to learn against."""
+    world = WORLDS["user"]
+    tasks = world.tasks("train", 1)
+    (episode,) = drive(EntropyBranch(), tasks, world, Scripted(answers, renderer=layout()))
+    assert tool_light.chains(episode)
+    assert tool_light.chains(replace(episode, problem="the sandbox is gone")) == []
+
+
 def test_rounds_of_preference_learning() -> None:
     """Pairs share their prompt; the method is DPO by criterion 1 and twice by criterion 2, and a step moves weights."""
     policy, world = tiny_policy(max_tokens=6), WORLDS["user"]
@@ -161,6 +175,32 @@ def test_controls_of_the_claims() -> None:
     assert claim.at_random((A, B), True) == []
     assert sorted(random_steps([0.1, 0.2, 0.3], 5)) == [0, 1, 2]
     assert random_steps([0.1, 0.2, 0.3, 0.4], 2) == random_steps([0.1, 0.2, 0.3, 0.4], 2)
+
+
+def test_the_control_branches_elsewhere() -> None:
+    """The claim's chains have two steps at least: of some the random ones are not the least sure ones."""
+    unsure, control = (sampling.STUDY.arms[name].keywords["agent"]() for name in (sampling.UNSURE, sampling.ANY))  # type: ignore[attr-defined]
+    assert (unsure.steps, unsure.width) == (control.steps, control.width)
+    chains = [[i / 10, 0.35] for i in range(8)]
+    assert any(set(unsure.choose(own, unsure.steps)) != set(control.choose(own, control.steps)) for own in chains)
+
+
+def test_chains_that_fit_into_tokens_are_whole_and_share_what_they_share() -> None:
+    """The main chain, then the branches as they began: a shared first step counts once."""
+    world = WORLDS["user"]
+    policy = Scripted(answers, renderer=layout())
+    (episode,) = drive(BestOf(samples=3), world.tasks("train", 1), world, policy)
+    lengths = [sum(len(turn.sampled) for turn in path.turns) for path in episode.trajectories]
+    assert len(sampling.within(episode, 1).trajectories) == 1
+    assert sampling.within(episode, sum(lengths) - 1).sampled_count < sum(lengths)
+    assert len(sampling.within(episode, sum(lengths) - 1).trajectories) == 2
+    assert sampling.within(episode, sum(lengths)).sampled_count == sum(lengths)
+    first, second = (Turn(i, i - 1 if i else None, (), (1,) * 5, (0.0,) * 5, Message("assistant", "x")) for i in (0, 1))
+    third = Turn(2, 0, (), (1,) * 5, (0.0,) * 5, Message("assistant", "y"))
+    paths = tuple(Trajectory(episode.task, (first, last)) for last in (third, second))
+    tree = Episode(episode.task, 0, 0, paths)
+    assert sampling.within(tree, 15).trajectories == paths[::-1]  # 5 shared, and 5 each
+    assert sampling.within(tree, 14).trajectories == paths[1:]
 
 
 def test_paper_is_found() -> None:

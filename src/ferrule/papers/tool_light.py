@@ -26,7 +26,11 @@ Departures from the paper:
 8. Where no chain is right the pair needs a reference chain (``references``); without one the question gives none.
 9. Chains are judged by their answers. Tasks that are judged by the state of the world are not meant: the state that a
    branch leaves is not kept.
-10. The claims are measured on the pocket model and arithmetic with a calculator: no call or one is needed.
+10. The claim on pairs is measured on the pocket model and arithmetic with a calculator: no call or one is needed. The
+    claim on sampling is measured on short chains of calls, of two or three steps: one step is branched, as often as
+    the tokens allow, in place of three, three times each, which would be all of them whatever their entropy.
+11. ``method`` takes its questions as they come; ``unsolved`` sorts out those that a model answers without tools. The
+    warm-up of a tenth of the updates is left to the settings of the stages.
 """
 
 from __future__ import annotations
@@ -207,9 +211,12 @@ def unsolved(
 
 
 def chains(episode: Episode, *, source: str = "branch", base: Reward = outcome) -> list[tuple[Candidate, Row]]:
-    """Return the chains of an episode with their rows, those that were branched off and given up included."""
+    """Return the chains of an episode with their rows, those that were branched off and given up included.
+
+    An episode that failed (``Episode.problem``) has none: what it broke off says nothing of the model.
+    """
     own = []
-    for place, path in enumerate(episode.of_role("solver")):
+    for place, path in enumerate(() if episode.problem else episode.of_role("solver")):
         if not path.turns or not any(turn.sampled for turn in path.turns):
             continue
         notes = path.turns[-1].notes
