@@ -12,15 +12,16 @@ from tests.toys import tiny_policy
 
 from ferrule.agents.search import Node
 from ferrule.core.recipe import Drawn
-from ferrule.core.records import Call, Message, Task, Tool
+from ferrule.core.records import Call, Message, Reply, Task, Tool
 from ferrule.data.formats import Pair
 from ferrule.data.fragments import shared_tokens
 from ferrule.data.records import Completion
 from ferrule.evaluate.methods import known_of
 from ferrule.objectives.preference import simpo
 from ferrule.papers import find, itool
+from ferrule.papers.claims import itool as claim
 from ferrule.rollout.drive import drive
-from ferrule.studies.standins.forms import arguments_of, exact, requests
+from ferrule.studies.standins.forms import agrees, arguments_of, exact, requests
 from ferrule.train.grpo import grpo
 from ferrule.train.settings import Settings
 from ferrule.train.stage import fit
@@ -179,11 +180,30 @@ def test_requests_of_the_claim() -> None:
 
     class Perfect:
         def generate(self, asks):  # type: ignore[no-untyped-def]
-            from ferrule.core.records import Reply
-
             return [[Reply(sample.completion[0])] for sample in test]
 
     assert all(exact(Perfect(), test))
+
+
+def test_a_right_reply_in_another_order_is_no_wrong_one() -> None:
+    """The control pairs the reference with wrong replies: one that names its arguments in another order is right."""
+    policy = tiny_policy(max_tokens=8)
+    sample = next(one for one in requests(30, seed=1) if arguments_of(one) > 1)
+    (gold,) = sample.completion
+    assert isinstance(gold, Message)
+    turned = tuple(replace(call, arguments=dict(reversed(list(call.arguments.items())))) for call in gold.calls)
+    right, wrong = replace(gold, calls=turned), Message("assistant", "no")
+    assert agrees(right, sample)
+    assert not agrees(wrong, sample)
+
+    class Fixed:
+        renderer, encode, scores = policy.renderer, policy.encode, policy.scores
+
+        def generate(self, asks):  # type: ignore[no-untyped-def]
+            return [[Reply(said, given=(1,), sampled=(2,), logps=(0.0,)) for said in (right, wrong)] for _ in asks]
+
+    stage = claim.STUDY.arms[claim.WHOLE].keywords["learn"]([sample] * 4, 0)  # type: ignore[attr-defined]
+    assert len(stage.data(Fixed(), 0).items) == 1
 
 
 def test_paper_is_found() -> None:

@@ -28,7 +28,9 @@ Departures from the paper:
 8. How the warm-up orders and cuts its data is not released: ``effort`` counts calls, arguments and tools.
 9. Whole weights are trained, in place of adapters of rank 8. Rates and steps are settings of the stages.
 10. The selected data are not augmented, as in the released code, where that is switched off.
-11. The claim's model is the pocket model, which cannot rate texts: in place of the self-evaluation the search takes the
+11. Fragments that follow the same ids are siblings, whichever reply of the search the ids come from (``forks_of``); in
+    the released code only those below one node are.
+12. The claim's model is the pocket model, which cannot rate texts: in place of the self-evaluation the search takes the
     comparison with the reference answer (departure 2) of all that was written. It draws whole replies of up to 160
     tokens, and one round is measured. Requests are spelled out in words, with one to three calls of one to four
     arguments; more than three arguments in all count as complex.

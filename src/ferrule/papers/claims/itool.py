@@ -14,7 +14,7 @@ from ferrule.data.records import Completion
 from ferrule.papers.itool import hard_fragments, hardest, perplexities, searcher, written_so_far
 from ferrule.studies.conditions import at_least, less
 from ferrule.studies.learner import copied, learner, moved
-from ferrule.studies.standins.forms import arguments_of, exact, requests
+from ferrule.studies.standins.forms import agrees, arguments_of, exact, requests
 from ferrule.studies.study import Study
 from ferrule.studies.tuning import Tuning
 
@@ -90,7 +90,7 @@ def _whole(samples: Sequence[Completion], seed: int) -> Stage:
                 written += len(reply.sampled)
                 turn = (*[-1] * len(reply.given), *[0] * len(reply.sampled))
                 row = Row((*reply.given, *reply.sampled), turn)
-                if isinstance(gold, Row) and row.ids != gold.ids and reply.sampled:
+                if isinstance(gold, Row) and reply.sampled and not agrees(reply.message, sample):
                     items.append(Pair(gold, row))
         return Drawn(items, written)
 

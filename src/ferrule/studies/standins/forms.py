@@ -15,7 +15,7 @@ from ferrule.core.flows import Ask, Policy
 from ferrule.core.records import Call, Message, Tool
 from ferrule.data.records import Completion
 
-__all__ = ["arguments_of", "exact", "requests"]
+__all__ = ["agrees", "arguments_of", "exact", "requests"]
 
 _VERBS = ("book", "find", "order", "rent", "rate", "plan", "move", "check")
 _NOUNS = ("hotel", "train", "boat", "room", "table", "song", "garden", "lamp", "visit", "print")
@@ -71,15 +71,17 @@ def _said(message: Message) -> list[tuple[str, dict[str, Any]]]:
     return [(call.name, dict(call.arguments)) for call in message.calls]
 
 
+def agrees(reply: Message, sample: Completion) -> bool:
+    """Return whether a reply makes exactly the calls of the reference, in their order, however it is written."""
+    return _said(reply) == [call for message in _messages(sample) for call in _said(message)]
+
+
 def exact(policy: Policy, samples: Sequence[Completion], *, max_tokens: int = 160) -> list[bool]:
-    """Return whether a policy's greedy reply makes exactly the calls of the reference, in their order."""
+    """Return whether a policy's greedy reply agrees with the reference, for every sample (``agrees``)."""
     asks = [
         Ask(sample.prompt, tools=sample.tools, max_tokens=max_tokens, temperature=0.0)
         for sample in samples
         if not isinstance(sample.prompt, str)
     ]
     replies = policy.generate(asks)
-    return [
-        _said(reply.message) == [call for message in _messages(sample) for call in _said(message)]
-        for (reply,), sample in zip(replies, samples, strict=True)
-    ]
+    return [agrees(reply.message, sample) for (reply,), sample in zip(replies, samples, strict=True)]
