@@ -30,7 +30,8 @@ class Budget:
 
     Every token and every call counts, those of steps that were given up included. A search asks as long as something of
     all three is left; the last ask writes no more than the tokens that are left, and calls beyond the budget are not
-    made. Raises ``ValueError`` for a limit below 1.
+    made. What a value or a pick asks a judge is beside the budget, and stands under the judge's role in
+    ``Episode.spent``. Raises ``ValueError`` for a limit below 1.
     """
 
     tokens: int | None = None
