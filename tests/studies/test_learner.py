@@ -49,7 +49,7 @@ SAID: list[Conversation] = [((Message("user", "2 + 2"), Message("assistant", "4"
 
 def test_a_learner_is_trained_once_for_what_it_was_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other conversations, another seed and other settings are other learners; the same again is read from disk."""
-    monkeypatch.setattr(module, "load", lambda base: tiny_policy())
+    monkeypatch.setattr(module, "load", lambda base, **_: tiny_policy())
     trained: list[int] = []
 
     def fit(policy: Any, stage: Any, settings: Settings) -> None:
@@ -71,7 +71,7 @@ def test_a_learner_is_trained_once_for_what_it_was_shown(tmp_path: Path, monkeyp
 
 
 def test_a_learner_may_be_shown_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load", lambda base: tiny_policy())
+    monkeypatch.setattr(module, "load", lambda base, **_: tiny_policy())
 
     def rows(policy: Any, lap: int) -> list[Row]:
         return [Row((*policy.encode("2 + 2"), 40, 41), (*[-1] * len(policy.encode("2 + 2")), 0, 0))]

@@ -115,7 +115,7 @@ class Glm4:
         notes: list[str] = []
         while (keyed := _KEYED.match(text, at)) is not None:
             end, mark = ends.first(keyed.end())
-            if mark != _VALUE_END:
+            if mark and mark != _VALUE_END:
                 return Body(end, "", None, tuple(notes), f"the value of {keyed[1]!r} is not closed")
             key = keyed[1].strip()
             notes += ["duplicate key"] * (key in values)

@@ -181,6 +181,11 @@ class _Link:
             frame = frame[self._write(self.fd, frame) :]
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without following a link, and without waiting where it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
 class _Files:
     """Which files below a folder are new or have changed since the last look."""
 
@@ -197,8 +202,8 @@ class _Files:
             entry: dict[str, Any] = {"name": path[len(self.top) + 1 :], "size": stamp[1], "body": None}
             if stamp[1] <= room:
                 try:
-                    with open(path, "rb") as file:
-                        body = file.read(room)
+                    with open(path, "rb", opener=_at_once) as file:  # it may be a pipe by now
+                        body = file.read(room) or b""
                 except OSError:
                     continue
                 room -= len(body)

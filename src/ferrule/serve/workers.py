@@ -287,6 +287,7 @@ class _Pool:
         for name in gone:
             self._where.pop(name, None)
         self._host.lose(gone, worker.reason or "worker_died")
+        self._wait_for(worker.ended())  # whoever closes the host waits for it as well
         if worker in slot.leaving:
             slot.leaving.remove(worker)
         if slot.worker is worker:
