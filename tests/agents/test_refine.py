@@ -81,6 +81,11 @@ def test_what_was_checked_is_not_checked_again() -> None:
     assert [candidate.text for candidate in refined.candidates] == ["b", "a"]
 
 
+def test_what_begins_solved_is_done() -> None:
+    refined = settled(refine(one_more, length, start=[Candidate("12345", Checked(5.0, solved=True))]))
+    assert ([candidate.text for candidate in refined.candidates], refined.ended) == (["12345"], "solved")
+
+
 def test_selections() -> None:
     rows = [Candidate(name, Checked(score, scores=aims)) for name, score, aims in (
         ("a", 1.0, (1.0, 0.0)), ("b", 3.0, (0.0, 1.0)), ("c", 3.0, (0.0, 0.5)), ("d", 2.0, (1.0, 0.0)),

@@ -107,8 +107,9 @@ def refine(
     the new texts side by side. The first round has no parents, or picks them from ``start`` (a library of earlier
     tasks, checked already), whose candidates are numbered anew. Texts that were checked before are not checked again.
     It ends
-    ``solved`` when a check says so, after ``rounds``, when ``checks`` are used up, or after ``patience`` rounds in a
-    row without a larger score. Raises ``ValueError`` for a limit below 1, and when nothing was ever proposed.
+    ``solved`` when a check says so (or one of ``start`` is), after ``rounds``, when ``checks`` are used up, or after
+    ``patience`` rounds in a row without a larger score. Raises ``ValueError`` for a limit below 1, and when nothing was
+    ever proposed.
     """
     for name, limit in (("rounds", rounds), ("checks", checks), ("patience", patience)):
         if limit is not None and limit < 1:
@@ -117,6 +118,8 @@ def refine(
     candidates = [Candidate(one.text, one.checked, number) for number, one in enumerate(start)]
     known = {candidate.text for candidate in start}
     idle, left = 0, checks
+    if any(candidate.checked.solved for candidate in candidates):
+        return _ended(candidates, "solved")
     for _ in range(rounds):
         groups = select(candidates) if candidates else [()]
         proposed = yield from _all([propose(group) for group in groups])

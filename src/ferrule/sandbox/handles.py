@@ -103,7 +103,7 @@ class Child:
         return End(int(answer["code"]), not ended)
 
     def adopt(self, pid: int, disk_mb: int, seconds: float) -> None:
-        """Set up the namespaces of the branch ``pid`` of this session, with ``disk_mb`` a folder of its own.
+        """Set up the namespaces of the branch ``pid``; with ``disk_mb`` it has a folder of its own.
 
         Whatever happens to who does it, this returns or raises ``OSError`` within ``seconds``.
         """

@@ -112,6 +112,22 @@ class _Underway:
         return replace(part_settings, seed=seed_of(run.seed, "part", number))
 
 
+def _played(
+    underway: _Underway, last: tuple[Path, Mapping[str, Any]] | None, stop: Callable[[Any, int], bool] | None
+) -> str:
+    """Play the parts, from that of the ``last`` checkpoint and its state on, and say what ended them."""
+    first, why = int(last[1]["course"]["part"]) if last else 0, ""
+    for number in range(first, underway.rounds * len(underway.parts)):
+        saved = last[0] if last and number == first else None
+        lap, index = divmod(number, len(underway.parts))
+        if stop is not None and lap and not index and not saved and stop(underway.policy, lap - 1):
+            return "stop"
+        why = _part(underway, number, saved)
+        if why in _ENDS_THE_RUN or underway.run.spent:
+            break
+    return why
+
+
 def train(
     method: Method | Part,
     world: World | None,
@@ -155,22 +171,13 @@ def train(
     last = (place, checkpoint.state_of(place)) if place else None
     rounds, stop = (method.rounds, method.stop) if isinstance(method, Method) else (1, None)
     underway = _Underway(parts, rounds, world, policy, run, limits, play)
-    first, why = int(last[1]["course"]["part"]) if last else 0, ""
     if run.main and folder is not None:
         begin(folder, method, settings, {"policy": facts(policy), **(about or {})}, resume=resume, overwrite=overwrite)
     if resume and last is None:
         run.begin_again()
     run.open()
     with contextlib.closing(run), interruptible(run), checkpointed(policy, settings.gradient_checkpointing):
-        for number in range(first, rounds * len(parts)):
-            saved = last[0] if last and number == first else None
-            lap, index = divmod(number, len(parts))
-            if stop is not None and lap and not index and not saved and stop(policy, lap - 1):
-                why = "stop"
-                break
-            why = _part(underway, number, saved)
-            if why in _ENDS_THE_RUN or run.spent:
-                break
+        why = _played(underway, last, stop)
     summary = {"steps": run.course.steps, "stopped_by": why, "seconds": round(time.perf_counter() - run.began, 1),
                "sampled_tokens": run.course.tokens}  # fmt: skip
     if run.main and folder is not None:
