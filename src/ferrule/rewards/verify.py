@@ -1,6 +1,5 @@
 """Comparing an answer with the expected one, by the name of a verifier.
 
-===============  ======================================================================================
 A list or tuple of golds accepts any of its members. ``regex``, ``python`` and ``math-verify`` run in a helper process
 with a time limit (``ferrule.rewards.comparing``). A wrong, missing or unreadable answer scores 0.0 and never raises; an
 invalid gold (not a number, pattern or expression) is a mistake in the data set and raises ``ValueError``.
@@ -21,6 +20,7 @@ from ferrule.core.arrays import nearest
 from ferrule.rewards import mathematics
 from ferrule.rewards.comparing import SECONDS, Comparison, limited
 from ferrule.rewards.expression import compile_expression, evaluate
+from ferrule.rewards.grids import two_attempts
 from ferrule.rewards.wording import spelled
 
 __all__ = ["VERIFIERS", "compare", "last_number", "mentions", "same_number", "verify", "word_f1"]
@@ -186,6 +186,7 @@ VERIFIERS: dict[str, Callable[[str, Any], float]] = {
     "plain": _plain,
     "f1": _f1,
     "mentions": mentions,
+    "grids": two_attempts,
 }
 """The verifiers by name."""
 

@@ -53,12 +53,13 @@ def world(
 ) -> World:
     """Return a world by name, or that of the user's own tasks.
 
-    ``name`` is a generated world (``arithmetic``), a benchmark (``gsm8k``, ``bfcl:simple_python``), whose rows or
-    folder ``data`` names, what ``ferrule.worlds.user.from_file`` reads (a file, a folder, or a name on the hub,
-    ``owner/name``; ``prompt_field`` and ``answer_field`` name columns), a server (``openenv:URL``, see
-    ``ferrule.worlds.openenv``), a taskset of ``verifiers`` (``verifiers:NAME``, see ``ferrule.worlds.tasksets``), or an
-    environment of any of these forms, TRL's or Gymnasium's by its import path (``module:Class``, see
-    ``ferrule.worlds.objects``). ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) are those of a
+    ``name`` is a generated world (``arithmetic``; one with a field ``data`` plays that file instead), a benchmark
+    (``gsm8k``, ``bfcl:simple_python``), whose rows or folder ``data`` names, what ``ferrule.worlds.user.from_file``
+    reads (a file, a folder, or a name on the hub, ``owner/name``; ``prompt_field`` and ``answer_field`` name
+    columns), a server (``openenv:URL``, see ``ferrule.worlds.openenv``), a taskset of ``verifiers``
+    (``verifiers:NAME``, see ``ferrule.worlds.tasksets``), or an environment of any of these forms, TRL's or
+    Gymnasium's by its import path (``module:Class``, see ``ferrule.worlds.objects``).
+    ``tools`` (``ferrule.tools.sources.tool_source`` says what it may be) are those of a
     file, which has none of its own, and replace those of a benchmark of questions. ``verifier`` compares answers whose
     rows name no other way. Raises ``ValueError`` for an unknown name and for settings that would do nothing,
     ``ImportError`` for what has to be installed, and ``FileNotFoundError`` for missing files.
@@ -67,8 +68,11 @@ def world(
     fields: dict[str, Any] = {"prompt_field": prompt_field, "answer_field": answer_field}
     given = {"data": data, "tools": tools, "verifier": verifier, **fields}
     if text in generated():
-        _refuse(given, f"{text!r} is a generated world with its own tools")
-        return generated()[text]()
+        build = generated()[text]
+        reads = "data" in getattr(build, "__dataclass_fields__", {})
+        kept = {"data": str(data)} if data is not None and reads else {}
+        _refuse({**given, **dict.fromkeys(kept)}, f"{text!r} is a generated world with its own tools")
+        return build(**kept)
     if text.partition(":")[0] in {known.partition(":")[0] for known in suite_names()}:
         return suite_world(text, **given)
     if not Path(name).exists() and ":" in text and not hub_name(name):
