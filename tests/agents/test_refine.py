@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from tests.toys import Bench, layout
 
-from ferrule.agents.refine import Candidate, Checked, best, from_model, pareto, refine, settled
+from ferrule.agents.refine import Candidate, Checked, best, from_model, pareto, refine, sampled, settled, shares
 from ferrule.core.flows import Ask, Flow, Session, ask
 from ferrule.core.records import Message, Task, plain_text
 from ferrule.policies.scripted import Scripted
@@ -97,6 +97,18 @@ def test_selections() -> None:
     assert names(best(2)(rows)) == ["b", "c"]
     assert names(best(3, pooled=True)(rows)) == ["bcd"]
     assert names(pareto(rows)) == ["a", "b", "d"]  # c is worse than b in one aim and better in none
+
+
+def test_parents_are_drawn_by_their_scores() -> None:
+    """exp(4), exp(1.8), exp(.9) are 54.598, 6.0496, 2.4596 of 63.107; the draw without replacement follows them."""
+    scores = (4.0, 1.8, 0.9)
+    assert shares(scores) == pytest.approx([0.865162, 0.095863, 0.038975], abs=1e-6)
+    rows = [Candidate(name, Checked(score)) for name, score in zip("abc", scores, strict=True)]
+    drawn = [[one.text for one in sampled(2, seed=seed)(rows)[0]] for seed in range(400)]
+    assert sum(names[0] == "a" for names in drawn) == pytest.approx(346, abs=25)
+    assert all(len(set(names)) == 2 for names in drawn)
+    assert sampled(2, seed=7)(rows) == sampled(2, seed=7)(rows)
+    assert [len(group) for group in sampled(5, pooled=False)(rows)] == [1, 1, 1]
 
 
 def test_a_model_proposes_from_feedback_and_another_checks() -> None:

@@ -99,7 +99,7 @@ def test_a_check_compares_with_the_pairs() -> None:
     odd = session.act(Call("check_program", {"code": "transform = lambda grid: [[99]]"}))
     assert "not 99" in odd.text
     flipped = "transform = lambda grid: [row[::-1] for row in grid]"
-    end = session.act(Call("submit_programs", {"first": "transform = lambda grid: grid", "second": flipped}))
+    end = session.act(Call("submit_programs", {"programs": ["transform = lambda grid: grid"] * 2 + [flipped]}))
     assert end.terminal
     assert end.text == '[{"attempt_1":[[4,5]],"attempt_2":[[5,4]]}]'
     path = Trajectory(task, (), end.text)

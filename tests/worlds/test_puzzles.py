@@ -17,6 +17,7 @@ from ferrule.worlds.puzzles import (
     read_puzzles,
     similarity,
     submission,
+    two_of,
 )
 
 A, B = ((1, 2), (3, 4)), ((1, 2), (3, 0))
@@ -83,6 +84,12 @@ def test_answers_read_back() -> None:
     assert attempts_of(f"Pair 1 was [[1]]. First {submission([(B, B)])}, no: {text} it is.") == attempts
     assert attempts_of("I think [[1]] or rather [[1, 2], [3, 4]].") == [(A, None)]
     assert attempts_of('[{"attempt_1": [[1, 2], [3]], "attempt_2": "x"}]') == [(None, None)]
+
+
+def test_two_different_answers() -> None:
+    assert two_of([None, A, A, B]) == (A, B)
+    assert two_of([A, None, A]) == (A, A)
+    assert two_of([None]) == (None, None)
 
 
 @pytest.mark.parametrize("text", ["", "[", "[" * 20_000, "[[" * 10_000, '[{"attempt_1":' * 1_000, "[1, 2]", "[]", "{}"])

@@ -7,6 +7,8 @@ check is: tests, demonstrations, a judge, or an episode in a world. Sources: "AR
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -26,7 +28,9 @@ __all__ = [
     "from_model",
     "pareto",
     "refine",
+    "sampled",
     "settled",
+    "shares",
 ]
 
 T = TypeVar("T")
@@ -95,6 +99,30 @@ def pareto(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
         return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
     return [[one] for one in candidates if not any(beaten(one, other) for other in candidates)]
+
+
+def shares(scores: Sequence[float]) -> list[float]:
+    """Return ``exp(score) / sum of exp(scores)`` of each: how likely ``sampled`` draws it first."""
+    weights = [math.exp(score - max(scores)) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+def sampled(count: int = 2, *, pooled: bool = True, seed: object = 0) -> Select:
+    """Select ``count`` candidates at random without replacement, by ``shares`` of their scores.
+
+    They are one group, or each is one by itself where they are not ``pooled``. The same candidates are drawn the same
+    way for the same ``seed``.
+    """
+
+    def select(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
+        rng, left = random.Random(f"{seed}/{len(candidates)}"), list(candidates)
+        chosen: list[Candidate] = []
+        while left and len(chosen) < count:
+            (place,) = rng.choices(range(len(left)), shares([one.checked.score for one in left]))
+            chosen.append(left.pop(place))
+        return [chosen] if pooled else [[candidate] for candidate in chosen]
+
+    return select
 
 
 def refine(

@@ -23,7 +23,6 @@ from ferrule.tools.budget import Budget
 from ferrule.tools.python import PythonSession
 from ferrule.worlds.grid_programs import PRIVATE, STEPS, Program, draw_puzzle, source_of
 from ferrule.worlds.puzzles import (
-    Attempts,
     Grid,
     Puzzle,
     compact,
@@ -32,6 +31,7 @@ from ferrule.worlds.puzzles import (
     read_puzzles,
     similarity,
     submission,
+    two_of,
 )
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
@@ -46,6 +46,8 @@ _INTRODUCTION = (
     "Each pair shows a grid before and after the same change. Find the change and apply it to every test grid. Numbers "
     'are colours, 0 is the background. Answer with a list of {"attempt_1": grid, "attempt_2": grid}, one per test grid.'
 )
+_SUBMITTED = 5
+"""The most programs that an answer is made of."""
 _AFTER = """
 import json as _json
 _results = []
@@ -89,7 +91,7 @@ def puzzle_in(task: Task) -> Puzzle:
 
 @dataclass(frozen=True)
 class Grids:
-    """Puzzles on grids, with a tool that checks a program on the pairs and one that hands in two programs.
+    """Puzzles on grids, with a tool that checks a program on the pairs and one that hands programs in.
 
     Levels are 1 to 3 steps on sides of 3 and 4; 4 and 5 have 3 steps on larger grids, 5 two test grids. Programs of the
     held-out split occur in no training task. ``private`` puzzles have a step that no other puzzle has, and are all held
@@ -166,16 +168,17 @@ def _split_of(text: str) -> str:
 def _tools(puzzle: Puzzle, python: PythonSession) -> tuple[Tool, ...]:
     """Return the tools of one episode."""
     code = {"type": "string", "description": "Python source that defines transform(grid), from rows to rows"}
-    second = {"type": "string", "description": "another program, for the second attempt"}
+    listed = {"type": "array", "items": code, "minItems": 1, "maxItems": _SUBMITTED, "description": "best first"}
     check = Tool(
-        "check_program", "Run a program on all pairs and compare what it returns.",
+        "check_program", "Run a program on all pairs and compare what it returns with what it should.",
         {"type": "object", "properties": {"code": code}, "required": ["code"]},
         run=partial(_check, puzzle, python), effects="write", seconds=python.tool.seconds,
     )  # fmt: skip
     submit = Tool(
-        "submit_programs", "Answer with the grids that one or two programs make of the test grids.",
-        {"type": "object", "properties": {"first": code, "second": second}, "required": ["first"]},
-        run=partial(_submit, puzzle, python), terminal=True, effects="write", seconds=2 * python.tool.seconds,
+        "submit_programs", "Answer with what programs make of the test grids: the first result, and the first other.",
+        {"type": "object", "properties": {"programs": listed}, "required": ["programs"]},
+        run=partial(_submit, puzzle, python), terminal=True, effects="write",
+        seconds=_SUBMITTED * python.tool.seconds,
     )  # fmt: skip
     return check, submit
 
@@ -203,20 +206,19 @@ def _outputs(python: PythonSession, code: str, inputs: Sequence[Grid]) -> tuple[
 
 def _check(puzzle: Puzzle, python: PythonSession, code: str) -> Observation:
     grids, problems = _outputs(python, code, [before for before, _ in puzzle.train])
-    exact, alike, lines = 0, [], []
-    for place, (grid, problem, (_, after)) in enumerate(zip(grids, problems, puzzle.train, strict=True), start=1):
-        exact += grid == after
-        alike.append(similarity(grid, after))
-        lines.append(f"Pair {place}: {'right' if grid == after else problem or differences(grid, after)}")
-    data = {"exact": exact, "pairs": len(grids), "similarity": sum(alike) / len(alike), "outputs": grids}
+    alike = [similarity(grid, after) for grid, (_, after) in zip(grids, puzzle.train, strict=True)]
+    exact, mean = alike.count(1.0), sum(alike) / len(alike)
+    lines = [
+        f"Pair {place}: {'right' if grid == after else problem or differences(grid, after)}"
+        for place, (grid, problem, (_, after)) in enumerate(zip(grids, problems, puzzle.train, strict=True), start=1)
+    ]
+    data = {"exact": exact, "similarity": mean, "score": exact + mean, "solved": exact == len(grids)}
     return Observation("\n".join([f"{exact} of {len(grids)} pairs are right.", *lines]), data=data)
 
 
-def _submit(puzzle: Puzzle, python: PythonSession, first: str, second: str = "") -> Observation:
-    one, _ = _outputs(python, first, puzzle.test)
-    other = _outputs(python, second, puzzle.test)[0] if second.strip() else [None] * len(one)
-    attempts: list[Attempts] = list(zip(one, other, strict=True))
-    return Observation(submission(attempts), terminal=True)
+def _submit(puzzle: Puzzle, python: PythonSession, programs: list[str]) -> Observation:
+    results = [_outputs(python, code, puzzle.test)[0] for code in programs[:_SUBMITTED]]
+    return Observation(submission([two_of(grids) for grids in zip(*results, strict=True)]), terminal=True)
 
 
 WORLD = Grids

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ferrule.worlds.lines import decoded
 
 __all__ = [
     "COLOURS", "LARGEST", "Attempts", "Grid", "Pair", "Puzzle", "attempts_of", "compact", "differences", "grid_of",
-    "puzzle_of", "read_puzzles", "similarity", "submission",
+    "puzzle_of", "read_puzzles", "similarity", "submission", "two_of",
 ]  # fmt: skip
 
 Grid: TypeAlias = tuple[tuple[int, ...], ...]
@@ -120,6 +120,13 @@ def differences(got: Grid | None, expected: Grid) -> str:
 def compact(value: Any) -> str:
     """Return JSON without spaces, as grids stand in prompts and answers."""
     return json.dumps(value, separators=(",", ":"))
+
+
+def two_of(grids: Iterable[Grid | None]) -> Attempts:
+    """Return the first of several grids and the first that differs from it, or a copy of it where none does."""
+    given = [grid for grid in grids if grid is not None]
+    first = given[0] if given else None
+    return first, next((grid for grid in given if grid != first), first)
 
 
 def submission(attempts: Sequence[Attempts]) -> str:
