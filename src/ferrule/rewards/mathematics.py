@@ -25,6 +25,7 @@ _NOT = re.compile(r"\b(?:not|never)\s*\Z|n't\s*\Z", re.IGNORECASE)
 _STOPS = re.compile(r"\A(?:[\s,;!?]|\.(?!\d))+|[\s,;.!?]+\Z")
 _BASE = re.compile(r"\d_\{?(\d{1,2})\}?\s*\Z")
 _NAMED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=(?!=)(.*)", re.DOTALL)
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\overline\{?(\d+)\}?")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -128,7 +129,8 @@ def equal(answer: str, gold: str) -> bool:
 
 def _same(ours: str, theirs: str) -> bool:
     """Compare two formulas, or texts with marks around theirs."""
-    if {_shape(ours), _shape(theirs)} == {"tuple", "set"}:  # the library takes them for the same
+    shapes = {_shape(ours), _shape(theirs)}
+    if shapes == {"tuple", "set"}:  # the library takes them for the same
         return False
     bases = {base[1] for text in (ours, theirs) if (base := _BASE.search(text))}
     if len(bases) > 1:
@@ -139,6 +141,10 @@ def _same(ours: str, theirs: str) -> bool:
             return _same_lists(*lists)
         if min(map(len, lists)) > 1 and any(_names(entries) for entries in lists):
             return _same_lists(*lists)
+        if shapes == {"tuple", ""} and min(map(len, lists)) == 1:  # a tuple has an order, also beside a list
+            one, other = (_entries(text.strip()[1:-1] if _shape(text) else text) for text in (ours, theirs))
+            if min(len(one), len(other)) > 1:
+                return len(one) == len(other) and all(map(_same, one, other))
     expected, got = (_parsed(text) for text in (theirs, ours))
     return bool(library().verify(expected, got, timeout_seconds=None))
 
@@ -147,10 +153,16 @@ def _parsed(text: str) -> Any:
     """Return what the library reads; units are gone already, and letters that look like some are factors."""
     from latex2sympy2_extended import NormalizationConfig
 
-    module = library()
+    module, text = library(), _REPEATING.sub(_fraction, text)
     norms = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
     reading = [module.LatexExtractionConfig(normalization_config=norms), module.ExprExtractionConfig()]
     return module.parse(text if _marks(text) else f"${text}$", reading, parsing_timeout=None)
+
+
+def _fraction(number: re.Match[str]) -> str:
+    r"""Return a repeating decimal number as a fraction: ``0.1\overline{6}`` is ``\frac{15}{90}``."""
+    whole, once, again = number.groups()
+    return f"\\frac{{{int(whole + once + again) - int(whole + once or 0)}}}{{{'9' * len(again)}{'0' * len(once)}}}"
 
 
 def _inner(text: str, other: str) -> str:
