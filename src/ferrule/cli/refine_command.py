@@ -25,7 +25,7 @@ _SETTINGS = (
 )
 @click.option(
     "--functions",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="Your own slow functions for pyopt: a Python file with INPUTS, which is read and not run.",
 )
 @click.option(
