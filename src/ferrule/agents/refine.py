@@ -24,8 +24,10 @@ __all__ = [
     "Propose",
     "Refined",
     "Select",
+    "StopRule",
     "best",
     "from_model",
+    "in_batch",
     "pareto",
     "refine",
     "sampled",
@@ -66,6 +68,8 @@ Check: TypeAlias = Callable[[str], "Flow[Checked] | Checked"]
 """Checks one text; as a flow it may ask a model or call tools."""
 Select: TypeAlias = Callable[[Sequence[Candidate]], Sequence[Sequence[Candidate]]]
 """Returns the groups of parents of the next round, each of which is proposed from once."""
+StopRule: TypeAlias = Callable[[Sequence[Candidate]], str]
+"""Says after a round why the refinement ends, by all candidates so far; an empty text where it goes on."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +131,16 @@ def sampled(count: int = 2, *, pooled: bool = True, seed: object = 0) -> Select:
 
 def refine(
     propose: Propose, check: Check, *, select: Select | None = None, rounds: int = 8, checks: int | None = None,
-    patience: int | None = None, start: Sequence[Candidate] = (),
+    patience: int | None = None, start: Sequence[Candidate] = (), stop: StopRule | None = None,
 ) -> Flow[Refined]:  # fmt: skip
     """Propose and check texts until one is solved or the budget is spent, and return all of them.
 
     Every round proposes once from each group of parents that ``select`` picks (default: the best candidate) and checks
     the new texts side by side. The first round has no parents, or picks them from ``start`` (a library of earlier
     tasks, checked already), whose candidates are numbered anew. Texts that were checked before are not checked again.
-    It ends
-    ``solved`` when a check says so (or one of ``start`` is), after ``rounds``, when ``checks`` are used up, or after
-    ``patience`` rounds in a row without a larger score. Raises ``ValueError`` for a limit below 1, and when nothing was
-    ever proposed.
+    It ends ``solved`` when a check says so (or one of ``start`` is), when ``checks`` are used up, when ``stop`` says
+    so, after ``patience`` rounds in a row without a larger score, or after ``rounds``. Raises ``ValueError`` for a
+    limit below 1, and when nothing was ever proposed.
     """
     for name, limit in (("rounds", rounds), ("checks", checks), ("patience", patience)):
         if limit is not None and limit < 1:
@@ -150,10 +153,10 @@ def refine(
         return _ended(candidates, "solved")
     for _ in range(rounds):
         groups = select(candidates) if candidates else [()]
-        proposed = yield from _all([propose(group) for group in groups])
+        proposed = yield from in_batch([propose(group) for group in groups])
         fresh = [(text, group) for texts, group in zip(proposed, groups, strict=True) for text in texts]
         fresh = [one for place, one in enumerate(fresh) if _new(one[0], known, fresh[:place])][:left]
-        results = yield from _all([check(text) for text, _ in fresh])
+        results = yield from in_batch([check(text) for text, _ in fresh])
         before = max((candidate.checked.score for candidate in candidates), default=float("-inf"))
         for (text, group), checked in zip(fresh, results, strict=True):
             candidates.append(Candidate(text, checked, len(candidates), tuple(one.number for one in group)))
@@ -164,6 +167,8 @@ def refine(
             return _ended(candidates, "solved")
         if left == 0:
             return _ended(candidates, "checks")
+        if stop is not None and (why := stop(candidates)):
+            return _ended(candidates, why)
         if patience is not None and idle >= patience:
             return _ended(candidates, "no gain")
     return _ended(candidates, "rounds")
@@ -179,8 +184,8 @@ def _new(text: str, known: set[str], before: Sequence[tuple[str, Any]]) -> bool:
     return text not in known and all(text != other for other, _ in before)
 
 
-def _all(results: Sequence[Flow[T] | T]) -> Flow[list[T]]:
-    """Return the results, those that are flows run side by side."""
+def in_batch(results: Sequence[Flow[T] | T]) -> Flow[list[T]]:
+    """Return the results; those that are flows run side by side, so that what they ask for shares batches."""
     flows = {place: result for place, result in enumerate(results) if hasattr(result, "send")}
     values = list(results)
     if flows:

@@ -1,0 +1,28 @@
+"""Texts scored by playing tasks with them: what ``ferrule.agents.text_search`` takes as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ferrule.agents.text_search import RunItems
+from ferrule.core.flows import Agent, Policy, World
+from ferrule.core.records import Task
+from ferrule.evaluate.evaluate import evaluate
+
+__all__ = ["played_with"]
+
+
+def played_with(
+    make: Callable[[str], Agent], policy: Policy | Mapping[str, Policy], world: World, **settings: Any
+) -> RunItems:
+    """Return the run that plays tasks by the agent ``make(text)`` and gives the mean score of each task.
+
+    ``settings`` are those of ``ferrule.evaluate.evaluate.evaluate``.
+    """
+
+    def run(text: str, tasks: Sequence[Task]) -> list[float]:
+        scores = evaluate(make(text), policy, world, tasks, **settings).scores()
+        return [scores[task.id] for task in tasks]
+
+    return run
