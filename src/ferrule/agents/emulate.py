@@ -22,6 +22,7 @@ from ferrule.chat.program import (
     answer_of,
     call_of,
     leaf_stub,
+    parts_of,
     program_prompt,
     read_output,
     read_program,
@@ -170,13 +171,6 @@ class Programmed:
         execute = partial(execute_mixed if self.sandbox else emulate, temperature=self.playing, max_tokens=limit)
         outcomes = yield from together(*(execute(program, instruction, argument) for program in programs))
         return vote(outcome.answer for outcome in outcomes)
-
-
-def parts_of(task: Task) -> tuple[str, str]:
-    """Return the instruction and the input of a task, both as ``Programmed`` reads them."""
-    if "instruction" in task.meta:
-        return str(task.meta["instruction"]), str(task.meta.get("input", ""))
-    return task.prompt, ""
 
 
 AGENTS = {"program": Programmed}

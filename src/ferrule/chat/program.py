@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ferrule.core.records import Task
+
 __all__ = [
     "CALL", "CODE", "INPUT", "INSTRUCTION", "OUTPUT", "ProgramRecord", "PseudoProgram", "answer_of", "call_of",
-    "leaf_stub", "program_prompt", "read_literal", "read_output", "read_program", "read_record", "undefined_leaves",
+    "leaf_stub", "parts_of", "program_prompt", "read_literal", "read_output", "read_program", "read_record",
+    "undefined_leaves",
 ]  # fmt: skip
 
 INSTRUCTION, INPUT, CODE, OUTPUT = "### Instruction", "### Input", "### Code", "### Output"
@@ -62,6 +65,13 @@ class ProgramRecord:
 def program_prompt(instruction: str, argument: str = "") -> str:
     """Return the first half of a record: the instruction and the input, which may be empty."""
     return f"{INSTRUCTION}\n{instruction}\n{INPUT}\n{argument}\n"
+
+
+def parts_of(task: Task) -> tuple[str, str]:
+    """Return the instruction and the input of a task: those of its ``meta``, else its prompt and nothing."""
+    if "instruction" in task.meta:
+        return str(task.meta["instruction"]), str(task.meta.get("input", ""))
+    return task.prompt, ""
 
 
 def read_record(text: str) -> ProgramRecord:

@@ -107,7 +107,7 @@ class Scripted:
         codec = self.codec
         if codec is None:
             message = (
-                wrote if isinstance(wrote, Message) else Message("assistant", _cut(ask.prefill + wrote, ask.stop)[0])
+                wrote if isinstance(wrote, Message) else Message("assistant", ask.prefill + _cut(wrote, ask.stop)[0])
             )
             return Reply(message)
         text = codec.write(wrote) if isinstance(wrote, Message) else wrote
