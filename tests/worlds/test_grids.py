@@ -12,7 +12,7 @@ import pytest
 from ferrule.core.records import Call, Trajectory
 from ferrule.rewards.outcome import outcome
 from ferrule.worlds.grid_programs import PRIVATE, STEPS, carry_out, draw_puzzle, programs, source_of
-from ferrule.worlds.grids import Grids, puzzle_in, task_of
+from ferrule.worlds.grids import Grids, puzzle_in, puzzle_of_prompt, task_of
 from ferrule.worlds.named import world
 from ferrule.worlds.puzzles import Grid, Puzzle
 
@@ -72,6 +72,14 @@ def test_tasks_hold_no_test_output() -> None:
         assert "answers" not in task.meta["puzzle"]
         for grid in json.loads(task.answer):
             assert json.dumps(grid, separators=(",", ":")) not in task.prompt.partition("Test 1")[2]
+
+
+def test_a_prompt_reads_back() -> None:
+    (task,) = Grids().tasks("test", 1, levels=[5])
+    assert puzzle_of_prompt(task.prompt) == replace(puzzle_in(task), id="")
+    assert puzzle_of_prompt("What is 1 + 1?") is None
+    assert puzzle_of_prompt("before: [[11]]\nafter: [[1]]\nTest 1: [[1]]") is None
+    assert puzzle_of_prompt("before: [[1]]\nTest 1: [[1]]") is None
 
 
 def test_programs_of_the_splits_differ_and_private_steps_are_apart() -> None:

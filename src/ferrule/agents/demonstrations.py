@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ferrule.agents.code import blocks_of
 from ferrule.agents.flow import opening, prefixed
 from ferrule.agents.refine import Candidate, Check, Checked, Refined, from_model, refine, sampled
-from ferrule.core.flows import Flow, Session, use
-from ferrule.core.records import Answer, Call, Message, Reply, Task, plain_text
+from ferrule.core.flows import Flow, Leaf, Leaves, Session, Step, use
+from ferrule.core.records import Call, Message, Reply, Task, plain_text
 from ferrule.worlds.puzzles import Grid, Pair, differences, similarity
 
-__all__ = ["ProgramLibrary", "Run", "by_demonstrations", "digits", "ranked"]
+__all__ = ["ProgramLibrary", "Run", "by_demonstrations", "digits", "program_of", "ranked"]
 
 Run: TypeAlias = Callable[[str, Sequence[Grid]], Sequence[Grid | None]]
 """Returns what a program (its text) makes of each grid, None where it makes none."""
@@ -56,7 +56,7 @@ def digits(task: Task) -> str:
     return "\n".join(lines)
 
 
-def _code(message: Message) -> str:
+def program_of(message: Message) -> str:
     """Return the program in a reply: its first fenced block, else all of it; an empty reply is the program ``pass``."""
     blocks = blocks_of(Reply(message)) if not message.calls else ()
     code = str(blocks[0].arguments.get("code", "")) if blocks else plain_text(message)
@@ -70,7 +70,8 @@ class ProgramLibrary:
     In each of at most ``rounds`` rounds the model writes ``samples`` programs, shown ``parents`` earlier ones, which
     are drawn by their scores (``ferrule.agents.refine.sampled``), with what was wrong about them. ``library`` are
     programs of earlier puzzles, which are checked first, so the world must allow that many calls. ``views`` are further
-    ways to show the puzzle. The session is one of the world ``grids``; without its tools the answer is a program.
+    ways to show the puzzle. The session is one of the world ``grids``; without its tools the answer is a program. Every
+    turn notes the score of its program as ``value``.
     """
 
     samples: int = 5
@@ -82,20 +83,35 @@ class ProgramLibrary:
     max_tokens: int = 512
     seed: int = 0
 
-    def __call__(self, task: Task, session: Session) -> Flow[Answer]:
-        """Refine programs for one puzzle."""
+    def __call__(self, task: Task, session: Session) -> Flow[Any]:
+        """Refine programs for one puzzle; where a program of the library solves it, the answer has no turn."""
         shown = "".join(f"{text}\n\n" for view in self.views if (text := view(task)))
         messages = prefixed(opening(task, self.system), shown)
         start: list[Candidate] = []
         for text in dict.fromkeys(self.library):
             start.append(Candidate(text, (yield from _checked(text)), len(start)))
+        replies: list[Message] = []
+
+        def read(reply: Message) -> str:
+            replies.append(reply)
+            return program_of(reply)
+
         refined = yield from refine(
-            from_model(messages, samples=self.samples, max_tokens=self.max_tokens, read=_code), _checked,
+            from_model(messages, samples=self.samples, max_tokens=self.max_tokens, read=read), _checked,
             select=sampled(self.parents, seed=f"{self.seed}/{task.id}"), rounds=self.rounds, start=start,
         )  # fmt: skip
         best = [candidate.text for candidate in ranked(refined)]
         (observation,) = yield from use(Call("submit_programs", {"programs": best[:5]}))
-        return observation.text if observation.terminal else best[0]
+        answer = observation.text if observation.terminal else best[0]
+        if not replies:
+            return answer
+        scores = {candidate.text: candidate.checked.score for candidate in refined.candidates}
+        last = max(replies, key=lambda reply: scores[program_of(reply)])
+        notes = [
+            {"state": "answer" if reply is last else "open", "value": scores[program_of(reply)]} for reply in replies
+        ]
+        steps = tuple(Step(reply, notes=note) for reply, note in zip(replies, notes, strict=True))
+        return Leaves((Leaf(last, answer, final=dict(session.final())),), steps)
 
 
 def _checked(code: str) -> Flow[Checked]:

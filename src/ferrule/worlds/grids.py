@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from ferrule.worlds.puzzles import (
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["WORLD", "Grids", "puzzle_in", "task_of"]
+__all__ = ["WORLD", "Grids", "puzzle_in", "puzzle_of_prompt", "task_of"]
 
 _SHAPES: Mapping[int, tuple[int, tuple[int, int], int]] = {
     1: (1, (3, 4), 1), 2: (2, (3, 4), 1), 3: (3, (3, 4), 1), 4: (3, (4, 6), 1), 5: (3, (4, 6), 2),
@@ -87,6 +88,20 @@ def puzzle_in(task: Task) -> Puzzle:
         raise ValueError(f"task {task.id!r} has no puzzle in its meta; the world grids makes tasks with one")
     train = tuple((grid_of(before), grid_of(after)) for before, after in shown["train"])
     return Puzzle(str(shown["id"]), train, tuple(map(grid_of, shown["test"])))
+
+
+def puzzle_of_prompt(text: str) -> Puzzle | None:
+    """Return the puzzle that a prompt of ``task_of`` shows, which has no id; None for another text."""
+    marked = re.findall(r"^(before|after|Test \d+): (\[.*\])$", text, re.MULTILINE)
+    try:
+        grids = [(mark, grid_of(json.loads(data))) for mark, data in marked]
+    except ValueError:
+        return None
+    before, after = ([grid for mark, grid in grids if mark == name] for name in ("before", "after"))
+    test = tuple(grid for mark, grid in grids if mark not in ("before", "after"))
+    if not test or len(before) != len(after):
+        return None
+    return Puzzle("", tuple(zip(before, after, strict=True)), test)
 
 
 @dataclass(frozen=True)
