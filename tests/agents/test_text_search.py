@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,3 +145,16 @@ def test_what_cannot_be_done_is_refused() -> None:
         reflected(lambda text, told: [], on, [0, 1])
     with pytest.raises(ValueError, match="a run on 2 items gave 1 scores"):
         settled(OnItems(lambda text, items: [1.0], range(2)).scores("a", [0, 1]))
+
+
+def test_the_benchmark_learns_rules_within_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins without a rule and so without a right answer; a round that the budget allows takes 3 + 3 + 8 runs."""
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    parts = runpy.run_path(str(root / "benchmarks" / "text_search.py"))
+    given = SimpleNamespace(runs=80, rules=3, learn=12, judge=8, test=20)
+    row = parts["once"](parts["by_ferrule"], 0, given)
+    assert row["success"] > 0
+    assert row["runs"] < 80 + 14
+    bare = parts["once"](parts["by_ferrule"], 0, SimpleNamespace(**{**vars(given), "runs": 8}))
+    assert (bare["success"], bare["runs"]) == (0.0, 8.0)

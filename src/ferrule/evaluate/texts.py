@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ferrule.agents.text_search import RunItems
 from ferrule.core.flows import Agent, Policy, World
 from ferrule.core.records import Task
 from ferrule.evaluate.evaluate import evaluate
@@ -15,8 +14,8 @@ __all__ = ["played_with"]
 
 def played_with(
     make: Callable[[str], Agent], policy: Policy | Mapping[str, Policy], world: World, **settings: Any
-) -> RunItems:
-    """Return the run that plays tasks by the agent ``make(text)`` and gives the mean score of each task.
+) -> Callable[[str, Sequence[Task]], list[float]]:
+    """Return the run (``RunItems``) that plays tasks by the agent ``make(text)`` and gives each its mean score.
 
     ``settings`` are those of ``ferrule.evaluate.evaluate.evaluate``.
     """
