@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import pytest
 from tests.toys import Bench, layout
 
-from ferrule.agents.refine import Candidate, Checked, best, from_model, pareto, refine, sampled, settled, shares
+from ferrule.agents.refine import (
+    Candidate,
+    Checked,
+    best,
+    from_model,
+    from_nothing,
+    pareto,
+    refine,
+    sampled,
+    settled,
+    shares,
+)
 from ferrule.core.flows import Ask, Flow, Session, ask
 from ferrule.core.records import Message, Task, plain_text
 from ferrule.policies.scripted import Scripted
@@ -96,6 +107,7 @@ def test_selections() -> None:
 
     assert names(best(2)(rows)) == ["b", "c"]
     assert names(best(3, pooled=True)(rows)) == ["bcd"]
+    assert list(from_nothing(rows)) == [()]
     assert names(pareto(rows)) == ["a", "b", "d"]  # c is worse than b in one aim and better in none
 
 

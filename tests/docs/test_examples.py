@@ -82,6 +82,18 @@ def test_own_conversations_are_of_the_split_that_is_trained_on() -> None:
         assert zlib.crc32(str(question).encode()) % 5
 
 
+def test_puzzles_are_shown_and_both_ways_scored(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("grid_puzzles.py", "--puzzles", 9, "--budget", 40)
+    assert {name: len(rows) for name, rows in names["results"].items()} == {"independent": 9, "refinement": 9}
+    assert "refinement minus independent" in capsys.readouterr().out
+    page = (tmp_path / "puzzles.html").read_text()
+    assert page.count("<h2>") == 9
+    row = {"input": [[1, 2]], "output": [[2, 1]]}
+    (tmp_path / "arc.json").write_text(json.dumps({key: {"train": [row], "test": [row]} for key in "pqr"}))
+    solved = run("grid_puzzles.py", "--data", tmp_path / "arc.json")
+    assert solved["results"]["refinement"] == [[True]] * 3
+
+
 def test_step_by_hand_is_the_step_of_the_library(run: Any) -> None:
     """One step by hand leaves the weights that ``groups_of``, ``credit`` and ``update`` leave, up to rounding."""
     by_hand = run("step_by_hand.py", "--max-steps", 1, "--groups", 4, "--num-generations", 4)

@@ -27,6 +27,7 @@ __all__ = [
     "StopRule",
     "best",
     "from_model",
+    "from_nothing",
     "in_batch",
     "pareto",
     "refine",
@@ -93,6 +94,11 @@ def best(count: int = 1, *, pooled: bool = False) -> Select:
         return [chosen] if pooled else [[candidate] for candidate in chosen]
 
     return select
+
+
+def from_nothing(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
+    """Select no parents, so that every round draws independently of what was checked."""
+    return [()]
 
 
 def pareto(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:

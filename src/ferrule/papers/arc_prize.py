@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 
 from ferrule.agents.demonstrations import ProgramLibrary, program_of
 from ferrule.agents.flow import opening, together
-from ferrule.agents.refine import Candidate, Checked, Select, best, from_model, refine
+from ferrule.agents.refine import Candidate, Checked, Select, best, from_model, from_nothing, refine
 from ferrule.core.flows import Ask, Flow, Policy, Session, World, ask
 from ferrule.core.records import Answer, Message, Task, plain_text
 from ferrule.policies.recursive import SEVEN_MILLION, Recursive
@@ -114,7 +114,7 @@ class Instructions:
             return Checked(score, score == 1.0, "Following this gave:\n" + "\n\n".join(told))
 
         candidates: tuple[Candidate, ...] = ()
-        rounds: list[tuple[int, Select]] = [(count, _from_nothing) for count in self.first]
+        rounds: list[tuple[int, Select]] = [(count, from_nothing) for count in self.first]
         rounds += [(self.more if self.pooled else 1, best(self.pool, pooled=self.pooled))] * (self.more > 0)
         for count, select in rounds:
             propose = from_model(messages, samples=count, max_tokens=self.max_tokens, read=_words)
@@ -133,10 +133,6 @@ class Instructions:
         asked = "\n\n".join([*seen, f"Instructions: {text}", f"The last grid: {compact(grid)}"])
         shown = (Message("system", _FOLLOW), Message("user", asked))
         return Ask(shown, role="follower", max_tokens=self.max_tokens)
-
-
-def _from_nothing(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
-    return [()]
 
 
 def _words(message: Message) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ferrule.core.exact import untagged
+from ferrule.view.grids import drawing
 from ferrule.view.load import number
 from ferrule.view.trees import Twig, twigs
 
@@ -40,7 +41,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Sample:
-    """One episode to show. ``solved`` and ``reward`` are None where they were not recorded."""
+    """One episode to show. ``solved`` and ``reward`` are None where they were not recorded.
+
+    ``drawing`` is the markup of a puzzle's grids, made of numbers alone.
+    """
 
     task: str
     prompt: str
@@ -57,6 +61,7 @@ class Sample:
     calls: int = 0
     arm: str = ""
     tree: tuple[Twig, ...] = ()
+    drawing: str = ""
 
 
 def visible(raw: Any) -> str:
@@ -226,6 +231,7 @@ def sample(row: Mapping[str, Any], read: Read | None = None) -> Sample:
         facts=tuple(visible(fact) for fact in ([f"world {world}"] if world else []) + facts),
         arm=visible(arm),
         tree=tree,
+        drawing=drawing(meta.get("puzzle")),
         calls=sum(line.kind == "call" for turn in turns for line in turn),
     )
 

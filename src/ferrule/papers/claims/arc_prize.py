@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ferrule.agents.demonstrations import by_demonstrations, ranked
-from ferrule.agents.refine import Candidate, Refined, Select, best, refine, settled
+from ferrule.agents.refine import Candidate, Refined, Select, best, from_nothing, refine, settled
 from ferrule.core.records import Task
 from ferrule.rewards.grids import totals, two_attempts
 from ferrule.studies.conditions import at_least, less, minus, of, within
@@ -16,16 +16,11 @@ from ferrule.studies.study import Study
 from ferrule.worlds.grids import Grids, puzzle_in
 from ferrule.worlds.puzzles import submission, two_of
 
-__all__ = ["STUDY", "arm", "at_random", "from_nothing"]
+__all__ = ["STUDY", "arm", "at_random"]
 
 LEVELS = (1, 2, 3)
 """Steps of the hidden programs."""
 SAMPLES, PARENTS = 5, 5
-
-
-def from_nothing(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
-    """Select no parents: every round draws from nothing."""
-    return [()]
 
 
 def at_random(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
