@@ -54,6 +54,7 @@ def test_what_a_check_says_comes_back_and_the_best_proposal_is_the_answer() -> N
     path = episode.trajectories[0]
     assert (path.answer, len(path.turns)) == ("abc", 2)
     assert [turn.notes["value"] for turn in path.turns] == [1.0, 3.0]
+    assert path.turns[1].notes["data"] == {"score": 3, "solved": False}
     (rest,) = episode.trajectories[1:]
     assert (rest.finish, len(rest.turns), rest.turns[-1].notes["said"]) == ("discarded", 4, "1 letters")
 

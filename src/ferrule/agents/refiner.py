@@ -149,8 +149,9 @@ class _Talk:
         checks = {candidate.text: candidate.checked for candidate in refined.candidates}
         after, steps = None, []
         for message, text in self.replies:
-            notes = {"state": "answer" if text == best.text else "open", "value": checks[text].score}
-            steps.append(Step(message, after, {**notes, "said": checks[text].feedback}))
+            checked, state = checks[text], "answer" if text == best.text else "open"
+            notes = {"state": state, "value": checked.score, "said": checked.feedback, "data": checked.data}
+            steps.append(Step(message, after, notes))
             after = message
         last = next((message for message, text in self.replies if text == best.text), self.replies[-1][0])
         answer = best.text if best.checked.score > -math.inf and best.text else None
