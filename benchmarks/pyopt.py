@@ -1,9 +1,10 @@
 """Programs that were tampered with, proposed to ``pyopt``: how many wrong ones would be kept.
 
-Every proposal begins as a program of the bank (an original or a rewrite) and gets one to three changes: another
-comparison or operator, a number that is off, another name, a statement or an argument less, swapped arguments, a branch
-turned round. A program that passes the tests is audited on 500 further inputs of every class, drawn anew, and on inputs
-outside all classes (``BESIDE``). One that the audit calls wrong is proposed for good: kept is what is then accepted.
+Every proposal begins as a right program of the bank (an original, or a rewrite that passes the tests) and gets one to
+three changes: another comparison or operator, a number that is off, another name, a statement or an argument less,
+swapped arguments, a branch turned round. A program that passes the tests is audited on 500 further inputs of every
+class, drawn anew, and on inputs outside all classes (``BESIDE``). One that the audit calls wrong is proposed for good:
+kept is what is then accepted.
 """
 
 import ast
@@ -32,6 +33,7 @@ BESIDE = {
     "power": "(rng.randint(-5, 5), rng.randint(-2, 9), rng.randint(-5, 5))",
 }
 """Inputs that no class of a family draws, by its key."""
+OUTCOMES = ("broke a rule", "failed a test", "not tested (time, memory)", "passed the tests")
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
 Change = Callable[[random.Random, ast.AST, Sequence[str]], bool]
@@ -118,16 +120,22 @@ def mutated(source: str, draw: random.Random) -> str:
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
-def proposals(function: SlowFunction, count: int, draw: random.Random) -> list[str]:
-    """Return different programs, none of which the bank holds."""
+def proposals(function: SlowFunction, right: Sequence[str], count: int, draw: random.Random) -> list[str]:
+    """Return different programs that begin as right ones, none of which the bank holds."""
     sources = [function.source, *(rewrite.source for rewrite in function.rewrites)]
     known, programs = {ast.unparse(ast.parse(source)).strip() for source in sources}, list[str]()
     while len(programs) < count:
-        program = mutated(draw.choice(sources), draw)
+        program = mutated(draw.choice(right), draw)
         if program.strip() not in known:
             known.add(program.strip())
             programs.append(program)
     return programs
+
+
+def outcome(refused: str) -> str:
+    """Say in a word what became of a proposal."""
+    known = {"breaks a rule": "broke a rule", "tests fail": "failed a test", "could not": "not tested (time, memory)"}
+    return next((words for part, words in known.items() if part in refused), "passed the tests")
 
 
 def family(key: str, count: int, seed: int) -> dict[str, Any]:
@@ -136,20 +144,21 @@ def family(key: str, count: int, seed: int) -> dict[str, Any]:
     kind = next(one for one in families() if one.key == key)
     function = slow_function(kind, kind.names[0], kind.sizes[0])
     beside = replace(function, inputs={**function.inputs, "beside": BESIDE[key]})
-    how, kept, passed = Measuring(seconds=3.0), list[str](), 0
+    how, wrong, counts = Measuring(seconds=3.0), list[str](), dict.fromkeys(OUTCOMES, 0)
     with (
         closing(Sandboxed(function, how=how, seed=f"proposed/{seed}")) as tester,
         closing(Sandboxed(beside, how=Measuring(cases=500, seconds=30.0), seed=f"audit/{seed}")) as audit,
     ):
-        for program in proposals(function, count, draw):
-            if tester.refuse(program):
-                continue
-            passed += 1
-            if wrong := audit.refuse(program):
+        sources = [function.source, *(rewrite.source for rewrite in function.rewrites)]
+        right = [source for source in sources if not tester.refuse(source)]
+        for program in proposals(function, right, count, draw):
+            counts[outcome(tester.refuse(program))] += 1
+            if not tester.refuse(program) and (why := audit.refuse(program)):
                 accepted = Progress(function.source, tester).benchmark(program).data["decision"] == "gain"
-                kept += [f"{'ACCEPTED' if accepted else 'equal by the tests'}: {wrong}\n{program}"]
-    return {"proposed": count, "passed the tests": passed, "of these wrong": len(kept),
-            "wrong and accepted": sum(text.startswith("ACCEPTED") for text in kept), "wrong": kept}  # fmt: skip
+                wrong.append(f"{'ACCEPTED' if accepted else 'equal by the tests'}: {why}\n{program}")
+    kept = sum(text.startswith("ACCEPTED") for text in wrong)
+    return {"proposed": count, "right programs": len(right), **counts, "of these wrong": len(wrong),
+            "wrong and accepted": kept, "wrong": wrong}  # fmt: skip
 
 
 def main() -> None:
