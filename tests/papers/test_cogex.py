@@ -183,3 +183,11 @@ def test_the_chosen_program_beats_a_random_one() -> None:
     assert row["mean"] == pytest.approx(0.5, abs=0.03)
     assert row["best"] - 0.05 <= row["success"] <= row["best"]
     assert row["best"] > 0.75
+
+
+def test_the_world_of_digits_ends_and_keeps_compositions_apart() -> None:
+    assert len(DigitPrograms(("cut", "cut", "cut")).tasks("test", 2000)) == 1000
+    steps = {split: {task.meta["steps"] for task in DigitPrograms().tasks(split, 400)} for split in ("train", "test")}
+    assert not steps["train"] & steps["test"]
+    (task,) = (t for t in DigitPrograms(("flip", "grow", "echo")).tasks("test", 1000) if t.meta["input"] == "129")
+    assert task.answer == "0322"  # 921, then 032 (9 + 1 is 0), then its last digit again

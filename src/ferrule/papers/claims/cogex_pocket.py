@@ -155,10 +155,10 @@ STUDY = Study(
         ),
     ),
     sizes={
-        "small": {"rows": 2000, "steps": 120, "tasks": 80, "kinds": 4, "labelled": 12},
+        "small": {"rows": 4800, "steps": 300, "tasks": 80, "kinds": 4, "labelled": 12},
         "tiny": {"rows": 48, "steps": 6, "tasks": 4, "kinds": 2, "labelled": 4, "learning_rate": 1e-3},
     },
     seeds=(100, 101, 102, 103, 104),
-    tuning=Tuning("learning_rate", (3e-4, 1e-3, 3e-3), {"steps": 60, "tasks": 40}),
+    tuning=Tuning("learning_rate", (3e-4, 1e-3, 3e-3), {"steps": 100, "tasks": 40}),
     setup={"leaves": list(LEAVES), "most tokens of a reply": LONGEST},
 )

@@ -72,8 +72,9 @@ class DigitPrograms:
         """Return tasks of the compositions of a split, the same for the same seed."""
         rng = random.Random(f"{split}/{seed}/{self.composition}")
         drawn: dict[str, Task] = {}
-        while len(drawn) < count:
-            steps = self.composition or rng.choice(_compositions(split))
+        kinds = [self.composition] if self.composition else _compositions(split)
+        while len(drawn) < min(count, 1000 * len(kinds)):  # three digits are given
+            steps = self.composition or rng.choice(kinds)
             given = "".join(rng.choices("0123456789", k=3))
             task = self._task(steps, given)
             drawn.setdefault(task.id, task)
