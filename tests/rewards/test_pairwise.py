@@ -7,16 +7,24 @@ from typing import Any
 import pytest
 from tests.rewards.judges import judged
 
-from ferrule.core.records import Message, Reply
+from ferrule.core.records import Finish, Message, Reply
 from ferrule.rewards.pairwise import Choice, agreed, better_of, compared, read_choice, win_counts
 
 
 @pytest.mark.parametrize(
     ("shown", "swapped", "score"),
-    [("1", "2", 1.0), ("2", "1", 0.0), ("1", "1", 0.5), ("2", "2", 0.5), ("tie", "2", 0.5), ("unknown", "2", 0.5)],
+    [("1", "2", 1.0), ("2", "1", 0.0), ("1", "1", 0.5), ("2", "2", 0.5), ("tie", "2", 0.5)],
 )
 def test_both_orders_must_agree(shown: Choice, swapped: Choice, score: float) -> None:
     assert agreed(shown, swapped) == score
+    assert agreed(shown, swapped, unknown=0.1) == score
+
+
+def test_a_reply_that_says_nothing_is_no_result() -> None:
+    """Whatever the other reply says; only one that cannot be read may count as something."""
+    assert agreed("unknown", "2") is agreed("1", "unknown") is agreed("failed", "2") is None
+    assert agreed("unknown", "2", unknown=0.5) == 0.5
+    assert agreed("failed", "unknown", unknown=0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -71,10 +79,26 @@ def test_nothing_to_compare_asks_nothing() -> None:
     assert judged(win_counts(["x"], better_of()), by_order())[0] == [0.0]
 
 
-def test_a_choice_that_was_cut_off_is_unknown() -> None:
-    flow = compared([("x", "y")], better_of())
+@pytest.mark.parametrize("finish", ["length", "error"])
+def test_a_comparison_that_failed_has_no_result(finish: Finish) -> None:
+    flow = compared([("x", "y")], better_of(), unknown=0.5)
     next(flow)
-    cut = Reply(Message("assistant", '{"better": "1"}'), finish="length")
+    good, cut = (Reply(Message("assistant", '{"better": "1"}'), finish=how) for how in ("stop", finish))
     with pytest.raises(StopIteration) as stop:
-        flow.send(((cut,), (cut,)))
-    assert stop.value.value == [0.5]
+        flow.send(((good,), (cut,)))
+    assert stop.value.value == [None]
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_what_cannot_be_read_has_no_result_unless_it_is_given_one(reference: bool) -> None:
+    said = [judged(compared([("x", "y")], better_of(), unknown=u, reference=reference), lambda text: "Both!")[0]
+            for u in (None, 0.5)]  # fmt: skip
+    assert said == [[None], [0.5]]
+
+
+def test_a_comparison_without_a_result_counts_for_neither() -> None:
+    """Of x, y and z the judge can tell x from y alone."""
+    counts, _ = judged(
+        win_counts(["x", "y", "z"], better_of()), lambda text: by_order("xy")(text) if "z" not in text else "?"
+    )
+    assert counts == [1.0, 0.0, 0.0]

@@ -114,6 +114,7 @@ def test_answers_that_both_pass_are_compared_in_both_orders() -> None:
     first = '{"better": "1"}'
     assert replied(judged_win("Q", "a", "b", passed=("passed", "passed")), first, first)[0] == 0.5
     assert replied(judged_win("Q", "a", "b", passed=("passed", "passed"), reference=True), first)[0] == 1.0
+    assert replied(judged_win("Q", "a", "b", passed=("passed", "passed")), first, "Either.")[0] is None
     assert replied(judged_win("Q", "a", "b", passed=("failed", "passed"))) == (0.0, [])
     assert replied(judged_win("Q", "a", "a", passed=("passed", "passed"))) == (0.5, [])
 

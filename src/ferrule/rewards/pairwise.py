@@ -18,13 +18,14 @@ from ferrule.core.records import Message, Reply, plain_text
 
 __all__ = ["Choice", "Question", "agreed", "better_of", "compared", "read_choice", "win_counts"]
 
-Choice: TypeAlias = Literal["1", "2", "tie", "unknown"]
-"""Which of the two that were shown is better."""
+Choice: TypeAlias = Literal["1", "2", "tie", "unknown", "failed"]
+"""Which of the two that were shown is better; ``unknown`` cannot be read, and ``failed`` was cut off or never came."""
 Question: TypeAlias = Callable[[str, str], Sequence[Message]]
 """Words the question which of two texts is better, for a judge to answer as ``read_choice`` reads it."""
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```", re.DOTALL)
 _BRACES = re.compile(r"\{[^}]*\}", re.DOTALL)
+_MIRRORED: dict[Choice, Choice] = {"1": "2", "2": "1"}
 
 
 def read_choice(text: str, key: str = "better") -> Choice:
@@ -50,12 +51,17 @@ def _choice(value: object) -> Choice:
     return known.get(str(value).strip().lower(), "unknown")
 
 
-def agreed(shown: Choice, swapped: Choice) -> float:
+def agreed(shown: Choice, swapped: Choice, *, unknown: float | None = None) -> float | None:
     """Return 1 where the first candidate was chosen in both orders, 0 where the second was, and 0.5 otherwise.
 
     ``shown`` is the choice with the first candidate in front and ``swapped`` that with the second in front. A judge who
-    chooses a place whatever stands in it, a tie, and an unreadable choice all give 0.5.
+    chooses a place whatever stands in it, and a tie, give 0.5. There is no result (None) where one of the replies
+    failed, and ``unknown`` where one cannot be read (0.5 in the published code of ToolComp, 13).
     """
+    if "failed" in (shown, swapped):
+        return None
+    if "unknown" in (shown, swapped):
+        return unknown
     return {("1", "2"): 1.0, ("2", "1"): 0.0}.get((shown, swapped), 0.5)
 
 
@@ -72,12 +78,13 @@ def better_of(text: str = "") -> Question:
 
 def compared(
     pairs: Sequence[tuple[str, str]], question: Question, *, role: str = "judge", key: str = "better",
-    max_tokens: int = 64, reference: bool = False,
-) -> Flow[list[float]]:  # fmt: skip
+    max_tokens: int = 64, unknown: float | None = None, reference: bool = False,
+) -> Flow[list[float | None]]:  # fmt: skip
     """Ask a judge about pairs of texts, all in one batch, and return for each how far the first is better: 0 to 1.
 
-    Every pair is shown in both orders (``agreed``); a reply that was cut off is unknown. ``reference`` shows each pair
-    once, as ToolEval does, where the order can decide.
+    Every pair is shown in both orders, which ``agreed`` reads: there is no result where a reply failed or was cut off,
+    and ``unknown`` where one cannot be read. ``reference`` shows each pair once, as ToolEval does, where the order can
+    decide.
     """
     orders = [(first, second) for first, second in pairs]
     if not reference:
@@ -86,24 +93,27 @@ def compared(
         return []
     asks = tuple(Ask(tuple(question(*order)), role=role, max_tokens=max_tokens) for order in orders)
     answers: Sequence[Sequence[Reply]] = yield asks
-    choices = [_read(replies[0], key) for replies in answers]
-    if reference:
-        return [{"1": 1.0, "2": 0.0}.get(choice, 0.5) for choice in choices]
-    return [agreed(*both) for both in zip(choices[: len(pairs)], choices[len(pairs) :], strict=True)]
+    shown = [_read(replies[0], key) for replies in answers]
+    swapped = [_MIRRORED.get(choice, choice) for choice in shown] if reference else shown[len(pairs) :]
+    return [agreed(*both, unknown=unknown) for both in zip(shown[: len(pairs)], swapped, strict=True)]
 
 
 def _read(reply: Reply, key: str) -> Choice:
-    return read_choice(plain_text(reply.message), key) if reply.finish in ("stop", "answer") else "unknown"
+    return read_choice(plain_text(reply.message), key) if reply.finish in ("stop", "answer") else "failed"
 
 
 def win_counts(
     texts: Sequence[str], question: Question, *, role: str = "judge", key: str = "better"
 ) -> Flow[list[float]]:
-    """Let a judge compare every two texts and return the comparisons that each wins, a tie counting one half."""
+    """Let a judge compare every two texts and return the comparisons that each wins, a tie counting one half.
+
+    A comparison without a result counts for neither.
+    """
     places = list(combinations(range(len(texts)), 2))
     shares = yield from compared([(texts[i], texts[j]) for i, j in places], question, role=role, key=key)
     counts = [0.0] * len(texts)
     for (i, j), share in zip(places, shares, strict=True):
-        counts[i] += share
-        counts[j] += 1.0 - share
+        if share is not None:
+            counts[i] += share
+            counts[j] += 1.0 - share
     return counts

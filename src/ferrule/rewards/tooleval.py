@@ -135,8 +135,8 @@ def _vote(
 
 def judged_win(
     query: str, first: str, second: str, *, passed: tuple[Passed, Passed], role: str = "judge", reference: bool = False
-) -> Flow[float]:
-    """Return how far the first of two answers wins over the second: 1, 0, or 0.5.
+) -> Flow[float | None]:
+    """Return how far the first of two answers wins over the second: 1, 0, 0.5, or None without a result of the judge.
 
     Where one alone passed it wins. Otherwise a judge is shown both, in both orders, and equal texts are a tie;
     ``reference`` shows them in one order alone, as the published code does.
