@@ -8,9 +8,9 @@ from typing import Any
 
 from ferrule.agents.flow import acted, answered, opening
 from ferrule.core.flows import Ask, Flow, Session, ask, use
-from ferrule.core.records import Answer, Call, Message, Task, Trajectory, Turn
+from ferrule.core.records import Answer, Call, Message, Reply, Task, Trajectory, Turn
 
-__all__ = ["Prefix", "Resume", "prefix_of", "resumed"]
+__all__ = ["Prefix", "Resume", "prefix_of", "resumed", "rewritten"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Prefix:
 
     ``prefill`` is a text that the reply begins with. ``begun`` are ids that it begins with, as they were sampled, and
     ``given`` all ids the model was fed before those: the first ``known`` of them up to the turn before, which the first
-    ``fresh`` messages stand for. Without ``given`` the messages are all that is known.
+    ``fresh`` messages stand for. Without ``given`` the messages are all that is known. ``reply`` is a whole reply that
+    nobody is asked for: its calls are run, and what follows them is asked for.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +30,7 @@ class Prefix:
     given: tuple[int, ...] = ()
     known: int = 0
     fresh: int = 0
+    reply: Message | None = None
 
 
 def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int | None = None) -> Prefix:
@@ -43,6 +45,8 @@ def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int 
         raise ValueError(f"turn {turn} does not exist; the trajectory has {len(trajectory.turns)}")
     before = _prefix(trajectory.task)
     calls = list(before.calls)
+    if before.reply is not None and before.reply.calls:
+        calls.append(before.reply.calls)
     for earlier in trajectory.turns[:turn]:
         # A refused call changed nothing, and may be one that the agent passed over.
         pairs = zip(earlier.reply.calls, earlier.observations, strict=False)
@@ -60,7 +64,8 @@ def prefix_of(trajectory: Trajectory, turn: int, *, prefill: str = "", cut: int 
     if turn == 0 and before.given:  # what the reply was begun with is recorded as given: it belongs to the reply
         given = here.given[: len(here.given) - len(before.begun)]
         begun = (*before.begun, *here.sampled[:cut])
-        return replace(before, begun=begun, given=given, prefill=prefill or before.prefill)
+        so_far = replace(before, messages=messages, calls=tuple(calls), reply=None)
+        return replace(so_far, begun=begun, given=given, prefill=prefill or before.prefill)
     known = tuple(i for turn in path[:-1] for i in (*turn.given, *turn.sampled))
     fresh = sum(len(turn.messages) + 1 for turn in path[:-1])
     given = (*known, *here.given)
@@ -101,6 +106,19 @@ def resumed(task: Task, prefix: Prefix, *, label: str, world_seed: int | None = 
     return replace(task, meta=meta)
 
 
+def rewritten(trajectory: Trajectory, turn: int, reply: Message, *, label: str, world_seed: int | None = None) -> Task:
+    """Return the task of going on as if ``reply`` had been written in turn ``turn``, counted from 0.
+
+    ``Resume`` runs the calls before that turn again, and those of ``reply``, and lets the policy go on. The ids up to
+    the reply before that turn stay as they were sampled and fed. ``label`` and ``world_seed`` are those of ``resumed``.
+    Raises ``ValueError`` for a turn that does not exist.
+    """
+    known = 0 <= turn < len(trajectory.turns) and bool(trajectory.turns[turn].given)
+    prefix = prefix_of(trajectory, turn, cut=0 if known else None)
+    prefix = replace(prefix, prefill="", begun=(), reply=reply)
+    return resumed(trajectory.task, prefix, label=label, world_seed=world_seed)
+
+
 @dataclass(frozen=True)
 class Resume:
     """Go on from ``task.meta["prefix"]`` for at most ``rounds`` replies; without a prefix, start at the prompt.
@@ -129,6 +147,12 @@ class Resume:
         for calls in prefix.calls:
             yield from use(*calls, session=session)
         messages = list(prefix.messages)
+        if prefix.reply is not None:
+            if not prefix.reply.calls:
+                return answered(Reply(prefix.reply), self.answer)
+            answer = yield from acted(messages, prefix.reply)
+            if answer is not None:
+                return answer
         request = Ask(
             tuple(messages),
             prefill=prefix.prefill,
@@ -139,7 +163,8 @@ class Resume:
         for number in range(self.rounds):
             request = replace(request, tools=session.tools, stop=self.stop, max_tokens=self.max_tokens, role=self.role)
             (reply,) = yield from ask(request)
-            if not number and prefix.given and reply.given != (*prefix.given, *prefix.begun):
+            fed = reply.given if prefix.reply is None else reply.given[: len(prefix.given)]
+            if not number and prefix.given and fed != (*prefix.given, *prefix.begun):
                 raise ValueError("the policy lays the messages out in other ids than the record has; go on with the "
                                  "policy, the tools and the prefill of the recorded episode")  # fmt: skip
             if not reply.message.calls:
