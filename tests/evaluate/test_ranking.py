@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from ferrule.evaluate.ranking import ndcg, recall
+from ferrule.evaluate.ranking import ndcg, rank_at_1, recall
 
 RANKED = ["w", "x", "y", "z"]
 
@@ -38,3 +40,12 @@ def test_nothing_to_rank_is_refused() -> None:
         ndcg(RANKED, (), 1)
     with pytest.raises(ValueError, match="k is 0"):
         recall(RANKED, {"x"}, 0)
+
+
+def test_the_best_scored_candidate_counts() -> None:
+    """Right in the first task, wrong in the second, and in the third the first of equals is right."""
+    right = [[False, True], [True, False], [True, False]]
+    assert rank_at_1([[0.1, 0.2], [0.3, 0.4], [0.5, 0.5]], right) == pytest.approx(2 / 3)
+    assert math.isnan(rank_at_1([], []))
+    with pytest.raises(ValueError, match="task 1 has 1 scores for 2 candidates"):
+        rank_at_1([[1.0, 0.0], [1.0]], [[True, False], [True, False]])

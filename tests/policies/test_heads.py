@@ -15,7 +15,7 @@ from ferrule.core.flows import Ask
 from ferrule.core.powers import require
 from ferrule.core.records import Message
 from ferrule.data.formats import Pair, Row
-from ferrule.policies.heads import REWARD, VALUE, Head, head_values, key_of
+from ferrule.policies.heads import REWARD, VALUE, Head, head_values, key_of, turn_values
 from ferrule.policies.local import load
 from ferrule.policies.scripted import Scripted
 from ferrule.train import checkpoint
@@ -52,6 +52,20 @@ def test_padding_and_later_observations_do_not_change_what_a_row_is_worth(tiny: 
     drawn(tiny, "reward")
     (alone,) = head_values(tiny, "reward", IDS[:1, :4], TURN[:1, :4]).tolist()
     assert alone == pytest.approx(head_values(tiny, "reward", IDS, TURN).tolist()[0], abs=1e-5)
+
+
+def test_what_a_head_says_of_a_turn_is_what_it_says_of_the_row_that_ends_there(tiny: Any) -> None:
+    """Turn 0 of the last row is its second token alone; the second row has no turn, the first no second one."""
+    tiny.add_head(REWARD)
+    drawn(tiny, "reward")
+    said = turn_values(tiny, "reward", IDS, TURN).tolist()
+    (early,) = head_values(tiny, "reward", IDS[2:, :2], TURN[2:, :2]).tolist()
+    first, _, last = head_values(tiny, "reward", IDS, TURN).tolist()
+    assert [said[0][0], *said[2]] == pytest.approx([first, early, last], abs=1e-5)
+    assert np.isnan([said[0][1], *said[1]]).all()
+    tiny.add_head(Head("gate", "token"))
+    with pytest.raises(ValueError, match="the head 'gate' reads 'token'; only one per 'row'"):
+        turn_values(tiny, "gate", IDS, TURN)
 
 
 def test_a_head_per_token_reads_the_state_at_the_token(tiny: Any) -> None:

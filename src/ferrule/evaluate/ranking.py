@@ -1,11 +1,11 @@
-"""How good a ranking is: discounted gain and recall against all that is relevant."""
+"""How good a ranking is: discounted gain and recall against all that is relevant, and how often the first is right."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
 
-__all__ = ["ndcg", "recall"]
+__all__ = ["ndcg", "rank_at_1", "recall"]
 
 
 def _check(k: int, relevant: Collection[str]) -> None:
@@ -40,3 +40,17 @@ def recall(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
     _check(k, relevant)
     wanted = set(relevant)
     return len(wanted.intersection(ranked[:k])) / len(wanted)
+
+
+def rank_at_1(scores: Sequence[Sequence[float]], right: Sequence[Sequence[bool]]) -> float:
+    """Return the share of tasks whose candidate with the largest score is right, the first among equals; 0 to 1.
+
+    ``scores`` and ``right`` have an entry per task, and in it one per candidate. nan without tasks. Raises
+    ``ValueError`` for a task without candidates, and where scores and candidates differ in number.
+    """
+    picked = []
+    for task, (each, good) in enumerate(zip(scores, right, strict=True)):
+        if not each or len(each) != len(good):
+            raise ValueError(f"task {task} has {len(each)} scores for {len(good)} candidates; each needs one, of some")
+        picked.append(good[max(range(len(each)), key=lambda place: (each[place], -place))])
+    return sum(picked) / len(picked) if picked else math.nan

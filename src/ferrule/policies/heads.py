@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from ferrule.core.arrays import nearest
 
-__all__ = ["REWARD", "VALUE", "HasHeads", "Head", "head_values", "key_of", "linear", "load_heads", "save_heads"]
+__all__ = [
+    "REWARD", "VALUE", "HasHeads", "Head", "head_values", "key_of", "linear", "load_heads", "save_heads", "turn_values",
+]  # fmt: skip
 
 _PLACES = ("before", "token", "row")
 
@@ -100,20 +102,50 @@ def head_values(policy: HasHeads, name: str, ids_BT: Tensor, turn_BT: Tensor) ->
 
     (B,) for a head per row, 0 for a row without tokens of the model; (B, T) per token, 0 off the model's tokens.
     """
-    if name not in policy.head_kinds:
-        raise ValueError(f"the policy has no head {name!r}; {nearest(name, list(policy.head_kinds))}")
-    head, layer, mine_BT = policy.head_kinds[name], policy.heads[name], turn_BT >= 0
+    head, mine_BT = _head(policy, name), turn_BT >= 0
     if head.at == "before":
         return policy.logps(ids_BT, turn_BT)[key_of(head)]
-    hidden = policy.hidden(ids_BT, layer=head.layer)
-    hidden = (hidden if head.through else hidden.detach()).to(next(layer.parameters()).dtype)
+    layer, hidden = policy.heads[name], _read_by(policy, head, ids_BT)
     if head.at == "token":
         said_BT: Tensor = layer(hidden).squeeze(-1)
         return torch.where(mine_BT, said_BT, torch.zeros_like(said_BT))
-    places = torch.arange(turn_BT.shape[1], device=turn_BT.device)
-    last_B = torch.where(mine_BT, places, -1).amax(1)
+    last_B = _last(mine_BT)
     said_B: Tensor = layer(hidden[torch.arange(len(hidden)), last_B.clamp(min=0)]).squeeze(-1)
     return torch.where(last_B >= 0, said_B, torch.zeros_like(said_B))
+
+
+def turn_values(policy: HasHeads, name: str, ids_BT: Tensor, turn_BT: Tensor) -> Tensor:
+    """Return what a head per row says at the end of every turn, (B, K), with gradients; nan where a row lacks a turn.
+
+    It is what the head says of the row that ends there, all of them in one pass. Raises ``ValueError`` for a head that
+    is not one per row.
+    """
+    head = _head(policy, name)
+    if head.at != "row":
+        raise ValueError(f"the head {name!r} reads {head.at!r}; only one per 'row' says something of a turn as a whole")
+    hidden, rows = _read_by(policy, head, ids_BT), torch.arange(len(ids_BT))
+    last_BK = torch.stack([_last(turn_BT == k) for k in range(int(turn_BT.max()) + 1)], dim=1)
+    said_BK: Tensor = policy.heads[name](hidden[rows[:, None], last_BK.clamp(min=0)]).squeeze(-1)
+    return torch.where(last_BK >= 0, said_BK, torch.full_like(said_BK, torch.nan))
+
+
+def _head(policy: HasHeads, name: str) -> Head:
+    if name not in policy.head_kinds:
+        raise ValueError(f"the policy has no head {name!r}; {nearest(name, list(policy.head_kinds))}")
+    return policy.head_kinds[name]
+
+
+def _read_by(policy: HasHeads, head: Head, ids_BT: Tensor) -> Tensor:
+    """Return the hidden states that a head reads, with gradients if they reach the model through it."""
+    hidden = policy.hidden(ids_BT, layer=head.layer)
+    dtype = next(policy.heads[head.name].parameters()).dtype
+    return (hidden if head.through else hidden.detach()).to(dtype)
+
+
+def _last(mine_BT: Tensor) -> Tensor:
+    """Return the place of the last token of every row that is marked, -1 without any."""
+    places = torch.arange(mine_BT.shape[1], device=mine_BT.device)
+    return torch.where(mine_BT, places, -1).amax(1)
 
 
 def save_heads(policy: HasHeads, folder: Path) -> None:

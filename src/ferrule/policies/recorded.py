@@ -17,7 +17,7 @@ from ferrule.core.streams import Streaming
 from ferrule.policies.endpoint.http import PolicyError
 from ferrule.worlds.cassette import Cassette
 
-__all__ = ["RecordedPolicy", "recorded"]
+__all__ = ["RecordedPolicy", "prints_of", "recorded"]
 
 _MODES = ("live", "record", "replay")
 
@@ -75,7 +75,7 @@ class RecordedPolicy:
         """Write the replies to an ask down, when recording."""
         if self.cassette.mode != "record":
             return
-        row = {"key": list(_key(ask)), "ask": _prints(ask), "replies": [_small(ask, reply) for reply in replies]}
+        row = {"key": list(_key(ask)), "ask": prints_of(ask), "replies": [_small(ask, reply) for reply in replies]}
         self.cassette.write({"kind": "reply", **row})
 
     def _play(self, ask: Ask) -> list[Reply]:
@@ -85,7 +85,7 @@ class RecordedPolicy:
         label = f"the ask with seed {seed}, role {role!r}, n {n}"
         if row is None:
             raise PolicyError(self.cassette.missed(f"{label}; {self._known(seed)}"))
-        now = _prints(ask)
+        now = prints_of(ask)
         differs = [name for name in {**now, **row["ask"]} if row["ask"].get(name) != now.get(name)]
         if differs:
             raise PolicyError(self.cassette.missed(f"{label} was recorded with other {', '.join(differs)}"))
@@ -132,7 +132,7 @@ def _drawn(ask: Ask) -> tuple[object, ...]:
     return (*(getattr(ask.sampling, f.name) for f in fields(ask.sampling) if f.name != "allowed"), name)
 
 
-def _prints(ask: Ask) -> dict[str, str]:
+def prints_of(ask: Ask) -> dict[str, str]:
     """Return a short print of every part of an ask that a reply depends on."""
     parts: dict[str, Any] = {
         "messages": ask.messages,
