@@ -105,6 +105,7 @@ def test_scores_of_a_conversation_are_those_of_its_beginnings(one_thread: None) 
         expected = head_values(policy, "reward", ids, turn).sigmoid().item()
         assert scores[0][place] == pytest.approx(expected, abs=1e-5)
     assert [len(each) for each in scores] == [2, 1]
+    assert plain_text(Scorer(policy).generate([Ask((ASKED,))])[0][0].message) == "[]"
     assert together[0] == pytest.approx(scores[0], abs=1e-5)
 
 

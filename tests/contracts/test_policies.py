@@ -10,6 +10,7 @@ from tests.contracts.checks import Broken
 from tests.toys import layout, tiny_policy
 
 from ferrule.chat.codec import codec_names
+from ferrule.policies.remembering import remembering
 from ferrule.policies.scripted import nonsense
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,6 +24,10 @@ def test_local_policy(codec: str) -> None:
 @pytest.mark.parametrize("codec", codec_names())
 def test_scripted_policy(codec: str) -> None:
     kinds.check_policy(lambda: nonsense(2, renderer=layout(codec)))
+
+
+def test_policy_that_remembers() -> None:
+    kinds.check_policy(lambda: remembering(nonsense(2, renderer=layout())))
 
 
 @pytest.mark.parametrize("name", wrong_kinds.SOUND_POLICIES)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ferrule.chat.renderer import Renderer
 from ferrule.core.flows import Ask
 from ferrule.core.records import Message, Reply
-from ferrule.data.formats import conversation, pad
+from ferrule.data.formats import Row, conversation, pad
 from ferrule.policies.heads import HasHeads, turn_values
 
 __all__ = ["Scorer"]
@@ -41,17 +41,19 @@ class Scorer:
         self.policy, self.head, self.rows = policy, head, rows
 
     def generate(self, asks: Sequence[Ask]) -> list[list[Reply]]:
-        """Answer all asks; raises ``ValueError`` for a conversation without a reply of the assistant."""
-        policy = self.policy
-        rows = [conversation(ask.messages, ask.tools, policy.renderer, policy.encode) for ask in asks]
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
-        texts = [""] * len(rows)
+        """Answer all asks; a conversation without a reply gets an empty list."""
+        rows = {place: self._row(ask) for place, ask in enumerate(asks) if _replied(ask)}
+        order = sorted(rows, key=lambda place: len(rows[place].ids))
+        texts = ["[]"] * len(asks)
         for first in range(0, len(order), self.rows):
             places = order[first : first + self.rows]
             ids_NT, turn_NT = pad([rows[place] for place in places])
             for place, scores in zip(places, self._scores(ids_NT, turn_NT), strict=True):
                 texts[place] = json.dumps(scores[: max(rows[place].turn) + 1])
         return [[Reply(Message("assistant", text))] * ask.n for ask, text in zip(asks, texts, strict=True)]
+
+    def _row(self, ask: Ask) -> Row:
+        return conversation(ask.messages, ask.tools, self.policy.renderer, self.policy.encode)
 
     @torch.no_grad()
     def _scores(self, ids_NT: object, turn_NT: object) -> list[list[float]]:
@@ -60,3 +62,7 @@ class Scorer:
         said_BK: Tensor = turn_values(self.policy, self.head, ids_BT, turn_BT).double().sigmoid()
         scores: list[list[float]] = said_BK.tolist()
         return scores
+
+
+def _replied(ask: Ask) -> bool:
+    return any(message.role == "assistant" for message in ask.messages)
