@@ -40,9 +40,9 @@ class Build:
     """
 
     seed: int = 0
-    conversations: int = 100_000
+    conversations: int = 115_000
     held_out: int = 48
-    max_steps: int = 16_000
+    max_steps: int = 19_000
     tokens: int = 4_096
     vocab_size: int = 768
     hidden_size: int = 256
