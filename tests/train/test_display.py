@@ -34,7 +34,7 @@ def test_a_pipe_gets_plain_lines_the_first_and_the_last() -> None:
 def test_the_first_step_of_a_part_says_what_there_is_to_learn_from() -> None:
     more = {"groups": 8.0, "groups/mixed": 0.375, "learning_rate": 3e-4}
     text = piped(9, row(1, **more), row(2, **more), row(3, **more, round=0, part=1), row(4, loss=1.0))
-    plan = "plan: 8 tasks a step, rate 0.0003; at the start 38% of the groups are mixed"
+    plan = "plan: 8 tasks a step, first rate 0.0003; at the start 38% of the groups are mixed"
     assert text.splitlines().count(plan) == 2
 
 

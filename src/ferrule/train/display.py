@@ -51,7 +51,7 @@ def _plan(row: Mapping[str, Any]) -> str:
     """Say what a step holds, and in how many groups some episodes are right and some wrong, by the first step."""
     mixed = row.get("groups/mixed", 0.0)
     return (
-        f"plan: {row['groups']:.0f} tasks a step, rate {row.get('learning_rate', 0.0):g}; "
+        f"plan: {row['groups']:.0f} tasks a step, first rate {row.get('learning_rate', 0.0):g}; "
         f"at the start {mixed:.0%} of the groups are mixed"
     )
 
