@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 @click.command("demo")
 @click.option("--seed", default=0, show_default=True, help="Seed of tasks and sampling.")
-@click.option("--max-steps", default=100, show_default=True, help="Training steps.")
+@click.option("--max-steps", default=150, show_default=True, help="Training steps.")
 @click.option("--eval-tasks", default=400, show_default=True, help="Held-out tasks, half of each world.")
 @click.option("--max-minutes", default=5.0, show_default=True, help="Longest training time.")
 @device_flag

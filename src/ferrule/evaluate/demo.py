@@ -17,7 +17,7 @@ def demo(
     folder: Path,
     *,
     seed: int = 0,
-    max_steps: int = 100,
+    max_steps: int = 150,
     eval_tasks: int = 400,
     max_minutes: float = 5.0,
     device: str = "auto",
@@ -26,7 +26,8 @@ def demo(
     world = worlds(("arithmetic", "apis"))
     settings = Settings(
         max_steps=max_steps,
-        learning_rate=3e-4,
+        learning_rate=1.5e-4,
+        lr_scheduler_type="linear",
         per_device_train_batch_size=32,
         gradient_accumulation_steps=4,
         warmup_steps=3,
