@@ -5,13 +5,14 @@ Source: "ARC Prize 2025: Technical Report" (16), its program libraries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ferrule.agents.code import blocks_of
 from ferrule.agents.flow import opening, prefixed
 from ferrule.agents.refine import Candidate, Check, Checked, Refined, from_model, refine, sampled
+from ferrule.agents.refiner import read_check
 from ferrule.core.flows import Flow, Leaf, Leaves, Session, Step, use
 from ferrule.core.records import Call, Message, Reply, Task, plain_text
 from ferrule.worlds.puzzles import Grid, Pair, differences, similarity
@@ -117,8 +118,7 @@ class ProgramLibrary:
 def _checked(code: str) -> Flow[Checked]:
     """Check a program by the tool of the world."""
     (observation,) = yield from use(Call("check_program", {"code": code}))
-    data = observation.data if observation.status == "ok" and isinstance(observation.data, Mapping) else {}
-    return Checked(float(data.get("score", 0.0)), bool(data.get("solved")), observation.text, data=data)
+    return read_check(observation)
 
 
 AGENTS = {"program-library": ProgramLibrary}
