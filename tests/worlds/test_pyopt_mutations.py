@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ferrule.worlds.pyopt.rules import broken
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,3 +18,17 @@ def test_no_wrong_program_is_kept(tmp_path: Path) -> None:
     figures = json.loads(path.read_text())["figures"]
     assert (figures["all"]["proposed"], figures["all"]["wrong and accepted"]) == (8, 0)
     assert len(figures) == 9
+
+
+def test_a_program_cannot_tell_by_a_template_that_it_is_timed():
+    original = "def f(n):\n    return sum(range(n))\n"
+    peeking = """def f(n):
+    box = []
+    def peek():
+        yield "{0.gi_frame.f_back.f_back.f_code.co_name}".METHOD(BOX)
+    box.append(peek())
+    return 0 if next(box[0]) == "_seconds" else sum(range(n))
+"""
+    for method, box in (("format", "box[0]"), ("format_map", "box")):
+        program = peeking.replace("METHOD", method).replace("BOX", box)
+        assert broken(program, original, "f") == f"line 4 uses the attribute {method!r}, which programs may not use"
