@@ -49,6 +49,15 @@ def test_a_spent_budget_leaves_what_was_scored() -> None:
     assert kept([Round(range(10))], most=5) == (["A", "B", "C"], 0)
 
 
+def test_a_spent_budget_still_orders_by_what_is_known() -> None:
+    """Of 25 runs 20 are spent on A and C; the scores of these two cost nothing, B cannot be paid."""
+    on = OnItems(graded, range(20), 25)
+    for text in "AC":
+        settled(on.scores(text, range(10)))
+    left = settled(shortlist(["B", "A", "C"], on, [Round(range(10))]))
+    assert ([one.text for one in left], on.runs) == (["A", "C"], 20)
+
+
 def test_what_is_known_is_not_run_again() -> None:
     asked: list[tuple[str, tuple[Any, ...]]] = []
 

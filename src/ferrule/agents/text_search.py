@@ -58,9 +58,13 @@ class OnItems:
         """Whether the budget is spent."""
         return self.most is not None and self.runs >= self.most
 
+    def missing(self, text: str, places: Sequence[int]) -> list[int]:
+        """Return the places on which a text was not run yet, each once."""
+        return [place for place in dict.fromkeys(places) if (text, place) not in self._known]
+
     def scores(self, text: str, places: Sequence[int]) -> Flow[list[float]]:
         """Return the scores of a text on the items at some places. Raises ``ValueError`` for another number of them."""
-        missing = [place for place in dict.fromkeys(places) if (text, place) not in self._known]
+        missing = self.missing(text, places)
         if missing:
             self.runs += len(missing)
             (scores,) = yield from in_batch([self.run(text, [self.items[place] for place in missing])])
@@ -114,9 +118,16 @@ def shortlist(texts: Sequence[str], on: OnItems, rounds: Sequence[Round]) -> Flo
 
 
 def _affordable(on: OnItems, candidates: Sequence[Candidate], places: Sequence[int]) -> Sequence[Candidate]:
+    """Return the candidates that the budget lets score on all places, the first ones first; what is known is free."""
     if on.most is None:
         return candidates
-    return candidates[: max(0, on.most - on.runs) // len(places)]
+    left, chosen = on.most - on.runs, list[Candidate]()
+    for candidate in candidates:
+        price = len(on.missing(candidate.text, places))
+        if price == 0 or price <= left:
+            left -= price
+            chosen.append(candidate)
+    return chosen
 
 
 # ----------------------------------------------------------------------------------------------------------- selection

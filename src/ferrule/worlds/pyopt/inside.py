@@ -171,7 +171,7 @@ def _instructions(function: Callable[..., Any], batch: Sequence[tuple[Any, ...]]
         with contextlib.suppress(Exception):
             function(*arguments)
         sys.settrace(None)
-    return float(executed)
+    return float(max(executed, 1))  # a function written in C executes none
 
 
 @contextlib.contextmanager
