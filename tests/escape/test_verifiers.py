@@ -87,8 +87,9 @@ def test_scoring_an_episode_asks_no_interpreter(name: str, nobody_asks: list[str
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_verifiers_ask_no_interpreter(name: str, nobody_asks: list[str]) -> None:
-    gold = {"numeric": "4", "python": "answer == '4'"}.get(name, "4")
-    assert compare(name, "4", gold).value == 1.0
+    gold = {"python": "answer == '4'", "grids": "[[[4]]]"}.get(name, "4")
+    answer = {"grids": '[{"attempt_1": [[4]], "attempt_2": [[0]]}]'}.get(name, "4")
+    assert compare(name, answer, gold).value == 1.0
     assert nobody_asks == []
 
 

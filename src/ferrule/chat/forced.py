@@ -54,13 +54,16 @@ def call_beginning(codec: Codec, tool: Tool, split: Split = list) -> str:
     """Return the longest text that every call of a tool begins with, as ``codec`` writes calls.
 
     ``split`` cuts a text into the pieces that a model reads (its tokens; by letters without): the beginning ends where
-    such a piece ends in every call, so that a model goes on from a place it knows. Raises ``ValueError`` when the codec
-    cannot write calls of the tool, or begins calls of other tools alike.
+    such a piece ends in every call, so that a model goes on from a place it knows; where calls without arguments are
+    cut in another way, and the tool needs some, in every other call. Raises ``ValueError`` when the codec cannot write
+    calls of the tool, or begins calls of other tools alike.
     """
-    texts = [text for call in _calls(tool) if (text := _written(codec, call)) is not None]
+    written = [(call, text) for call in _calls(tool) if (text := _written(codec, call)) is not None]
+    texts = [text for _, text in written]
+    filled = [text for call, text in written if call.arguments or not tool.parameters.get("required")]
     longer_name = _written(codec, Call(f"{tool.name}_", {}))
-    for cut in (split, list):
-        beginning = _shared(texts, cut) if len(texts) > 1 else ""
+    for cut, same in ((split, texts), (split, filled), (list, texts)):
+        beginning = _shared(same, cut) if len(same) > 1 else ""
         if beginning and not (longer_name is not None and longer_name.startswith(beginning)):
             return beginning
     raise ValueError(f"the codec {codec.name!r} has no text that begins calls of {tool.name!r} alone")

@@ -22,8 +22,8 @@ _FUNCTION, _END = "<function=", "</function>"
 _PARAMETER, _VALUE_END = "<parameter=", "</parameter>"
 _MARKS = (_OPEN, _FUNCTION, _PARAMETER)
 _STARTS = re.compile(f"{_OPEN}|{_FUNCTION}")
-_NAMED = re.compile(r"<function=([^<>\n]{1,200})>")
-_KEYED = re.compile(r"<parameter=([^<>\n]{1,200})>")
+_NAMED = re.compile(r"<function=([^<>{}\[\]\n]{1,200})>")
+_KEYED = re.compile(r"<parameter=([^<>{}\[\]\n]{1,200})>")
 _HOW = """To call one:
 <tool_call>
 <function=name>
