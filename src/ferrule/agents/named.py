@@ -18,7 +18,7 @@ from ferrule.agents.search import Budget
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Agent
 
-__all__ = ["agent", "agent_names", "temperature_for"]
+__all__ = ["agent", "agent_names", "searches", "temperature_for"]
 
 _NUMBERS = {"int": int, "float": float}
 
@@ -40,6 +40,11 @@ def agent_names() -> list[str]:
 def temperature_for(text: str) -> float:
     """Return the temperature of an agent where none is given: 1 where it draws several steps, which should differ."""
     return 0.0 if text.partition(":")[0] == "loop" else 1.0
+
+
+def searches(text: str) -> bool:
+    """Say whether the agent that ``text`` names takes a budget; raises ``ValueError`` for an unknown one."""
+    return hasattr(agent(text), "budget")
 
 
 def agent(text: str, *, tokens: int | None = None, **settings: Any) -> Agent:

@@ -1,4 +1,4 @@
-"""``ferrule arena``: the same model, world, token budget and seeds for any set of recipes, in one table."""
+"""``ferrule arena``: the same model, world, token budget and seeds for any set of recipes or agents, in one table."""
 
 from __future__ import annotations
 
@@ -36,16 +36,59 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     Console(width=max(120, Console().width)).print(grid)
 
 
+def _agents_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title="held-out tasks, mean over seeds [95 % interval over seeds]; the rest per task")
+    for column in ("world", "agent", "success", "tokens", "calls", "malformed", "seconds"):
+        grid.add_column(column, justify="left" if column in ("world", "agent") else "right")
+    for row in rows:
+        between = row["success_interval"]
+        spread = f" [{between[0]:.1%}, {between[1]:.1%}]" if between else ""
+        grid.add_row(
+            row["world"], row["agent"], f"{row['success']:.1%}{spread}", f"{row['tokens']:.0f}",
+            f"{row['calls']:.2f}", f"{row['malformed']:.1%}", f"{row['seconds']:.2f}",
+        )  # fmt: skip
+    Console(width=max(100, Console().width)).print(grid)
+
+
+def _refuse_given(*names: str) -> None:
+    """Refuse options of training where nothing is trained."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is about recipes; with --agents it would do nothing")
+
+
+def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | None, overwrite: bool) -> dict[str, Any]:
+    """Compare agents and write the page."""
+    from ferrule.evaluate.agent_arena import AgentArena, agents_of, agents_page, play_agents
+    from ferrule.evaluate.arena import tokens
+
+    agents, worlds, model, budget, seeds, eval_tasks, device = chosen
+    arena = AgentArena(agents_of(agents), worlds, model, tokens(budget), seeds, eval_tasks, device=device)
+    with interruptible(folder):
+        result = play_agents(
+            arena, folder, overwrite=overwrite, workers=jobs, ray=ray, show=lambda text: click.echo(text, err=True)
+        )
+    (folder / "arena.md").write_text(agents_page(result), encoding="utf-8")
+    return result
+
+
 @click.command("arena")
 @click.option(
     "--recipes",
-    required=True,
+    default="",
     callback=_split,
     help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo, kto.",
 )
+@click.option("--agents", default="", help="Compare these instead, untrained: loop,best-of-n,beam:width=2,depth=4.")
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
-@click.option("--budget", default="400k", show_default=True, help="Generated tokens per run (sft: learned from).")
-@click.option("--seeds", default=3, show_default=True, help="Training seeds per recipe.")
+@click.option(
+    "--budget", default=None, help="Tokens per run (400k; sft: learned from), or of an agent's search per task (4000)."
+)
+@click.option("--seeds", default=3, show_default=True, help="Training seeds per recipe, or draws of tasks.")
 @click.option("--model", default="pocket", show_default=True, help="Model every run starts from.")
 @device_flag
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")
@@ -57,23 +100,30 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(
-    recipes: tuple[str, ...], worlds: tuple[str, ...], budget: str, seeds: int, model: str, device: str | None,
-    eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None, output_dir: Path | None,
-    jobs: int, ray: str | None, overwrite: bool, as_json: bool,
+    recipes: tuple[str, ...], agents: str, worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
+    device: str | None, eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None,
+    output_dir: Path | None, jobs: int, ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
 
-    The first recipe is the one that others are compared with. The result lies in runs/NAME: arena.json, arena.md and
-    arena.png.
+    With --agents, ways of acting and searching are compared at the same number of tokens per task instead. The first is
+    the one that others are compared with. The result lies in runs/NAME: arena.json, arena.md and, of recipes, a figure.
     """
+    if seeds < 1 or bool(recipes) == bool(agents):
+        raise click.UsageError("an arena needs at least one seed, and either --recipes or --agents")
+    if agents:
+        _refuse_given("num_generations_eval", "learning_rate")
+        folder = run_folder(name, output_dir, "agents")
+        chosen = (agents, worlds, model, budget or "4000", seeds, eval_tasks, device or "auto")
+        result = _play_agents(chosen, folder, jobs, ray, overwrite)
+        emit({**result, "folder": str(folder)}, as_json, lambda: _agents_table(result["rows"]))
+        return
     from ferrule.evaluate.arena import Arena, play_arena, tokens
     from ferrule.evaluate.standings import page
     from ferrule.papers import known
 
-    if seeds < 1 or not recipes:
-        raise click.UsageError("an arena needs at least one recipe and one seed")
     arena = Arena(
-        recipes, worlds, model, tokens(budget), seeds, learning_rate=learning_rate, eval_tasks=eval_tasks,
+        recipes, worlds, model, tokens(budget or "400k"), seeds, learning_rate=learning_rate, eval_tasks=eval_tasks,
         num_generations_eval=num_generations_eval, device=device or "auto",
     )  # fmt: skip
     folder = run_folder(name, output_dir, "arena")

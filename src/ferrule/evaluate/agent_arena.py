@@ -1,0 +1,171 @@
+"""Agents on equal footing: every one plays the same tasks with the same model, and may write as many tokens per task.
+
+An agent that needs less than the budget stops earlier; what each wrote is in the table. A seed draws the tasks and the
+sampling; differences are paired by it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ferrule.agents.named import agent, searches, temperature_for
+from ferrule.core.flows import Agent
+from ferrule.evaluate.evaluate import evaluate
+from ferrule.evaluate.metrics import student_interval
+from ferrule.evaluate.queue import Job, Show, address_of, work
+from ferrule.policies.named import load, weights_digest
+from ferrule.train.folder import versions
+from ferrule.train.logs import write_json
+from ferrule.worlds.named import world
+
+__all__ = ["AgentArena", "agents_of", "agents_page", "play_agent", "play_agents"]
+
+_MEASURED = ("success", "tokens", "calls", "malformed", "seconds")
+
+
+@dataclass(frozen=True)
+class AgentArena:
+    """What is equal for all agents; ``budget`` bounds the tokens that an agent writes per task."""
+
+    agents: tuple[str, ...]
+    worlds: tuple[str, ...] = ("arithmetic", "apis")
+    model: str = "pocket"
+    budget: int = 4000
+    seeds: int = 5
+    eval_tasks: int = 40
+    max_completion_length: int = 256
+    device: str = "auto"
+
+
+def agents_of(text: str) -> tuple[str, ...]:
+    """Split ``loop,beam:width=2,depth=4,mcts``: a part that only gives a field belongs to the agent before."""
+    names: list[str] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        if names and ":" in names[-1] and "=" in part and ":" not in part.partition("=")[0]:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return tuple(names)
+
+
+def _player(arena: AgentArena, name: str) -> Agent:
+    """Return an agent with the budget, if it searches."""
+    return agent(name, tokens=arena.budget if searches(name) else None, max_tokens=arena.max_completion_length)
+
+
+def play_agent(arena: AgentArena, name: str, place: str, seed: int) -> dict[str, Any]:
+    """Let one agent play the held-out tasks that a seed draws from one world; return JSON data.
+
+    ``tokens`` are all that were written per task, discarded branches included, whoever wrote them; ``seconds`` are per
+    task.
+    """
+    options: dict[str, Any] = {} if arena.device == "auto" else {"device": arena.device}
+    policy, stage = load(arena.model, **options), world(place)
+    player = _player(arena, name)
+    tasks = stage.tasks("test", arena.eval_tasks, seed=seed)
+    begun = time.perf_counter()
+    evaluation = evaluate(player, policy, stage, tasks, seed=seed, temperature=temperature_for(name), name=name)
+    seconds = time.perf_counter() - begun
+    data = evaluation.as_dict()
+    return {
+        "agent": name, "world": place, "seed": seed, "tasks": len(tasks), "success": evaluation.success,
+        "tokens": sum(took["tokens"] for took in data["by_role"].values()), "calls": data["calls"] or 0.0,
+        "malformed": data["malformed"] or 0.0, "seconds": seconds / len(tasks),
+    }  # fmt: skip
+
+
+def play_agents(
+    arena: AgentArena, folder: Path, *, overwrite: bool = False, workers: int = 1, ray: str | None = None,
+    show: Show | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Play every agent on every world with every seed and return the comparison; what is finished is not played again.
+
+    ``workers`` and ``ray`` are those of ``queue.work``; ``overwrite`` forgets what was finished. ``folder`` gets
+    ``units.jsonl`` with a line per finished cell, and ``arena.json``. Raises ``ValueError`` for an unknown agent or
+    world, and for one that is named twice, before anything is played.
+    """
+    for kind, names in (("agent", arena.agents), ("world", arena.worlds)):
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"an arena needs at least one {kind}, each named once; given: {', '.join(names) or 'none'}"
+            )
+    for name in arena.agents:
+        _player(arena, name)
+    for place in arena.worlds:
+        world(place)
+    equal = {key: value for key, value in asdict(arena).items() if key not in ("agents", "worlds", "seeds")}
+    conditions = {**equal, "weights": weights_digest(arena.model)}
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        (folder / "units.jsonl").unlink(missing_ok=True)
+    jobs = [
+        Job(
+            address_of(conditions=conditions, agent=name, world=place, seed=seed), folder.resolve() / "units.jsonl",
+            play_agent, (arena, name, place, seed), f"{name} on {place}, seed {seed}",
+        )
+        for seed in range(arena.seeds) for place in arena.worlds for name in arena.agents
+    ]  # fmt: skip
+    units = work(jobs, folder / "queue", workers=workers, ray=ray, show=show)
+    cells = [units[job.address] for job in jobs]
+    result = {
+        "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.agents[0]},
+        "rows": _rows(arena, cells),
+        "cells": cells,
+        "versions": versions(),
+    }
+    write_json(folder / "arena.json", result)
+    return json.loads((folder / "arena.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _rows(arena: AgentArena, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per world and agent: means over seeds, and the difference to the first agent, paired by seed."""
+    rows = []
+    for place in arena.worlds:
+        base = [cell["success"] for cell in cells if (cell["world"], cell["agent"]) == (place, arena.agents[0])]
+        for name in arena.agents:
+            group = [cell for cell in cells if (cell["world"], cell["agent"]) == (place, name)]
+            success = [cell["success"] for cell in group]
+            apart = [one - other for one, other in zip(success, base, strict=True)]
+            first = name == arena.agents[0]
+            rows.append({
+                "world": place, "agent": name, **{key: fmean(cell[key] for cell in group) for key in _MEASURED},
+                "success_interval": _interval(success), "difference": None if first else fmean(apart),
+                "difference_interval": None if first else _interval(apart),
+            })  # fmt: skip
+    return rows
+
+
+def _interval(values: Sequence[float]) -> list[float] | None:
+    return list(student_interval(values)) if len(values) > 1 else None
+
+
+def agents_page(data: Mapping[str, Any]) -> str:
+    """Return the result of ``play_agents`` as a Markdown page."""
+    about = data["about"]
+    lines = [
+        "# Agents at equal budgets\n\n",
+        f"Model `{about['model']}`, at most {about['budget']:,} written tokens per task, {about['eval_tasks']} "
+        f"held-out tasks per world and seed, seeds {about['seeds']}. The plain loop is greedy; agents that draw "
+        "several steps sample at temperature 1. Success is the mean over seeds with 95% Student intervals, differences "
+        f"are points against `{about['against']}`, paired by seed. Tokens, calls and seconds are per task.\n\n",
+        "| world | agent | success | difference | tokens | calls | malformed | seconds |\n",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    ]
+    for row in data["rows"]:
+        between = row["success_interval"]
+        success = f"{row['success']:.1%}" + (f" [{between[0]:.1%}, {between[1]:.1%}]" if between else "")
+        apart = "" if row["difference"] is None else f"{100 * row['difference']:+.1f}"
+        if row["difference_interval"]:
+            apart += " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["difference_interval"]))
+        lines.append(
+            f"| {row['world']} | `{row['agent']}` | {success} | {apart} | {row['tokens']:.0f} | {row['calls']:.2f} "
+            f"| {row['malformed']:.1%} | {row['seconds']:.2f} |\n"
+        )
+    names = ", ".join(f"{name} {value}" for name, value in data["versions"].items())
+    return "".join([*lines, f"\nMeasured on: {names}.\n"])
