@@ -20,7 +20,7 @@ def test_a_part_that_gives_a_field_belongs_to_the_agent_before_it() -> None:
 
 
 def test_agents_play_the_same_tasks_and_a_second_time_nothing(tmp_path: Path) -> None:
-    """Two agents, two draws of three tasks: four cells, of which an own second draw adds two more."""
+    """Two agents, two draws of three tasks: four cells."""
     arena = AgentArena(AGENTS, ("arithmetic",), budget=600, seeds=2, eval_tasks=3)
     first = play_agents(arena, tmp_path)
     assert [(cell["agent"], cell["seed"]) for cell in first["cells"]] == [(a, s) for s in (0, 1) for a in AGENTS]

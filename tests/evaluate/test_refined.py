@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from tests.agents.test_refiner import COUNT
 
 from ferrule.agents.refiner import Refiner
@@ -48,8 +47,9 @@ def test_every_task_has_a_row_and_an_audit() -> None:
     assert [row.audit for row in rows] == [{"wrong": ""}, {"wrong": "three letters"}]
 
 
-def test_a_failed_episode_is_said() -> None:
-    with pytest.raises(ValueError, match="the episode of 'a' failed: "):
-        refine_tasks(Refiner(tool="none"), Scripted(["a"]), Toolbox((COUNT,)), [Task("a", "p", "x")])
-    (row,) = refine_tasks(Refiner(rounds=1), Scripted(["abc"]), Toolbox((COUNT,)), [Task("a", "p", "x")])
-    assert (row.outcome, row.audit) == (0.0, None)
+def test_a_failed_episode_is_said_and_the_next_one_is_played() -> None:
+    tasks = [Task("a", "p", "x", meta={"check": "none"}), Task("b", "p", "x")]
+    failed, row = refine_tasks(Refiner(rounds=1), Scripted(["abc"]), Toolbox((COUNT,)), tasks)
+    assert "'none'" in failed.episode.problem
+    assert (failed.answer, failed.outcome, failed.proposals, failed.audit) == (None, 0.0, 0, None)
+    assert (row.episode.problem, row.answer, row.outcome, row.audit) == ("", "abc", 0.0, None)

@@ -22,16 +22,16 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ferrule.evaluate.standings import as_share
+
     grid = Table(title="held-out tasks, mean over seeds [95 % interval over seeds]")
     for column in ("recipe", "success", "calls", "tokens", "malformed", "pass@k", "steps", "seconds"):
         grid.add_column(column, justify="left" if column == "recipe" else "right")
     for row in rows:
-        interval = row["success_interval"]
-        spread = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
         passes = " ".join(f"{k}:{value:.1%}" for k, value in row["pass_at"].items())
         grid.add_row(
-            row["recipe"], f"{row['success']:.1%}{spread}", f"{row['calls']:.2f}", f"{row['tokens']:.0f}",
-            f"{row['malformed']:.1%}", passes, f"{row['steps']:.0f}", f"{row['seconds']:.0f}",
+            row["recipe"], as_share(row["success"], row["success_interval"]), f"{row['calls']:.2f}",
+            f"{row['tokens']:.0f}", f"{row['malformed']:.1%}", passes, f"{row['steps']:.0f}", f"{row['seconds']:.0f}",
         )  # fmt: skip
     Console(width=max(120, Console().width)).print(grid)
 
@@ -40,14 +40,14 @@ def _agents_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ferrule.evaluate.standings import as_share
+
     grid = Table(title="held-out tasks, mean over seeds [95 % interval over seeds]; the rest per task")
     for column in ("world", "agent", "success", "tokens", "calls", "malformed", "seconds"):
         grid.add_column(column, justify="left" if column in ("world", "agent") else "right")
     for row in rows:
-        between = row["success_interval"]
-        spread = f" [{between[0]:.1%}, {between[1]:.1%}]" if between else ""
         grid.add_row(
-            row["world"], row["agent"], f"{row['success']:.1%}{spread}", f"{row['tokens']:.0f}",
+            row["world"], row["agent"], as_share(row["success"], row["success_interval"]), f"{row['tokens']:.0f}",
             f"{row['calls']:.2f}", f"{row['malformed']:.1%}", f"{row['seconds']:.2f}",
         )  # fmt: skip
     Console(width=max(100, Console().width)).print(grid)

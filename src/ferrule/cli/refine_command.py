@@ -56,7 +56,8 @@ _SETTINGS = (
 def command(**given: Any) -> None:
     """Refine answers under a budget: each proposal is checked, and what the check said is asked with the next one.
 
-    Answers that were kept are checked once more in the end, on fresh cases; exit code 1 where one is wrong.
+    Answers that were kept are checked once more in the end, on fresh cases; exit code 1 where one is wrong or
+    an episode failed.
     """
     from ferrule.agents.refiner import Refiner
     from ferrule.evaluate.refined import refine_tasks
@@ -81,15 +82,17 @@ def command(**given: Any) -> None:
     if given["output"] is not None:
         save(given["output"], [row.episode for row in rows])
     wrong = sum(bool(row.audit and row.audit["wrong"]) for row in rows)
+    failed = sum(bool(row.episode.problem) for row in rows)
     kept = ("task", "answer", "proposals", "outcome", "final", "audit")
     data = {
         "solved": sum(row.outcome > 0.5 for row in rows),
         "wrong": wrong,
+        "failed": failed,
         "tasks": [{name: getattr(row, name) for name in kept} for row in rows],
         "settings": {name: given[name] for name in _SETTINGS},
     }
     emit(data, given["as_json"], lambda: click.echo(_summary(data)))
-    if wrong:
+    if wrong or failed:
         click.get_current_context().exit(1)
 
 
@@ -136,12 +139,10 @@ def _person(task: Any, candidates: Sequence[Any]) -> str:
     return str(click.prompt("What should be tried next? (empty: nothing)", default="", show_default=False, err=True))
 
 
-def _say(row: Any, *, err: bool) -> None:
-    click.echo(_line(row), err=err)
-
-
 def _line(row: Any) -> str:
     """Say in a line what became of a task."""
+    if row.episode.problem:
+        return f"{row.task}: FAILED: {row.episode.problem}"
     audit = row.audit or {}
     if audit.get("wrong"):
         return f"{row.task}: WRONG: {audit['wrong']}"
@@ -154,4 +155,5 @@ def _line(row: Any) -> str:
 
 
 def _summary(data: dict[str, Any]) -> str:
-    return f"solved: {data['solved']} of {len(data['tasks'])}, wrong answers kept: {data['wrong']}"
+    failed = f", failed: {data['failed']}" if data["failed"] else ""
+    return f"solved: {data['solved']} of {len(data['tasks'])}, wrong answers kept: {data['wrong']}{failed}"

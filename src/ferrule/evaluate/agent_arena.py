@@ -6,7 +6,6 @@ sampling; differences are paired by it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +16,8 @@ from typing import Any
 from ferrule.agents.named import agent, searches, temperature_for
 from ferrule.core.flows import Agent
 from ferrule.evaluate.evaluate import evaluate
-from ferrule.evaluate.metrics import student_interval
 from ferrule.evaluate.queue import Job, Show, address_of, work
+from ferrule.evaluate.standings import as_points, as_share, over_seeds
 from ferrule.policies.named import load, weights_digest
 from ferrule.train.folder import versions
 from ferrule.train.logs import write_json
@@ -113,14 +112,25 @@ def play_agents(
     ]  # fmt: skip
     units = work(jobs, folder / "queue", workers=workers, ray=ray, show=show)
     cells = [units[job.address] for job in jobs]
-    result = {
-        "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.agents[0]},
+    result: dict[str, Any] = {
+        "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.agents[0],
+                  "command": _command(arena)},
         "rows": _rows(arena, cells),
         "cells": cells,
         "versions": versions(),
-    }
+    }  # fmt: skip
     write_json(folder / "arena.json", result)
-    return json.loads((folder / "arena.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return result
+
+
+def _command(arena: AgentArena) -> str:
+    """Return the command line that plays an arena again."""
+    always = ("agents", "budget", "seeds", "eval_tasks")
+    given = [f"--world {','.join(arena.worlds)}"]
+    for name in (*always, *(name for name in ("model", "device") if getattr(arena, name) != getattr(AgentArena, name))):
+        value = getattr(arena, name)
+        given.append(f"--{name.replace('_', '-')} {','.join(value) if isinstance(value, tuple) else value}")
+    return " ".join(["ferrule arena", *given])
 
 
 def _rows(arena: AgentArena, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -135,14 +145,10 @@ def _rows(arena: AgentArena, cells: Sequence[Mapping[str, Any]]) -> list[dict[st
             first = name == arena.agents[0]
             rows.append({
                 "world": place, "agent": name, **{key: fmean(cell[key] for cell in group) for key in _MEASURED},
-                "success_interval": _interval(success), "difference": None if first else fmean(apart),
-                "difference_interval": None if first else _interval(apart),
+                "success_interval": over_seeds(success), "difference": None if first else fmean(apart),
+                "difference_interval": None if first else over_seeds(apart),
             })  # fmt: skip
     return rows
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    return list(student_interval(values)) if len(values) > 1 else None
 
 
 def agents_page(data: Mapping[str, Any]) -> str:
@@ -158,14 +164,11 @@ def agents_page(data: Mapping[str, Any]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     ]
     for row in data["rows"]:
-        between = row["success_interval"]
-        success = f"{row['success']:.1%}" + (f" [{between[0]:.1%}, {between[1]:.1%}]" if between else "")
-        apart = "" if row["difference"] is None else f"{100 * row['difference']:+.1f}"
-        if row["difference_interval"]:
-            apart += " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["difference_interval"]))
+        success = as_share(row["success"], row["success_interval"])
+        apart = "" if row["difference"] is None else as_points(row["difference"], row["difference_interval"])
         lines.append(
             f"| {row['world']} | `{row['agent']}` | {success} | {apart} | {row['tokens']:.0f} | {row['calls']:.2f} "
             f"| {row['malformed']:.1%} | {row['seconds']:.2f} |\n"
         )
     names = ", ".join(f"{name} {value}" for name, value in data["versions"].items())
-    return "".join([*lines, f"\nMeasured on: {names}.\n"])
+    return "".join([*lines, f"\nMeasured on: {names}. Play it again: `{about['command']}`.\n"])

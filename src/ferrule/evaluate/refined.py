@@ -46,16 +46,14 @@ def refine_tasks(
 ) -> list[RefinedTask]:  # fmt: skip
     """Play the agent on every task, one at a time as timing wants it, and audit the answers.
 
-    ``done`` is called with each result. Raises ``ValueError`` for an episode that failed.
+    ``done`` is called with each result. An episode that failed has no answer and says why (``Episode.problem``).
     """
     rows = []
     for task in tasks:
         (episode,) = drive(agent, [task], world, policy, seed=seed_of(seed, task.id), temperature=temperature)
-        if episode.problem:
-            raise ValueError(f"the episode of {task.id!r} failed: {episode.problem}")
         path = episode.trajectories[0]
         solver = {turn.id for one in episode.of_role("solver") for turn in one.turns}
-        audited = isinstance(world, Audits) and path.answer is not None
+        audited = isinstance(world, Audits) and path.answer is not None and not episode.problem
         row = RefinedTask(
             task=task.id,
             answer=path.answer,

@@ -10,7 +10,7 @@ from typing import Any
 from ferrule.evaluate.evaluate import Evaluation
 from ferrule.evaluate.metrics import student_interval
 
-__all__ = ["Cell", "cell_from", "cell_of", "page", "summarise"]
+__all__ = ["Cell", "as_points", "as_share", "cell_from", "cell_of", "over_seeds", "page", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,19 @@ def summarise(cells: Sequence[Cell], *, against: str) -> list[dict[str, Any]]:
         group = [cell for cell in cells if cell.recipe == name]
         row: dict[str, Any] = {"recipe": name, "seeds": [cell.seed for cell in group]}
         row |= {key: fmean(float(getattr(cell, key)) for cell in group) for key in _MEASURED}
-        row["success_interval"] = _interval([cell.success for cell in group])
+        row["success_interval"] = over_seeds([cell.success for cell in group])
         row["pass_at"] = {k: fmean(cell.pass_at[k] for cell in group) for k in group[0].pass_at}
         paired = [cell.success - base[cell.seed].success for cell in group if cell.seed in base]
         comparable = name != against and len(paired) == len(base)
         row["difference"] = fmean(paired) if comparable else None
-        row["difference_interval"] = _interval(paired) if comparable else None
+        row["difference_interval"] = over_seeds(paired) if comparable else None
         row["changes"] = group[0].changes or {}
         rows.append(row)
     return rows
 
 
-def _interval(values: Sequence[float]) -> list[float] | None:
+def over_seeds(values: Sequence[float]) -> list[float] | None:
+    """Return the 95 % Student interval of the mean over seeds; None with a single one."""
     return list(student_interval(values)) if len(values) > 1 else None
 
 
@@ -108,10 +109,10 @@ def page(data: Mapping[str, Any]) -> str:
         "| " + " | ".join(["---", *["---:"] * (len(head) - 1)]) + " |\n",
     ]
     for row in data["rows"]:
-        difference = "" if row["difference"] is None else _points(row["difference"], row["difference_interval"])
+        difference = "" if row["difference"] is None else as_points(row["difference"], row["difference_interval"])
         cells = [
             f"`{row['recipe']}`",
-            _share(row["success"], row["success_interval"]),
+            as_share(row["success"], row["success_interval"]),
             difference,
             f"{row['calls']:.2f}",
             f"{row['tokens']:.0f}",
@@ -132,13 +133,15 @@ def page(data: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
-def _share(value: float, interval: Sequence[float] | None) -> str:
+def as_share(value: float, interval: Sequence[float] | None) -> str:
+    """Write a share of 1 as per cent, with its interval where there is one."""
     if interval is None:
         return f"{100 * value:.1f}%"
     return f"{100 * value:.1f}% [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
-def _points(value: float, interval: Sequence[float] | None) -> str:
+def as_points(value: float, interval: Sequence[float] | None) -> str:
+    """Write a difference of shares as signed points, with its interval where there is one."""
     if interval is None:
         return f"{100 * value:+.1f}"
     return f"{100 * value:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

@@ -21,23 +21,11 @@ _FORBIDDEN_NODES = (
     ast.Global, ast.ClassDef, ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith, ast.MatchClass,
 )  # fmt: skip
 _COMPUTING = (
-    *("abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex", "dict"),
-    *(
-        "divmod",
-        "enumerate",
-        "filter",
-        "float",
-        "format",
-        "frozenset",
-        "hash",
-        "hex",
-        "int",
-        "isinstance",
-        "issubclass",
-    ),
-    *("iter", "len", "list", "map", "max", "min", "next", "oct", "ord", "pow", "range", "repr", "reversed", "round"),
-    *("set", "slice", "sorted", "str", "sum", "tuple", "zip"),
-)
+    "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex", "dict",
+    "divmod", "enumerate", "filter", "float", "format", "frozenset", "hash", "hex", "int", "isinstance",
+    "issubclass", "iter", "len", "list", "map", "max", "min", "next", "oct", "ord", "pow", "range", "repr",
+    "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "zip",
+)  # fmt: skip
 _BUILTINS = {*_COMPUTING} | {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)
 }
