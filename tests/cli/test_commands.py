@@ -160,6 +160,23 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     assert bare["calls"] == 0
 
 
+def test_eval_with_and_without_tools(here: Path) -> None:
+    """Rows that bring the steps of a solution: what is missing is counted, by calls as well, and by a judge on demand."""
+    row = {"problem": "What is 2 + 3?", "answer": "5", "solution_steps": ["2 + 3 = 5"], "split": "test"}
+    Path("steps.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    short = ["eval", "--dataset", "steps.jsonl", "--eval-tasks", "1", "--max-completion-length", "16", "--paired"]
+    data = json.loads(ran(*short, "--judge", "pocket", "--output", "both.jsonl", "--json"))
+    assert list(data["sides"]) == ["without tools", "with tools"]
+    assert data["sides"]["with tools"]["missing"]["count"] + data["sides"]["with tools"]["missing"]["unknown"] == 1
+    assert data["spent"]["judge"]["asks"] >= 4
+    assert len(Path("both.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    told = ran(*short)
+    assert "without tools: " in told
+    assert "missing reference steps" in told
+    for wrong in (["--judge", "pocket"], ["--paired", "--no-tools"], ["--paired", "--judge", "x", "--record", "c"]):
+        assert CliRunner().invoke(main, ["eval", "apis", *wrong]).exit_code == 2
+
+
 def test_eval_on_rows_of_other_columns(here: Path) -> None:
     (here / "rows.csv").write_text("task_text,answer,solution\nWhat is 1 + 1?,2,\n", encoding="utf-16")
     arguments = ["eval", "--dataset", "rows.csv", "--prompt-field", "task_text", "--verifier", "numeric"]

@@ -11,6 +11,9 @@ import pytest
 from ferrule.evaluate.metrics import (
     Estimate,
     bootstrap_mean,
+    efficiency,
+    necessity,
+    normalised,
     paired_difference,
     pass_at_k,
     productivity,
@@ -144,3 +147,26 @@ def test_pass_at_k_by_hand(n: int, c: int, k: int, value: float) -> None:
 def test_solve_rates() -> None:
     assert solve_rates(2, 4, 6) == pytest.approx({"precision": 0.5, "rate": 1 / 3, "f1": 0.4})
     assert solve_rates(0, 0, 0) == {"precision": 0, "rate": 0, "f1": 0}
+
+
+def test_efficiency() -> None:
+    """(1/2 + 1/1 + 0/3) / 3 = .5; without the one that made no call (1/2 + 0/3) / 2 = .25."""
+    assert efficiency([1, 1, 0], [2, 0, 3]) == pytest.approx(0.5)
+    assert efficiency([1, 1, 0], [2, 0, 3], skip=True) == pytest.approx(0.25)
+    assert efficiency([1], [0], skip=True) == 0.0
+
+
+OUTCOMES = [[(1, 2), (1, 1)], [(0, 1), (1, 0)], [(1, 0), (0, 3)]]
+
+
+def test_necessity() -> None:
+    """First method: +1 - 1 on the first sample, -1 on the second, so -1/2; the others were right with no call."""
+    raw = necessity(OUTCOMES)  # type: ignore[arg-type]
+    assert raw == pytest.approx([-0.5, 0.0, 0.0])
+    assert normalised(raw) == pytest.approx([0.0, 1.0, 1.0])
+    assert normalised([0.3, 0.3]) == [0.0001, 0.0001]
+
+
+def test_necessity_as_published_leaves_out_the_wrong_method() -> None:
+    """On the second sample the second method, which did it without a call, is not compared: 0 in place of -1."""
+    assert necessity(OUTCOMES, reference=True) == pytest.approx([0.0, 0.0, 0.0])  # type: ignore[arg-type]

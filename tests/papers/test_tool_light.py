@@ -71,29 +71,6 @@ def test_partly_right_chains_are_not_used() -> None:
     assert tool_light.thorough((*ALL, half)) == [(A, E)]
 
 
-def test_efficiency() -> None:
-    """(1/2 + 1/1 + 0/3) / 3 = .5; without the one that made no call (1/2 + 0/3) / 2 = .25."""
-    assert tool_light.efficiency([1, 1, 0], [2, 0, 3]) == pytest.approx(0.5)
-    assert tool_light.efficiency([1, 1, 0], [2, 0, 3], skip=True) == pytest.approx(0.25)
-    assert tool_light.efficiency([1], [0], skip=True) == 0.0
-
-
-OUTCOMES = [[(1, 2), (1, 1)], [(0, 1), (1, 0)], [(1, 0), (0, 3)]]
-
-
-def test_necessity() -> None:
-    """First method: +1 - 1 on the first sample, -1 on the second, so -1/2; the others were right with no call."""
-    raw = tool_light.necessity(OUTCOMES)  # type: ignore[arg-type]
-    assert raw == pytest.approx([-0.5, 0.0, 0.0])
-    assert tool_light.normalised(raw) == pytest.approx([0.0, 1.0, 1.0])
-    assert tool_light.normalised([0.3, 0.3]) == [0.0001, 0.0001]
-
-
-def test_necessity_as_published_leaves_out_the_wrong_method() -> None:
-    """On the second sample the second method, which did it without a call, is not compared: 0 in place of -1."""
-    assert tool_light.necessity(OUTCOMES, reference=True) == pytest.approx([0.0, 0.0, 0.0])  # type: ignore[arg-type]
-
-
 def test_hard_questions_outnumber_easy_ones() -> None:
     chosen = tool_light.balanced([f"h{i}" for i in range(9)], [f"e{i}" for i in range(9)])
     assert [sum(one.startswith(kind) for one in chosen) for kind in "he"] == [8, 4]

@@ -25,6 +25,7 @@ from ferrule.cli.options import (
     say_note,
     tools_option,
 )
+from ferrule.cli.paired import check_paired, paired_flags, paired_text, play_paired
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -32,7 +33,7 @@ __all__ = ["command"]
 
 _SETTINGS = (
     "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
-    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier",
+    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
@@ -61,6 +62,7 @@ _SETTINGS = (
 @chat_flags
 @computing_flags
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
+@paired_flags
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep every reply and tool result in this cassette.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Play a cassette; no model and no tool is run.")
@@ -79,6 +81,7 @@ def command(suite: str | None, **given: Any) -> None:
 
     if suite is None and given["tasks"] is None:
         raise click.UsageError("give a suite, --dataset, or both where the suite is a benchmark: ferrule eval --help")
+    check_paired(given)
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
@@ -90,27 +93,24 @@ def command(suite: str | None, **given: Any) -> None:
     agent = agent_by_name(given["agent"], tokens=given["budget"], max_tokens=given["max_completion_length"])
     if given["temperature"] is None:
         given["temperature"] = temperature_for(given["agent"])
-    evaluation = evaluate(
-        agent,
-        policy,
-        world,
-        tasks,
-        num_generations=given["num_generations"],
-        seed=given["seed"],
-        temperature=given["temperature"],
-    )
+    how = {name: given[name] for name in ("num_generations", "seed", "temperature")}
+    if given["paired"]:
+        measured, episodes = play_paired(agent, policy, world, tasks, judge=given["judge"], loads=options, **how)
+    else:
+        evaluation = evaluate(agent, policy, world, tasks, **how)
+        measured, episodes = evaluation.as_dict(), evaluation.episodes
     cassette.close()
     if cassette.misses:
         click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
     if given["output"] is not None:
-        save(given["output"], evaluation.episodes)
+        save(given["output"], episodes)
     data = {
         "suite": suite or str(given["tasks"]),
         "model": given["model"],
-        **evaluation.as_dict(),
+        **measured,
         "settings": {**{name: given[name] for name in _SETTINGS}, "policy": _facts(loaded)},
     }
-    emit(data, given["as_json"], lambda: _text(data))
+    emit(data, given["as_json"], lambda: (paired_text if given["paired"] else _text)(data))
 
 
 def _facts(policy: Any) -> dict[str, Any] | None:

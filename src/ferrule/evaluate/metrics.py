@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ __all__ = [
     "Estimate",
     "bootstrap_interval",
     "bootstrap_mean",
+    "efficiency",
+    "necessity",
+    "normalised",
     "paired_difference",
     "pass_at_k",
     "productivity",
@@ -179,6 +183,44 @@ def solve_rates(solved: int, calls: int, golds: int) -> dict[str, float]:
     """
     shares = {"precision": (solved, calls), "rate": (solved, golds), "f1": (2 * solved, calls + golds)}
     return {name: part / whole if whole else 0.0 for name, (part, whole) in shares.items()}
+
+
+def efficiency(correct: Sequence[float], calls: Sequence[int], *, skip: bool = False) -> float:
+    """Return the mean of ``correct / calls`` over samples; no call counts as one, or with ``skip`` is left out.
+
+    The published figures skip on mathematics only. 0 without samples. Source: "Toward Effective
+    Tool-Integrated Reasoning via Self-Evolved Preference Learning" (27).
+    """
+    pairs = [(right, count) for right, count in zip(correct, calls, strict=True) if count or not skip]
+    return fmean(right / max(count, 1) for right, count in pairs) if pairs else 0.0
+
+
+def necessity(outcomes: Sequence[Sequence[tuple[float, int]]], *, reference: bool = False) -> list[float]:
+    """Return for every method how needed its calls were: the mean over samples of a count, 0 where it was wrong.
+
+    ``outcomes`` holds a row per method with ``(correct, calls)`` per sample. Where a method is right, each other one
+    with fewer calls counts 1 if it is wrong and -1 if it is right. ``reference`` leaves out the method whose place is
+    that of the sample, as the released code does. Source: "Toward Effective Tool-Integrated Reasoning via Self-Evolved
+    Preference Learning" (27).
+    """
+    raw = []
+    for own, row in enumerate(outcomes):
+        counts = []
+        for place, (correct, calls) in enumerate(row):
+            left_out = place if reference else own
+            fewer = [
+                others[place][0] for other, others in enumerate(outcomes)
+                if other != left_out and others[place][1] < calls
+            ]  # fmt: skip
+            counts.append(sum(-1 if right else 1 for right in fewer) if correct else 0)
+        raw.append(fmean(counts) if counts else 0.0)
+    return raw
+
+
+def normalised(values: Sequence[float]) -> list[float]:
+    """Return values moved and scaled to 0 to 1; all 0.0001 where they are equal."""
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) for value in values] if high > low else [0.0001] * len(values)
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -17,8 +17,8 @@ Departures from the paper:
    that its counts of tokens differ; a branch whose opening is the whole step writes at least the last token anew.
 3. Calls beyond a limit are refused by the world's budget and the model is told so; the released code lets it write on
    as if nothing had been called.
-4. The necessity metric compares a method with all others. The released code leaves out the one whose place is that of
-   the sample: ``necessity(..., reference=True)``.
+4. The necessity metric (``evaluate.metrics``) compares a method with all others. The released code leaves out the one
+   whose place is that of the sample: ``necessity(..., reference=True)``.
 5. The entropy of a plain chain is estimated by the mean of -log p of its tokens; branches have that of their openings.
 6. A longest right chain may ramble; ``thorough(most_calls=, most_length=)`` bounds it.
 7. Chains are sampled at temperature 1 from the whole distribution; top-p 0.8 and top-k 20 (0.95 and 40 where questions
@@ -50,14 +50,15 @@ from ferrule.core.records import Task, Trajectory
 from ferrule.core.tally import tally
 from ferrule.data.formats import Pair, Row
 from ferrule.data.fragments import chain_row
+from ferrule.evaluate.metrics import efficiency, necessity
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.studies.paper import Paper
 
 __all__ = [
-    "PAPER", "Candidate", "Rule", "balanced", "chains", "efficiency", "fewest_calls", "lean", "method", "necessity",
-    "normalised", "pre_aligned", "preferred_chains", "self_evolved", "shortest", "thorough", "unsolved",
+    "PAPER", "Candidate", "Rule", "balanced", "chains", "fewest_calls", "lean", "method", "pre_aligned",
+    "preferred_chains", "self_evolved", "shortest", "thorough", "unsolved",
 ]  # fmt: skip
 
 
@@ -150,45 +151,6 @@ def balanced(hard: Sequence[Any], easy: Sequence[Any], *, ratio: float = 2.0, se
     count = min(len(easy), math.floor(len(hard) / ratio)) or 1
     rng = random.Random(seed)
     return [*rng.sample(list(hard), min(len(hard), round(ratio * count))), *rng.sample(list(easy), count)]
-
-
-# -------------------------------------------------------------------------------------------------------------- metrics
-
-
-def efficiency(correct: Sequence[float], calls: Sequence[int], *, skip: bool = False) -> float:
-    """Return the mean of ``correct / calls`` over samples; no call counts as one, or with ``skip`` is left out.
-
-    The published figures skip on mathematics only. 0 without samples.
-    """
-    pairs = [(right, count) for right, count in zip(correct, calls, strict=True) if count or not skip]
-    return fmean(right / max(count, 1) for right, count in pairs) if pairs else 0.0
-
-
-def necessity(outcomes: Sequence[Sequence[tuple[float, int]]], *, reference: bool = False) -> list[float]:
-    """Return for every method how needed its calls were: the mean over samples of a count, 0 where it was wrong.
-
-    ``outcomes`` holds a row per method with ``(correct, calls)`` per sample. Where a method is right, each other one
-    with fewer calls counts 1 if it is wrong and -1 if it is right. ``reference`` leaves out the method whose place is
-    that of the sample, as the released code does.
-    """
-    raw = []
-    for own, row in enumerate(outcomes):
-        counts = []
-        for place, (correct, calls) in enumerate(row):
-            left_out = place if reference else own
-            fewer = [
-                others[place][0] for other, others in enumerate(outcomes)
-                if other != left_out and others[place][1] < calls
-            ]  # fmt: skip
-            counts.append(sum(-1 if right else 1 for right in fewer) if correct else 0)
-        raw.append(fmean(counts) if counts else 0.0)
-    return raw
-
-
-def normalised(values: Sequence[float]) -> list[float]:
-    """Return values moved and scaled to 0 to 1; all 0.0001 where they are equal."""
-    low, high = min(values), max(values)
-    return [(value - low) / (high - low) for value in values] if high > low else [0.0001] * len(values)
 
 
 # ------------------------------------------------------------------------------------------------------------- sampling
