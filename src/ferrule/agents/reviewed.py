@@ -14,7 +14,7 @@ from ferrule.agents.flow import cut_off, ended, results
 from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer, refuse_below_one
 from ferrule.core.flows import Ask, Flow, Leaves, Session, ask, use
 from ferrule.core.records import Message, Task, plain_text
-from ferrule.rewards.steps import judged_step
+from ferrule.rewards.steps import judged_step, told
 
 __all__ = ["Critic", "Reviewed", "Ruling", "by_roles", "rewrite", "unreviewed"]
 
@@ -75,18 +75,13 @@ def by_roles(*, judge: str = "judge", writer: str = "annotator", max_tokens: int
         right = yield from judged_step(task.prompt, before, node.reply.message, role=judge)
         if right is not False:
             return right
-        said = f"This step is wrong:\n{_shown(node.reply.message)}\nWrite the step that should stand in its place."
+        said = f"This step is wrong:\n{told([node.reply.message])}\nWrite the step that should stand in its place."
         request = Ask((*before, Message("user", said)), tools=node.session.tools, role=writer, max_tokens=max_tokens)
         (reply,) = yield from ask(request)
         failed = cut_off(reply) or any(call.problem for call in reply.message.calls)
         return False if failed else reply.message
 
     return critic
-
-
-def _shown(message: Message) -> str:
-    calls = [f"{call.name}({dict(call.arguments)})" for call in message.calls]
-    return "\n".join(filter(None, (plain_text(message).strip(), *calls)))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from ferrule.agents.values import Value
 from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Task, plain_text
 
-__all__ = ["AGGREGATES", "Aggregate", "last_score", "read_scores", "scored"]
+__all__ = ["AGGREGATES", "Aggregate", "last_score", "log_odds", "read_scores", "scored"]
 
 Aggregate: TypeAlias = Callable[[Sequence[float]], float]
 """Makes one number of the scores of steps, of at least one."""
@@ -28,8 +29,17 @@ def last_score(scores: Sequence[float]) -> float:
     return scores[-1]
 
 
+def log_odds(scores: Sequence[float]) -> float:
+    """Return the mean of ``ln(p / (1 - p))``: of what a reward model says before it is made a number from 0 to 1.
+
+    Scores of 0 and 1 count as the numbers next to them.
+    """
+    inside = [min(max(score, sys.float_info.min), 1.0 - sys.float_info.epsilon / 2) for score in scores]
+    return fmean(math.log(score / (1.0 - score)) for score in inside)
+
+
 AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
-    {"min": min, "max": max, "mean": fmean, "product": math.prod, "last": last_score}
+    {"min": min, "max": max, "mean": fmean, "product": math.prod, "last": last_score, "log-odds": log_odds}
 )
 """Ways to make one number of step scores. ``min`` and ``product`` favour short runs: compare runs of like length."""
 

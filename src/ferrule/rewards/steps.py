@@ -15,7 +15,7 @@ from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Message, Task, plain_text
 from ferrule.rewards.tooleval import read_label
 
-__all__ = ["ScoresSteps", "judged_step", "judged_steps", "labels_of", "modelled_steps"]
+__all__ = ["ScoresSteps", "judged_step", "judged_steps", "labels_of", "modelled_steps", "told"]
 
 ScoresSteps: TypeAlias = Callable[[Task, Sequence[str]], "Flow[Sequence[float | None]] | Sequence[float | None]"]
 """Scores every step of a solution, 0 to 1; None where nobody knows."""
@@ -31,8 +31,8 @@ def judged_step(
     """
     so_far = "Steps so far, all of them right" if right else "Steps so far"
     asked = (
-        f"Task:\n{query}\n\n{so_far}:\n{_told(before[1:]) or 'none'}\n\nNext step:\n"
-        f"{_told([step])}\n\nIs the next step right? Reply with one word: right, wrong."
+        f"Task:\n{query}\n\n{so_far}:\n{told(before[1:]) or 'none'}\n\nNext step:\n"
+        f"{told([step])}\n\nIs the next step right? Reply with one word: right, wrong."
     )
     (reply,) = yield from ask(Ask((Message("user", asked),), role=role, max_tokens=max_tokens))
     if reply.finish not in ("stop", "answer"):
@@ -86,8 +86,8 @@ def labels_of(verdicts: Sequence[bool | None]) -> tuple[bool | None, ...]:
     return (*verdicts[: end + 1], *[None] * (len(verdicts) - end - 1))
 
 
-def _told(messages: Sequence[Message]) -> str:
-    """Return messages as text, calls written as ``name(arguments)``."""
+def told(messages: Sequence[Message]) -> str:
+    """Return messages as a judge is shown them: texts, and calls as ``name(arguments)``, each on lines of its own."""
     lines: list[str] = []
     for message in messages:
         lines += [plain_text(message).strip(), *(f"{call.name}({dict(call.arguments)})" for call in message.calls)]

@@ -267,14 +267,15 @@ def successes(
 def searched(
     agent: Agent, world: World, learn: Callable[[Tree], Sequence[Record]], *, tasks: int = 16, split: str = "train",
     levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, reward: Reward = outcome, least: float = 0.5,
-    temperature: float = 1.0, **options: Any,
+    temperature: float = 1.0, roles: Mapping[str, Policy] | None = None, **options: Any,
 ) -> Data:  # fmt: skip
     """Return a source of what trees teach: the policy searches by ``agent``, ``learn`` makes records of every tree.
 
     ``learn`` is, for example, ``ferrule.data.trees.solutions`` or ``step_preferences``. A path solved its task where
     its ``reward`` is at least ``least``; of the paths that were given up those count that gave an answer. Messages
     beside the conversation (``Turn.notes["hinted"]``) are left out, so records are laid out anew. Each round searches
-    ``tasks`` further tasks; ``options`` are those of ``drive``.
+    ``tasks`` further tasks; ``options`` are those of ``drive``. ``roles`` are policies by role that answer beside the
+    trained one: a judge, a writer, or another ``solver``.
     """
 
     def solved(path: Trajectory) -> bool:
@@ -287,7 +288,8 @@ def searched(
     def drawn(policy: Any, lap: int) -> Drawn:
         todo = Stream(world, split, levels, seed, position=lap * tasks)(tasks)
         how: dict[str, Any] = {"seed": seed_of(seed, "trees", lap), "temperature": temperature, **options}
-        episodes = [episode for episode in drive(agent, todo, world, policy, **how) if not episode.problem]
+        asked = {"solver": policy, **roles} if roles else policy
+        episodes = [episode for episode in drive(agent, todo, world, asked, **how) if not episode.problem]
         items: list[Row | Pair] = []
         for episode in episodes:
             paths = episode.of_role(episode.trajectories[0].role)

@@ -1,4 +1,4 @@
-"""Worlds that wrap a world: other sessions (gates, aliases, recorders), or other tools on offer."""
+"""Worlds that wrap a world: other sessions (gates, aliases, recorders), other tools on offer, or other prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ferrule.core.flows import Session, World
 from ferrule.core.records import Task
 
-__all__ = ["Offering", "Wrapped"]
+__all__ = ["Offering", "Worded", "Wrapped"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,30 @@ class Offering:
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return the tasks of the wrapped world with these tools."""
         return [replace(task, tools=self.tools) for task in self.world.tasks(split, count, seed=seed, levels=levels)]
+
+    def start(self, task: Task, seed: int = 0) -> Session:
+        """Open a session of the wrapped world."""
+        return self.world.start(task, seed)
+
+
+@dataclass(frozen=True)
+class Worded:
+    """``world`` whose tasks are what ``word`` makes of them: a date before the prompt, or the form of the answer.
+
+    A task keeps its id and its world, by which the wrapped world knows it.
+    """
+
+    world: World
+    word: Callable[[Task], Task] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the wrapped world."""
+        return self.world.name
+
+    def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
+        """Return the tasks of the wrapped world in these words."""
+        return [self.word(task) for task in self.world.tasks(split, count, seed=seed, levels=levels)]
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session of the wrapped world."""
