@@ -406,6 +406,32 @@ def own_zygote(interpreter: Interpreter) -> int:
         return int(file.read().rpartition(")")[2].split()[1])
 
 
+def waiting_helpers(zygote: int, sessions: set[int | None]) -> list[int]:
+    """The helper that waits for the next branch, once it is there."""
+    helpers: list[int] = []
+    end = time.monotonic() + 10
+    while not helpers and time.monotonic() < end:
+        time.sleep(0.3)  # the last one ends, the next one is forked
+        helpers = [pid for pid in children(zygote) if pid not in sessions and _running(pid)]
+    return helpers
+
+
+def test_a_dead_helper_is_replaced(python: Interpreter) -> None:
+    if not walled(python):
+        return
+    python.run("x = 20")
+    zygote, first = own_zygote(python), python.pid
+    python.fork().close()  # leaves a helper for the next one behind
+    helpers = waiting_helpers(zygote, {first})
+    assert helpers
+    for pid in helpers:
+        os.kill(pid, signal.SIGKILL)
+    twin = python.fork()
+    assert twin.alive  # the process itself was forked; nothing is repeated
+    assert twin.run("x + 1").text == "21"
+    twin.close()
+
+
 def test_a_stuck_helper_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ferrule.sandbox.interpreter._BRANCH_SECONDS", 2.0)
     settings = Settings(isolation="namespaces", seconds=20, preload=("json",))
@@ -417,12 +443,7 @@ def test_a_stuck_helper_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         one.run("x = 1")
         other.run("x = 20")
         one.fork().close()  # leaves a helper for the next one behind
-        sessions = {one.pid, other.pid}
-        helpers: list[int] = []
-        end = time.monotonic() + 10
-        while not helpers and time.monotonic() < end:
-            time.sleep(0.3)  # the last one ends, the next one is forked
-            helpers = [pid for pid in children(own_zygote(other)) if pid not in sessions and _running(pid)]
+        helpers = waiting_helpers(own_zygote(other), {one.pid, other.pid})
         for pid in helpers:
             os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()

@@ -53,6 +53,20 @@ def test_a_fork_is_made_of_the_process_itself(forking: Interpreter) -> None:
     twin.close()
 
 
+def test_a_start_that_fails_leaves_what_is_to_be_repeated(python: Interpreter, monkeypatch: pytest.MonkeyPatch) -> None:
+    python.settings = Settings(isolation=python.mode, branches=0)
+    python.run("x = 20")
+    with python.fork() as twin:
+        with monkeypatch.context() as broken:
+
+            def refused(*_: object) -> None:
+                raise OSError("no room")
+
+            broken.setattr("ferrule.sandbox.interpreter.LiveProcess", refused)
+            assert twin.run("x + 1").text == "Error: the interpreter could not be started: no room"
+        assert twin.run("x + 1").text == "21"
+
+
 def test_replay_runs_the_code_again(python: Interpreter) -> None:
     if python.mode != "bubblewrap":
         python.settings = Settings(isolation=python.mode, branches=0)

@@ -187,6 +187,16 @@ def test_a_dead_zygote_is_replaced(mode: str) -> None:
         assert seen.data["value"] == "2"
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "bubblewrap"])
+def test_a_start_after_the_end_of_the_zygote_takes_the_next_one(mode: str) -> None:
+    with Interpreter(Settings(isolation=mode)) as one, Interpreter(Settings(isolation=mode)) as other:  # type: ignore[arg-type]
+        assert one.run("1").text == "1"
+        zygote = pool.zygote(mode)  # type: ignore[arg-type]
+        zygote._popen.kill()
+        zygote._popen.wait()
+        assert outcome(other.run("6 * 7")) == ("ok", "42")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_preloaded_modules_are_there(mode: str) -> None:
     with Interpreter(Settings(isolation=mode, preload=("numpy",))) as python:  # type: ignore[arg-type]

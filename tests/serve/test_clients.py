@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ferrule.serve.clients import ClientLimits
+from ferrule.serve.clients import ClientLimits, Clients
 from ferrule.serve.quiet import Sparse
 from ferrule.serve.run import bind, serve
 
@@ -217,6 +218,28 @@ def test_half_sent_requests_make_room_for_whole_ones(sent: bytes) -> None:
             writer.close()
 
     play(check, ClientLimits(connections=8, head_seconds=60, body_seconds=60))
+
+
+def test_what_was_sent_and_not_read_yet_is_no_half_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine a whole request may lie unread for longer than a client is left unjudged."""
+    make_room, sent = Clients._make_room, list[str]()
+
+    async def check(address: Address) -> None:
+        reader, writer = await opened(address, b"")
+
+        def late(clients: Clients, why: str) -> bool:
+            if not sent:
+                writer.write(WHOLE)
+                time.sleep(0.5)
+            sent.append(why)
+            return make_room(clients, why)
+
+        monkeypatch.setattr(Clients, "_make_room", late)
+        assert (await asyncio.wait_for(reader.readuntil(b"well"), 30)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    play(check, ClientLimits(connections=1))
+    assert sent
 
 
 def test_web_sockets_that_wait_for_a_goodbye_make_room() -> None:

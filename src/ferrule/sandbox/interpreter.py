@@ -199,9 +199,9 @@ class Interpreter:
     def _start(self, code: str) -> LiveProcess:
         """Start a process; a copy that could not be forked first repeats what its original had run."""
         RESIDENCY.make_room(self)
-        replay, self._replay, self._log = self._replay, [], Log()
-        preload = image(self.settings, "\n".join([code, *(step.code for step in replay)]))
+        preload = image(self.settings, "\n".join([code, *(step.code for step in self._replay)]))
         session = self._live = LiveProcess(self.mode, self.settings, preload, tuple(self.functions))
+        replay, self._replay, self._log = self._replay, [], Log()  # a start that failed has lost nothing
         for step in replay:
             answers = iter(step.answers)
 

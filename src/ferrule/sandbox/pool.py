@@ -84,7 +84,7 @@ class _Zygote:
     def _answer(self) -> tuple[dict[str, Any], list[int]]:
         body, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
         if not body:
-            raise OSError(f"the zygote ended (exit code {self._popen.poll()})")
+            raise ConnectionError(f"the zygote ended (exit code {self._popen.poll()})")
         answer: dict[str, Any] = json.loads(body)
         if "error" in answer:
             raise OSError(answer["error"])
@@ -94,15 +94,15 @@ class _Zygote:
         """Send one request and return the answer with its descriptors; ``OSError`` says what went wrong."""
         with self._lock:
             if not self.alive:
-                raise OSError("the zygote is gone")
+                raise ConnectionError("the zygote is gone")
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
                 return self._answer()
             except TimeoutError:
                 self.alive = False  # its sessions live on: they talk to us directly, and new ones get another zygote
                 raise
-            except OSError:
-                self.alive = self._popen.poll() is None
+            except ConnectionError:
+                self.alive = False  # it has ended
                 raise
 
     def tell(self, request: dict[str, Any], fds: Sequence[int] = ()) -> None:
@@ -197,7 +197,10 @@ def launch(
     }
     if mode == "bubblewrap":
         return _spawner().submit(_wrapped, settings, wire, fds, preload).result()
-    return zygote(mode, settings.packages, preload).start(wire, fds)
+    try:
+        return zygote(mode, settings.packages, preload).start(wire, fds)
+    except ConnectionError:  # it has ended since the last start, and nothing was run: the next one does it
+        return zygote(mode, settings.packages, preload).start(wire, fds)
 
 
 @lru_cache(maxsize=1)

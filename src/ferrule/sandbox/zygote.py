@@ -275,6 +275,14 @@ def _tell(fd: int, reason: str) -> None:
 def _adopt(state: _State, request: Mapping[str, Any], answer: int) -> None:
     """Have the namespaces of a branch set up."""
     assert state.handles is not None
-    helper, state.helper = state.helper or _Helper(state.handles[0]), None
-    state.dropped.add(helper.pid)
-    helper.adopt(b"%d %d %f" % (request["pid"], request["disk_mb"], request["seconds"]), answer)
+    order = b"%d %d %f" % (request["pid"], request["disk_mb"], request["seconds"])
+    while True:
+        waiting, state.helper = state.helper, None
+        helper = waiting or _Helper(state.handles[0])
+        state.dropped.add(helper.pid)
+        try:
+            return helper.adopt(order, answer)
+        except ConnectionError:
+            if waiting is None:
+                raise
+            # The one that waited has ended meanwhile; a fresh one does it.

@@ -11,9 +11,10 @@ import contextlib
 import errno
 import logging
 import resource
+import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -104,6 +105,8 @@ class Clients:
         now = time.monotonic()
         ranked = [(rank, client.heard, client) for client in self._open if (rank := client.rank(now)) is not None]
         ranked.sort(key=lambda entry: entry[:2])
+        unread = _unread([client for _, _, client in ranked])
+        ranked = [entry for entry in ranked if entry[2] not in unread]
         count = max(1, self._most // 32) if ranked and ranked[0][0] == 0 else 1
         for rank, _, client in ranked[:count]:
             if rank == ranked[0][0]:
@@ -124,6 +127,14 @@ class Clients:
         """Drop the connections that are gone: one that became a WebSocket does not say so."""
         gone = [client for client in self._open if client.gone()]
         self._open.difference_update(gone)
+
+
+def _unread(clients: Sequence[_Client]) -> set[_Client]:
+    """Return those that have sent something which has not been read: this process, not they, is behind."""
+    poll, by_fd = select.poll(), {client.fileno(): client for client in clients if not client.paused()}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    return {by_fd[fd] for fd, _ in poll.poll(0)}
 
 
 class _Client(asyncio.Protocol):
@@ -169,9 +180,18 @@ class _Client(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._inner.resume_writing()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the connection, -1 when it is closed."""
+        number: int = self._transport.get_extra_info("socket").fileno()
+        return number
+
     def gone(self) -> bool:
-        closed: bool = self._transport.get_extra_info("socket").fileno() < 0
-        return closed
+        return self.fileno() < 0
+
+    def paused(self) -> bool:
+        """Say whether the server reads nothing at present, because it has enough of it."""
+        stopped: bool = not self._upgraded() and self._inner.flow.read_paused
+        return stopped
 
     def end(self, why: str) -> None:
         """Cut the client off; nothing is waiting for an answer."""
@@ -210,7 +230,7 @@ class _Client(asyncio.Protocol):
             half_open = self._head or self._cycle is None  # one that was answered may idle: uvicorn ends it in time
             late = half_open and now - self._since > limits.head_seconds
             return f"cut off: no whole head of a request in {limits.head_seconds:g} s" if late else ""
-        if self._inner.flow.read_paused:  # the client waits for the server
+        if self.paused():  # the client waits for the server
             self._since, self._body = now, 0
         if self._cycle.more_body and self._body < limits.body_rate * (now - self._since - limits.body_seconds):
             return f"cut off: the body of a request came at less than {limits.body_rate:g} bytes a second"

@@ -1,0 +1,1 @@
+"""The parts of ``soak.py`` and ``half_open.py``: a server, its episodes, and its worst clients."""
