@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import random
+import time
 
 from soaking.play import Book, Line
 
@@ -14,7 +15,7 @@ HALVES = {
     "half a head": HEAD,
     "half a body": HEAD + b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{",
 }
-_PIECE, _PAUSE = 512, 0.1  # 5 KiB a second: slow, and five times what a server asks for
+_RATE, _PAUSE = 5_000, 0.1  # bytes a second, five times what a server asks for, and seconds between two pieces
 _PADDING = 30_000  # bytes: six seconds at that rate
 Address = tuple[str, int]
 
@@ -63,7 +64,7 @@ async def slow(address: Address, count: int, book: Book) -> None:
             for _ in range(2):
                 await _trickle(address, line, book)
             book.clients["slow"] += 1
-            await _post(address, f"/episodes/{line.name}/end", b"{}", _PADDING)
+            await _post(address, f"/episodes/{line.name}/end", b"{}")
 
     await asyncio.gather(*(one() for _ in range(count)))
 
@@ -72,7 +73,7 @@ async def _trickle(address: Address, line: Line, book: Book) -> None:
     request, value, total = line.request()
     request["arguments"]["code"] = f"# {'x' * _PADDING}\n{request['arguments']['code']}"
     try:
-        answer = await _post(address, f"/episodes/{line.name}/act", json.dumps(request).encode(), _PIECE)
+        answer = await _post(address, f"/episodes/{line.name}/act", json.dumps(request).encode())
     except (ConnectionError, asyncio.IncompleteReadError) as problem:
         book.wrong.append(f"{line.mark} turn {line.turn}: a slow client was cut off: {problem!r}")
         line.total = None
@@ -80,16 +81,19 @@ async def _trickle(address: Address, line: Line, book: Book) -> None:
     line.read(json.loads(answer), value, total, book)
 
 
-async def _post(address: Address, path: str, body: bytes, piece: int) -> bytes:
-    """Send a request whose body comes in pieces with pauses, and return the body of the answer."""
+async def _post(address: Address, path: str, body: bytes) -> bytes:
+    """Send a request whose body comes at ``_RATE``, and return the body of the answer."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode())
-        for start in range(0, len(body), piece):
-            writer.write(body[start : start + piece])
+        began, sent = time.monotonic(), 0
+        while sent < len(body):
+            due = int(_RATE * (time.monotonic() - began + _PAUSE))  # however late this client wakes up
+            writer.write(body[sent:due])
             await writer.drain()
-            await asyncio.sleep(_PAUSE if start + piece < len(body) else 0)
+            sent = due
+            await asyncio.sleep(_PAUSE if sent < len(body) else 0)
         await reader.readuntil(b"\r\n\r\n")
         return await reader.read()
     finally:

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,19 @@ def keep_orphans() -> None:
 def orphans(*known: int) -> int:
     """Return how many children this process has beside those ``known``: who started them is gone."""
     return sum(_state(pid) not in "ZX" for pid in children(os.getpid()) if pid not in known)
+
+
+def left_behind(seconds: float) -> int:
+    """Wait for the end of all orphans and collect them; returns how many live on after ``seconds``."""
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        count = orphans()
+        if not count or time.monotonic() >= end:
+            return count
+        time.sleep(0.02)
 
 
 def _state(pid: int) -> str:

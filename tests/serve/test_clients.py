@@ -242,6 +242,26 @@ def test_what_was_sent_and_not_read_yet_is_no_half_request(monkeypatch: pytest.M
     assert sent
 
 
+def test_a_body_that_came_and_was_not_read_yet_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget = Clients._forget
+
+    async def check(address: Address) -> None:
+        reader, writer = await opened(address, HEAD + b"Content-Length: 4096\r\nConnection: close\r\n\r\n")
+        rest = [b"x" * 4096]
+
+        def late(clients: Clients) -> None:  # it comes right before the server looks who is slow
+            if clients._open and rest:
+                writer.write(rest.pop())
+            forget(clients)
+
+        monkeypatch.setattr(Clients, "_forget", late)
+        assert (await asyncio.wait_for(reader.read(), 30)).endswith(b"\r\n\r\n4096")
+        assert not rest
+        writer.close()
+
+    play(check, ClientLimits(body_seconds=0.2))
+
+
 def test_web_sockets_that_wait_for_a_goodbye_make_room() -> None:
     async def check(address: Address) -> None:
         greeted = [await opened(address, UPGRADE) for _ in range(4)]

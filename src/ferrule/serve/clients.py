@@ -119,9 +119,9 @@ class Clients:
             await asyncio.sleep(_PAUSE)
             self._forget()
             now = time.monotonic()
-            for client in list(self._open):
-                if problem := client.too_slow(now):
-                    client.end(problem)
+            slow = {client: problem for client in self._open if (problem := client.too_slow(now))}
+            for client in slow.keys() - _unread(list(slow)):
+                client.end(slow[client])
 
     def _forget(self) -> None:
         """Drop the connections that are gone: one that became a WebSocket does not say so."""
@@ -130,7 +130,7 @@ class Clients:
 
 
 def _unread(clients: Sequence[_Client]) -> set[_Client]:
-    """Return those that have sent something which has not been read: this process, not they, is behind."""
+    """Return those that have sent something which has not been read yet: this process, not they, is behind."""
     poll, by_fd = select.poll(), {client.fileno(): client for client in clients if not client.paused()}
     for fd in by_fd:
         poll.register(fd, select.POLLIN)
