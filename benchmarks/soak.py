@@ -133,9 +133,9 @@ async def warm_up(server: Server, first: int, count: int, given: argparse.Namesp
 
 async def murdered(server: Server, given: argparse.Namespace, book: Book) -> float:
     """Play under murder, beside the clients that do not do what they should; returns the seconds."""
-    killer = Killer(server, given.workers, book)
-    beside = [half_open(server.address, given.half_open, book), slow(server.address, given.slow, book)]
-    called = nothing
+    killer, over = Killer(server, given.workers, book), asyncio.Event()
+    slow_ones = asyncio.ensure_future(slow(server.address, given.slow, book, over))
+    beside, called = [half_open(server.address, given.half_open, book)], nothing
     if given.kills and not given.minutes:
         # Branches make it more calls, not fewer, so that all kills come due.
         called = killer.spread(given.kills, given.episodes * given.calls)
@@ -143,13 +143,13 @@ async def murdered(server: Server, given: argparse.Namespace, book: Book) -> flo
         beside.append(killer.often(given.every))
     tasks = [asyncio.ensure_future(work) for work in beside]
     try:
-        return await play(
-            server.url, numbers(given.minutes, given.episodes), given.calls, given.concurrency, book, called
-        )
+        order = numbers(given.minutes, given.episodes)
+        return await play(server.url, order, given.calls, given.concurrency, book, called)
     finally:
         for task in tasks:
             task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        over.set()
+        ended = await asyncio.gather(slow_ones, *tasks, return_exceptions=True)
         book.wrong += [f"a client broke: {problem!r}" for problem in ended if isinstance(problem, Exception)]
 
 

@@ -53,12 +53,12 @@ async def half_open(
     await asyncio.gather(*(one() for _ in range(count)))
 
 
-async def slow(address: Address, count: int, book: Book) -> None:
-    """Keep ``count`` clients until cancelled that send whole calls, byte by byte as it were, and want their answers."""
+async def slow(address: Address, count: int, book: Book, over: asyncio.Event) -> None:
+    """Keep ``count`` clients until ``over`` that send whole calls, little by little, and want their answers."""
     numbers = itertools.count()
 
     async def one() -> None:
-        while True:
+        while not over.is_set():
             number = next(numbers)
             line = Line(f"slow-{number}", f"slow {number}.", 7_000_000 * (number + 1))
             for _ in range(2):
