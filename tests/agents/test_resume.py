@@ -6,8 +6,10 @@ import asyncio
 import pickle
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.toys import Bench, layout, tiny_policy
 
@@ -285,6 +287,29 @@ def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorde
         ((scored,),) = policy.generate([request])
         assert scored.given == (*prefix.given, *prefix.begun)
         assert scored.extras["score"] == pytest.approx(turn.logps[:-1], abs=1e-4)
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)  # where the model has to be fetched first
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_reply_of_a_real_model_goes_on_from_its_middle(smollm: Path, driver: str) -> None:
+    """SmolLM2-135M: the ids up to the cut are those that were sampled, with their log-probs, and so is the rest."""
+    world, policy = Arithmetic(tools=("python",)), load(smollm)
+    task = world.tasks("test", 1, levels=(2,))[0]
+    (episode,) = drive(ToolLoop(turns=1, max_tokens=24), [task], world, policy, temperature=0.0)
+    whole = episode.trajectories[0]
+    (turn,) = whole.turns
+    tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}") for cut in (1, 11)]
+    agent = Resume(max_tokens=24)
+    for cut, again in zip((1, 11), DRIVERS[driver](agent, tasks, world, policy, temperature=0.0), strict=True):
+        assert not again.problem
+        first = again.trajectories[0].turns[0]
+        assert first.given == (*turn.given, *turn.sampled[:cut])
+        assert first.sampled[: 24 - cut] == turn.sampled[cut:]
+        ids_NT = np.array([[*first.given, *first.sampled]])
+        turn_NT = np.where(np.arange(ids_NT.shape[1]) < len(turn.given), -1, 0)[None]
+        scores = policy.scores(ids_NT, turn_NT)[0, len(turn.given) :]
+        assert scores[: len(turn.sampled)].tolist() == pytest.approx(turn.logps, abs=1e-3)
 
 
 def test_sampled_continuations_are_the_same_under_every_driver() -> None:

@@ -274,7 +274,10 @@ def test_both_levels_learn_in_one_update() -> None:
     policy = Scripted(slips, renderer=renderer)
     groups = groups_of(recipe, WORLD.tasks("train", 2), WORLD, policy)
     groups = [replace(g, scores=tuple(replace(s, value=float(i % 2)) for i, s in enumerate(g.scores))) for g in groups]
-    step = groups_of(thor.step_recipe(recipe), thor.repairs(groups, suffix=1), WORLD, policy)
+    tasks = thor.repairs(groups, suffix=1)
+    assert {bytes(task.meta["prefix"].begun) for task in tasks} == {b"now I divide si"}  # an id off, by the ids
+    assert not any(task.meta["prefix"].prefill for task in tasks)
+    step = groups_of(thor.step_recipe(recipe), tasks, WORLD, policy)
     batch = credit(recipe, [*groups, *step], None)
     assert len(set(batch.signals.group_N.tolist())) == len(groups) + len(step)
     assert batch.signals.channels == ("outcome", "repair")

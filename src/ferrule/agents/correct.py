@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ferrule.agents.flow import answered, cut_off, ended, opening, results
-from ferrule.agents.repair import Pieces, passed, shortened, words
+from ferrule.agents.repair import Pieces, passed, shortened, thought_size, words
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, ask, use
 from ferrule.core.records import Call, Finish, Message, Observation, Reply, Task, plain_text
 
@@ -35,10 +36,11 @@ class SelfCorrect:
     """The tool loop that, when a call fails, takes back the code and the end of the thought and writes them again.
 
     At most ``rounds`` replies with calls are kept, and one more may answer. An attempt fails when one of its calls does
-    not pass; it is repeated up to ``most`` times from the thought less its last ``suffix`` pieces, then the failure
-    is kept and shown. Every attempt acts in a branch of the session, and only the branch of the kept one is gone on
-    with. The record holds the attempts that were given up as discarded branches. ``system``, ``max_tokens`` and
-    ``stop`` are as in ``ToolLoop``.
+    not pass; it is repeated up to ``most`` times, then the failure is kept and shown. What is left of the thought are
+    the very ids that were sampled, less the last ``suffix`` tokens; of a policy that does not tell ids, or which of
+    them are a call, it is the text less as many ``pieces``. Every attempt acts in a branch of the session, and only the
+    branch of the kept one is gone on with. The record holds the attempts that were given up as discarded branches.
+    ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``.
     """
 
     rounds: int = 10
@@ -84,11 +86,10 @@ class SelfCorrect:
 
         Calls are left alone unless ``act``.
         """
-        prefill = ""
+        prefill, begun = "", tuple[int, ...]()
         for retry in range(self.most + 1):
-            request = Ask(
-                tuple(messages), tools=before.tools, stop=self.stop, max_tokens=self.max_tokens, prefill=prefill
-            )
+            how: dict[str, Any] = {"tools": before.tools, "stop": self.stop, "max_tokens": self.max_tokens}
+            request = Ask(tuple(messages), prefill=prefill, begun=begun, **how)
             (reply,) = yield from ask(request)
             calls: tuple[Call, ...] = reply.message.calls
             if not calls or not act:
@@ -97,7 +98,12 @@ class SelfCorrect:
             observations = yield from use(*calls, session=branches[-1])
             if retry == self.most or all(passed(observation, silent=self.silent) for observation in observations):
                 break
-            prefill = shortened(plain_text(reply.message), self.suffix, self.pieces)
+            size = thought_size(reply)
+            if size is None:
+                prefill, begun = shortened(plain_text(reply.message), self.suffix, self.pieces), ()
+            else:
+                thought = (*begun, *reply.sampled[:size])
+                begun = thought[: max(0, len(thought) - self.suffix)]
         return reply, observations, branches[-1]
 
 

@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias
 
 from ferrule.agents.resume import prefix_of, resumed
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Observation, Task, Trajectory, plain_text
+from ferrule.core.records import Observation, Reply, Task, Trajectory, Turn, plain_text
 
-__all__ = ["Pieces", "best_of", "cut", "pass_rate", "passed", "repair", "shortened", "words"]
+__all__ = ["Pieces", "best_of", "cut", "pass_rate", "passed", "repair", "shortened", "thought_size", "words"]
 
 Pieces: TypeAlias = Callable[[str], Sequence[str]]
 """Cuts a text into pieces that joined are the text again."""
@@ -28,6 +28,15 @@ def shortened(text: str, suffix: int, pieces: Pieces = words) -> str:
     """Take the last ``suffix`` pieces off a text."""
     parts = list(pieces(text))
     return "".join(parts[: max(0, len(parts) - suffix)])
+
+
+def thought_size(reply: Reply | Turn) -> int | None:
+    """Return how many of the sampled ids of a reply stand before its first call; None where nobody can tell.
+
+    That takes a policy that tells ids, and which of them are a call (``spans``).
+    """
+    starts = [span.start for span in reply.spans if span.label == "call"]
+    return min(starts) if starts and reply.sampled else None
 
 
 def passed(observation: Observation, *, silent: bool = False) -> bool:
@@ -92,10 +101,11 @@ def repair(
 ) -> Task | None:  # fmt: skip
     """Return the task of writing the last executed call of an episode again, None when nothing failed.
 
-    Its episodes start in the world as it stood before that turn, with the turn's thought less ``suffix`` pieces
-    (100; 500 for long thoughts) as the beginning of the reply. ``at="failed"`` goes back to the last call that failed.
-    ``label`` sets the task's episodes apart, ``world_seed`` is the seed of the episode. Raises ``ValueError`` on an
-    unknown ``at``.
+    Its episodes start in the world as it stood before that turn, with the turn's thought less its end as the beginning
+    of the reply: by the very ids that were sampled, less the last ``suffix`` tokens (100; 500 for long thoughts), or
+    where the record has none by its text less as many ``pieces``. ``at="failed"`` goes back to the last call that
+    failed. ``label`` sets the task's episodes apart, ``world_seed`` is the seed of the episode. Raises ``ValueError``
+    on an unknown ``at``.
     """
     if at not in ("executed", "failed"):
         raise ValueError(f"at is {at!r}; {nearest(at, ('executed', 'failed'))}")
@@ -104,5 +114,11 @@ def repair(
         return None
     ran = [k for k, turn in enumerate(trajectory.turns) if any(o.executed for o in turn.observations)]
     turn = ran[-1] if ran and at == "executed" else failed[-1]
-    begun = shortened(plain_text(trajectory.turns[turn].reply), suffix, pieces)
-    return resumed(trajectory.task, prefix_of(trajectory, turn, prefill=begun), label=label, world_seed=world_seed)
+    size = thought_size(trajectory.turns[turn])
+    if size is not None and trajectory.turns[turn].given:
+        prefix = prefix_of(trajectory, turn, cut=max(0, size - suffix))
+    else:
+        prefix = prefix_of(
+            trajectory, turn, prefill=shortened(plain_text(trajectory.turns[turn].reply), suffix, pieces)
+        )
+    return resumed(trajectory.task, prefix, label=label, world_seed=world_seed)

@@ -14,11 +14,11 @@ from typing import Protocol, runtime_checkable
 
 from ferrule.chat.codec import Codec, Labelled
 from ferrule.chat.scan import CLOSES, OPENS, THINK_OPEN, THINKING, UNFINISHED, NextPlace
-from ferrule.core.records import Message, Tool
+from ferrule.core.records import Message, Span, Tool
 
 __all__ = [
     "CUT_OFF", "Untyped", "broken_off", "first_stop", "in_thought", "open_thought", "pieces_of",
-    "read_reply", "reply_spans",
+    "read_reply", "reply_spans", "token_spans",
 ]  # fmt: skip
 
 CUT_OFF = "cut off"
@@ -139,3 +139,21 @@ def pieces_of(text: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[
         pieces.append(whole)
         begin = end
     return pieces
+
+
+def token_spans(pieces: Sequence[str], ranges: Sequence[Labelled], *, first: int = 0) -> tuple[Span, ...]:
+    """Map labelled ranges of a text to ranges of its tokens, whose texts are ``pieces``, counted from token ``first``.
+
+    A token that a range begins or ends within belongs to it as a whole; what lies before ``first`` is left out.
+    """
+    starts, at = [], 0
+    for piece in pieces:
+        starts.append(at)
+        at += len(piece)
+    spans = []
+    for label, low, high in ranges:
+        places = enumerate(zip(starts, pieces, strict=True))
+        inside = [i for i, (s, p) in places if s < high and s + len(p) > low and i >= first]
+        if inside:
+            spans.append(Span(label, inside[0] - first, inside[-1] + 1 - first))
+    return tuple(spans)

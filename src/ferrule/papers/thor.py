@@ -11,10 +11,11 @@ What fails and where repairs begin is in ``agents.repair``, the agent that corre
 
 Departures from the paper:
 
-1. An episode is a list of messages, and a repair goes on from messages with its calls made again in a new session
-   (``agents.resume``). Its prompt is rendered again from them, so its ids may differ from those once sampled.
-2. ``suffix`` counts pieces of text (words with the space before them), or the tokens of a tokenizer when ``pieces`` is
-   one. The paper counts tokens; the pieces that are left are the prompt of a repair and never trained on.
+1. An episode is a list of messages, and a repair makes its calls again in a new session (``agents.resume``). It goes on
+   from the ids that were fed and sampled, in training and in self-correction.
+2. ``suffix`` counts tokens. Of a policy that does not tell its ids, or which of them are a call, it counts pieces of
+   text (``pieces``: words with the space before them), and the text that is left is laid out again. What is left is
+   the prompt of a repair and never trained on.
 3. The released inference takes the suffix off whatever text stands before the failed segment, earlier observations
    included; here it comes off the thought alone. ``cut(reference=True)`` does what the release does.
 4. The release turns the share of passed calls into an integer, so that one failure in ten counts as ten, and an episode

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from ferrule.chat.renderer import Renderer
-from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply, reply_spans
+from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply, reply_spans, token_spans
 from ferrule.chat.scan import THINKING
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask
-from ferrule.core.records import Finish, Reply, Span
+from ferrule.core.records import Finish, Reply
 from ferrule.policies.engine.rows import Row, Stops
 from ferrule.policies.heads import HasHeads, Head, head_values
 
@@ -131,7 +131,7 @@ def reply_of(policy: Speaker, ask: Ask, row: Row) -> Reply:
     pieces = pieces_of(policy.stops.text, body) if labelled else []
     return Reply(
         message=read_reply(codec, ask.prefill + text, tools=ask.tools, opened=opened, cut=row.finish != "stop"),
-        spans=_spans(text, pieces, labelled, first=len(row.begun)),
+        spans=token_spans(pieces, labelled, first=len(row.begun)),
         given=row.given,
         sampled=tuple(row.sampled),
         logps=tuple(row.logps),
@@ -236,20 +236,3 @@ def _texts(policy: Speaker, ask: Ask, row: Row, body: Sequence[int]) -> dict[str
         text = policy.stops.text
         extras["top_texts"] = tuple(tuple((text([i]), logp) for i, logp in top[:count]) for top in row.tops)
     return extras
-
-
-def _spans(
-    text: str, pieces: Sequence[str], ranges: Sequence[tuple[str, int, int]], *, first: int = 0
-) -> tuple[Span, ...]:
-    """Map labelled character ranges to token ranges by the lengths of the tokens' texts, counted from ``first``."""
-    starts, at = [], 0
-    for piece in pieces:
-        starts.append(at)
-        at += len(piece)
-    spans = []
-    for label, low, high in ranges:
-        places = enumerate(zip(starts, pieces, strict=True))
-        inside = [i for i, (s, p) in places if s < high and s + len(p) > low and i >= first]
-        if inside:
-            spans.append(Span(label, inside[0] - first, inside[-1] + 1 - first))
-    return tuple(spans)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ferrule.chat.codec import Codec
 from ferrule.chat.forced import forced
 from ferrule.chat.renderer import Renderer, added
-from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply
+from ferrule.chat.reply import first_stop, in_thought, pieces_of, read_reply, reply_spans, token_spans
 from ferrule.chat.scan import THINKING
 from ferrule.core.flows import Ask
 from ferrule.core.powers import require
@@ -67,7 +67,7 @@ class Scripted:
     after the first stop string is cut. With a ``renderer`` (whose codec then counts) replies carry ids as well: bytes,
     ``given`` made piecewise like any policy's (``ask.context`` and the new text), log-probs 0, and the end-of-turn
     token unless a stop string or ``max_tokens`` (in bytes then) ended the reply; a script writes the rest of a reply
-    that has ``begun``. Raises ``IndexError`` when a
+    that has ``begun``. Spans label calls and thinking, as a model's. Raises ``IndexError`` when a
     sequence runs out, saying how many replies it had.
     """
 
@@ -134,14 +134,14 @@ class Scripted:
         if ask.max_tokens is not None and len(sampled) > ask.max_tokens:
             sampled, finish = sampled[: ask.max_tokens], "length"
         body = sampled[:-1] if sampled and sampled[-1] == END_ID else sampled
+        whole, opened = decode((*ask.begun, *body)), self._opens_thought(ask)
+        labelled = () if ask.prefill else reply_spans(renderer.codec, whole, opened=opened)
+        pieces = pieces_of(decode, (*ask.begun, *body)) if labelled else []
         return Reply(
             message=read_reply(
-                renderer.codec,
-                ask.prefill + decode((*ask.begun, *body)),
-                tools=ask.tools,
-                opened=self._opens_thought(ask),
-                cut=finish == "length",
+                renderer.codec, ask.prefill + whole, tools=ask.tools, opened=opened, cut=finish == "length"
             ),
+            spans=token_spans(pieces, labelled, first=len(ask.begun)),
             given=self.prompt_ids(ask),
             sampled=sampled,
             logps=(0.0,) * len(sampled),
