@@ -21,6 +21,7 @@ _COMMANDS = {
     "eval": "Measure a model on a suite or on your own tasks.",
     "run": "Answer one prompt with a model and tools.",
     "refine": "Propose, check and propose again: slow functions made faster, and other tasks with a check.",
+    "charts": "Look for charts of a table that tell something, and write a page of them with hints.",
     "arena": "Compare training recipes at the same number of generated tokens.",
     "papers": "List published methods, explain one, or measure its claim.",
     "models": "List, fetch, build, merge and measure models.",

@@ -299,6 +299,7 @@ _EXTRAS = {
     **dict.fromkeys(("datasets", "math_verify", "pyarrow"), "data"),
     **dict.fromkeys(("matplotlib", "jinja2"), "view"),
     **dict.fromkeys(("numba", "llvmlite"), "fast"),
+    **dict.fromkeys(("altair", "vl_convert", "lightgbm"), "charts"),
     "ray": "ray",
     "bitsandbytes": "qlora",
     **dict.fromkeys(("starlette", "uvicorn", "websockets", "prometheus_client"), "serve"),

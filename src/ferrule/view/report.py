@@ -15,17 +15,17 @@ from ferrule.view.load import Run, flatten, number, read_run, reader
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["write_report"]
+__all__ = ["templates", "write_report"]
 
 _SECRET = re.compile(r"(api_?key|secret|password|authorization|(^|_)token$)", re.IGNORECASE)
 
 
-def _environment() -> jinja2.Environment:
-    """Return the template environment; everything that is put into a page is escaped."""
+def templates() -> jinja2.Environment:
+    """Return the templates of pages; everything that is put into a page is escaped."""
     try:
         import jinja2
     except ImportError as problem:
-        raise ImportError('the report needs jinja2: pip install "ferrule[view]"') from problem
+        raise ImportError('pages need jinja2: pip install "ferrule[view]"') from problem
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ferrule.view"),
         autoescape=True,
@@ -131,7 +131,7 @@ def write_report(run_dir: str | Path) -> Path:
     named on the page. Raises ``FileNotFoundError`` when the folder is missing and ``ImportError`` when the ``view``
     extra is not installed.
     """
-    environment = _environment()
+    environment = templates()
     run = read_run(run_dir)
     blocks = compare.blocks(run.evaluations)
     curves = figures.curves(run.metrics)

@@ -1,0 +1,123 @@
+"""Charts as Vega-Lite, as pictures, and on a page that needs neither network nor scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ferrule.view.episodes import visible
+from ferrule.view.report import templates
+from ferrule.worlds.charts.columns import Plotted
+from ferrule.worlds.charts.drawing import step_of, unit_of
+from ferrule.worlds.charts.grammar import Chart, Choice, spoken, told
+
+__all__ = ["svg_of", "vega_lite", "write_charts"]
+
+_NEEDS = 'drawing charts needs {}: pip install "ferrule[charts]"'
+_POINTS = 2_000
+"""The most rows that points are drawn of; of more, evenly spaced ones are."""
+_UNITS = {"year": "year", "month": "yearmonth", "date": "yearmonthdate"}
+_TYPES = {"categorical": "N", "numerical": "Q", "temporal": "T"}
+
+
+def vega_lite(table: Plotted, chart: Chart, *, width: int = 340, height: int = 220) -> dict[str, Any]:
+    """Return a chart as a Vega-Lite specification with its data, checked against the schema by Altair.
+
+    Columns are the fields ``x`` and ``y`` and keep their names as titles. Bins and aggregates are Vega-Lite's own.
+    ``ImportError`` names the extra where altair is missing.
+    """
+    try:
+        import altair as alt
+    except ImportError as error:
+        raise ImportError(_NEEDS.format("altair")) from error
+    aggregate = chart.aggregate if chart.transform else None
+    y_title = "count" if aggregate == "count" else f"{aggregate} of {chart.y}" if aggregate else chart.y
+    y = {"count": "count()", None: "y:Q"}.get(aggregate, f"{aggregate}(y):Q")
+    drawn = alt.Chart(alt.Data(values=_rows(table, chart)))  # type: ignore[no-untyped-call]
+    if chart.transform and chart.bin == "zero":
+        drawn = drawn.transform_calculate(x="datum.x > 0 ? 'above 0' : '0 or less'")
+    if chart.mark == "arc":
+        encoded = {"theta": alt.Theta(y, title=visible(y_title)), "color": alt.Color("x:N", title=visible(chart.x))}
+    else:
+        encoded = {"x": alt.X(**_place(table, chart), title=visible(chart.x)), "y": alt.Y(y, title=visible(y_title))}
+    marked = {"bar": drawn.mark_bar, "line": drawn.mark_line, "point": drawn.mark_point, "arc": drawn.mark_arc}
+    about = {"description": visible(told(chart)), "width": width, "height": height}
+    specification: dict[str, Any] = marked[chart.mark]().encode(**encoded).properties(**about).to_dict()
+    return specification
+
+
+def _place(table: Plotted, chart: Chart) -> dict[str, Any]:
+    """Return how x is encoded: its type, with a bin or a unit of time."""
+    import altair as alt
+
+    variable = table.variable(chart.x)
+    how = chart.bin if chart.transform else None
+    if variable.kind == "temporal" and how == "day":
+        return {"shorthand": "x:O", "timeUnit": "day"}
+    if variable.kind == "temporal" and how is not None:
+        return {"shorthand": "x:T", "timeUnit": _UNITS["date" if how == "date" else unit_of(variable)]}
+    if variable.kind == "numerical" and how == "auto":
+        return {"shorthand": "x:Q", "bin": alt.Bin(step=step_of(variable))}
+    if variable.kind == "numerical" and (how == "zero" or chart.mark == "bar"):
+        return {"shorthand": "x:O"}
+    return {"shorthand": f"x:{_TYPES[variable.kind]}"}
+
+
+def _rows(table: Plotted, chart: Chart) -> list[dict[str, Any]]:
+    """Return the rows that a chart is drawn of, without those that have an empty cell in it."""
+    cells = zip(table.variable(chart.x).cells, table.variable(chart.y).cells, strict=True)
+    rows = [{"x": _plain(x), "y": y} for x, y in cells if x is not None and y is not None]
+    return rows[:: 1 + (len(rows) - 1) // _POINTS] if chart.mark == "point" and chart.aggregate is None else rows
+
+
+def _plain(cell: Any) -> Any:
+    return cell.isoformat() if isinstance(cell, datetime) else visible(cell) if isinstance(cell, str) else cell
+
+
+def svg_of(specification: Mapping[str, Any]) -> str:
+    """Return a Vega-Lite specification drawn as SVG (``ImportError`` naming the extra where vl-convert is missing)."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise ImportError(_NEEDS.format("vl-convert-python")) from error
+    return str(vl_convert.vegalite_to_svg(dict(specification), allowed_base_urls=[]))
+
+
+def write_charts(
+    table: Plotted, charts: Sequence[tuple[Chart, float]], hints: Sequence[Choice], path: str | Path, *,
+    picks: Mapping[str, Any] = {}, command: str = "",
+) -> Path:  # fmt: skip
+    """Write a page of charts with their scores, and of hints, each with the ``command`` that follows it.
+
+    Everything is in the page: pictures are SVG, and each chart has its Vega-Lite text to go on with.
+    """
+    shown = []
+    for chart, score in charts:
+        specification = vega_lite(table, chart)
+        picture = base64.b64encode(svg_of(specification).encode()).decode()
+        source = json.dumps(specification, indent=1, ensure_ascii=False)
+        shown.append({"told": visible(told(chart)), "score": f"{score:.2f}", "picture": picture, "source": source})
+    page = (
+        templates()
+        .get_template("charts.html.j2")
+        .render(
+            name=visible(table.name),
+            count=len(table.variables[0].cells),
+            columns=[(visible(variable.name), variable.kind) for variable in table.variables],
+            charts=shown,
+            hints=[(visible(_said(hint)), visible(f"{command} --pick '{_said(hint)}'")) for hint in hints],
+            picks=[visible(_said(pick)) for pick in picks.items()],
+            command=command,
+        )
+    )
+    target = Path(path)
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _said(choice: Choice) -> str:
+    return f"{choice[0]}={spoken(choice[1])}"

@@ -1,0 +1,113 @@
+"""Tables that charts are drawn of: columns of one kind each, read from a file or given as values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ferrule.core.arrays import nearest
+from ferrule.worlds.files import read_file
+
+__all__ = ["Kind", "Plotted", "Variable", "plotted", "read_plotted"]
+
+Kind: TypeAlias = Literal["categorical", "numerical", "temporal"]
+Cell: TypeAlias = "str | float | datetime | None"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One column: texts, numbers, or points in time, None where a cell is empty."""
+
+    name: str
+    kind: Kind
+    cells: tuple[Cell, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plotted:
+    """A table with a name, whose columns are of equal length and have different names."""
+
+    name: str
+    variables: tuple[Variable, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a table without columns, and columns of different lengths or of one name."""
+        names = [variable.name for variable in self.variables]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"the table {self.name!r} needs columns, each with another name; it has {names}")
+        if len({len(variable.cells) for variable in self.variables}) > 1:
+            raise ValueError(f"the columns of {self.name!r} differ in length")
+
+    @cached_property
+    def by_name(self) -> dict[str, Variable]:
+        """The columns by their names."""
+        return {variable.name: variable for variable in self.variables}
+
+    def variable(self, name: str) -> Variable:
+        """Return a column (``ValueError`` naming the nearest)."""
+        if name not in self.by_name:
+            raise ValueError(f"{self.name!r} has no column {name!r}; {nearest(name, list(self.by_name))}")
+        return self.by_name[name]
+
+    def named(self, *kinds: Kind) -> list[str]:
+        """Return the names of the columns of some kinds, in their order."""
+        return [variable.name for variable in self.variables if variable.kind in kinds]
+
+
+def plotted(name: str, columns: Mapping[str, Sequence[Any]]) -> Plotted:
+    """Return values by column as a table.
+
+    A column is numerical where all its values are numbers (or texts of numbers), temporal where all are dates or texts
+    of dates in ISO 8601, and categorical otherwise. Empty texts, None and numbers that are not finite are empty cells.
+    """
+    return Plotted(name, tuple(_variable(str(key), values) for key, values in columns.items()))
+
+
+def read_plotted(path: str | Path) -> Plotted:
+    """Read a table from a file: CSV, JSONL, JSON, or parquet (with the extra ``charts`` or ``data``).
+
+    Raises what ``ferrule.worlds.files.read_file`` raises, and ``ValueError`` for a file without rows.
+    """
+    table = read_file(Path(path))
+    if not table.rows:
+        raise ValueError(f"{path} has no rows; a chart needs two at least")
+    rows = [row for _, row in table.rows]
+    return plotted(Path(path).name.partition(".")[0], {key: [row.get(key) for row in rows] for key in table.columns})
+
+
+def _variable(name: str, values: Sequence[Any]) -> Variable:
+    given = [None if value is None or value == "" else value for value in values]
+    for kind, convert in (("numerical", _number), ("temporal", _moment)):
+        cells = [None if value is None else convert(value) for value in given]
+        lost = sum(
+            cell is None and value is not None and value == value for cell, value in zip(cells, given, strict=True)
+        )
+        if not lost and any(cell is not None for cell in cells):
+            return Variable(name, kind, tuple(cells))  # type: ignore[arg-type]
+    return Variable(name, "categorical", tuple(None if value is None else str(value) for value in given))
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    try:
+        return datetime.fromisoformat(value.strip()).replace(tzinfo=None) if isinstance(value, str) else None
+    except ValueError:
+        return None
