@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ferrule.evaluate.ranking import ndcg, rank_at_1, recall
+from ferrule.evaluate.ranking import hit, ndcg, rank_at_1, recall
 
 RANKED = ["w", "x", "y", "z"]
 
@@ -49,3 +49,10 @@ def test_the_best_scored_candidate_counts() -> None:
     assert math.isnan(rank_at_1([], []))
     with pytest.raises(ValueError, match="task 1 has 1 scores for 2 candidates"):
         rank_at_1([[1.0, 0.0], [1.0]], [[True, False], [True, False]])
+
+
+def test_a_hit_is_any_relevant_entry_near_the_top() -> None:
+    """x stands second and y third."""
+    assert [hit(RANKED, {"x", "y"}, k) for k in (1, 2, 4)] == [0.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match="nothing is relevant"):
+        hit(RANKED, set(), 3)

@@ -98,7 +98,7 @@ class Recommender:
         for partial, score in self.graph.scores.items():
             chart = chart_of(partial)
             if chart is not None and score is not None and self.picks.items() <= dict(choices_of(chart)).items():
-                best.setdefault(chart.drawn, (chart, score))
+                best[chart.drawn] = max(best.get(chart.drawn, (chart, score)), (chart, score), key=lambda pair: pair[1])
         return sorted(best.values(), key=lambda pair: -pair[1])
 
     @property

@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.option("--pick", "picks", multiple=True, help="Choose a slot, as slot=value; several times for several slots.")
 @click.option("--top", default=6, show_default=True, type=click.IntRange(1), help="Charts that are shown.")
 @click.option("--hints", default=9, show_default=True, type=click.IntRange(0), help="Hints that are shown at most.")
-@click.option("--simulations", default=100, show_default=True, type=click.IntRange(1), help="Simulations of a round.")
+@click.option("--simulations", default=400, show_default=True, type=click.IntRange(1), help="Simulations of a round.")
 @click.option("--ranker", default=1.0, show_default=True, help="Weight of the learned ranking.")
 @click.option("--rules", default=1.0, show_default=True, help="Weight of rules of thumb.")
 @click.option("--ask", is_flag=True, help="Ask which hint to follow, search on under it, and so on.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-__all__ = ["ndcg", "rank_at_1", "recall"]
+__all__ = ["hit", "ndcg", "rank_at_1", "recall"]
 
 
 def _check(k: int, relevant: Collection[str]) -> None:
@@ -40,6 +40,15 @@ def recall(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
     _check(k, relevant)
     wanted = set(relevant)
     return len(wanted.intersection(ranked[:k])) / len(wanted)
+
+
+def hit(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """Return 1 where any ``relevant`` entry is among the first ``k`` of a ranking, else 0: Hit@k of one query.
+
+    Raises ``ValueError`` for ``k`` below 1 and where nothing is relevant.
+    """
+    _check(k, relevant)
+    return float(any(entry in relevant for entry in ranked[:k]))
 
 
 def rank_at_1(scores: Sequence[Sequence[float]], right: Sequence[Sequence[bool]]) -> float:

@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "data": ("datasets", "math-verify"),
     "retrieve": ("bm25s",),
     "view": ("matplotlib", "jinja2"),
+    "charts": ("altair", "vl-convert-python", "lightgbm"),
 }
 _BASE = ("ferrule", "numpy", "pydantic", "docstring-parser", "json-repair", "httpx", "click", "rich")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +110,7 @@ def write_charts(
             count=len(table.variables[0].cells),
             columns=[(visible(variable.name), variable.kind) for variable in table.variables],
             charts=shown,
-            hints=[(visible(_said(hint)), visible(f"{command} --pick '{_said(hint)}'")) for hint in hints],
+            hints=[(visible(_said(hint)), visible(f"{command} --pick {shlex.quote(_said(hint))}")) for hint in hints],
             picks=[visible(_said(pick)) for pick in picks.items()],
             command=command,
         )

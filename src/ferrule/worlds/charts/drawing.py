@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ferrule.worlds.charts.columns import Plotted, Variable
-from ferrule.worlds.charts.grammar import CHOICES, Chart
+from ferrule.worlds.charts.grammar import CHOICES, X_KINDS, Chart
 
 __all__ = ["FEATURES", "Place", "Shown", "cut", "features", "problem_of", "rule_score", "shown", "step_of", "unit_of"]
 
@@ -108,6 +108,8 @@ def problem_of(table: Plotted, chart: Chart, marks: Shown | None = None) -> str:
     """
     if chart.group not in (None, chart.x):
         return f"it is grouped by {chart.group!r}, which is not on its x"
+    if table.variable(chart.x).kind not in X_KINDS[chart.mark]:
+        return f"{chart.x!r} is {table.variable(chart.x).kind}, which {chart.mark} does not show on x"
     if chart.aggregate is None and (chart.group is not None or chart.bin is not None):
         return "it puts rows together without saying how"
     if chart.aggregate not in (None, "count") and chart.x == chart.y:

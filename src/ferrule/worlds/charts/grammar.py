@@ -13,8 +13,23 @@ from ferrule.core.arrays import nearest
 from ferrule.worlds.charts.columns import Plotted
 
 __all__ = [
-    "CHOICES", "SLOTS", "STOP", "Chart", "Choice", "Partial", "chart_of", "check_picks", "choices_of", "fill",
-    "filled", "legal_choices", "open_slots", "read_choice", "spoken", "told",
+    "CHOICES",
+    "SLOTS",
+    "STOP",
+    "X_KINDS",
+    "Chart",
+    "Choice",
+    "Partial",
+    "chart_of",
+    "check_picks",
+    "choices_of",
+    "fill",
+    "filled",
+    "legal_choices",
+    "open_slots",
+    "read_choice",
+    "spoken",
+    "told",
 ]  # fmt: skip
 
 SLOTS = ("mark", "x", "transform", "aggregate", "y", "group", "bin")
@@ -32,10 +47,11 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "bin": (None, "auto", "zero", "date", "day"),
 }
 """All values of the slots that hold no column."""
-_X_KINDS = {
+X_KINDS: Mapping[str, tuple[str, ...]] = {
     "bar": ("categorical", "numerical", "temporal"), "line": ("categorical", "numerical", "temporal"),
     "point": ("numerical", "temporal"), "arc": ("categorical",),
 }  # fmt: skip
+"""The kinds of columns that each mark shows on x."""
 _BINS = {"numerical": (None, "auto", "zero"), "temporal": (None, "auto", "date", "day"), "categorical": (None,)}
 
 
@@ -94,7 +110,7 @@ def legal_choices(table: Plotted, partial: Partial, picks: Mapping[str, Any] | N
 
 def _values(table: Plotted, slot: str, known: Mapping[str, Any], picks: Mapping[str, Any]) -> Sequence[Any]:
     if slot == "x":
-        return table.named(*_X_KINDS[known["mark"]])  # type: ignore[arg-type]
+        return table.named(*X_KINDS[known["mark"]])  # type: ignore[arg-type]
     if slot == "transform":
         forced = any(picked in picks for picked in ("aggregate", "group", "bin"))
         return (False, True) if known["mark"] == "point" and not forced else (True,)
