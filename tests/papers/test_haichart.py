@@ -43,7 +43,9 @@ def test_the_release_ranks_alone() -> None:
     common = set.intersection(*map(set, scores))
     assert common
     for chart in common:
-        assert scores[0][chart] == pytest.approx(3 * default_ranker()(planted.table, chart, shown(planted.table, chart)))
+        assert scores[0][chart] == pytest.approx(
+            3 * default_ranker()(planted.table, chart, shown(planted.table, chart))
+        )
         assert len({each[chart] for each in scores}) == 3
 
 

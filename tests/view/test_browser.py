@@ -1,7 +1,8 @@
-"""The report in a real browser: it fits a phone, runs no script, asks for nothing, and is not an empty page."""
+"""Pages in a real browser: they fit a phone, run no script, ask for nothing, and are not empty."""
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ferrule.view.charts import write_charts
 from ferrule.view.report import write_report
+from ferrule.worlds.charts.columns import plotted
+from ferrule.worlds.charts.grammar import Chart
+from ferrule.worlds.charts.making import draw_table
 
-from .conftest import make_run
+from .conftest import HOSTILE, make_run
 
 pytestmark = pytest.mark.integration
 
@@ -50,6 +55,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_run(tmp_path_factory.mktemp("runs") / "first-run", steps=25))
 
 
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of charts whose columns have hostile names."""
+    planted = draw_table(random.Random("browser"), 4)
+    renamed = {variable.name: variable.cells for variable in planted.table.variables}
+    renamed[HOSTILE] = [HOSTILE, "other"] * (len(planted.table.variables[0].cells) // 2 + 1)
+    renamed[HOSTILE] = renamed[HOSTILE][: len(planted.table.variables[0].cells)]
+    table = plotted(HOSTILE, renamed)
+    number = table.named("numerical")[0]
+    drawn = [*planted.charts, Chart("bar", HOSTILE, number, True, "sum", HOSTILE)]
+    hints = [("x", HOSTILE), ("mark", "bar"), ("bin", "auto")]
+    path = tmp_path_factory.mktemp("charts") / "charts.html"
+    return write_charts(table, [(chart, 1.0) for chart in drawn], hints, path, command="ferrule charts t.csv")
+
+
 def run(browser: str, profile: Path, *arguments: str) -> str:
     command = [browser, *FLAGS, f"--user-data-dir={profile}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
@@ -61,9 +81,11 @@ def opened(html: str) -> str:
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_it_fits(browser: str, report: Path, tmp_path: Path, width: int) -> None:
-    """Nothing reaches beyond the window, with every episode unfolded."""
-    (tmp_path / "page.html").write_text(opened(report.read_text("utf-8")) + QUESTION, encoding="utf-8")
+@pytest.mark.parametrize("name", ["report", "charts"])
+def test_it_fits(browser: str, report: Path, charts: Path, tmp_path: Path, name: str, width: int) -> None:
+    """Nothing reaches beyond the window, with everything unfolded."""
+    page = {"report": report, "charts": charts}[name]
+    (tmp_path / "page.html").write_text(opened(page.read_text("utf-8")) + QUESTION, encoding="utf-8")
     frame = f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
     ask = "<script>onload = () => { document.title = frames[0].document.title }</script>"
     (tmp_path / "frame.html").write_text(frame + ask, encoding="utf-8")
@@ -90,6 +112,21 @@ def test_the_rule_against_scripts_holds(browser: str, report: Path, tmp_path: Pa
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     dom = run(browser, tmp_path / "p", "--dump-dom", (tmp_path / "page.html").as_uri())
     assert "<title>first-run · run report</title>" in dom
+
+
+def test_charts_are_drawn_without_scripts_and_network(browser: str, charts: Path, tmp_path: Path) -> None:
+    """Every picture is in the page and has a size; hostile names of columns stay text, and the page allows no script."""
+    sizes = "JSON.stringify([...document.images].map(i => i.complete && i.naturalWidth > 100 && i.naturalHeight > 100))"
+    ask = f"<script>onload = () => {{ document.title = {sizes} }}</script></body>"
+    (tmp_path / "page.html").write_text(opened(charts.read_text("utf-8")).replace("</body>", ask), encoding="utf-8")
+    dom = run(browser, tmp_path / "p", "--dump-dom", (tmp_path / "page.html").as_uri())
+    count = charts.read_text("utf-8").count("<figure>")
+    assert count > 2
+    assert f"<title>[{','.join(['true'] * count)}]</title>" in dom
+    (tmp_path / "page.html").write_text(charts.read_text("utf-8").replace("</body>", ask), encoding="utf-8")
+    dom = run(browser, tmp_path / "q", "--dump-dom", (tmp_path / "page.html").as_uri())
+    assert " · charts</title>" in dom
+    assert "onerror" in dom
 
 
 @pytest.mark.parametrize(("dark", "brightness"), [(False, (0.8, 1.0)), (True, (0.0, 0.3))])

@@ -194,7 +194,7 @@ def test_training_time_of_a_resumed_run(tmp_path: Path) -> None:
     assert "training time 2 min 10 s" in Page(write_report(folder).read_text(encoding="utf-8")).text
 
 
-@pytest.mark.parametrize(("module", "said"), [("jinja2", "the report needs jinja2"), ("matplotlib", "need matplotlib")])
+@pytest.mark.parametrize(("module", "said"), [("jinja2", "pages need jinja2"), ("matplotlib", "need matplotlib")])
 def test_missing_extra_is_named(run_folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, said: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=said) as caught:

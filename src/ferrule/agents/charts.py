@@ -157,7 +157,9 @@ class Recommend:
     role: str = "user"
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
-        """Play one episode."""
+        """Play one episode; a task without a table has no answer."""
+        if "table" not in task.meta:
+            return None
         recommender = Recommender(table_in(task), self.rates, rounds=self.rounds, hinting=self.hinting)
         messages = [Message("system", "You look for charts of a table that tell you something.")]
         recommender.search()

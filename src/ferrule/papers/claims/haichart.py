@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from ferrule.agents.graph import Graph, KeyOf, by_choice, by_path, graph_search, random_search
@@ -24,22 +25,25 @@ def reached(
 ) -> dict[str, float]:  # fmt: skip
     """Return the share of the ten best ends that were reached after each number of ``simulations``.
 
-    ``node_key`` None draws every choice evenly.
+    ``worth`` is the mean score of all simulations that ended in a valid end, ``valid`` their share. ``node_key`` None
+    draws every choice evenly.
     """
     problem, graph, done = draw_slots(seed, interaction=interaction), Graph[tuple[int, ...]](), 0
-    numbers = {}
+    numbers: dict[str, float] = {}
+    ends: list[tuple[int, ...]] = []
     for count in simulations:
         more, drawn = count - done, seed * 10_000 + done
         if node_key is None:
-            random_search(problem, graph, simulations=more, seed=drawn)
+            ends += random_search(problem, graph, simulations=more, seed=drawn)
         else:
-            graph_search(
+            ends += graph_search(
                 problem, graph, simulations=more, seed=drawn, weight=weight, decay=decay, invalid=invalid,
                 node_key=node_key,
             )  # fmt: skip
         numbers[f"reached {count}"] = len(problem.best & graph.scores.keys()) / len(problem.best)
         done = count
-    return numbers
+    worth = [score for end in ends if (score := problem.score(end)) is not None]
+    return {**numbers, "worth": fmean(worth), "valid": len(worth) / len(ends)}
 
 
 WAYS = {"random": None, "tree": by_path, "graph": by_choice}
