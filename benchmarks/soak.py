@@ -150,7 +150,7 @@ async def murdered(server: Server, given: argparse.Namespace, book: Book) -> flo
             task.cancel()
         over.set()
         ended = await asyncio.gather(slow_ones, *tasks, return_exceptions=True)
-        book.wrong += [f"a client broke: {problem!r}" for problem in ended if isinstance(problem, Exception)]
+        book.wrong += [f"what ran beside broke: {problem!r}" for problem in ended if isinstance(problem, Exception)]
 
 
 async def soak(server: Server, given: argparse.Namespace) -> dict[str, Any]:

@@ -64,7 +64,7 @@ async def slow(address: Address, count: int, book: Book, over: asyncio.Event) ->
             for _ in range(2):
                 await _trickle(address, line, book)
             book.clients["slow"] += 1
-            await _post(address, f"/episodes/{line.name}/end", b"{}")
+            await _post(address, f"/episodes/{line.name}/end", b"")
 
     await asyncio.gather(*(one() for _ in range(count)))
 

@@ -262,6 +262,24 @@ def test_a_body_that_came_and_was_not_read_yet_is_not_late(monkeypatch: pytest.M
     play(check, ClientLimits(body_seconds=0.2))
 
 
+def test_an_idle_connection_stays_while_new_ones_say_nothing() -> None:
+    """They become half-open ones a quarter of a second later, and these go first."""
+
+    async def check(address: Address) -> None:
+        reader, writer = await opened(address, WHOLE)
+        await reader.readuntil(b"well")
+        half = [await opened(address, b"") for _ in range(3)]
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            writer.write(WHOLE)
+            assert (await asyncio.wait_for(reader.readuntil(b"well"), 30)).startswith(b"HTTP/1.1 200")
+        assert await asked(address) == "well"
+        for _, other in [*half, (reader, writer)]:
+            other.close()
+
+    play(check, ClientLimits(connections=4, head_seconds=60))
+
+
 def test_web_sockets_that_wait_for_a_goodbye_make_room() -> None:
     async def check(address: Address) -> None:
         greeted = [await opened(address, UPGRADE) for _ in range(4)]

@@ -99,19 +99,21 @@ class Clients:
     def _make_room(self, why: str) -> bool:
         """Close the connection that is the least loss, when there is one whose client is waited for.
 
-        Of half-sent heads some go together: looking for them takes longer than accepting another one.
+        Of half-sent heads some go together: looking for them takes longer than accepting another one. While some are
+        too new to be judged nothing else goes, as waiting for them is the smaller loss.
         """
         self._forget()
         now = time.monotonic()
         ranked = [(rank, client.heard, client) for client in self._open if (rank := client.rank(now)) is not None]
         ranked.sort(key=lambda entry: entry[:2])
-        unread = _unread([client for _, _, client in ranked])
-        ranked = [entry for entry in ranked if entry[2] not in unread]
-        count = max(1, self._most // 32) if ranked and ranked[0][0] == 0 else 1
-        for rank, _, client in ranked[:count]:
-            if rank == ranked[0][0]:
-                client.end(f"closed to make room: {why}")
-        return bool(ranked)
+        if not ranked:
+            return False
+        least = [client for rank, _, client in ranked if rank == ranked[0][0]]
+        unread = _unread(least)
+        going = [client for client in least if client not in unread and not client.new(now)]
+        for client in going[: max(1, self._most // 32) if ranked[0][0] == 0 else 1]:
+            client.end(f"closed to make room: {why}")
+        return bool(going)
 
     async def _watch(self) -> None:
         """Close those who are too slow, again and again."""
@@ -206,13 +208,15 @@ class _Client(asyncio.Protocol):
             return 0 if getattr(self._transport.get_protocol(), "close_sent", False) else None
         if self._transport.get_write_buffer_size():
             return 3 if now - self._stalled > 1 else None
-        spent = now - self._since
         if not self._answering():
-            if self._head or self._cycle is None:
-                return 0 if spent > _NEW else None
-            return 1
-        slow = spent > _NEW and self._body < _SLOW * self._limits.body_rate * spent
+            return 0 if self._head or self._cycle is None else 1
+        spent = now - self._since
+        slow = not self.new(now) and self._body < _SLOW * self._limits.body_rate * spent
         return 2 if self._cycle.more_body and slow else None
+
+    def new(self, now: float) -> bool:
+        """Say whether its request began so recently that nothing can be held against it."""
+        return now - self._since <= _NEW
 
     def too_slow(self, now: float) -> str:
         """Return what the client did not do in time, empty when it did."""
