@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,9 +18,10 @@ from hypothesis import strategies as st
 from tests.limits import LATE
 
 from ferrule.core.records import Call, Observation, Tool
+from ferrule.tools.bm25 import BM25
 from ferrule.tools.calculator import calculate, calculator
 from ferrule.tools.invoke import invoke
-from ferrule.tools.search import BM25, Document, _Bm25s, read_corpus, search_tool
+from ferrule.tools.search import Document, read_corpus, search_tool
 from ferrule.tools.sql import sql_tool
 
 
@@ -106,8 +109,28 @@ def test_bm25_equals_the_formula_and_the_package() -> None:
     # 1.5 * (0.25 + 0.75 * 2 / 3), so 1 / 2.125; second: tf 2, norm 1.5 * (0.25 + 0.75 * 4 / 3) = 1.875, so 2 / 3.875.
     expected = [math.log(1.2) / 2.125, math.log(1.2) * 2 / 3.875]
     np.testing.assert_allclose(BM25(corpus).scores(["a"]), expected, rtol=1e-12)
-    np.testing.assert_allclose(_Bm25s(corpus).scores(["a", "zzz"]), expected, rtol=1e-6)
+    package = bm25s.BM25(k1=1.5, b=0.75, method="lucene", dtype="float64")
+    package.index(corpus, show_progress=False)
+    np.testing.assert_allclose(package.get_scores(["a"]), expected, rtol=1e-12)
     np.testing.assert_array_equal(BM25(corpus).scores(["zzz"]), [0, 0])
+
+
+def test_the_best_documents_are_those_of_the_scores_in_their_order() -> None:
+    """Frequent and rare words, repeated ones in the query, equal scores, and more asked for than there are."""
+    rng = random.Random(0)
+    corpus = [[rng.choice("aaaabbcdefgh") for _ in range(rng.randint(0, 6))] for _ in range(200)]
+    index = BM25(corpus)
+    for _ in range(50):
+        words = [rng.choice("abcdefgz") for _ in range(rng.randint(0, 6))]
+        scores = index.scores(words)
+        plain = np.zeros(len(corpus))
+        for word in words:  # one word alone is added the same way, whether it is frequent or not
+            plain += index.scores([word])
+        np.testing.assert_array_equal(scores, plain)
+        order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > 0]
+        for k in (1, 3, 500):
+            assert index.best(words, k) == [(i, scores[i]) for i in order[:k]]
+    assert BM25([]).best(["a"], 3) == BM25([[], []]).best(["a"], 3) == index.best(["a"], 0) == []
 
 
 def test_search_ranks_cuts_and_reports() -> None:

@@ -17,9 +17,9 @@ from ferrule.agents.flow import cut_off, opening, prefixed
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Call, Message, Task, Tool, plain_text
+from ferrule.tools.bm25 import BM25
 from ferrule.tools.contracts import Contract, State, from_schema, gate, verify
 from ferrule.tools.effects import repeatable, result_of
-from ferrule.tools.search import BM25
 from ferrule.worlds.gated import Gated
 
 __all__ = ["Phase", "Retrieve", "Step", "ToolGate", "call_phase", "rank", "read_step", "tool_text"]

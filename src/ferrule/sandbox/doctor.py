@@ -19,7 +19,6 @@ __all__ = ["EXTRAS", "doctor"]
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers", "tensorboardX"),
     "data": ("datasets", "math-verify"),
-    "retrieve": ("bm25s",),
     "view": ("matplotlib", "jinja2"),
     "charts": ("altair", "vl-convert-python", "lightgbm"),
 }

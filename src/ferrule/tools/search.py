@@ -1,28 +1,20 @@
-"""The ``search`` tool: BM25 over a folder of text files, a JSONL file or a list of documents, or any retrieval given.
-
-Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009), in the form Lucene uses.
-"""
+"""The ``search`` tool: BM25 over a folder of text files, a JSONL file or a list of documents, or another retrieval."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TypeAlias
 
 from ferrule.core.clip import clip
 from ferrule.core.records import Observation, Tool
+from ferrule.tools.bm25 import BM25
 from ferrule.tools.tool import tool
 
-__all__ = ["BM25", "Document", "Retrieve", "bm25", "read_corpus", "search_tool"]
+__all__ = ["Document", "Retrieve", "bm25", "read_corpus", "search_tool"]
 
 _SUFFIXES = (".txt", ".md", ".rst")
 
@@ -38,61 +30,6 @@ class Document:
 
 Retrieve: TypeAlias = Callable[[str, int], "Sequence[tuple[Document, float]]"]
 """``retrieve(query, k)`` returns at most ``k`` documents with their scores, the best first."""
-
-
-class _Index(Protocol):
-    def scores(self, words: Sequence[str]) -> npt.NDArray[np.float64]: ...
-
-
-class BM25:
-    """A small BM25 index for the base install, which has no retrieval package.
-
-    Score of a document: the sum over the query's words w of ``idf(w) * tf / (tf + k1 * (1 - b + b * length /
-    mean))`` with
-    ``idf(w) = ln(1 + (n - df + 0.5) / (df + 0.5))``; n documents, df of them with w, tf times in this one.
-    """
-
-    def __init__(self, corpus: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
-        """Count the words of every document (given as words)."""
-        lengths = np.asarray([len(words) for words in corpus], dtype=np.float64)
-        self._size = len(corpus)
-        norm = k1 * (1 - b + b * lengths / max(lengths.mean(), 1.0)) if len(corpus) else lengths
-        rows: dict[str, list[tuple[int, float]]] = {}
-        for i, words in enumerate(corpus):
-            for word, count in Counter(words).items():
-                rows.setdefault(word, []).append((i, count / (count + norm[i])))
-        self._rows = {
-            word: (
-                np.asarray([i for i, _ in entries]),
-                math.log(1 + (self._size - len(entries) + 0.5) / (len(entries) + 0.5))
-                * np.asarray([x for _, x in entries]),
-            )
-            for word, entries in rows.items()
-        }
-
-    def scores(self, words: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return one score per document; 0 where no word occurs."""
-        scores = np.zeros(self._size)
-        for word in words:
-            if word in self._rows:
-                rows, values = self._rows[word]
-                scores[rows] += values
-        return scores
-
-
-class _Bm25s:
-    """The same scores by the ``bm25s`` package, which is faster on large collections."""
-
-    def __init__(self, corpus: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
-        bm25s: Any = importlib.import_module("bm25s")
-        self._index = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float64")
-        self._index.index([list(words) for words in corpus], show_progress=False)
-        self._known = {word for words in corpus for word in words}
-        self._size = len(corpus)
-
-    def scores(self, words: Sequence[str]) -> npt.NDArray[np.float64]:
-        known = [word for word in words if word in self._known]
-        return np.asarray(self._index.get_scores(known), dtype=np.float64) if known else np.zeros(self._size)
 
 
 def _words(text: str) -> list[str]:
@@ -142,14 +79,10 @@ def bm25(documents: Sequence[Document]) -> Retrieve:
     """
     if not documents:
         raise ValueError("search_tool needs at least one document")
-    built = [_words(f"{document.title} {document.text}") for document in documents]
-    # A collection without a single word cannot be indexed by the package.
-    fast = importlib.util.find_spec("bm25s") is not None and any(built)
-    index: _Index = _Bm25s(built) if fast else BM25(built)
+    index = BM25([_words(f"{document.title} {document.text}") for document in documents])
 
     def retrieve(query: str, k: int) -> list[tuple[Document, float]]:
-        scores = index.scores(_words(query))
-        return [(documents[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:k] if scores[i] > 0]
+        return [(documents[place], score) for place, score in index.best(_words(query), k)]
 
     return retrieve
 

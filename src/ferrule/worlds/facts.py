@@ -21,9 +21,9 @@ from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Task, Tool
+from ferrule.tools.bm25 import BM25
 from ferrule.tools.budget import Budget
 from ferrule.tools.calculator import calculator
-from ferrule.tools.search import BM25
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
@@ -333,9 +333,8 @@ def _search(sentences: Sequence[str], top: int) -> Tool:
     def search(query: str) -> str:
         if not index:
             index.append(BM25([_words(sentence) for sentence in sentences]))
-        scores = index[0].scores(_words(query))
-        best = sorted(range(len(sentences)), key=lambda i: -scores[i])[:top]
-        return "\n".join(sentences[i] for i in best if scores[i] > 0) or "nothing found"
+        best = index[0].best(_words(query), top)
+        return "\n".join(sentences[place] for place, _ in best) or "nothing found"
 
     parameters = {
         "type": "object",
