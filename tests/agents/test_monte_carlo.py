@@ -167,6 +167,28 @@ def test_states_that_are_the_same_are_merged() -> None:
     assert graph < tree
 
 
+def choice(parent: Node, node: Node) -> tuple[int, str]:
+    """What a step says, at its depth, whatever was said before it."""
+    assert node.reply is not None
+    return node.depth, plain_text(node.reply.message)[-1:]
+
+
+def test_equal_choices_share_what_is_learned() -> None:
+    """Steps that say the same at the same depth have one count and one value, and stay apart; without keys they differ."""
+    counts = []
+    for key in (choice, None):
+        (episode,) = played(MonteCarlo(iterations=16, value=ones, guess=ones, shares=key), numbered)
+        turns = {
+            turn.id: (len(path.turns[: k + 1]), turn)
+            for path in episode.trajectories
+            for k, turn in enumerate(path.turns)
+        }
+        second = [turn for depth, turn in turns.values() if depth == 2 and plain_text(turn.reply) == "1"]
+        assert len(second) > 1
+        counts.append({(turn.notes["visits"], turn.notes["value"]) for turn in second})
+    assert len(counts[0]) == 1 < len(counts[1])
+
+
 @pytest.mark.parametrize("tokens", [1, 7, 60, 200])
 @pytest.mark.parametrize("split", [None, separated])
 def test_no_search_writes_more_than_its_tokens(tokens: int, split: Any) -> None:
@@ -176,7 +198,9 @@ def test_no_search_writes_more_than_its_tokens(tokens: int, split: Any) -> None:
         assert 0 < episode.sampled_count <= tokens
 
 
-@pytest.mark.parametrize("agent", [MonteCarlo(), MonteCarlo(split=separated, least=3), MonteCarlo(node_key=lines)])
+@pytest.mark.parametrize(
+    "agent", [MonteCarlo(), MonteCarlo(split=separated, least=3), MonteCarlo(node_key=lines), MonteCarlo(shares=choice)]
+)
 def test_drivers_record_the_same(agent: Any) -> None:
     world = Bench()
     tasks = world.tasks("train", 3)
@@ -192,6 +216,8 @@ def test_fragments_need_a_policy_that_tells_texts() -> None:
         drive(MonteCarlo(split=separated), world.tasks("train", 1), world, Scripted(["x"]))
     with pytest.raises(ValueError, match="node_key is for whole steps"):
         MonteCarlo(split=separated, node_key=lines)
+    with pytest.raises(ValueError, match="shares is for whole steps"):
+        MonteCarlo(split=separated, shares=choice)
 
 
 TOPS = (

@@ -41,13 +41,15 @@ class Rounds:
 class Hinting:
     """How hints are chosen: settings of ``ferrule.agents.coverage.covering``.
 
-    They cover the charts whose score is at least ``good`` times the best.
+    They cover the charts whose score is at least ``good`` times the best. ``choose`` is that rule, or another one with
+    its parameters.
     """
 
     most: int = 9
     budget: int = 100
     per_field: int = 2
     good: float = 0.5
+    choose: Callable[..., list[Choice]] = covering
 
 
 def rating(
@@ -120,7 +122,7 @@ class Recommender:
             if value is not None and slot not in (STOP, "transform", *self.picks)
         }
         how = self.hinting
-        return covering(shown, most=how.most, budget=how.budget, per_field=how.per_field, field=lambda hint: hint[1])
+        return how.choose(shown, most=how.most, budget=how.budget, per_field=how.per_field, field=lambda hint: hint[1])
 
     def pick(self, choice: Choice) -> None:
         """Take a pick: it fixes its slot, and where no good chart is known that holds all picks, the older ones go.

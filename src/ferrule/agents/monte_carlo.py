@@ -89,7 +89,10 @@ class MonteCarlo:
     ahead stays outside the tree. This needs a policy that goes on from ids and tells the text of each.
 
     ``node_key`` makes a graph of the tree: a step whose key is known is replaced by the first with this key. It
-    sees steps that were played, with their results. ``system``, ``max_tokens`` and ``stop`` are as in ``ToolLoop``.
+    sees steps that were played, with their results. With ``shares`` steps of one key stay apart, each in a state of its
+    own, but have their visits and value in common, so that what followed a choice counts after other beginnings as well
+    (paper 57; ``ferrule.agents.graph`` does so where choices are listed). ``system``, ``max_tokens`` and ``stop`` are
+    as in ``ToolLoop``.
     """
 
     iterations: int = 8
@@ -102,6 +105,7 @@ class MonteCarlo:
     prior: Value = step_probability
     guess: Value = probability
     node_key: NodeKey | None = None
+    shares: NodeKey | None = None
     split: Split | None = None
     parts: int = 3
     budget: Budget = field(default_factory=lambda: Budget(asks=200))
@@ -115,27 +119,26 @@ class MonteCarlo:
         refuse_below_one(self, "iterations", "branch", "least", "depth", "parts")
         if self.ahead < 0:
             raise ValueError(f"MonteCarlo.ahead is {self.ahead}; the least is 0")
-        if self.split is not None and self.node_key is not None:
-            raise ValueError("MonteCarlo.node_key is for whole steps; leave split or node_key out")
+        for name in ("node_key", "shares"):
+            if self.split is not None and getattr(self, name) is not None:
+                raise ValueError(f"MonteCarlo.{name} is for whole steps; leave split or {name} out")
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one search."""
         inside = self.split is not None
         search = Search(task, session, self, want=("pieces",) if inside else (), goes_on=inside)
-        known: dict[Hashable, Node] = {}
+        known, shared = dict[Hashable, Node](), _Shared(self.shares)
         try:
             for _ in range(self.iterations):
                 path = self._selected(search.root)
-                drawn = (yield from self._expanded(search, path[-1], known)) if path else False
+                drawn = (yield from self._expanded(search, path[-1], known, shared)) if path else False
                 if not drawn:
                     break
-                yield from self._ahead(search, path)
+                yield from self._ahead(search, path, shared)
                 reward = 0.0
                 if path[-1].state in ("open", "answer"):
                     (reward,) = yield from worth(self.value, task, path[-1:])
-                for node in path:
-                    node.visits += 1
-                    node.value += reward
+                shared.gain(path, reward)
                 if len(path) > 1 and path[-1] not in path[-2].children:
                     search.close(path[-1])
             answers = [node for node in search.nodes if node.state == "answer"]
@@ -161,21 +164,22 @@ class MonteCarlo:
     def _bound(self, above: Node) -> Callable[[Node], float]:
         return lambda node: upper_bound(node.value, node.visits, node.prior, above.visits, weight=self.weight)
 
-    def _expanded(self, search: Search, node: Node, known: dict[Hashable, Node]) -> Flow[bool]:
+    def _expanded(self, search: Search, node: Node, known: dict[Hashable, Node], shared: _Shared) -> Flow[bool]:
         """Draw steps below a node and return whether the budget allowed any."""
         drawn = yield from search.grow([(node, self.branch)])
-        yield from self._welcomed(search, [part for step in drawn for part in self._cut(search, step)])
+        yield from self._welcomed(search, [part for step in drawn for part in self._cut(search, step)], shared)
         if self.node_key is not None:
             for step in drawn:
                 _merge(node, step, known.setdefault(self.node_key(node, step), step))
         return bool(drawn)
 
-    def _welcomed(self, search: Search, nodes: Sequence[Node]) -> Flow[None]:
+    def _welcomed(self, search: Search, nodes: Sequence[Node], shared: _Shared) -> Flow[None]:
         """Give new nodes their prior and the value they begin with."""
         priors = yield from worth(self.prior, search.task, nodes)
         guesses = yield from worth(self.guess, search.task, nodes)
         for node, prior, guess in zip(nodes, priors, guesses, strict=True):
             node.prior, node.value = prior, guess
+            shared.join(node)
 
     def _cut(self, search: Search, step: Node) -> list[Node]:
         """Return the fragments of a new step, or the step itself."""
@@ -185,7 +189,7 @@ class MonteCarlo:
         stops = stops[: self.parts - step.parent.inside - 1]
         return search.cut(step, stops) if stops else [step]
 
-    def _ahead(self, search: Search, path: list[Node]) -> Flow[None]:
+    def _ahead(self, search: Search, path: list[Node], shared: _Shared) -> Flow[None]:
         """Go on from an expanded step along what looks best, and put the steps that are reached on its way.
 
         A last one that was drawn from within a reply is no child of the one before.
@@ -200,12 +204,38 @@ class MonteCarlo:
             drawn = yield from search.grow([(here, 1)])
             if not drawn:
                 break
-            yield from self._welcomed(search, drawn)
+            yield from self._welcomed(search, drawn, shared)
             path += drawn
             if self.split is not None:
                 drawn[0].more["ahead"] = True
                 here.children.remove(drawn[0])
                 break
+
+
+class _Shared:
+    """Visits and values that steps of one key have in common."""
+
+    def __init__(self, key: NodeKey | None) -> None:
+        self._key = key
+        self._groups: dict[Hashable, list[Node]] = {}
+        self._of: dict[Node, list[Node]] = {}
+
+    def join(self, node: Node) -> None:
+        """Give a new step what is known of its key."""
+        if self._key is None or node.parent is None:
+            return
+        group = self._groups.setdefault(self._key(node.parent, node), [])
+        if group:
+            node.value, node.visits = group[0].value, group[0].visits
+        group.append(node)
+        self._of[node] = group
+
+    def gain(self, path: Sequence[Node], reward: float) -> None:
+        """Count a visit that was worth ``reward`` for all steps of a way, and those that share with them."""
+        for node in path:
+            for twin in self._of.get(node, (node,)):
+                twin.visits += 1
+                twin.value += reward
 
 
 def _mean(node: Node) -> float:

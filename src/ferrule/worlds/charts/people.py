@@ -14,7 +14,7 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import plain_text
 from ferrule.worlds.charts.grammar import Chart, Choice, choices_of, read_choice, spoken, told
 
-__all__ = ["DONE", "ON", "Person", "hints_in", "picked", "question"]
+__all__ = ["DONE", "ON", "Person", "charts_in", "hints_in", "picked", "question"]
 
 DONE, ON = "done", "none"
 """What a person says who has the chart they want, and one to whom no hint is of use."""
