@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from ferrule.agents.charts import Hinting, Recommend, Rounds, rating
@@ -18,7 +19,7 @@ from ferrule.studies.study import Study
 from ferrule.worlds.charts import Charts
 from ferrule.worlds.charts.grammar import Choice, told
 from ferrule.worlds.charts.making import draw_table
-from ferrule.worlds.charts.people import DONE, Person, charts_in
+from ferrule.worlds.charts.people import DONE, Person, charts_in, hints_in
 from ferrule.worlds.charts.world import task_of
 
 __all__ = ["STUDY", "arm", "at_random", "by_score"]
@@ -45,13 +46,13 @@ def arm(
 ) -> dict[str, float]:  # fmt: skip
     """Let a person look for a planted chart of each table, and return how often it was shown in the first three.
 
-    ``start`` is the share before any pick, ``found`` that after ``rounds`` rounds, and ``asked`` the mean number of
-    questions, those without an end counted as one more.
+    ``start`` is the share before any pick, ``found`` that after ``rounds`` rounds, ``asked`` the mean number of
+    questions, those without an end counted as one more, and ``offered`` the mean number of hints in one.
     """
     hinting = Hinting(most=most) if choose is None else Hinting(most=most, choose=choose)
     how = Rounds(simulations=simulations, node_key=node_key, seed=seed)
     agent = Recommend(rounds, LOOKS, rating(ranker=0.0), how, hinting)
-    start = found = asked = 0.0
+    start = found = asked = offered = 0.0
     for number in range(tables):
         rng = random.Random(f"haichart/{seed}/{number}")
         planted = draw_table(rng, LEVEL)
@@ -63,7 +64,9 @@ def arm(
         start += hit(charts_in(plain_text(turns[0].messages[-1])), {told(want.drawn)}, LOOKS)
         found += done
         asked += len(turns) + (not done)
-    return {"start": start / tables, "found": found / tables, "asked": asked / tables}
+        offered += fmean(len(hints_in(plain_text(turn.messages[-1]))) for turn in turns)
+    numbers = {"start": start, "found": found, "asked": asked, "offered": offered}
+    return {name: number / tables for name, number in numbers.items()}
 
 
 COVER, RANDOM, SCORE, NONE, TREE = (
@@ -96,7 +99,7 @@ STUDY = Study(
     ),
     sizes={
         "small": {"tables": 24, "rounds": 6, "simulations": 100},
-        "tiny": {"tables": 3, "rounds": 4, "simulations": 40},
+        "tiny": {"tables": 6, "rounds": 4, "simulations": 60},
     },
     seeds=tuple(range(100, 116)),
     setup={"columns": 8, "picks at random": ERRS, "hints": 9},
