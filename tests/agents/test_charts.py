@@ -14,11 +14,11 @@ from ferrule.rewards.choices import ChoiceModel
 from ferrule.rollout.drive import drive
 from ferrule.worlds.charts.choosing import Rates
 from ferrule.worlds.charts.columns import Plotted
-from ferrule.worlds.charts.drawing import Shown, rule_score
-from ferrule.worlds.charts.grammar import Chart, choices_of, told
+from ferrule.worlds.charts.drawing import Marks, rule_score
+from ferrule.worlds.charts.grammar import Chart, chart_text, choices_of
 from ferrule.worlds.charts.making import all_charts, draw_table
 from ferrule.worlds.charts.people import DONE, Person
-from ferrule.worlds.charts.world import Charts, task_of
+from ferrule.worlds.charts.world import Charts, table_task
 
 TABLE = draw_table(random.Random("agent"), 4).table
 
@@ -82,7 +82,7 @@ def test_picks_change_what_a_person_is_shown() -> None:
 
 
 def wanted_first(chart: Chart) -> Rates:
-    def rate(table: Plotted, one: Chart, marks: Shown) -> float:
+    def rate(table: Plotted, one: Chart, marks: Marks) -> float:
         return 0.1 + len(set(choices_of(one)) & set(choices_of(chart))) / 7
 
     return rate
@@ -93,7 +93,7 @@ def test_the_agent_asks_until_a_person_has_their_chart() -> None:
     chart = next(c for c in all_charts(TABLE) if c.bin == "day" and c.aggregate == "average" and c.mark == "bar")
     person = Person({chart: 1.0})
     agent = Recommend(times=6, rates=rules, rounds=Rounds(simulations=200))
-    (episode,) = drive(agent, [task_of(TABLE)], Charts(), {"user": Scripted(person.script)})
+    (episode,) = drive(agent, [table_task(TABLE)], Charts(), {"user": Scripted(person.script)})
     path = episode.trajectories[0]
     assert not episode.problem
     assert path.answer == path.final["chart"]
@@ -107,5 +107,5 @@ def test_the_agent_asks_until_a_person_has_their_chart() -> None:
 def test_the_answer_is_the_best_chart_without_a_pick() -> None:
     chart = next(c for c in all_charts(TABLE) if c.mark == "arc")
     agent = Recommend(times=1, rates=lambda memory: wanted_first(chart), rounds=Rounds(simulations=600))
-    (episode,) = drive(agent, [task_of(TABLE)], Charts(), {"user": Scripted(["nothing here"])})
-    assert episode.trajectories[0].answer == told(chart)
+    (episode,) = drive(agent, [table_task(TABLE)], Charts(), {"user": Scripted(["nothing here"])})
+    assert episode.trajectories[0].answer == chart_text(chart)

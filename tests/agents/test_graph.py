@@ -10,10 +10,10 @@ import pytest
 
 from ferrule.agents.graph import (
     ROOT,
+    ChoiceGraph,
     Edge,
-    Graph,
     by_choice,
-    by_path,
+    by_way,
     graph_search,
     random_chance,
     random_search,
@@ -36,7 +36,7 @@ def test_which_edge_is_worth_trying() -> None:
 
 def test_scores_go_to_the_edges_of_their_own_way() -> None:
     """x = city follows two marks and is one node; its edges keep apart, and the last node of a way is not gone on from."""
-    graph: Graph[str] = Graph()
+    graph: ChoiceGraph[str] = ChoiceGraph()
     bar, arc, city, yes = ("mark", "bar"), ("mark", "arc"), ("x", "city"), ("transform", True)
     graph.gain([ROOT, bar, city], 1.0)
     graph.gain([ROOT, arc, city, yes], 0.4)
@@ -79,7 +79,7 @@ def key(state: str, action: str) -> tuple[int, str]:
 
 def test_ends_are_scored_once_and_invalid_ones_cost() -> None:
     """Two words end in a, one in b is valid, one is not: of 400 ways through the second slot the mean of b is below 0."""
-    problem, graph = Word(), Graph[str]()
+    problem, graph = Word(), ChoiceGraph[str]()
     ends = graph_search(problem, graph, simulations=400, invalid=-3.0, node_key=key)
     assert problem.asked == 4
     assert graph.scores == {"aa": 0.0, "ab": 1.0, "ba": 0.0, "bb": None}
@@ -93,8 +93,8 @@ def test_ends_are_scored_once_and_invalid_ones_cost() -> None:
 def test_a_graph_is_a_tree_with_the_keys_of_ways() -> None:
     """By ways the second letter is another node after either first: 2 + 4 nodes; by choice the letters alone: 2."""
     sizes = {}
-    for name, node_key in (("tree", by_path), ("graph", key), ("letters", by_choice)):
-        graph: Graph[str] = Graph()
+    for name, node_key in (("tree", by_way), ("graph", key), ("letters", by_choice)):
+        graph: ChoiceGraph[str] = ChoiceGraph()
         graph_search(Word(), graph, simulations=50, node_key=node_key)
         sizes[name] = len(graph.keys)
     assert sizes == {"tree": 6, "graph": 4, "letters": 2}
@@ -104,10 +104,10 @@ def test_the_search_leans_to_what_pays_and_the_seed_decides() -> None:
     """The first choice is always drawn, so "ab" is at most about 200 of 400; evenly drawn words are 100 each."""
 
     def count(**how: float) -> int:
-        ends = graph_search(Word(), Graph[str](), simulations=400, node_key=by_path, seed=3, **how)  # type: ignore[arg-type]
+        ends = graph_search(Word(), ChoiceGraph[str](), simulations=400, node_key=by_way, seed=3, **how)  # type: ignore[arg-type]
         return ends.count("ab")
 
     assert count(decay=50.0) > 150 > count(decay=0.0) > 60
-    evenly = random_search(Word(), Graph[str](), simulations=400, seed=3)
+    evenly = random_search(Word(), ChoiceGraph[str](), simulations=400, seed=3)
     assert 60 < evenly.count("bb") < 140
-    assert evenly == random_search(Word(), Graph[str](), simulations=400, seed=3)
+    assert evenly == random_search(Word(), ChoiceGraph[str](), simulations=400, seed=3)

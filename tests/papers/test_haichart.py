@@ -11,15 +11,15 @@ from collections.abc import Hashable
 import pytest
 
 from ferrule.agents.charts import Recommend
-from ferrule.agents.graph import by_choice, by_path
+from ferrule.agents.graph import by_choice, by_way
 from ferrule.papers import find, haichart
 from ferrule.papers.claims.haichart import STUDY, reached
-from ferrule.papers.claims.haichart_hints import arm, at_random, by_score
+from ferrule.papers.claims.haichart_hints import arm, hints_by_score, random_hints
 from ferrule.rewards.charts import default_ranker
 from ferrule.rewards.choices import ChoiceModel
 from ferrule.studies.standins.slots import draw_slots
-from ferrule.worlds.charts.drawing import shown
-from ferrule.worlds.charts.grammar import Choice
+from ferrule.worlds.charts.drawing import marks_of
+from ferrule.worlds.charts.grammar import SlotChoice
 from ferrule.worlds.charts.making import draw_table
 
 
@@ -29,7 +29,7 @@ def test_the_values_of_the_paper() -> None:
     assert (how.simulations, how.weight, how.decay, how.invalid, how.seed) == (100, 1.5, 0.8, -15.0, 15)
     assert how.node_key is by_choice
     assert (hinting.most, hinting.budget, hinting.per_field) == (9, 100, 2)
-    agent = haichart.agent(times=2)
+    agent = haichart.asking_agent(times=2)
     assert isinstance(agent, Recommend)
     assert (agent.times, agent.rounds.invalid) == (2, -15.0)
     assert find("haichart").number == 57
@@ -47,7 +47,7 @@ def test_the_release_ranks_alone() -> None:
     assert common
     for chart in common:
         assert scores[0][chart] == pytest.approx(
-            3 * default_ranker()(planted.table, chart, shown(planted.table, chart))
+            3 * default_ranker()(planted.table, chart, marks_of(planted.table, chart))
         )
         assert len({each[chart] for each in scores}) == 3
 
@@ -68,7 +68,7 @@ def test_sharing_changes_what_is_reached() -> None:
     """The ablation, on seeds that nothing is measured on: other ends are reached with the keys of ways."""
     size = {"simulations": (1000,), "weight": 1.5}
     rows = [
-        [reached(seed=seed, node_key=key, **size)["reached 1000"] for seed in range(6)] for key in (by_choice, by_path)
+        [reached(seed=seed, node_key=key, **size)["reached 1000"] for seed in range(6)] for key in (by_choice, by_way)
     ]  # type: ignore[arg-type]
     assert rows[0] != rows[1]
     assert sum(rows[0]) > sum(reached(seed=seed, node_key=None, **size)["reached 1000"] for seed in range(6))  # type: ignore[arg-type]
@@ -92,11 +92,11 @@ def test_a_person_is_led_to_a_chart_that_rules_do_not_put_first() -> None:
 
 def test_other_ways_to_choose_hints() -> None:
     """By score x = city is first with 4, then mark = bar and y = price with 3 each; what covers nothing is never drawn."""
-    covers: dict[Choice, dict[Hashable, float]] = {
+    covers: dict[SlotChoice, dict[Hashable, float]] = {
         ("x", "city"): {"v1": 3.0, "v2": 1.0}, ("y", "price"): {"v1": 3.0}, ("mark", "bar"): {"v2": 1.0, "v3": 2.0},
         ("mark", "arc"): {},
     }  # fmt: skip
-    assert by_score(covers, most=2) == [("x", "city"), ("y", "price")]
-    drawn = at_random(covers, most=9)
+    assert hints_by_score(covers, most=2) == [("x", "city"), ("y", "price")]
+    drawn = random_hints(covers, most=9)
     assert sorted(drawn) == sorted(covers)[1:]
-    assert at_random(covers, most=2) == at_random(covers, most=2)
+    assert random_hints(covers, most=2) == random_hints(covers, most=2)

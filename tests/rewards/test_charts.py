@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from ferrule.evaluate.ranking import hit
-from ferrule.rewards.charts import by_choices, choice_features, default_ranker, train_ranker, weighted
-from ferrule.rewards.choices import ChoiceModel, Offer, fit_choices
+from ferrule.rewards.charts import by_choices, choice_features, default_ranker, train_ranker, weighted_rates
+from ferrule.rewards.choices import ChoiceModel, Offered, fit_choices
 from ferrule.worlds.charts.choosing import Rates
 from ferrule.worlds.charts.columns import plotted
-from ferrule.worlds.charts.drawing import features, rule_score, shown
-from ferrule.worlds.charts.grammar import Chart, told
+from ferrule.worlds.charts.drawing import chart_features, marks_of, rule_score
+from ferrule.worlds.charts.grammar import Chart, chart_text
 from ferrule.worlds.charts.making import Planted, all_charts, draw_table
 
 TABLE = plotted("t", {"city": ["a", "b", "c"], "y": [1, 2, 4]})
@@ -21,15 +21,16 @@ BAR, LINE = (Chart(mark, "city", "y", True, "sum", "city") for mark in ("bar", "
 
 
 def ranking(planted: Planted, rates: Rates) -> list[str]:
-    charts = sorted(all_charts(planted.table), key=lambda c: -rates(planted.table, c, shown(planted.table, c)))
-    return [told(chart.drawn) for chart in charts]
+    charts = sorted(all_charts(planted.table), key=lambda c: -rates(planted.table, c, marks_of(planted.table, c)))
+    return [chart_text(chart.drawn) for chart in charts]
 
 
 def test_the_ranker_learns_what_rules_do_not_say() -> None:
     """Tables that it was not fitted to: a planted chart is among its first three in nearly all, by rules in few."""
     drawn = [draw_table(random.Random(f"held out/{seed}"), 1 + seed % 5) for seed in range(10)]
     shares = [
-        sum(hit(ranking(planted, rates), {told(c.drawn) for c in planted.charts}, 3) for planted in drawn) / len(drawn)
+        sum(hit(ranking(planted, rates), {chart_text(c.drawn) for c in planted.charts}, 3) for planted in drawn)
+        / len(drawn)
         for rates in (default_ranker(), rule_score)
     ]
     assert shares[0] >= 0.8
@@ -38,13 +39,13 @@ def test_the_ranker_learns_what_rules_do_not_say() -> None:
 
 def test_a_ranker_of_ones_own() -> None:
     """Labels that prefer lines give a ranker that does; the same labels give the same one."""
-    row = {chart.mark: features(TABLE, chart) for chart in (BAR, LINE)}
+    row = {chart.mark: chart_features(TABLE, chart) for chart in (BAR, LINE)}
     groups = [[(row["bar"], 0), (row["line"], 3)] * 5 for _ in range(6)]
     one, other = (train_ranker(groups, trees=5) for _ in range(2))
-    rates = [one(TABLE, chart, shown(TABLE, chart)) for chart in (BAR, LINE)]
+    rates = [one(TABLE, chart, marks_of(TABLE, chart)) for chart in (BAR, LINE)]
     assert 0 < rates[0] < 0.5 < rates[1] < 1
-    assert rates == [other(TABLE, chart, shown(TABLE, chart)) for chart in (BAR, LINE)]
-    with pytest.raises(ValueError, match="the 14 numbers of FEATURES"):
+    assert rates == [other(TABLE, chart, marks_of(TABLE, chart)) for chart in (BAR, LINE)]
+    with pytest.raises(ValueError, match="the 14 numbers of CHART_FEATURES"):
         train_ranker([[((1.0, 2.0), 0)]])
 
 
@@ -56,11 +57,11 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_weighted_means() -> None:
     """3 x (1 x 0.2 + 3 x 0.6) / 4 = 1.5."""
-    rates = weighted((1.0, lambda table, chart, marks: 0.2), (3.0, lambda table, chart, marks: 0.6))
-    assert rates(TABLE, BAR, shown(TABLE, BAR)) == pytest.approx(1.5)
+    rates = weighted_rates((1.0, lambda table, chart, marks: 0.2), (3.0, lambda table, chart, marks: 0.6))
+    assert rates(TABLE, BAR, marks_of(TABLE, BAR)) == pytest.approx(1.5)
     for weights in ((0.0, 0.0), (-1.0, 2.0)):
         with pytest.raises(ValueError, match="none may be below 0"):
-            weighted(*((weight, rule_score) for weight in weights))
+            weighted_rates(*((weight, rule_score) for weight in weights))
 
 
 def test_choices_with_a_memory() -> None:
@@ -75,12 +76,12 @@ def test_what_a_person_prefers_is_learned() -> None:
     """One group takes lines in nine of ten, the other stays with what it took first."""
     rng = random.Random(5)
     offered = [["mark line"], ["mark bar"], ["x numerical"]]
-    lines: list[list[Offer]] = [[(offered, 0 if rng.random() < 0.9 else 1)] for _ in range(60)]
+    lines: list[list[Offered]] = [[(offered, 0 if rng.random() < 0.9 else 1)] for _ in range(60)]
     model = fit_choices(lines)
     chances = model.chances(offered)
     assert chances[0] > 0.7 > 0.3 > chances[1] > chances[2]
     assert model.repeat == 0.0
-    loyal: list[list[Offer]] = [[(offered, first)] * 4 for first in (0, 1, 2) for _ in range(10)]
+    loyal: list[list[Offered]] = [[(offered, first)] * 4 for first in (0, 1, 2) for _ in range(10)]
     model = fit_choices(loyal)
     assert model.repeat > 1
     assert model.chances(offered, [["mark bar"]])[1] > 0.7
@@ -92,7 +93,7 @@ def test_charts_are_rated_by_choices() -> None:
     assert choice_features(TABLE, ("x", "city")) == ("x categorical",)
     assert choice_features(TABLE, ("group", None)) == ("group None",)
     rates = by_choices(ChoiceModel({"mark bar": 2.0}))
-    bar, line = (rates(TABLE, chart, shown(TABLE, chart)) for chart in (BAR, LINE))
+    bar, line = (rates(TABLE, chart, marks_of(TABLE, chart)) for chart in (BAR, LINE))
     assert bar > line == 0.5
     again = by_choices(ChoiceModel({}, repeat=2.0), [["mark line"]])
-    assert again(TABLE, LINE, shown(TABLE, LINE)) > again(TABLE, BAR, shown(TABLE, BAR))
+    assert again(TABLE, LINE, marks_of(TABLE, LINE)) > again(TABLE, BAR, marks_of(TABLE, BAR))

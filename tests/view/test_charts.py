@@ -12,7 +12,7 @@ import pytest
 
 from ferrule.view.charts import svg_of, vega_lite, write_charts
 from ferrule.worlds.charts.columns import plotted
-from ferrule.worlds.charts.drawing import shown
+from ferrule.worlds.charts.drawing import marks_of
 from ferrule.worlds.charts.grammar import Chart
 from ferrule.worlds.charts.making import all_charts, draw_table
 
@@ -36,7 +36,7 @@ def test_as_many_marks_are_drawn_as_were_scored() -> None:
     assert len(charts) > 25
     for chart in random.Random(3).sample(charts, 16):
         drawn = svg_of(vega_lite(TABLE, chart)).count(f'aria-roledescription="{MARKS[chart.mark]}"')
-        assert drawn == (1 if chart.mark == "line" else len(shown(TABLE, chart).x)), chart
+        assert drawn == (1 if chart.mark == "line" else len(marks_of(TABLE, chart).x)), chart
 
 
 def test_values_are_those_that_were_scored() -> None:

@@ -15,21 +15,21 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Task
 from ferrule.worlds.charts.choosing import Filling
 from ferrule.worlds.charts.columns import Plotted, plotted, read_plotted
-from ferrule.worlds.charts.drawing import FEATURES, features, problem_of, rule_score, shown, step_of
+from ferrule.worlds.charts.drawing import CHART_FEATURES, chart_features, marks_of, problem_of, rule_score, step_of
 from ferrule.worlds.charts.grammar import (
     STOP,
     Chart,
     chart_of,
+    chart_text,
     check_picks,
     choices_of,
     legal_choices,
     open_slots,
-    read_choice,
-    told,
+    read_slot,
 )
 from ferrule.worlds.charts.making import all_charts, draw_table, grade
-from ferrule.worlds.charts.people import DONE, ON, Person, hints_in, picked, question
-from ferrule.worlds.charts.world import Charts, table_in, task_of
+from ferrule.worlds.charts.people import DONE, ON, Person, hint_question, hints_in, picked
+from ferrule.worlds.charts.world import Charts, table_in, table_task
 
 TRIPS = plotted(
     "trips",
@@ -63,6 +63,15 @@ def test_kinds_of_columns() -> None:
         TRIPS.variable("dely")
     with pytest.raises(ValueError, match="differ in length"):
         plotted("t", {"a": [1], "b": [1, 2]})
+
+
+def test_rows_are_thinned_evenly() -> None:
+    """Of five rows at most three: every second; two: every third."""
+    assert TRIPS.thinned(3).variable("delay").cells == (4.0, 8.0, 1.0)
+    assert TRIPS.thinned(2).variable("delay").cells == (4.0, -2.0)
+    assert TRIPS.thinned(9) == TRIPS
+    with pytest.raises(ValueError, match="the least is 1"):
+        TRIPS.thinned(0)
 
 
 def test_files(tmp_path: Path) -> None:
@@ -111,8 +120,9 @@ def test_picks_take_the_place_of_the_list() -> None:
     assert values(TRIPS, mark="arc") == ["arc"]
     assert values(TRIPS, ("mark", "point"), ("x", "day"), bin="day") == [True]
     assert values(TRIPS, ("mark", "point"), ("x", "day"), y="price") == [False, True]
-    assert read_choice("bin = none") == ("bin", None)
-    assert read_choice("x=a=b") == ("x", "a=b")
+    assert read_slot("bin = none") == ("bin", None)
+    assert read_slot("x = none") == ("x", "none")
+    assert read_slot("x=a=b") == ("x", "a=b")
     for picks, told_so in (
         ({"x": "citi"}, "did you mean 'city'"),
         ({"bin": "wek"}, "bin is 'wek'"),
@@ -122,23 +132,23 @@ def test_picks_take_the_place_of_the_list() -> None:
             check_picks(TRIPS, picks)
     check_picks(TRIPS, {"group": None, "bin": None, "transform": True, "y": "price"})
     with pytest.raises(ValueError, match="no choice; write slot=value"):
-        read_choice("marc")
+        read_slot("marc")
 
 
 def test_what_is_drawn() -> None:
     """Rome 4 and 8, Oslo 6 and -2; the row without a city is left out. By month: two in January, two in March, one in May."""
-    assert (shown(TRIPS, AVERAGE).x, shown(TRIPS, AVERAGE).y) == (("Oslo", "Rome"), (2.0, 6.0))
+    assert (marks_of(TRIPS, AVERAGE).x, marks_of(TRIPS, AVERAGE).y) == (("Oslo", "Rome"), (2.0, 6.0))
     month = Chart("line", "day", "delay", True, "sum", "day", "auto")
-    assert shown(TRIPS, month).x == (datetime(2024, 1, 1), datetime(2024, 3, 1), datetime(2024, 5, 1))
-    assert shown(TRIPS, month).y == (10.0, 6.0, 1.0)
-    week = shown(TRIPS, Chart("bar", "day", "delay", True, "count", "day", "day"))
+    assert marks_of(TRIPS, month).x == (datetime(2024, 1, 1), datetime(2024, 3, 1), datetime(2024, 5, 1))
+    assert marks_of(TRIPS, month).y == (10.0, 6.0, 1.0)
+    week = marks_of(TRIPS, Chart("bar", "day", "delay", True, "count", "day", "day"))
     assert (week.x, week.y) == (("Wed", "Fri", "Sat"), (1.0, 2.0, 2.0))
-    sides = shown(TRIPS, Chart("bar", "delay", "price", True, "count", "delay", "zero"))
+    sides = marks_of(TRIPS, Chart("bar", "delay", "price", True, "count", "delay", "zero"))
     assert (sides.x, sides.y) == (("0 or less", "above 0"), (1.0, 3.0))
-    steps = shown(TRIPS, Chart("bar", "delay", "price", True, "count", "delay", "auto"))
+    steps = marks_of(TRIPS, Chart("bar", "delay", "price", True, "count", "delay", "auto"))
     assert step_of(TRIPS.variable("delay")) == 1.0  # -2 to 8 in ten steps
     assert steps.x == (-2.0, 4.0, 6.0, 8.0)
-    assert told(AVERAGE) == "bar: x = city, y = average of delay, grouped by city"
+    assert chart_text(AVERAGE) == "bar: x = city, y = average of delay, grouped by city"
     assert Chart("bar", "city", "delay", True, "count", "city").drawn == Chart("bar", "city", "price", True, "count", "city").drawn  # fmt: skip
 
 
@@ -173,7 +183,7 @@ def test_too_many_marks() -> None:
 
 def test_the_fourteen_features() -> None:
     """Two cities, averages 2 and 6. Of delay 4, 6, 8, -2 around 4: between (2 x 4 + 2 x 4) of 56, so sqrt(16 / 56)."""
-    row = dict(zip(FEATURES, features(TRIPS, AVERAGE), strict=True))
+    row = dict(zip(CHART_FEATURES, chart_features(TRIPS, AVERAGE), strict=True))
     assert len(row) == 14
     assert [row[f"x {name}"] for name in ("kind", "values", "count", "unique", "least", "largest")] == [
         0,
@@ -193,7 +203,7 @@ def test_the_fourteen_features() -> None:
     ]
     assert (row["correlation"], row["mark"]) == (pytest.approx((16 / 56) ** 0.5), 0)
     line = plotted("l", {"x": [1, 2, 3], "y": [6, 4, 2]})
-    assert features(line, Chart("point", "x", "y"))[12:] == (pytest.approx(-1.0), 2.0)
+    assert chart_features(line, Chart("point", "x", "y"))[12:] == (pytest.approx(-1.0), 2.0)
 
 
 def test_rules_of_thumb() -> None:
@@ -235,7 +245,7 @@ def test_a_chart_is_put_together_call_by_call() -> None:
 
 
 def test_tables_come_back_from_tasks() -> None:
-    task = task_of(TRIPS)
+    task = table_task(TRIPS)
     assert table_in(task) == TRIPS
     assert table_in(Task("t", "?", meta=json.loads(json.dumps(dict(task.meta))))) == TRIPS
     with pytest.raises(ValueError, match="has no table in its meta"):
@@ -249,15 +259,15 @@ def test_a_person_follows_hints_to_what_they_want() -> None:
     other = Chart("line", "day", "delay", True, "sum", "day", "auto")
     person = Person({AVERAGE: 2.0, other: 1.0})
     hints = [("x", "day"), ("mark", "bar"), ("bin", None)]
-    text = question([other], hints)
+    text = hint_question([other], hints)
     assert hints_in(text) == hints
 
     def say(text: str) -> str:
         return person(Ask((Message("user", text),)), 0)
 
     assert say(text) == DONE
-    assert say(question([], hints)) == "2"
-    assert say(question([], [("x", "price")])) == ON
+    assert say(hint_question([], hints)) == "2"
+    assert say(hint_question([], [("x", "price")])) == ON
     assert (picked("I take 2.", hints), picked("done", hints), picked("4", hints)) == (1, None, None)
     erring = Person({AVERAGE: 1.0}, errs=1.0)
-    assert {erring(Ask((Message("user", question([], hints)),) * n), 0) for n in range(1, 20)} == {"1", "2", "3"}
+    assert {erring(Ask((Message("user", hint_question([], hints)),) * n), 0) for n in range(1, 20)} == {"1", "2", "3"}

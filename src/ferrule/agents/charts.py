@@ -10,16 +10,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ferrule.agents.coverage import covering
-from ferrule.agents.graph import Graph, KeyOf, by_choice, graph_search
+from ferrule.agents.graph import ChoiceGraph, KeyOf, by_choice, graph_search
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Message, Task, Trajectory, plain_text
-from ferrule.rewards.charts import by_choices, choice_features, default_ranker, weighted
-from ferrule.rewards.choices import ChoiceModel, Offer
+from ferrule.rewards.charts import by_choices, choice_features, default_ranker, weighted_rates
+from ferrule.rewards.choices import ChoiceModel, Offered
 from ferrule.worlds.charts.choosing import Filling, Rates
 from ferrule.worlds.charts.columns import Plotted
 from ferrule.worlds.charts.drawing import rule_score
-from ferrule.worlds.charts.grammar import STOP, Chart, Choice, Partial, chart_of, check_picks, choices_of, told
-from ferrule.worlds.charts.people import DONE, hints_in, picked, question
+from ferrule.worlds.charts.grammar import (
+    STOP,
+    Chart,
+    Partial,
+    SlotChoice,
+    chart_of,
+    chart_text,
+    check_picks,
+    choices_of,
+)
+from ferrule.worlds.charts.people import DONE, hint_question, hints_in, picked
 from ferrule.worlds.charts.world import calls_for, table_in
 
 __all__ = ["Hinting", "Recommend", "Recommender", "Rounds", "offers_in", "rating"]
@@ -49,7 +58,7 @@ class Hinting:
     budget: int = 100
     per_field: int = 2
     good: float = 0.5
-    choose: Callable[..., list[Choice]] = covering
+    choose: Callable[..., list[SlotChoice]] = covering
 
 
 def rating(
@@ -60,7 +69,7 @@ def rating(
     def after(memory: Sequence[Sequence[str]]) -> Rates:
         learned = [(ranker, default_ranker())] if ranker else []
         liked = [(person, by_choices(model, memory))] if model is not None and person else []
-        return weighted(*learned, (rules, rule_score), *liked)
+        return weighted_rates(*learned, (rules, rule_score), *liked)
 
     return after
 
@@ -77,7 +86,7 @@ class Recommender:
     ) -> None:  # fmt: skip
         self.table, self.how, self.hinting = table, rounds or Rounds(), hinting or Hinting()
         self.picks: dict[str, Any] = {}
-        self.graph: Graph[Partial] = Graph()
+        self.graph: ChoiceGraph[Partial] = ChoiceGraph()
         self.searched = 0
         self._rates, self._memory = rates or rating(), list[Sequence[str]]()
 
@@ -109,14 +118,14 @@ class Recommender:
         ranked = self.ranked
         return [pair for pair in ranked if pair[1] >= self.hinting.good * ranked[0][1]]
 
-    def hints(self) -> list[Choice]:
+    def hints(self) -> list[SlotChoice]:
         """Return single choices that together cover much of what is good.
 
         None is of nothing, of ``transform``, or of a slot that is picked.
         """
         nodes = dict.fromkeys(_choice(key) for key in self.graph.keys)
         good = [(chart.drawn, score, choices_of(chart)) for chart, score in self.good]
-        shown: dict[Choice, dict[Hashable, float]] = {
+        shown: dict[SlotChoice, dict[Hashable, float]] = {
             (slot, value): {drawn: score for drawn, score, choices in good if (slot, value) in choices}
             for slot, value in nodes
             if value is not None and slot not in (STOP, "transform", *self.picks)
@@ -124,7 +133,7 @@ class Recommender:
         how = self.hinting
         return how.choose(shown, most=how.most, budget=how.budget, per_field=how.per_field, field=lambda hint: hint[1])
 
-    def pick(self, choice: Choice) -> None:
+    def pick(self, choice: SlotChoice) -> None:
         """Take a pick: it fixes its slot, and where no good chart is known that holds all picks, the older ones go.
 
         Raises ``ValueError`` for what no chart of the table can hold.
@@ -138,7 +147,7 @@ class Recommender:
         self.graph.scores = {partial: problem.score(partial) for partial in self.graph.scores}
 
 
-def _choice(key: Hashable) -> Choice:
+def _choice(key: Hashable) -> SlotChoice:
     """Return the choice that a key stands for: itself, or the last of a way."""
     assert isinstance(key, tuple)
     return key if isinstance(key[0], str) else key[1]
@@ -167,7 +176,9 @@ class Recommend:
         recommender.search()
         for _ in range(self.times):
             hints = recommender.hints()
-            messages.append(Message("user", question([c.drawn for c, _ in recommender.ranked[: self.shows]], hints)))
+            messages.append(
+                Message("user", hint_question([c.drawn for c, _ in recommender.ranked[: self.shows]], hints))
+            )
             (reply,) = yield from ask(Ask(tuple(messages), role=self.role, max_tokens=8))
             messages.append(reply.message)
             place = picked(plain_text(reply.message), hints)
@@ -180,12 +191,12 @@ class Recommend:
         if not ranked:
             return None
         yield from use(*calls_for(ranked[0][0]), session=session)
-        return told(ranked[0][0])
+        return chart_text(ranked[0][0])
 
 
-def offers_in(table: Plotted, trajectory: Trajectory) -> list[Offer]:
+def offers_in(table: Plotted, trajectory: Trajectory) -> list[Offered]:
     """Return what a person was offered and picked in an episode of ``Recommend``, for ``fit_choices``."""
-    offers: list[Offer] = []
+    offers: list[Offered] = []
     for turn in trajectory.turns:
         hints = hints_in(plain_text(turn.messages[-1])) if turn.messages else []
         place = picked(plain_text(turn.reply), hints)

@@ -17,8 +17,17 @@ from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 __all__ = [
-    "ROOT", "Choosing", "Edge", "Graph", "KeyOf", "by_choice", "by_path", "graph_search", "random_chance",
-    "random_search", "worth_trying",
+    "ROOT",
+    "ChoiceGraph",
+    "Choosing",
+    "Edge",
+    "KeyOf",
+    "by_choice",
+    "by_way",
+    "graph_search",
+    "random_chance",
+    "random_search",
+    "worth_trying",
 ]  # fmt: skip
 
 S = TypeVar("S", bound=Hashable)
@@ -72,7 +81,7 @@ class Edge:
 
 
 @dataclass
-class Graph(Generic[S]):
+class ChoiceGraph(Generic[S]):
     """What searches know: edges between keys, how often each key was gone on from, and the scores of all ends.
 
     It lasts from one search to the next; ``scores`` are in the order in which ends were first reached.
@@ -115,7 +124,7 @@ def by_choice(state: Any, action: Any) -> Hashable:
     return action  # type: ignore[no-any-return]
 
 
-def by_path(state: Any, action: Any) -> Hashable:
+def by_way(state: Any, action: Any) -> Hashable:
     """Know a choice by all that came before it: a tree."""
     return state, action
 
@@ -142,7 +151,7 @@ def _rolled_out(problem: Choosing[S], state: S, draw: random.Random) -> S:
     return state
 
 
-def random_search(problem: Choosing[S], graph: Graph[S], *, simulations: int, seed: int = 0) -> list[S]:
+def random_search(problem: Choosing[S], graph: ChoiceGraph[S], *, simulations: int, seed: int = 0) -> list[S]:
     """Draw every choice evenly, ``simulations`` times, and return the ends: the baseline."""
     draw = random.Random(f"random/{seed}")
     ends = [_rolled_out(problem, problem.first, draw) for _ in range(simulations)]
@@ -152,7 +161,7 @@ def random_search(problem: Choosing[S], graph: Graph[S], *, simulations: int, se
 
 
 def graph_search(
-    problem: Choosing[S], graph: Graph[S], *, simulations: int = 100, weight: float = 1.5, decay: float = 0.8,
+    problem: Choosing[S], graph: ChoiceGraph[S], *, simulations: int = 100, weight: float = 1.5, decay: float = 0.8,
     invalid: float = -15.0, node_key: KeyOf = by_choice, seed: int = 0,
 ) -> list[S]:  # fmt: skip
     """Search ``simulations`` times from the beginning, add what is learned to ``graph``, and return the ends reached.
@@ -160,7 +169,7 @@ def graph_search(
     While every legal choice of a state has an edge, one is taken: evenly drawn with ``random_chance``, else that most
     ``worth_trying``. Where some have none, one of those is drawn and tried, and further choices are drawn evenly up to
     an end. Its score, ``invalid`` for an end that is, goes to the edges up to the one that was tried. An end that was
-    reached before is not scored again. With ``by_path`` this is Monte Carlo tree search.
+    reached before is not scored again. With ``by_way`` this is Monte Carlo tree search.
     """
     draw = random.Random(f"graph/{seed}")
     ends = []

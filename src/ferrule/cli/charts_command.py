@@ -12,6 +12,9 @@ from ferrule.cli.options import emit, guarded
 
 __all__ = ["command"]
 
+_ROWS = 5_000
+"""The most rows that charts are rated by; the page draws all."""
+
 
 @click.command("charts")
 @click.argument("table", type=click.Path(path_type=Path))
@@ -33,13 +36,13 @@ def command(**given: Any) -> None:
     """
     from ferrule.agents.charts import Hinting, Recommender, Rounds, rating
     from ferrule.worlds.charts.columns import read_plotted
-    from ferrule.worlds.charts.grammar import check_picks, read_choice
+    from ferrule.worlds.charts.grammar import check_picks, read_slot
 
     table = read_plotted(given["table"])
-    picks = dict(map(read_choice, given["picks"]))
+    picks = dict(map(read_slot, given["picks"]))
     check_picks(table, picks)
     recommender = Recommender(
-        table,
+        table.thinned(_ROWS),
         rating(given["ranker"], given["rules"]),
         rounds=Rounds(simulations=given["simulations"], seed=given["seed"]),
         hinting=Hinting(most=given["hints"]),
@@ -47,37 +50,37 @@ def command(**given: Any) -> None:
     recommender.picks = picks
     path = given["output"] or Path(f"{table.name}-charts.html")
     recommender.search()
-    _write(recommender, path, given)
+    _write(table, recommender, path, given)
     while given["ask"] and (choice := _asked(recommender, given["top"])) is not None:
         recommender.pick(choice)
         recommender.search()
-        _write(recommender, path, given)
+        _write(table, recommender, path, given)
     data = _data(recommender, path, given["top"])
     emit(data, given["as_json"], lambda: click.echo(_summary(data)))
 
 
-def _write(recommender: Any, path: Path, given: dict[str, Any]) -> None:
+def _write(table: Any, recommender: Any, path: Path, given: dict[str, Any]) -> None:
     from ferrule.view.charts import write_charts
 
     so_far = [f"--pick {shlex.quote(pick)}" for pick in _said(recommender.picks.items())]
     again = " ".join(["ferrule charts", shlex.quote(str(given["table"])), *so_far])
     write_charts(
-        recommender.table, recommender.ranked[: given["top"]], recommender.hints(), path,
+        table, recommender.ranked[: given["top"]], recommender.hints(), path,
         picks=recommender.picks, command=again,
     )  # fmt: skip
 
 
 def _said(choices: Any) -> list[str]:
-    from ferrule.worlds.charts.grammar import spoken
+    from ferrule.worlds.charts.grammar import value_text
 
-    return [f"{slot}={spoken(value)}" for slot, value in choices]
+    return [f"{slot}={value_text(value)}" for slot, value in choices]
 
 
 def _data(recommender: Any, path: Path, top: int) -> dict[str, Any]:
-    from ferrule.worlds.charts.grammar import choices_of, told
+    from ferrule.worlds.charts.grammar import chart_text, choices_of
 
     charts = [
-        {"chart": told(chart), "score": round(score, 4), **dict(choices_of(chart))}
+        {"chart": chart_text(chart), "score": round(score, 4), **dict(choices_of(chart))}
         for chart, score in recommender.ranked[:top]
     ]
     hints, picks = _said(recommender.hints()), _said(recommender.picks.items())

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["ChoiceModel", "Offer", "fit_choices"]
+__all__ = ["ChoiceModel", "Offered", "fit_choices"]
 
-Offer: TypeAlias = "tuple[Sequence[Sequence[str]], int]"
+Offered: TypeAlias = "tuple[Sequence[Sequence[str]], int]"
 """The features of everything that was offered, and the place of what was chosen."""
 
 
@@ -52,7 +52,7 @@ class ChoiceModel:
 
 
 def fit_choices(
-    sequences: Sequence[Sequence[Offer]],
+    sequences: Sequence[Sequence[Offered]],
     *,
     keeps: float = 0.5,
     penalty: float = 0.1,

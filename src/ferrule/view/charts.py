@@ -14,7 +14,7 @@ from ferrule.view.episodes import visible
 from ferrule.view.report import templates
 from ferrule.worlds.charts.columns import Plotted
 from ferrule.worlds.charts.drawing import step_of, unit_of
-from ferrule.worlds.charts.grammar import Chart, Choice, spoken, told
+from ferrule.worlds.charts.grammar import Chart, SlotChoice, chart_text, value_text
 
 __all__ = ["svg_of", "vega_lite", "write_charts"]
 
@@ -46,7 +46,7 @@ def vega_lite(table: Plotted, chart: Chart, *, width: int = 340, height: int = 2
     else:
         encoded = {"x": alt.X(**_place(table, chart), title=visible(chart.x)), "y": alt.Y(y, title=visible(y_title))}
     marked = {"bar": drawn.mark_bar, "line": drawn.mark_line, "point": drawn.mark_point, "arc": drawn.mark_arc}
-    about = {"description": visible(told(chart)), "width": width, "height": height}
+    about = {"description": visible(chart_text(chart)), "width": width, "height": height}
     specification: dict[str, Any] = marked[chart.mark]().encode(**encoded).properties(**about).to_dict()
     return specification
 
@@ -89,7 +89,7 @@ def svg_of(specification: Mapping[str, Any]) -> str:
 
 
 def write_charts(
-    table: Plotted, charts: Sequence[tuple[Chart, float]], hints: Sequence[Choice], path: str | Path, *,
+    table: Plotted, charts: Sequence[tuple[Chart, float]], hints: Sequence[SlotChoice], path: str | Path, *,
     picks: Mapping[str, Any] = {}, command: str = "",
 ) -> Path:  # fmt: skip
     """Write a page of charts with their scores, and of hints, each with the ``command`` that follows it.
@@ -101,7 +101,9 @@ def write_charts(
         specification = vega_lite(table, chart)
         picture = base64.b64encode(svg_of(specification).encode()).decode()
         source = json.dumps(specification, indent=1, ensure_ascii=False)
-        shown.append({"told": visible(told(chart)), "score": f"{score:.2f}", "picture": picture, "source": source})
+        shown.append(
+            {"told": visible(chart_text(chart)), "score": f"{score:.2f}", "picture": picture, "source": source}
+        )
     page = (
         templates()
         .get_template("charts.html.j2")
@@ -120,5 +122,5 @@ def write_charts(
     return target
 
 
-def _said(choice: Choice) -> str:
-    return f"{choice[0]}={spoken(choice[1])}"
+def _said(choice: SlotChoice) -> str:
+    return f"{choice[0]}={value_text(choice[1])}"

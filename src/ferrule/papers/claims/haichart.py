@@ -7,7 +7,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from ferrule.agents.graph import Graph, KeyOf, by_choice, by_path, graph_search, random_search
+from ferrule.agents.graph import ChoiceGraph, KeyOf, by_choice, by_way, graph_search, random_search
 from ferrule.studies.conditions import at_least, less, minus, of
 from ferrule.studies.standins.slots import draw_slots
 from ferrule.studies.study import Study
@@ -28,7 +28,7 @@ def reached(
     ``worth`` is the mean score of all simulations that ended in a valid end, ``valid`` their share. ``node_key`` None
     draws every choice evenly.
     """
-    problem, graph, done = draw_slots(seed, interaction=interaction), Graph[tuple[int, ...]](), 0
+    problem, graph, done = draw_slots(seed, interaction=interaction), ChoiceGraph[tuple[int, ...]](), 0
     numbers: dict[str, float] = {}
     ends: list[tuple[int, ...]] = []
     for count in simulations:
@@ -46,7 +46,7 @@ def reached(
     return {**numbers, "worth": fmean(worth), "valid": len(worth) / len(ends)}
 
 
-WAYS = {"random": None, "tree": by_path, "graph": by_choice}
+WAYS = {"random": None, "tree": by_way, "graph": by_choice}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mild": {"invalid": -1.0}, "mild, fast": {"invalid": -1.0, "decay": 8.0}, "printed": {"invalid": -15.0},
     "printed, fast": {"invalid": -15.0, "decay": 8.0}, "strong pairs": {"interaction": STRONG},

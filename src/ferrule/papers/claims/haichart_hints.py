@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.agents.charts import Hinting, Recommend, Rounds, rating
-from ferrule.agents.graph import KeyOf, by_choice, by_path
+from ferrule.agents.graph import KeyOf, by_choice, by_way
 from ferrule.core.records import plain_text
 from ferrule.evaluate.ranking import hit
 from ferrule.policies.scripted import Scripted
@@ -17,24 +17,24 @@ from ferrule.rollout.drive import drive
 from ferrule.studies.conditions import at_least, less
 from ferrule.studies.study import Study
 from ferrule.worlds.charts import Charts
-from ferrule.worlds.charts.grammar import Choice, told
+from ferrule.worlds.charts.grammar import SlotChoice, chart_text
 from ferrule.worlds.charts.making import draw_table
 from ferrule.worlds.charts.people import DONE, Person, charts_in, hints_in
-from ferrule.worlds.charts.world import task_of
+from ferrule.worlds.charts.world import table_task
 
-__all__ = ["STUDY", "arm", "at_random", "by_score"]
+__all__ = ["STUDY", "arm", "hints_by_score", "random_hints"]
 
 LEVEL, ERRS, LOOKS = 5, 0.1, 3
-Covers = Mapping[Choice, Mapping[Hashable, float]]
+Covers = Mapping[SlotChoice, Mapping[Hashable, float]]
 
 
-def at_random(covers: Covers, *, most: int, **rest: Any) -> list[Choice]:
+def random_hints(covers: Covers, *, most: int, **rest: Any) -> list[SlotChoice]:
     """Choose hints of good charts evenly."""
     offered = [choice for choice, views in covers.items() if views]
     return random.Random(repr(offered)).sample(offered, min(most, len(offered)))
 
 
-def by_score(covers: Covers, *, most: int, **rest: Any) -> list[Choice]:
+def hints_by_score(covers: Covers, *, most: int, **rest: Any) -> list[SlotChoice]:
     """Choose the hints whose good charts have the largest scores together."""
     offered = [choice for choice, views in covers.items() if views]
     return sorted(offered, key=lambda choice: -sum(covers[choice].values()))[:most]
@@ -42,7 +42,7 @@ def by_score(covers: Covers, *, most: int, **rest: Any) -> list[Choice]:
 
 def arm(
     *, seed: int, tables: int, rounds: int, simulations: int, node_key: KeyOf = by_choice, most: int = 9,
-    choose: Callable[..., list[Choice]] | None = None,
+    choose: Callable[..., list[SlotChoice]] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Let a person look for a planted chart of each table, and return how often it was shown in the first three.
 
@@ -58,10 +58,10 @@ def arm(
         planted = draw_table(rng, LEVEL)
         want = rng.choice([*planted.charts])
         person = Person({want: 1.0}, looks=LOOKS, errs=ERRS, seed=number)
-        (episode,) = drive(agent, [task_of(planted.table)], Charts(), {"user": Scripted(person.script)})
+        (episode,) = drive(agent, [table_task(planted.table)], Charts(), {"user": Scripted(person.script)})
         turns = episode.trajectories[0].turns
         done = plain_text(turns[-1].reply) == DONE
-        start += hit(charts_in(plain_text(turns[0].messages[-1])), {told(want.drawn)}, LOOKS)
+        start += hit(charts_in(plain_text(turns[0].messages[-1])), {chart_text(want.drawn)}, LOOKS)
         found += done
         asked += len(turns) + (not done)
         offered += fmean(len(hints_in(plain_text(turn.messages[-1]))) for turn in turns)
@@ -86,10 +86,10 @@ STUDY = Study(
     trained="nothing: a script that wants a planted chart of a drawn table; the seed draws the tables",
     arms={
         COVER: arm,
-        RANDOM: partial(arm, choose=at_random),
-        SCORE: partial(arm, choose=by_score),
+        RANDOM: partial(arm, choose=random_hints),
+        SCORE: partial(arm, choose=hints_by_score),
         NONE: partial(arm, most=0),
-        TREE: partial(arm, node_key=by_path),
+        TREE: partial(arm, node_key=by_way),
     },
     asks=(
         at_least("share who are shown their chart, covering hints minus random ones", FOUND(COVER, RANDOM), 0.02),

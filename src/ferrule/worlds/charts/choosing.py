@@ -8,24 +8,24 @@ from typing import Any, TypeAlias
 
 from ferrule.core.records import Observation
 from ferrule.worlds.charts.columns import Plotted
-from ferrule.worlds.charts.drawing import Shown, problem_of, rule_score, shown
+from ferrule.worlds.charts.drawing import Marks, marks_of, problem_of, rule_score
 from ferrule.worlds.charts.grammar import (
     SLOTS,
     Chart,
-    Choice,
     Partial,
+    SlotChoice,
     chart_of,
+    chart_text,
     fill,
     legal_choices,
     open_slots,
-    read_choice,
-    spoken,
-    told,
+    read_slot,
+    value_text,
 )
 
 __all__ = ["Filling", "Picking", "Rates"]
 
-Rates: TypeAlias = Callable[[Plotted, Chart, Shown], float]
+Rates: TypeAlias = Callable[[Plotted, Chart, Marks], float]
 """How good a chart is that can be read, from the table, the chart and its marks."""
 
 
@@ -43,11 +43,11 @@ class Filling:
     first: Partial = ()
     slots: int = len(SLOTS)
 
-    def legal(self, state: Partial) -> Sequence[Choice]:
+    def legal(self, state: Partial) -> Sequence[SlotChoice]:
         """Return what may be chosen."""
         return legal_choices(self.table, state, self.picks)
 
-    def step(self, state: Partial, action: Choice) -> Partial:
+    def step(self, state: Partial, action: SlotChoice) -> Partial:
         """Return the choices with one more."""
         return fill(state, action)
 
@@ -60,7 +60,7 @@ class Filling:
         chart = chart_of(state)
         if chart is None:
             return 0.0
-        marks = shown(self.table, chart)
+        marks = marks_of(self.table, chart)
         return None if problem_of(self.table, chart, marks) else self.rates(self.table, chart, marks)
 
 
@@ -80,13 +80,13 @@ class Picking:
         legal = legal_choices(self.table, self.partial)
         if not legal:
             return Observation("the chart is finished", "error")
-        choice = read_choice(f"{slot}={value}")
+        choice = read_slot(f"{slot}={value}")
         if choice not in legal:
             return Observation(f"that cannot be chosen now; {_offer(legal)}", "error")
         self.partial = fill(self.partial, choice)
         chart = chart_of(self.partial)
         if chart is not None:
-            return Observation(told(chart), terminal=True)
+            return Observation(chart_text(chart), terminal=True)
         return Observation(_offer(legal_choices(self.table, self.partial)))
 
     def final(self) -> Mapping[str, Any]:
@@ -95,13 +95,13 @@ class Picking:
         choices = dict(self.partial)
         if chart is None:
             return {"choices": choices, "chart": "", "problem": "it is not finished", "score": 0.0}
-        marks = shown(self.table, chart)
+        marks = marks_of(self.table, chart)
         said = {"problem": problem_of(self.table, chart, marks), "score": rule_score(self.table, chart, marks)}
-        return {"choices": choices, "chart": told(chart), **said}
+        return {"choices": choices, "chart": chart_text(chart), **said}
 
 
-def _offer(legal: Sequence[Choice]) -> str:
+def _offer(legal: Sequence[SlotChoice]) -> str:
     """Say what may be chosen next."""
     if not legal:
         return "nothing can follow: the table has no column for the next slot"
-    return f"next: {legal[0][0]} = {' | '.join(spoken(value) for _, value in legal)}"
+    return f"next: {legal[0][0]} = {' | '.join(value_text(value) for _, value in legal)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 from ferrule.core.arrays import nearest
 from ferrule.worlds.files import read_file
 
-__all__ = ["Kind", "Plotted", "Variable", "plotted", "read_plotted"]
+__all__ = ["ColumnKind", "Plotted", "Variable", "plotted", "read_plotted"]
 
-Kind: TypeAlias = Literal["categorical", "numerical", "temporal"]
+ColumnKind: TypeAlias = Literal["categorical", "numerical", "temporal"]
 Cell: TypeAlias = "str | float | datetime | None"
 
 
@@ -24,7 +24,7 @@ class Variable:
     """One column: texts, numbers, or points in time, None where a cell is empty."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     cells: tuple[Cell, ...] = field(repr=False)
 
 
@@ -54,7 +54,14 @@ class Plotted:
             raise ValueError(f"{self.name!r} has no column {name!r}; {nearest(name, list(self.by_name))}")
         return self.by_name[name]
 
-    def named(self, *kinds: Kind) -> list[str]:
+    def thinned(self, most: int) -> Plotted:
+        """Return the table with at most ``most`` of its rows, evenly spaced (``ValueError`` below 1)."""
+        if most < 1:
+            raise ValueError(f"a table of {most} rows shows nothing; the least is 1")
+        step = max(1, -(-len(self.variables[0].cells) // most))
+        return Plotted(self.name, tuple(replace(each, cells=each.cells[::step]) for each in self.variables))
+
+    def named(self, *kinds: ColumnKind) -> list[str]:
         """Return the names of the columns of some kinds, in their order."""
         return [variable.name for variable in self.variables if variable.kind in kinds]
 

@@ -18,9 +18,20 @@ import numpy as np
 from ferrule.worlds.charts.columns import Plotted, Variable
 from ferrule.worlds.charts.grammar import CHOICES, X_KINDS, Chart
 
-__all__ = ["FEATURES", "Place", "Shown", "cut", "features", "problem_of", "rule_score", "shown", "step_of", "unit_of"]
+__all__ = [
+    "CHART_FEATURES",
+    "Marks",
+    "Position",
+    "binned",
+    "chart_features",
+    "marks_of",
+    "problem_of",
+    "rule_score",
+    "step_of",
+    "unit_of",
+]
 
-Place: TypeAlias = "str | float | datetime"
+Position: TypeAlias = "str | float | datetime"
 """Where a mark stands on x."""
 _MOST = {"bar": 40, "arc": 12, "line": 400, "point": math.inf}
 """The most marks that can still be read."""
@@ -29,7 +40,7 @@ _WEEK = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {
     "count": lambda values: float(len(values)), "sum": math.fsum, "average": fmean,
 }  # fmt: skip
-FEATURES = (
+CHART_FEATURES = (
     *(f"{axis} {what}" for axis in "xy" for what in ("kind", "values", "count", "unique", "least", "largest")),
     *("correlation", "mark"),
 )  # fmt: skip
@@ -37,10 +48,10 @@ FEATURES = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class Marks:
     """The marks of a chart: where each stands on x and y, in the order of x; ``kind`` is that of the axis of x."""
 
-    x: tuple[Place, ...]
+    x: tuple[Position, ...]
     y: tuple[float, ...]
     kind: str
 
@@ -52,7 +63,7 @@ def unit_of(variable: Variable) -> str:
     return "year" if days > 4 * 366 else "month" if days > 62 else "date"
 
 
-def cut(variable: Variable, how: str | None) -> tuple[list[Place | None], str]:
+def binned(variable: Variable, how: str | None) -> tuple[list[Position | None], str]:
     """Return the cells of a column after binning, and their kind; numbers become the beginning of their step."""
     cells, kind = list(variable.cells), variable.kind
     if how is None or kind == "categorical":
@@ -85,22 +96,22 @@ def _begins(moment: datetime, unit: str) -> datetime:
     return datetime(moment.year, 1 if unit == "year" else moment.month, moment.day if unit == "date" else 1)
 
 
-def shown(table: Plotted, chart: Chart) -> Shown:
+def marks_of(table: Plotted, chart: Chart) -> Marks:
     """Return the marks of a chart; rows with an empty cell in x or y are left out."""
-    cells, kind = cut(table.variable(chart.x), chart.bin if chart.transform else None)
+    cells, kind = binned(table.variable(chart.x), chart.bin if chart.transform else None)
     rows = zip(cells, table.variable(chart.y).cells, strict=True)
     pairs = [(x, y if isinstance(y, float) else math.nan) for x, y in rows if x is not None and y is not None]
     if chart.transform and chart.aggregate is not None:
-        grouped: dict[Place, list[float]] = {}
+        grouped: dict[Position, list[float]] = {}
         for x, y in pairs:
             grouped.setdefault(x, []).append(y)
         pairs = [(x, _AGGREGATES[chart.aggregate](values)) for x, values in grouped.items()]
     order: Any = _WEEK.index if chart.bin == "day" and kind == "categorical" and chart.transform else lambda x: x
     pairs.sort(key=lambda pair: (order(pair[0]), pair[1]))
-    return Shown(tuple(x for x, _ in pairs), tuple(y for _, y in pairs), kind)
+    return Marks(tuple(x for x, _ in pairs), tuple(y for _, y in pairs), kind)
 
 
-def problem_of(table: Plotted, chart: Chart, marks: Shown | None = None) -> str:
+def problem_of(table: Plotted, chart: Chart, marks: Marks | None = None) -> str:
     """Say why a chart cannot be read; an empty text where it can.
 
     It needs two marks at least and not too many, one y for every x unless it is of points, something that differs, and
@@ -116,7 +127,7 @@ def problem_of(table: Plotted, chart: Chart, marks: Shown | None = None) -> str:
         return f"it shows {chart.x!r} against itself"
     if table.variable(chart.y).kind != "numerical":
         return f"{chart.y!r} has no numbers"
-    marks = marks or shown(table, chart)
+    marks = marks or marks_of(table, chart)
     if len(marks.x) < 2:
         return f"it has {len(marks.x)} mark{'s' * (len(marks.x) != 1)}"
     if len(marks.x) > _MOST[chart.mark]:
@@ -132,13 +143,13 @@ def problem_of(table: Plotted, chart: Chart, marks: Shown | None = None) -> str:
     return "it shows a column against itself" if chart.x == chart.y and chart.aggregate is None else ""
 
 
-def rule_score(table: Plotted, chart: Chart, marks: Shown | None = None) -> float:
+def rule_score(table: Plotted, chart: Chart, marks: Marks | None = None) -> float:
     """Return how well a mark suits what is shown by rules of thumb, 0 to 1.
 
     Parts of a whole are few and uneven, bars are few enough to compare, a line needs an order and a trend, points need
     numbers that go together. A chart that cannot be read has 0.
     """
-    marks = marks or shown(table, chart)
+    marks = marks or marks_of(table, chart)
     if problem_of(table, chart, marks):
         return 0.0
     count, ordered = len(marks.x), marks.kind != "categorical"
@@ -153,13 +164,13 @@ def rule_score(table: Plotted, chart: Chart, marks: Shown | None = None) -> floa
     return abs(_correlation(table, chart, marks)) * (1.0 if chart.aggregate is None else 0.5)
 
 
-def features(table: Plotted, chart: Chart, marks: Shown | None = None) -> tuple[float, ...]:
-    """Return the numbers of ``FEATURES``.
+def chart_features(table: Plotted, chart: Chart, marks: Marks | None = None) -> tuple[float, ...]:
+    """Return the numbers of ``CHART_FEATURES``.
 
     For either axis: its kind (0 categorical, 1 numerical, 2 temporal), different values, values, their ratio, least and
     largest (0 for texts, days for moments); then the correlation, and which of the four marks.
     """
-    marks = marks or shown(table, chart)
+    marks = marks or marks_of(table, chart)
     numbers: list[float] = []
     for cells, kind in ((marks.x, marks.kind), (marks.y, "numerical")):
         different, ends = len(set(cells)), _numbers(cells) if kind != "categorical" else []
@@ -169,16 +180,16 @@ def features(table: Plotted, chart: Chart, marks: Shown | None = None) -> tuple[
     return (*numbers, _correlation(table, chart, marks), float(CHOICES["mark"].index(chart.mark)))
 
 
-def _numbers(cells: Sequence[Place]) -> list[float]:
+def _numbers(cells: Sequence[Position]) -> list[float]:
     return [cell.timestamp() / 86400 if isinstance(cell, datetime) else float(cell) for cell in cells]
 
 
-def _correlation(table: Plotted, chart: Chart, marks: Shown) -> float:
+def _correlation(table: Plotted, chart: Chart, marks: Marks) -> float:
     """Return the correlation of x and y as drawn, or how much of y's variance the categories of x explain, -1 to 1."""
     if marks.kind != "categorical":
         x, y = np.array(_numbers(marks.x)), np.array(marks.y)
         return float(np.corrcoef(x, y)[0, 1]) if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0
-    cells, _ = cut(table.variable(chart.x), chart.bin)
+    cells, _ = binned(table.variable(chart.x), chart.bin)
     grouped: dict[object, list[float]] = {}
     for cell, value in zip(cells, table.variable(chart.y).cells, strict=True):
         if cell is not None and isinstance(value, float):

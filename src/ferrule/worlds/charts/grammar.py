@@ -18,27 +18,27 @@ __all__ = [
     "STOP",
     "X_KINDS",
     "Chart",
-    "Choice",
     "Partial",
+    "SlotChoice",
     "chart_of",
+    "chart_text",
     "check_picks",
     "choices_of",
     "fill",
     "filled",
     "legal_choices",
     "open_slots",
-    "read_choice",
-    "spoken",
-    "told",
+    "read_slot",
+    "value_text",
 ]  # fmt: skip
 
 SLOTS = ("mark", "x", "transform", "aggregate", "y", "group", "bin")
 """The slots of a chart, in the order in which they are filled."""
 STOP = "stop"
 """What a choice that ends a chart without finishing it has in the place of its slot."""
-Choice: TypeAlias = tuple[str, Any]
+SlotChoice: TypeAlias = tuple[str, Any]
 """A slot and what it is filled with; None is the choice of nothing."""
-Partial: TypeAlias = tuple[Choice, ...]
+Partial: TypeAlias = tuple[SlotChoice, ...]
 """The choices so far, in order."""
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "mark": ("bar", "line", "point", "arc"),
@@ -93,7 +93,7 @@ def open_slots(partial: Partial) -> tuple[str, ...]:
     return () if STOP in known else tuple(slot for slot in SLOTS if slot not in known)
 
 
-def legal_choices(table: Plotted, partial: Partial, picks: Mapping[str, Any] | None = None) -> tuple[Choice, ...]:
+def legal_choices(table: Plotted, partial: Partial, picks: Mapping[str, Any] | None = None) -> tuple[SlotChoice, ...]:
     """Return what may be chosen next: values of the first open slot, or a stop where it has none.
 
     ``picks`` are a user's: a pick takes the place of a slot's whole list. Empty where the chart is finished or stopped.
@@ -124,7 +124,7 @@ def _values(table: Plotted, slot: str, known: Mapping[str, Any], picks: Mapping[
     return CHOICES[slot]
 
 
-def fill(partial: Partial, choice: Choice) -> Partial:
+def fill(partial: Partial, choice: SlotChoice) -> Partial:
     """Return the choices with one more."""
     return (*partial, choice)
 
@@ -137,12 +137,12 @@ def chart_of(partial: Partial) -> Chart | None:
     return Chart(**known)
 
 
-def choices_of(chart: Chart) -> tuple[Choice, ...]:
+def choices_of(chart: Chart) -> tuple[SlotChoice, ...]:
     """Return a chart as choices, slot by slot."""
     return tuple((slot, getattr(chart, slot)) for slot in SLOTS)
 
 
-def told(chart: Chart) -> str:
+def chart_text(chart: Chart) -> str:
     """Return a chart as text: ``bar: x = city, y = average of delay, grouped by city``."""
     y = "count" if chart.aggregate == "count" else f"{chart.aggregate} of {chart.y}" if chart.aggregate else chart.y
     parts = [f"x = {chart.x}", f"y = {y}"]
@@ -155,18 +155,18 @@ def told(chart: Chart) -> str:
 _WORDS: Mapping[Any, str] = {None: "none", True: "true", False: "false"}
 
 
-def spoken(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return the value of a slot as text: ``none``, ``true``, ``false``, or the word itself."""
     return _WORDS[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def read_choice(text: str) -> Choice:
-    """Read ``slot=value``, the value as it is ``spoken`` (``ValueError`` naming the nearest slot)."""
+def read_slot(text: str) -> SlotChoice:
+    """Read ``slot=value``, the value as ``value_text`` writes it (``ValueError`` naming the nearest slot)."""
     slot, equals, value = (part.strip() for part in text.partition("="))
     if not equals or slot not in SLOTS:
         raise ValueError(f"{text!r} is no choice; write slot=value, {nearest(slot, SLOTS)}")
     known = {word: each for each, word in _WORDS.items()}
-    return slot, known.get(value, value)
+    return slot, value if slot in ("mark", "x", "y") else known.get(value, value)
 
 
 def check_picks(table: Plotted, picks: Mapping[str, Any]) -> None:
@@ -178,4 +178,6 @@ def check_picks(table: Plotted, picks: Mapping[str, Any]) -> None:
             if not (slot == "group" and value is None):
                 table.variable(str(value))
         elif value not in CHOICES[slot]:
-            raise ValueError(f"{slot} is {spoken(value)!r}; {nearest(spoken(value), list(map(spoken, CHOICES[slot])))}")
+            raise ValueError(
+                f"{slot} is {value_text(value)!r}; {nearest(value_text(value), list(map(value_text, CHOICES[slot])))}"
+            )

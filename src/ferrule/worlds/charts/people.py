@@ -12,32 +12,32 @@ from dataclasses import dataclass
 
 from ferrule.core.flows import Ask
 from ferrule.core.records import plain_text
-from ferrule.worlds.charts.grammar import Chart, Choice, choices_of, read_choice, spoken, told
+from ferrule.worlds.charts.grammar import Chart, SlotChoice, chart_text, choices_of, read_slot, value_text
 
-__all__ = ["DONE", "ON", "Person", "charts_in", "hints_in", "picked", "question"]
+__all__ = ["DONE", "ON", "Person", "charts_in", "hint_question", "hints_in", "picked"]
 
 DONE, ON = "done", "none"
 """What a person says who has the chart they want, and one to whom no hint is of use."""
 
 
-def question(charts: Sequence[Chart], hints: Sequence[Choice]) -> str:
+def hint_question(charts: Sequence[Chart], hints: Sequence[SlotChoice]) -> str:
     """Return charts and hints as a person is shown them, with how to answer."""
-    lines = [f"chart {place}: {told(chart)}" for place, chart in enumerate(charts, 1)]
-    lines += [f"hint {place}: {slot} = {spoken(value)}" for place, (slot, value) in enumerate(hints, 1)]
+    lines = [f"chart {place}: {chart_text(chart)}" for place, chart in enumerate(charts, 1)]
+    lines += [f"hint {place}: {slot} = {value_text(value)}" for place, (slot, value) in enumerate(hints, 1)]
     return "\n".join([*lines, f"Answer with the number of a hint, {ON!r} to look on without one, or {DONE!r}."])
 
 
 def charts_in(text: str) -> list[str]:
-    """Return the charts of a ``question``, as they are told."""
+    """Return the charts of a ``hint_question``, as they are told."""
     return re.findall(r"^chart \d+: (.*)$", text, re.MULTILINE)
 
 
-def hints_in(text: str) -> list[Choice]:
-    """Return the hints of a ``question``."""
-    return [read_choice(hint) for hint in re.findall(r"^hint \d+: (.*)$", text, re.MULTILINE)]
+def hints_in(text: str) -> list[SlotChoice]:
+    """Return the hints of a ``hint_question``."""
+    return [read_slot(hint) for hint in re.findall(r"^hint \d+: (.*)$", text, re.MULTILINE)]
 
 
-def picked(reply: str, hints: Sequence[Choice]) -> int | None:
+def picked(reply: str, hints: Sequence[SlotChoice]) -> int | None:
     """Return the place of the hint that a reply picks, None where it names none there is."""
     number = re.search(r"\d+", reply)
     place = int(number[0]) - 1 if number else -1
@@ -58,9 +58,9 @@ class Person:
     seed: int = 0
 
     def __call__(self, ask: Ask, sample: int) -> str:
-        """Answer a ``question``: the script of a ``Scripted`` policy."""
+        """Answer a ``hint_question``: the script of a ``Scripted`` policy."""
         text = plain_text(ask.messages[-1])
-        wanted = {told(chart.drawn) for chart in self.wants}
+        wanted = {chart_text(chart.drawn) for chart in self.wants}
         if any(chart in wanted for chart in charts_in(text)[: self.looks]):
             return DONE
         hints = hints_in(text)

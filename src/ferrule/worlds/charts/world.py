@@ -15,12 +15,12 @@ from ferrule.core.records import Call, Task, Tool
 from ferrule.tools.budget import Budget
 from ferrule.worlds.charts.choosing import Picking
 from ferrule.worlds.charts.columns import Plotted, plotted
-from ferrule.worlds.charts.grammar import SLOTS, Chart, choices_of, spoken, told
+from ferrule.worlds.charts.grammar import SLOTS, Chart, chart_text, choices_of, value_text
 from ferrule.worlds.charts.making import all_charts, draw_table
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["Charts", "calls_for", "table_in", "task_of"]
+__all__ = ["Charts", "calls_for", "table_in", "table_task"]
 
 _INTRODUCTION = (
     "Put a chart together with the tool choose, slot by slot: mark, x, transform, aggregate, y, group, bin. "
@@ -39,13 +39,13 @@ _SCHEMA = {
 }
 
 
-def task_of(table: Plotted, key: str = "", chart: Chart | None = None, world: str = "charts", **meta: Any) -> Task:
+def table_task(table: Plotted, key: str = "", chart: Chart | None = None, world: str = "charts", **meta: Any) -> Task:
     """Return a table as a task, with the chart that is asked for if there is one; ``meta["table"]`` holds the cells."""
     kinds = "\n".join(f"- {variable.name} ({variable.kind})" for variable in table.variables)
     rows = len(table.variables[0].cells)
     wish = "Show what is worth seeing." if chart is None else f"Draw {_asked(chart)}."
     cells = {variable.name: [_plain(cell) for cell in variable.cells] for variable in table.variables}
-    wanted = {} if chart is None else {"state": {"chart": told(chart)}}
+    wanted = {} if chart is None else {"state": {"chart": chart_text(chart)}}
     return Task(
         key or f"{world}/{table.name}",
         f"{_INTRODUCTION}\n\nTable {table.name}, {rows} rows:\n{kinds}\n\n{wish}",
@@ -97,7 +97,7 @@ class Charts:
                 table = draw_table(rng, level).table
                 charts = [chart for chart in all_charts(table) if _split_of(chart) == split]
                 if charts:
-                    return task_of(table, key, rng.choice(charts), self.name, level=level, split=split)
+                    return table_task(table, key, rng.choice(charts), self.name, level=level, split=split)
 
         return different(draw, count, levels)
 
@@ -109,7 +109,7 @@ class Charts:
         """Return the choices of the chart that is asked for. Raises ``ValueError`` for a task that asks for none."""
         if "state" not in task.meta:
             raise ValueError(f"task {task.id!r} asks for no certain chart")
-        chart = next(each for each in all_charts(table_in(task)) if told(each) == task.meta["state"]["chart"])
+        chart = next(each for each in all_charts(table_in(task)) if chart_text(each) == task.meta["state"]["chart"])
         return Demonstration(tuple((call,) for call in calls_for(chart)))
 
 
@@ -117,12 +117,12 @@ def calls_for(chart: Chart) -> list[Call]:
     """Return the calls that put a chart together."""
     slots = SLOTS if chart.transform else ("mark", "x", "transform", "y")
     return [
-        Call("choose", {"slot": slot, "value": spoken(value)}) for slot, value in choices_of(chart) if slot in slots
+        Call("choose", {"slot": slot, "value": value_text(value)}) for slot, value in choices_of(chart) if slot in slots
     ]
 
 
 def _split_of(chart: Chart) -> str:
-    return "test" if zlib.crc32(told(chart).encode()) % 5 == 0 else "train"
+    return "test" if zlib.crc32(chart_text(chart).encode()) % 5 == 0 else "train"
 
 
 def _tools(state: Picking) -> tuple[Tool, ...]:
