@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ferrule.data import filters
@@ -44,3 +46,23 @@ def test_checks_of_texts() -> None:
     assert not filters.paired_dollars("$x costs")
     assert not filters.repeats("a" * 39)  # twenty runs of twenty
     assert filters.repeats("a" * 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flaw"),
+    [
+        ({}, ""),
+        ({"answered": False, "correct": False}, "no answer"),
+        ({"passes": ()}, "no call"),
+        ({"passes": (True, False), "correct": False}, "failed call"),
+        ({"correct": False}, "wrong answer"),
+        ({"text": "```python\nx = 1\n```\n" * 2}, "short code"),  # both, of which ceil(0.8) = 1 may be
+        ({"text": "$x"}, "unpaired dollars"),
+        ({"text": "a" * 40}, "repetition"),
+        ({"tokens": 2999, "least_tokens": 3000}, "too short"),
+        ({"tokens": 3000, "least_tokens": 3000}, ""),
+    ],
+)
+def test_which_solutions_are_learned_from(changes: dict[str, Any], flaw: str) -> None:
+    given: dict[str, Any] = {"text": "fine", "answered": True, "passes": (True,), "correct": True, **changes}
+    assert filters.solution_flaw(given.pop("text"), **given) == flaw

@@ -11,30 +11,26 @@ import numpy as np
 import pytest
 import torch
 from tests.contracts.checks import check_reward
-from tests.contracts.kinds import check_world
 from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.correct import SelfCorrect
 from ferrule.agents.react import ToolLoop
-from ferrule.agents.repair import passed
 from ferrule.agents.resume import Resume
 from ferrule.core.arrays import pack
 from ferrule.core.flows import Ask
-from ferrule.core.recipe import vary
+from ferrule.core.recipe import Drawn, vary
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
 from ferrule.objectives.reduce import token_mean, totals
 from ferrule.papers import find, thor
-from ferrule.policies.scripted import Scripted
+from ferrule.policies.scripted import Scripted, encode
 from ferrule.rewards.combine import weighted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
-from ferrule.tools import tool
 from ferrule.tools.calculator import calculator
 from ferrule.train.grpo import grpo
 from ferrule.train.loop import Settings, check, train
 from ferrule.train.sample import Group, credit, groups_of, kept_of
 from ferrule.train.update import sequences, update
-from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.session import Toolbox
 
 TASK = Task("t", "?", answer="yes")
@@ -56,79 +52,6 @@ def played(statuses: Sequence[int], answer: str | None = "yes", *, tokens: int =
 
 
 # ------------------------------------------------------------------------------------------------------ worked examples
-
-
-def test_what_a_run_shows_and_whether_it_passed() -> None:
-    assert thor.observed("3\n", "", 0) == ("3", True)
-    assert thor.observed("", "Killed", 1) == ("Killed", False)
-    assert thor.observed("", "", 0) == ("TimeoutError: the code ran too long", False)
-    trace = 'Traceback (most recent call last):\n  File "x", line 1\nZeroDivisionError: division by zero\n'
-    assert thor.observed("", trace, 1) == ("ZeroDivisionError: division by zero", False)
-    text, good = thor.observed("x" * 300, "", 0)
-    assert (text, good, len(text)) == ("x" * 128 + "..." + "x" * 128, True, 259)
-    assert thor.observed("x" * 255, "", 0)[0] == "x" * 255
-
-
-def test_output_that_names_an_error_is_whole_unless_published() -> None:
-    assert thor.observed("no Error here\n7\n", "", 0) == ("no Error here\n7", True)
-    assert thor.observed("no Error here\n7\n", "", 0, reference=True) == ("7", True)
-    assert thor.observed("", "", 0, silent=True) == ("", True)
-
-
-STREAMS: dict[str, Any] = {"stdout": "", "stderr": "", "value": None, "exception": None}
-DIVIDED = 'Traceback (most recent call last):\n  File "x", line 1\nZeroDivisionError: division by zero'
-
-
-@pytest.mark.parametrize(
-    ("given", "text", "status"),
-    [
-        (Observation("3\n", data={**STREAMS, "stdout": "3\n"}), "3", "ok"),
-        (Observation("", data=STREAMS), "TimeoutError: the code ran too long", "error"),
-        (Observation(DIVIDED, "error", data={**STREAMS, "exception": DIVIDED}),
-         "ZeroDivisionError: division by zero", "error"),
-        (Observation("x" * 300, data={**STREAMS, "stdout": "x" * 300}), "x" * 128 + "..." + "x" * 128, "ok"),
-        (Observation("a\n7", data={**STREAMS, "stdout": "a\n", "value": "7"}), "a\n7", "ok"),
-        (Observation("warned\n", data={**STREAMS, "stderr": "warned\n"}), "warned", "error"),
-        (Observation("half\nError: too slow", "timeout", data={**STREAMS, "stdout": "half\n"}),
-         "TimeoutError: the code ran too long", "timeout"),
-        (Observation("x" * 300), "x" * 128 + "..." + "x" * 128, "ok"),
-        (Observation("ValueError: no\nKeyError: 'a'", "error"), "KeyError: 'a'", "error"),
-        (Observation("down", "error"), "down", "error"),
-        (Observation("x" * 300, "refused"), "x" * 300, "refused"),
-        (Observation("x" * 300, terminal=True), "x" * 300, "ok"),
-    ],
-)  # fmt: skip
-def test_what_stands_between_tools_and_model(given: Observation, text: str, status: str) -> None:
-    """The four runs of the first test as observations; then values, warnings, time limits, and other tools."""
-    worded = thor.as_observed(given)
-    assert (worded.text, worded.status, worded.data) == (text, status, given.data)
-    assert passed(worded) is (status == "ok")
-
-
-def test_a_model_reads_observed_texts() -> None:
-    """One call that fails with a long traceback, one with a long output, in branches as well; the record has both."""
-
-    def long(size: int) -> str:
-        if size < 0:
-            raise ValueError("below 0\n" + "x" * 300)
-        return "x" * size
-
-    world = thor.observing(Toolbox((tool(long),)))
-    sizes = iter((-1, 300))
-
-    def speak(ask: Ask, sample: int) -> Message:
-        size = next(sizes, None)
-        return Message("assistant", "done", () if size is None else (Call("long", {"size": size}),))
-
-    (played_out,) = drive(ToolLoop(), [TASK], world, Scripted(speak))
-    read = [plain_text(m) for m in played_out.trajectories[0].turns[-1].messages if m.role == "tool"]
-    assert read == ["x" * 128 + "..." + "x" * 128]
-    calls = played_out.trajectories[0].calls
-    assert [o.status for _, o in calls] == ["error", "ok"]
-    assert [len(o.text) for _, o in calls] == [259, 259]
-    branch = world.start(TASK).fork()
-    assert len(branch.act(Call("long", {"size": 300})).text) == 259
-    check_world(thor.observing(Arithmetic()))
 
 
 def test_advantages_of_groups() -> None:
@@ -353,6 +276,55 @@ def test_filtered_groups_are_left_out_of_one_batch_of_both_levels() -> None:
 def test_a_weighted_reward_drops_what_its_member_drops() -> None:
     pair = weighted({"thor": (thor.episode, 1.0), "more": (outcome, 0.5)})
     assert [s.drop for s in pair(TASK, [played([0]), played([1])])] == [True, False]
+
+
+# ---------------------------------------------------------------------------------------- first data, and candidates
+
+
+def test_a_cold_start_learns_from_steps_with_code() -> None:
+    """The generator writes a step of at most 512 tokens, the refiner makes code of it, and the rest reads the result."""
+
+    def generator(request: Ask, sample: int) -> str:
+        done = request.messages[-1].role == "tool"
+        return f"\\boxed{{{plain_text(request.messages[-1])}}}" if done else "We take the sum."
+
+    def refiner(request: Ask, sample: int) -> Message:
+        step = plain_text(request.messages[0]).split("Step:\n")[1]
+        return calls("1+1", "We take") if "sum" in step else Message("assistant", "KEEP")
+
+    class Speaking(Scripted):
+        def encode(self, text: str) -> tuple[int, ...]:
+            return encode(text, layout().end)
+
+    base = vary(grpo(), agent=ToolLoop(system="Be brief."), reward=always)
+    stage = thor.cold_start(base, WORLD, refiner=Scripted(refiner), tasks=2, max_steps=7)
+    assert dict(stage.settings) == {"max_steps": 7, "learning_rate": 2e-6}
+    given = stage.data(Speaking(generator, renderer=layout()), 0)
+    assert isinstance(given, Drawn)
+    texts = [bytes(i for i in row.ids if i < 256).decode() for row in given.items]
+    assert len(texts) == 2
+    assert all("Be brief." in text and "We take" in text and "the sum" not in text for text in texts)
+    assert all("\\boxed{2}" in text for text in texts)
+
+
+def always(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    return [Score(1.0) for _ in trajectories]
+
+
+def test_of_several_candidates_the_one_whose_calls_passed_most_is_taken() -> None:
+    """Samples 0 to 2 make the calls (fail, pass), (pass, pass) and none: shares 1/2, 1 and 0."""
+
+    def script(request: Ask, sample: int) -> Message:
+        made = [call for message in request.messages for call in message.calls]
+        first = made[0].arguments["expression"] if made else ("1/0", "1+1", "")[sample]
+        if not first or len(made) == 2:
+            return Message("assistant", f"began with {first or 'nothing'}")
+        return calls("1+1" if made else first)
+
+    agent = thor.self_rewarded(samples=3)
+    (episode,) = drive(agent, [SUM], BOX, Scripted(script))
+    assert episode.trajectories[0].answer == "began with 1+1"
+    assert thor.self_rewarded().samples == 8
 
 
 def test_paper_is_found() -> None:

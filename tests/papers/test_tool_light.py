@@ -78,15 +78,6 @@ def test_hard_questions_outnumber_easy_ones() -> None:
     assert tool_light.balanced(["h"], ["e", "f"])[0] == "h"
 
 
-def test_questions_that_fail_without_tools_are_kept() -> None:
-    world = WORLDS["user"]
-    tasks = world.tasks("train", 3)
-    known, answer = tasks[0].prompt, str(tasks[0].answer)
-    policy = Scripted(lambda request, sample: answer if request.messages[-1].content == known else "99")
-    assert tool_light.unsolved(tasks, world, policy) == tasks[1:]
-    assert tool_light.unsolved(tasks, world, policy, most=1) == tasks[1:2]
-
-
 def answers(request: Ask, sample: int) -> Message | str:
     """Call the calculator once, then say what it said in the main chain and in even branches, 99 in odd ones."""
     if len(request.messages) == 1:

@@ -1,7 +1,7 @@
 """A tool loop whose steps a critic reviews, rewriting the wrong ones: the corrected run, and the run as it was.
 
 Source: "ToolComp: A Multi-Tool Reasoning & Process Supervision Benchmark" (13). ``ferrule.data.corrections`` makes
-preferences of the record.
+preferences of the record, and ``ferrule.agents.step_code`` has a critic that rewrites steps as code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def rewrite(search: Search, node: Node, reply: Message, *, then: Sequence[Messag
 
     What came before the step stays as it is, with the ids that the model saw and wrote. The calls of ``reply`` run in a
     branch of the world as it stood before the step; the step itself keeps its own branch. Its ``Turn.notes`` hold
-    ``rewritten``: the ``reply``, the messages ``after`` it, and whether it ``ends`` the run. What follows either comes
+    ``rewritten``: the ``reply``, the ``observations`` of its calls, the messages ``after`` it, and whether it ``ends``
+    the run. What follows either comes
     after the same turn in the record. With ``then``, which is said after it, a reply without calls ends nothing.
     """
     above = node.parent
@@ -57,7 +58,8 @@ def rewrite(search: Search, node: Node, reply: Message, *, then: Sequence[Messag
     if twin.answer is not None:
         twin.state = "answer"
     twin.messages = (*twin.messages, *after)
-    node.more["rewritten"] = {"reply": reply, "after": after, "ends": twin.state == "answer"}
+    ends = twin.state == "answer"
+    node.more["rewritten"] = {"reply": reply, "observations": twin.observations, "after": after, "ends": ends}
     return twin
 
 
@@ -93,7 +95,9 @@ class Reviewed:
     rewritten as if nobody had reviewed it; the record holds that as a discarded path. A reply that gives up, or with a
     call that cannot be read, is drawn again at most ``retries`` times; a run that fails all the same is begun anew at
     most ``restarts`` times. ``go_on`` is said after the plan, and tools are called from then on. ``turns`` bounds the
-    replies of a run, its plan included. Everything else is as in the agents that search.
+    replies of a run, its plan included. With ``in_parts`` a reply that reaches ``max_tokens`` is a step as well: unless
+    it is rewritten, the next one goes on within the same reply, from the ids that were sampled. Everything else is as
+    in the agents that search.
     """
 
     critic: Critic = unreviewed
@@ -103,6 +107,7 @@ class Reviewed:
     retries: int = 5
     restarts: int = 3
     uncorrected: bool = True
+    in_parts: bool = False
     budget: Budget = field(default_factory=Budget)
     stuck: Stuck = no_answer
     system: str = ""
@@ -118,7 +123,7 @@ class Reviewed:
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one episode."""
-        search = Search(task, session, self)
+        search = Search(task, session, self, goes_on=self.in_parts)
         if self.plan:
             search.root.messages = (*search.root.messages[:-1], _with(search.root.messages[-1], self.plan))
         try:
@@ -140,12 +145,13 @@ class Reviewed:
 
     def _mark(self, steps: list[Node], run: str) -> None:
         for node in steps:
-            node.more["run"] = run
+            if not node.begun or "rewritten" in node.more:  # of a reply in parts the last one holds all of it
+                node.more["run"] = run
 
     def _run(self, search: Search, here: Node, critic: Critic) -> Flow[tuple[list[Node], Node | None]]:
         """Go on from a node to the end; return the steps drawn, and the node it ended with, None where it failed."""
         steps: list[Node] = []
-        while here.state == "open" and here.depth < self.turns:
+        while here.state == "open" and sum(1 for _ in here.path()) < self.turns:
             node = yield from self._drawn(search, here)
             if node is None:
                 return steps, None

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ferrule.agents.flow import together
+from ferrule.agents.repair import passed
 from ferrule.agents.search import Node
 from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Message, Task
 
 __all__ = [
-    *("NAMED", "Pick", "Value", "calls_that_ran", "first", "largest", "likelihood", "majority", "most_likely"),
-    *("option_masses", "probability", "rated", "step_probability", "valued", "worth"),
+    *("NAMED", "Pick", "Value", "calls_that_passed", "calls_that_ran", "first", "largest", "likelihood", "majority"),
+    *("most_likely", "most_passed", "option_masses", "probability", "rated", "step_probability", "valued", "worth"),
 ]
 
 Value: TypeAlias = Callable[[Task, Node], "Flow[float] | float"]
@@ -45,6 +46,15 @@ def calls_that_ran(task: Task, node: Node) -> float:
     return sum(statuses) / len(statuses) if statuses else 1.0
 
 
+def calls_that_passed(task: Task, node: Node) -> float:
+    """Return the share of calls on the way to a step that ended well and with some output; 0 without calls.
+
+    Source: "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39).
+    """
+    passes = [passed(observation) for step in node.path() for observation in step.observations]
+    return sum(passes) / len(passes) if passes else 0.0
+
+
 def first(task: Task, nodes: Sequence[Node]) -> int:
     """Take the answer that was reached first."""
     return 0
@@ -73,6 +83,11 @@ def largest(value: Value) -> Pick:
 def most_likely(task: Task, nodes: Sequence[Node]) -> int:
     """Take the answer whose way the model finds likeliest, by ``likelihood``; among equals the one reached first."""
     return max(range(len(nodes)), key=lambda place: (likelihood(task, nodes[place]), -place))
+
+
+def most_passed(task: Task, nodes: Sequence[Node]) -> int:
+    """Take the answer whose calls passed most, by ``calls_that_passed``; among equals the one reached first."""
+    return max(range(len(nodes)), key=lambda place: (calls_that_passed(task, nodes[place]), -place))
 
 
 def valued(value: Value, task: Task, nodes: Sequence[Node]) -> Flow[list[float]]:
@@ -134,7 +149,7 @@ def rated(
 
 
 NAMED = {
-    "Value": ("calls_that_ran", "likelihood", "probability", "step_probability"),
-    "Pick": ("first", "majority", "most_likely"),
+    "Value": ("calls_that_passed", "calls_that_ran", "likelihood", "probability", "step_probability"),
+    "Pick": ("first", "majority", "most_likely", "most_passed"),
 }
 """Names of values and picks that can be given as text."""

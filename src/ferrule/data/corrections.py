@@ -13,7 +13,7 @@ from ferrule.core.records import Message, Trajectory
 from ferrule.data.records import Conversation, Preference
 from ferrule.data.trees import Branch, Tree
 
-__all__ = ["correction_of", "corrections", "run_corrections", "uncorrected_run"]
+__all__ = ["corrected_run", "correction_of", "corrections", "run_corrections", "uncorrected_run"]
 
 
 def corrections(tree: Tree) -> list[Preference]:
@@ -39,15 +39,21 @@ def run_corrections(tree: Tree) -> list[Preference]:
     """
     steps = list(_run(tree, "reviewed"))
     unsure = any(branch.notes.get("ruling") in ("wrong", "unknown") for branch in steps)
-    before = uncorrected_run(tree)
-    if unsure or before is None or not any("rewritten" in branch.notes for branch in steps):
+    after, before = corrected_run(tree), uncorrected_run(tree)
+    if unsure or before is None or after is None or not any("rewritten" in branch.notes for branch in steps):
         return []
-    if not _ends(steps[-1], rewritten=True):
-        return []
-    kept = [_kept(branch) for branch in steps]
-    chosen = [message for reply, after in kept[:-1] for message in (reply, *after)]
-    rejected = before.messages[len(tree.prompt) :]
-    return [Preference(tree.prompt, (*chosen, kept[-1][0]), rejected, tree.tools, {**tree.origin, "level": "run"})]
+    chosen, rejected = (run.messages[len(tree.prompt) :] for run in (after, before))
+    return [Preference(tree.prompt, chosen, rejected, tree.tools, {**tree.origin, "level": "run"})]
+
+
+def corrected_run(tree: Tree) -> Conversation | None:
+    """Return the run with its steps as they were rewritten, results included, None where it did not end."""
+    steps = list(_run(tree, "reviewed"))
+    if not steps or not _ends(steps[-1], rewritten=True):
+        return None
+    *before, (last, _) = (_kept(branch) for branch in steps)
+    messages = [message for reply, after in before for message in (reply, *after)]
+    return Conversation((*tree.prompt, *messages, last), tree.tools)
 
 
 def uncorrected_run(tree: Tree) -> Conversation | None:

@@ -2,7 +2,7 @@
 
 Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
 01) for ``refused``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for
-the checks of texts.
+the checks of texts and ``solution_flaw``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Trace", "effective_lines", "paired_dollars", "refused", "repeats", "substantial_code", "tool_advantage"]
+__all__ = [
+    "Trace", "effective_lines", "paired_dollars", "refused", "repeats", "solution_flaw", "substantial_code",
+    "tool_advantage",
+]  # fmt: skip
 
 _PYTHON = re.compile(r"```[ \t]*(?:python|py)[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
@@ -82,3 +86,26 @@ def repeats(text: str, *, size: int = 20, most: int = 20) -> bool:
         raise ValueError(f"size is {size}; the least is 1")
     counts = Counter(text[i : i + size] for i in range(len(text) - size + 1))
     return max(counts.values(), default=0) > most
+
+
+def solution_flaw(
+    text: str, *, answered: bool, passes: Sequence[bool], correct: bool, tokens: int = 0, least_tokens: int = 0,
+    share: float = 0.4, lines: int = 5, size: int = 20, most: int = 20,
+) -> str:  # fmt: skip
+    """Return why a solution with code in fences is left out of training, "" when it is kept.
+
+    Asked in this order: does it give an answer; did it call anything, and did every call pass; is the answer right; do
+    its code (``share``, ``lines``), its dollar signs and its repetitions (``size``, ``most``) pass the checks of this
+    module; does it have at least ``least_tokens`` tokens (3,000 for data of long thinking)?
+    """
+    checks = {
+        "no answer": answered,
+        "no call": bool(passes),
+        "failed call": all(passes),
+        "wrong answer": correct,
+        "short code": substantial_code(text, share=share, lines=lines),
+        "unpaired dollars": paired_dollars(text),
+        "repetition": not repeats(text, size=size, most=most),
+        "too short": tokens >= least_tokens,
+    }
+    return next((reason for reason, good in checks.items() if not good), "")

@@ -1,19 +1,20 @@
-"""How traces are combined: a share of text-only ones beside those with tools, one trace per question.
+"""How traces are combined: a share of text-only ones beside those with tools, one per question, as many of each kind.
 
 Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
 01) for ``mixed``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for
-``one_per_question``.
+``one_per_question`` and ``evened``.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Sequence
+from statistics import median_high
 from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["mixed", "one_per_question", "text_count"]
+__all__ = ["evened", "mixed", "one_per_question", "text_count"]
 
 T = TypeVar("T")
 
@@ -49,3 +50,20 @@ def one_per_question(traces: Sequence[tuple[Hashable, T]], *, seed: int = 0) -> 
         grouped.setdefault(question, []).append(trace)
     rng = random.Random(seed)
     return [rng.choice(same) for same in grouped.values()]
+
+
+def evened(traces: Sequence[tuple[Hashable, T]], *, most: int | None = None, seed: int = 0) -> list[T]:
+    """Return at most ``most`` traces of every kind of ``(kind, trace)``, drawn by ``seed``, in their order.
+
+    A kind is, for example, a pair of difficulty and number of calls. None for ``most`` is the size of the median kind,
+    the larger one of two. Raises ``ValueError`` for ``most`` below 1.
+    """
+    if most is not None and most < 1:
+        raise ValueError(f"most is {most}; the least is 1, and None takes the size of the median kind")
+    places: dict[Hashable, list[int]] = {}
+    for place, (kind, _) in enumerate(traces):
+        places.setdefault(kind, []).append(place)
+    limit = most or median_high([len(same) for same in places.values()] or [1])
+    rng = random.Random(seed)
+    kept = [place for same in places.values() for place in rng.sample(same, min(limit, len(same)))]
+    return [traces[place][1] for place in sorted(kept)]

@@ -7,7 +7,9 @@ trains whole episodes on their answers, it trains failed calls over again on whe
 just before it, and when a call fails at inference it takes the end of the thought back and goes on from there. Of
 several finished candidates it picks the one whose calls failed least.
 
-What fails and where repairs begin is in ``agents.repair``, the agent that corrects itself in ``agents.correct``.
+What fails and where repairs begin is in ``agents.repair``, the agent that corrects itself in ``agents.correct``, what
+stands between tools and model in ``worlds.printed``, and the writing of the first data in ``train.coded``, with the
+refiner of ``agents.step_code``.
 
 Departures from the paper:
 
@@ -31,9 +33,11 @@ Departures from the paper:
 8. Both losses, and the likelihood term of each, have token counts of their own over the batch. With several minibatches
    per rollout the counts are those of the rollout.
 9. A tool session that fails at a call is branched for every attempt, so that a discarded attempt leaves no trace.
-10. The generation of cold-start data (a generator and a refiner over a large corpus) is left out; its checks on
-    texts are in ``data.filters`` and ``data.mixing``. Temperatures, rates, lengths and 40 updates per rollout round are
-    the user's settings.
+10. First data are conversations: the generator writes steps of a reply and is shown its tools, so that it may call them
+    by itself; such steps stay as they are. The refiner's request is worded anew. Solutions without a call are left out.
+    How long a repeated run of characters is, how often questions are tried without tools and how difficulty and number
+    of calls are evened out (at most as many solutions of each pair as the median pair has) are not told and are
+    settings. Temperatures, batches, epochs and 40 updates per rollout round are the user's settings.
 11. ``observing(world)`` puts ``observed`` between tools and model; the recipe leaves the world as it is. The value of a
     last expression counts as output, and code that prints nothing ends as an error. What did not run (calls that could
     not be read or were refused) and what ends the episode is shown as it is. That an interpreter was restarted and has
@@ -45,96 +49,47 @@ Departures from the paper:
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ferrule.agents.best_of import BestOf
 from ferrule.agents.correct import SelfCorrect
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.repair import pass_rate, passed, repair
 from ferrule.agents.resume import Resume
+from ferrule.agents.reviewed import Reviewed
+from ferrule.agents.step_code import by_refiner
+from ferrule.agents.values import most_passed
 from ferrule.core.arrays import FloatArray, IntArray, part_of
-from ferrule.core.flows import Reward, World
+from ferrule.core.flows import Policy, Reward, World
 from ferrule.core.marks import exempt
-from ferrule.core.recipe import Recipe, Roles, vary
-from ferrule.core.records import Observation, Score, Task, Trajectory
+from ferrule.core.recipe import Recipe, Roles, Stage, vary
+from ferrule.core.records import Score, Task, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.credit.keep import all_of, spread, survivors
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
-from ferrule.worlds.shown import shown
-from ferrule.worlds.wrap import Wrapped
+from ferrule.worlds.printed import observing
 
 if TYPE_CHECKING:
     from ferrule.train.sample import Group
 
 __all__ = [
     "PAPER",
-    "as_observed",
+    "cold_start",
     "episode",
     "execution",
     "method",
-    "observed",
-    "observing",
     "own_share",
     "recipe",
     "repairs",
+    "self_rewarded",
     "step_recipe",
 ]
-
-_LIMIT, _KEPT = 256, 128
-
-
-def observed(
-    stdout: str, stderr: str, code: int, *, silent: bool = False, reference: bool = False,
-    late: str = "TimeoutError: the code ran too long",
-) -> tuple[str, bool]:  # fmt: skip
-    """Return what a model is shown of a run, and whether the run passed.
-
-    Passed means a return code of 0 and some output (``silent``: output or not). A failure shows ``stderr``, of one that
-    holds the word "Error" the last line, and ``late`` where it is blank. Of a text of 256 characters or more the first
-    and last 128 are shown. ``reference`` reduces passed output that holds "Error" to its last line as well.
-    """
-    good = code == 0 and (silent or bool(stdout.strip()))
-    text = stdout if good else stderr
-    if "Error" in text and (reference or not good):
-        text = text.strip().splitlines()[-1]
-    text = text.strip()
-    if not text and not good:
-        text = late
-    return (text if len(text) < _LIMIT else f"{text[:_KEPT]}...{text[-_KEPT:]}"), good
-
-
-def as_observed(observation: Observation, *, silent: bool = False, reference: bool = False) -> Observation:
-    """Return an observation with the text and the success that ``observed`` gives it; its data stay.
-
-    The streams are those of an interpreter (``data``); of other tools the text is the output of a call that came out
-    ``ok`` and the error of one that failed. A status of ``ok`` becomes ``error`` where nothing was printed, unless
-    ``silent``.
-    """
-    if not observation.executed or observation.terminal:
-        return observation
-    ran, data = observation.status == "ok", observation.data
-    if isinstance(data, Mapping) and "stdout" in data:
-        stdout, stderr = (_joined(data.get(a), data.get(b)) for a, b in (("stdout", "value"), ("stderr", "exception")))
-    else:
-        stdout, stderr = (observation.text, "") if ran else ("", observation.text)
-    stderr = "" if observation.status == "timeout" else stderr
-    text, good = observed(stdout, stderr, 0 if ran else 1, silent=silent, reference=reference)
-    return replace(observation, text=text, status="error" if ran and not good else observation.status)
-
-
-def _joined(first: Any, second: Any) -> str:
-    """Join what a run has written and what came last, on lines of their own."""
-    return "\n".join(part for part in (str(first or "").removesuffix("\n"), str(second or "")) if part)
-
-
-def observing(world: World, *, silent: bool = False, reference: bool = False) -> Wrapped:
-    """Return ``world`` whose calls show what ``observed`` makes of them; its keywords are those of ``as_observed``."""
-    return shown(world, partial(as_observed, silent=silent, reference=reference))
 
 
 def repairs(groups: Sequence[Group], *, most: int | None = None, seed: int = 0, **settings: Any) -> list[Task]:
@@ -276,6 +231,34 @@ def method(base: Recipe, *, suffix: int = 100, most: int | None = None, **settin
     return Roles(roles, continued(partial(repairs, suffix=suffix, most=most)))
 
 
+def cold_start(
+    base: Recipe, world: World, *, refiner: Policy | None = None, step: int = 512, rounds: int = 30,
+    max_steps: int | None = None, learning_rate: float = 2e-6, **data: Any,
+) -> Stage:  # fmt: skip
+    """Return fine-tuning on solutions that the policy writes in steps, which ``refiner`` rewrites as code (TIRGen).
+
+    ``step`` bounds the tokens of a step (512; 4096 for long thoughts), ``rounds`` the steps of a solution. System text
+    and stop strings are those of the base's agent. ``data`` are keywords of ``ferrule.train.coded.coded``.
+    """
+    from ferrule.train.coded import coded
+    from ferrule.train.stage import sft
+
+    kept = {name: getattr(base.agent, name) for name in ("system", "stop") if hasattr(base.agent, name)}
+    writer = Reviewed(by_refiner(), turns=rounds, max_tokens=step, uncorrected=False, in_parts=True, **kept)
+    settings = {} if max_steps is None else {"max_steps": max_steps}
+    source = coded(world, refiner=refiner, agent=writer, **{"reward": base.reward, **data})
+    return sft(source, learning_rate=learning_rate, **settings)
+
+
+def self_rewarded(*, samples: int = 8, **settings: Any) -> BestOf:
+    """Return the agent that plays ``samples`` tool loops and takes the answer whose calls passed most.
+
+    ``settings`` are further fields of ``BestOf``. Among episodes that were played, of ``SelfCorrect`` for example,
+    ``ferrule.agents.repair.best_of`` chooses.
+    """
+    return BestOf(**{"samples": samples, "turns": 11, "pick": most_passed, **settings})
+
+
 PAPER = Paper(
     number=39,
     slug="thor",
@@ -286,6 +269,8 @@ PAPER = Paper(
         "reward": episode,
         "execution": execution,
         "agent": SelfCorrect,
+        "best_of": self_rewarded,
+        "cold_start": cold_start,
         "repair": repair,
         "world": observing,
         "recipe": recipe,

@@ -44,13 +44,14 @@ from typing import Any, TypeAlias
 
 from ferrule.agents.entropy import EntropyBranch
 from ferrule.agents.react import ToolLoop
-from ferrule.core.flows import Agent, Policy, Reward, World
+from ferrule.core.flows import Agent, Reward, World
 from ferrule.core.recipe import Data, Drawn, Method, Recipe, Stage
 from ferrule.core.records import Task, Trajectory
 from ferrule.core.tally import tally
 from ferrule.data.formats import Pair, Row
 from ferrule.data.fragments import chain_row
 from ferrule.evaluate.metrics import efficiency, necessity
+from ferrule.evaluate.unsolved import unsolved
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive, seed_of
 from ferrule.rollout.record import Episode
@@ -58,7 +59,7 @@ from ferrule.studies.paper import Paper
 
 __all__ = [
     "PAPER", "Candidate", "Rule", "balanced", "chains", "fewest_calls", "lean", "method", "pre_aligned",
-    "preferred_chains", "self_evolved", "shortest", "thorough", "unsolved",
+    "preferred_chains", "self_evolved", "shortest", "thorough",
 ]  # fmt: skip
 
 
@@ -154,22 +155,6 @@ def balanced(hard: Sequence[Any], easy: Sequence[Any], *, ratio: float = 2.0, se
 
 
 # ------------------------------------------------------------------------------------------------------------- sampling
-
-
-def unsolved(
-    tasks: Sequence[Task], world: World, policy: Policy, *, samples: int = 5, most: int = 4000,
-    base: Reward = outcome, agent: Agent | None = None, seed: int = 0,
-) -> list[Task]:  # fmt: skip
-    """Return the first ``most`` tasks that a policy gets wrong without tools in all of ``samples`` tries."""
-    bare = [replace(task, tools=()) for task in tasks]
-    how: dict[str, Any] = {"num_generations": samples, "temperature": 1.0, "seed": seed_of(seed, "no tools")}
-    episodes = drive(agent or ToolLoop(turns=1), bare, world, policy, **how)
-    kept = []
-    for place, task in enumerate(tasks):
-        tried = episodes[place * samples : (place + 1) * samples]
-        if not any(base(task, [episode.trajectories[0]])[0].value >= 1 for episode in tried):
-            kept.append(task)
-    return kept[:most]
 
 
 def chains(episode: Episode, *, source: str = "branch", base: Reward = outcome) -> list[tuple[Candidate, Row]]:
