@@ -223,7 +223,7 @@ def storm(policy: Local, variant: str, given: argparse.Namespace, place: Path) -
     left += left_behind(_DYING)
     return {
         "kills": len(kills),
-        "of them before the first step of their life": sum(
+        "kills that saw no new step": sum(
             now["steps"] <= before for now, before in zip(kills, [0, *(kill["steps"] for kill in kills)], strict=False)
         ),
         "begin seconds": round(begin, 2),

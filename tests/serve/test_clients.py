@@ -280,6 +280,21 @@ def test_an_idle_connection_stays_while_new_ones_say_nothing() -> None:
     play(check, ClientLimits(connections=4, head_seconds=60))
 
 
+def test_bodies_that_do_not_come_go_before_a_connection_that_idles() -> None:
+    async def check(address: Address) -> None:
+        half = [await opened(address, HEAD + b"Content-Length: 9\r\n\r\nabc") for _ in range(7)]
+        await asyncio.sleep(1.2)
+        reader, writer = await opened(address, WHOLE)
+        for _ in range(5):
+            assert (await asyncio.wait_for(reader.readuntil(b"well"), 30)).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.3)
+            writer.write(WHOLE)
+        for _, other in [*half, (reader, writer)]:
+            other.close()
+
+    play(check, ClientLimits(connections=8, body_seconds=60))
+
+
 def test_web_sockets_that_wait_for_a_goodbye_make_room() -> None:
     async def check(address: Address) -> None:
         greeted = [await opened(address, UPGRADE) for _ in range(4)]

@@ -25,6 +25,7 @@ _PAUSE = 0.5  # seconds between two looks at the clients
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _LEAST = 8  # connections that are served however few descriptors there are
 _NEW = 0.25  # seconds in which a client is not judged: what it sent may not have been read yet
+_SILENT = 1.0  # a body of which nothing came for so long counts as half a head does
 _SLOW = 16  # a body at less than so many times the least rate goes when there is no room
 
 
@@ -99,7 +100,7 @@ class Clients:
     def _make_room(self, why: str) -> bool:
         """Close the connection that is the least loss, when there is one whose client is waited for.
 
-        Of half-sent heads some go together: looking for them takes longer than accepting another one. While some are
+        Of half-sent requests some go together: looking for them takes longer than accepting another one. While some are
         too new to be judged nothing else goes, as waiting for them is the smaller loss.
         """
         self._forget()
@@ -210,9 +211,11 @@ class _Client(asyncio.Protocol):
             return 3 if now - self._stalled > 1 else None
         if not self._answering():
             return 0 if self._head or self._cycle is None else 1
-        spent = now - self._since
-        slow = not self.new(now) and self._body < _SLOW * self._limits.body_rate * spent
-        return 2 if self._cycle.more_body and slow else None
+        if not self._cycle.more_body or self.new(now):
+            return None
+        if now - self.heard > _SILENT and not self.paused():
+            return 0
+        return 2 if self._body < _SLOW * self._limits.body_rate * (now - self._since) else None
 
     def new(self, now: float) -> bool:
         """Say whether its request began so recently that nothing can be held against it."""
