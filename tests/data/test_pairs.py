@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ferrule.data.pairs import accepted, preference_pairs, verifier_pairs
+from ferrule.data.pairs import accepted, ends_of_each, preference_pairs, verifier_pairs
 
 
 def test_pairs_and_accepted_candidates() -> None:
@@ -25,3 +25,12 @@ def test_verifier_pairs() -> None:
     assert rows.tolist() == [1, 2, 3, 0]
     assert pair.tolist() == [0, 0, 1, 1]
     assert chosen.tolist() == [1, 0, 1, 0]
+
+
+def test_the_best_and_the_worst_of_those_that_are_alike() -> None:
+    """Of the 9s places 0 and 3 lie furthest apart; the 8s are equal, and nothing is known of the last one."""
+    rewards, keys = [0.2, 0.7, 0.5, 0.9, 0.7, 1.0], ["9", "8", "9", "9", "8", None]
+    assert ends_of_each(rewards, keys) == [(3, 0)]
+    assert ends_of_each(rewards, keys, margin=0.7) == []
+    assert ends_of_each(rewards, ["all"] * 6) == [(5, 0)]
+    assert ends_of_each([], []) == []

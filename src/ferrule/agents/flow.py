@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from ferrule.core.flows import Ask, Flow, Session, Use, use
 from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
 from ferrule.worlds.session import SAY
 
-__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "spoken", "together"]
+__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "returned", "spoken", "together"]
 
 T = TypeVar("T")
 
@@ -93,6 +93,11 @@ def spoken(messages: list[Message], reply: Message) -> Flow[bool]:
     (heard,) = yield from use(Call(SAY, {"content": plain_text(reply)}))
     messages += [reply, Message("user", heard.text)]
     return heard.terminal or heard.status != "ok"
+
+
+def returned(value: Flow[T] | T) -> Flow[T]:
+    """Return a value, or what the flow in its place returns: for pieces that may ask a model and need not."""
+    return (yield from value) if isinstance(value, Generator) else value
 
 
 def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:

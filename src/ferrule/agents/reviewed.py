@@ -6,11 +6,11 @@ preferences of the record, and ``ferrule.agents.step_code`` has a critic that re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from ferrule.agents.flow import cut_off, ended, results
+from ferrule.agents.flow import cut_off, ended, results, returned
 from ferrule.agents.search import Budget, Node, Search, Stuck, no_answer, refuse_below_one
 from ferrule.core.flows import Ask, Flow, Leaves, Session, ask, use
 from ferrule.core.records import Message, Task, plain_text
@@ -156,7 +156,7 @@ class Reviewed:
             if node is None:
                 return steps, None
             steps.append(node)
-            ruling = yield from _ruled(critic, search.task, node)
+            ruling = yield from returned(critic(search.task, node))
             here = node
             if isinstance(ruling, Message):
                 here = yield from rewrite(search, node, ruling, then=node.more.get("after", ()))
@@ -188,11 +188,6 @@ class Reviewed:
 def _with(message: Message, text: str) -> Message:
     content = message.content
     return replace(message, content=f"{content}\n\n{text}" if isinstance(content, str) else (*content, f"\n\n{text}"))
-
-
-def _ruled(critic: Critic, task: Task, node: Node) -> Flow[Ruling]:
-    ruling = critic(task, node)
-    return (yield from ruling) if isinstance(ruling, Generator) else ruling
 
 
 AGENTS = {"reviewed": Reviewed}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray
 
-__all__ = ["accepted", "preference_pairs", "verifier_pairs"]
+__all__ = ["accepted", "ends_of_each", "preference_pairs", "verifier_pairs"]
 
 
 def accepted(rewards: Sequence[float], base: float) -> list[int]:
@@ -21,6 +21,23 @@ def preference_pairs(rewards: Sequence[float], *, margin: float = 0.1) -> list[t
     places = range(len(rewards))
     apart = max(margin - 1e-12, 0.0)
     return [(i, j) for i in places for j in places if rewards[i] > rewards[j] and rewards[i] - rewards[j] >= apart]
+
+
+def ends_of_each(
+    rewards: Sequence[float], keys: Sequence[Hashable | None], *, margin: float = 0.0
+) -> list[tuple[int, int]]:
+    """Pairs (best, worst) of the places of candidates with the same key, one per key whose rewards differ enough.
+
+    They have to lie more than ``margin`` apart; of equal rewards the first counts. Candidates whose key is None are in
+    no pair. Keys that tell final answers apart give pairs of equal answers: such a pair says nothing of the answer and
+    all the more of the way to it.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key is not None:
+            places.setdefault(key, []).append(place)
+    ends = [(max(own, key=lambda i: rewards[i]), min(own, key=lambda i: rewards[i])) for own in places.values()]
+    return [(best, worst) for best, worst in ends if rewards[best] - rewards[worst] > margin]
 
 
 def verifier_pairs(reward_N: FloatArray, group_N: IntArray) -> tuple[IntArray, IntArray, IntArray]:

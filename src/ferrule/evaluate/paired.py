@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
+from ferrule.agents.flow import returned
 from ferrule.core.flows import Agent, Flow, Policy, World
 from ferrule.core.records import Answer, Task, Trajectory
 from ferrule.evaluate.compare import compare, solvability
@@ -27,7 +28,6 @@ from ferrule.rollout.spent import Spent
 
 __all__ = ["Better", "Contrast", "Judges", "Paired", "Side", "by_role", "contrasted", "paired"]
 
-T = TypeVar("T")
 Better: TypeAlias = Callable[[Task, str, str], "Flow[float | None] | float | None"]
 """How far the reasoning of the first of two solutions is better: 1, 0, 0.5 for a tie, None without a result."""
 Kind: TypeAlias = Callable[[Task, Sequence[str], int], "Flow[str | None] | str | None"]
@@ -245,19 +245,15 @@ def _contrast(task: Task, sample: int, before: Solved, after: Solved, judges: Ju
     using = yield from _judged(task, pair.using, judges)
     better = None
     if judges.better is not None:
-        better = yield from _told(judges.better(task, "\n".join(without.steps), "\n".join(using.steps)))
+        better = yield from returned(judges.better(task, "\n".join(without.steps), "\n".join(using.steps)))
     return Contrast(task, sample, without, using, better)
 
 
 def _judged(task: Task, side: Side, judges: Judges) -> Flow[Side]:
-    covered = (yield from _told(judges.covers(task, side.steps))) if judges.covers is not None else ()
-    right = (yield from _told(judges.right(task, side.steps))) if judges.right is not None else ()
+    covered = (yield from returned(judges.covers(task, side.steps))) if judges.covers is not None else ()
+    right = (yield from returned(judges.right(task, side.steps))) if judges.right is not None else ()
     errors = []
     for place, score in enumerate(right if judges.kind is not None else ()):
         if judges.kind is not None and score is not None and score < judges.threshold:
-            errors.append((yield from _told(judges.kind(task, side.steps, place))))
+            errors.append((yield from returned(judges.kind(task, side.steps, place))))
     return replace(side, covered=tuple(covered), right=tuple(right), errors=tuple(errors))
-
-
-def _told(said: Flow[T] | T) -> Flow[T]:
-    return (yield from said) if isinstance(said, Generator) else said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from ferrule.core.recipe import Data, Drawn, Recipe, Roles, Stage
 from ferrule.core.records import Trajectory
 from ferrule.data.formats import Pair, Row, conversation, trajectory_row
 from ferrule.data.layout import laid_out
+from ferrule.data.pairs import ends_of_each
 from ferrule.data.records import Record
 from ferrule.data.trees import Tree, tree_of
 from ferrule.objectives import preference
@@ -177,15 +178,22 @@ def demonstrations(
     return shown
 
 
+def _all_alike(trajectory: Trajectory) -> Hashable:
+    """Tell nothing apart: all episodes of a task are compared."""
+    return ()
+
+
 def best_and_worst(
-    recipe: Recipe, world: World, *, tasks: int = 16, split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5),
-    seed: int = 0, margin: float = 0.0, **options: Any,
+    recipe: Recipe, world: World, *, alike: Callable[[Trajectory], Hashable | None] = _all_alike, tasks: int = 16,
+    split: str = "train", levels: Sequence[int] = (1, 2, 3, 4, 5), seed: int = 0, margin: float = 0.0, **options: Any,
 ) -> Data:  # fmt: skip
     """Return a source of pairs: the best and the worst episode of a task by the recipe's reward.
 
-    Each round plays ``recipe.num_generations`` episodes of ``tasks`` further tasks. Tasks whose rewards differ by no
-    more than ``margin`` give no pair. Episodes whose context was rewritten, or whose replies were told of others beside
-    them by a search, are left out (``searched`` lays them out anew). ``options`` are those of ``drive``.
+    Each round plays ``recipe.num_generations`` episodes of ``tasks`` further tasks. Episodes are compared with those of
+    which ``alike`` says the same (the final answer, for example), and left out where it says None. Those whose rewards
+    differ by no more than ``margin`` give no pair. Left out are also episodes that the reward drops, whose context was
+    rewritten, or whose replies were told of others beside them by a search (``searched`` lays those out anew).
+    ``options`` are those of ``drive``.
     """
 
     def drawn(policy: Policy, lap: int) -> Drawn:
@@ -193,12 +201,10 @@ def best_and_worst(
         played = groups_of(recipe, stream(tasks), world, policy, seed=seed_of(seed, "pairs", lap), step=lap, **options)
         pairs = []
         for group in played:
-            rows = [(s.value, t) for s, t in zip(group.scores, group.trajectories, strict=True) if _whole(t)]
-            if not rows:
-                continue
-            best, worst = max(rows, key=lambda row: row[0]), min(rows, key=lambda row: row[0])
-            if best[0] - worst[0] > margin:
-                pairs.append(Pair(trajectory_row(best[1]), trajectory_row(worst[1])))
+            scored = zip(group.scores, group.trajectories, strict=True)
+            rows = [(s.value, t) for s, t in scored if not s.drop and _whole(t)]
+            ends = ends_of_each([value for value, _ in rows], [alike(t) for _, t in rows], margin=margin)
+            pairs += [Pair(trajectory_row(rows[best][1]), trajectory_row(rows[worst][1])) for best, worst in ends]
         return Drawn(pairs, sum(episode.sampled_count for group in played for episode in group.episodes))
 
     return drawn
