@@ -90,9 +90,15 @@ async def call(client: httpx.AsyncClient, line: Line, book: Book, called: Called
     """Make the next call of a line."""
     body, value, total = line.request()
     began = time.perf_counter()
-    said = await client.post(f"/episodes/{line.name}/act", json=body)
-    book.seconds.append(time.perf_counter() - began)
-    line.read(said.json(), value, total, book)
+    try:
+        said = await client.post(f"/episodes/{line.name}/act", json=body)
+    except httpx.TransportError as problem:
+        waited = time.perf_counter() - began
+        book.wrong.append(f"{line.mark} turn {line.turn}: no answer after {waited:.2f} s: {problem!r}")
+        line.total, line.turn = None, line.turn + 1
+    else:
+        book.seconds.append(time.perf_counter() - began)
+        line.read(said.json(), value, total, book)
     await called()
 
 
