@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from ferrule.agents.best_of import BestOf
+from ferrule.agents.correct import SelfCorrect
 from ferrule.agents.depth_first import DepthFirst
 from ferrule.agents.frontier import Beam
 from ferrule.agents.named import agent, agent_names, temperature_for
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.search import Budget
-from ferrule.agents.values import calls_that_ran, first
+from ferrule.agents.values import calls_that_ran, first, most_passed
 
 
 def test_agents_by_name() -> None:
@@ -21,6 +22,8 @@ def test_agents_by_name() -> None:
     )
     assert agent("best-of-n:samples=2,pick=first,system=Be brief.") == BestOf(2, pick=first, system="Be brief.")
     assert agent("beam:value=calls_that_ran", depth=2) == Beam(depth=2, value=calls_that_ran)
+    assert agent("best-of-n:pick=most_passed") == BestOf(pick=most_passed)
+    assert agent("self-correct:suffix=20,most=2") == SelfCorrect(most=2, suffix=20)
 
 
 @pytest.mark.parametrize(

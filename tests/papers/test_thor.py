@@ -296,7 +296,7 @@ def test_a_cold_start_learns_from_steps_with_code() -> None:
         def encode(self, text: str) -> tuple[int, ...]:
             return encode(text, layout().end)
 
-    base = vary(grpo(), agent=ToolLoop(system="Be brief."), reward=always)
+    base = vary(grpo(), agent=ToolLoop(system="Be brief."), reward=by_calls)
     stage = thor.cold_start(base, WORLD, refiner=Scripted(refiner), tasks=2, max_steps=7)
     assert dict(stage.settings) == {"max_steps": 7, "learning_rate": 2e-6}
     given = stage.data(Speaking(generator, renderer=layout()), 0)
@@ -307,8 +307,9 @@ def test_a_cold_start_learns_from_steps_with_code() -> None:
     assert all("\\boxed{2}" in text for text in texts)
 
 
-def always(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
-    return [Score(1.0) for _ in trajectories]
+def by_calls(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
+    """Right is an answer in a box, which the generator gives after a result alone."""
+    return [Score(float("boxed" in str(path.answer))) for path in trajectories]
 
 
 def test_of_several_candidates_the_one_whose_calls_passed_most_is_taken() -> None:

@@ -109,3 +109,6 @@ class SelfCorrect:
 
 def _leaf(reply: Reply, answer: str | None, finish: Finish, session: Session) -> Leaves:
     return Leaves((Leaf(reply.message, answer, finish, dict(session.final())),))
+
+
+AGENTS = {"self-correct": SelfCorrect}

@@ -19,7 +19,9 @@ Departures from the paper:
    text (``pieces``: words with the space before them), and the text that is left is laid out again. What is left is
    the prompt of a repair and never trained on.
 3. The released inference takes the suffix off whatever text stands before the failed segment, earlier observations
-   included; here it comes off the thought alone. ``cut(reference=True)`` does what the release does.
+   included; here it comes off the thought alone. ``cut(reference=True)`` does what the release does. The release also
+   takes prose that ends in "python" for code and trains the marker of an output; fences are read as such here, and
+   nothing that the model did not write is trained.
 4. The release turns the share of passed calls into an integer, so that one failure in ten counts as ten, and an episode
    without calls as perfect. ``pass_rate`` is the share itself, and 0 without calls; ``reference=True`` is the other. In
    ``execution`` a continuation that makes no call has repaired nothing and gets 0 (``reference=True``: 1).
@@ -28,22 +30,23 @@ Departures from the paper:
 6. The last executed call decides where a repair begins, as published, though an earlier one may be what failed;
    ``at="failed"`` takes the last that failed.
 7. Episodes of at most 150 tokens or without an answer are left out as well (an answer stands for the published box
-   within the last 100 tokens); whether that removes the episode or its
-   group is not known: it is the episode here. Repair groups without spread are left out like others.
+   within the last 100 tokens); whether that removes the episode or its group is not known: it is the episode here.
+   Repair groups without spread are left out like others.
 8. Both losses, and the likelihood term of each, have token counts of their own over the batch. With several minibatches
    per rollout the counts are those of the rollout.
 9. A tool session that fails at a call is branched for every attempt, so that a discarded attempt leaves no trace.
 10. First data are conversations: the generator writes steps of a reply and is shown its tools, so that it may call them
     by itself; such steps stay as they are. The refiner's request is worded anew. Solutions without a call are left out.
-    How long a repeated run of characters is, how often questions are tried without tools and how difficulty and number
-    of calls are evened out (at most as many solutions of each pair as the median pair has) are not told and are
+    How long a repeated run of characters is, how often questions are tried without tools (once) and how difficulty and
+    number of calls are evened out (at most as many solutions of each pair as the median pair has) are not told and are
     settings. Temperatures, batches, epochs and 40 updates per rollout round are the user's settings.
 11. ``observing(world)`` puts ``observed`` between tools and model; the recipe leaves the world as it is. The value of a
     last expression counts as output, and code that prints nothing ends as an error. What did not run (calls that could
     not be read or were refused) and what ends the episode is shown as it is. That an interpreter was restarted and has
     lost its variables is not shown.
-12. The claim trains tables of decisions, not language models, on chains whose code the calculator runs. A repair keeps
-    what was read of a step and draws its plan and its code again. Self-correction is the agent itself at work.
+12. One claim trains tables of decisions on chains whose code the calculator runs, where a repair keeps what was read of
+    a step and draws its plan and its code again, and self-correction is the agent itself at work. Another trains the
+    pocket model on calls of tools with made-up names.
 """
 
 from __future__ import annotations
@@ -232,13 +235,14 @@ def method(base: Recipe, *, suffix: int = 100, most: int | None = None, **settin
 
 
 def cold_start(
-    base: Recipe, world: World, *, refiner: Policy | None = None, step: int = 512, rounds: int = 30,
+    base: Recipe, world: World, *, refiner: Policy | None = None, step: int = 512, rounds: int = 30, tries: int = 1,
     max_steps: int | None = None, learning_rate: float = 2e-6, **data: Any,
 ) -> Stage:  # fmt: skip
     """Return fine-tuning on solutions that the policy writes in steps, which ``refiner`` rewrites as code (TIRGen).
 
-    ``step`` bounds the tokens of a step (512; 4096 for long thoughts), ``rounds`` the steps of a solution. System text
-    and stop strings are those of the base's agent. ``data`` are keywords of ``ferrule.train.coded.coded``.
+    ``step`` bounds the tokens of a step (512; 4096 for long thoughts), ``rounds`` the steps of a solution. Questions
+    that the policy solves in one of ``tries`` without tools are left out. System text and stop strings are those of the
+    base's agent. ``data`` are further keywords of ``ferrule.train.coded.coded``.
     """
     from ferrule.train.coded import coded
     from ferrule.train.stage import sft
@@ -246,7 +250,7 @@ def cold_start(
     kept = {name: getattr(base.agent, name) for name in ("system", "stop") if hasattr(base.agent, name)}
     writer = Reviewed(by_refiner(), turns=rounds, max_tokens=step, uncorrected=False, in_parts=True, **kept)
     settings = {} if max_steps is None else {"max_steps": max_steps}
-    source = coded(world, refiner=refiner, agent=writer, **{"reward": base.reward, **data})
+    source = coded(world, refiner=refiner, agent=writer, tries=tries, **{"reward": base.reward, **data})
     return sft(source, learning_rate=learning_rate, **settings)
 
 

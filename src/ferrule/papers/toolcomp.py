@@ -24,12 +24,13 @@ Departures from the paper:
    the mean; ``on_shared`` leaves them out for every judge. The release asks every model by one type of request, by a
    slip; here a judge is any policy, asked as its server needs. Its 10 attempts, with waits from 10 seconds up, are
    ``retries=9, backoff=10`` of an ``Endpoint``, whose waits are random between half of that and the whole.
-7. A step that nobody rewrote is no example of a right one, and a run with a step of which nothing is known gives no
-   pair of runs.
+7. A step is right or wrong as a whole: which part of it is wrong (thought, tool, input) is not kept. One that nobody
+   rewrote is no example of a right step, and a run with a step of which nothing is known gives no pair of runs.
 8. How reward models are trained is a recollection of the paper: a ranking loss on pairs. Which way to add steps up is
    best is not known: all of ``AGGREGATES`` are there, and to those that the paper names the mean of log-odds is added.
    A pair of steps says nothing about how its history is scored, so scores of unlike histories need not agree.
-9. The claim trains linear scorers on runs of a script in a world of look-ups and sums, and its critic is a script.
+9. The claim trains linear scorers on runs of a script in a world of look-ups and sums, and its critic is a script. The
+   way to add steps up that decides was chosen on development seeds; all others are reported beside it.
 """
 
 from __future__ import annotations

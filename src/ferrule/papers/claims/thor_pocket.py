@@ -21,7 +21,7 @@ from ferrule.worlds.apis import Apis
 __all__ = ["STUDY", "undropped"]
 
 LEVELS, SAMPLES, SUFFIX = (3, 5), 8, 8
-"""Chains of two and four calls; samples of an episode; words of thought that a repair takes back."""
+"""Chains of two and four calls; samples of an episode; tokens of thought that a repair takes back."""
 REPAIRS = "episodes and repairs"
 WORLD, AGENT = renamed(Apis(), share=1.0, words="syllables"), ToolLoop(turns=6, max_tokens=64)
 _OURS: Mapping[str, Any] = {"num_generations": SAMPLES, "rounds": AGENT.turns - 1, "least_tokens": -1}
