@@ -1,4 +1,4 @@
-"""TIM: the sheet's worked examples, signs of myopia, judged questions, pairs of equal answers, and the stand-in."""
+"""TIM: worked examples, signs of myopia, judged questions, pairs of equal answers, and the stand-in."""
 
 from __future__ import annotations
 

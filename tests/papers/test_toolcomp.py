@@ -101,7 +101,7 @@ def better(text: str, than: str, *before: Message, level: str = "step") -> Prefe
                            (("both", "2"), 0.5)],
 )  # fmt: skip
 def test_a_better_step_is_shown_in_both_places(replies: tuple[str, str], score: float) -> None:
-    """The pair scores of the sheet: what cannot be read is unknown, and counts one half."""
+    """Pair scores: what cannot be read is unknown, and counts one half."""
     said = iter(replies)
     result, questions = judged(
         toolcomp.judged_items([better("right", "wrong")]), lambda text: f'{{"better_step": "{next(said)}"}}'
