@@ -9,8 +9,8 @@ import json
 import random
 from dataclasses import replace
 
-from ferrule.agents.demonstrations import by_demonstrations, ranked
-from ferrule.agents.refine import best, from_nothing, refine, settled
+from ferrule.agents.demonstrations import by_demonstrations
+from ferrule.agents.refine import best, from_nothing, ranked, refine, settled
 from ferrule.evaluate.metrics import bootstrap_interval
 from ferrule.rewards.grids import right, totals
 from ferrule.studies.standins.grid_writers import run, writer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ferrule.agents.demonstrations import ProgramLibrary, by_demonstrations, digits, ranked
-from ferrule.agents.refine import Candidate, Checked, Refined
+from ferrule.agents.demonstrations import ProgramLibrary, by_demonstrations, digits
+from ferrule.agents.refine import Candidate, Checked, Refined, ranked
 from ferrule.core.flows import Ask
 from ferrule.core.records import plain_text
 from ferrule.policies.scripted import Scripted

@@ -13,8 +13,11 @@ from ferrule.agents.refiner import Refiner, advised, block_or_text, read_check
 from ferrule.core.flows import Ask
 from ferrule.core.records import Message, Observation, Reply, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
+from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
+from ferrule.worlds.grids import Grids, task_of
+from ferrule.worlds.puzzles import Puzzle
 from ferrule.worlds.session import Toolbox
 
 
@@ -86,7 +89,7 @@ def test_the_task_names_the_tool_and_what_stands_before() -> None:
     begun = {"check": "other", "start": "begun"}
     assert played(["abc"], Refiner(rounds=1), tools=(other, COUNT), meta=begun).trajectories[0].answer == "begun"
     (episode,) = drive(Refiner(tool="cuont"), [Task("t", "p")], Toolbox((COUNT,)), Scripted(["a"]))
-    assert "checked by the tool 'cuont'; did you mean 'count'?" in episode.problem
+    assert "needs the tool 'cuont'; did you mean 'count'?" in episode.problem
 
 
 def test_temperatures_follow_failures() -> None:
@@ -139,3 +142,31 @@ def test_settings_are_checked_and_it_goes_by_name() -> None:
     with pytest.raises(ValueError, match=r"Refiner\.rounds is 0; the least is 1"):
         Refiner(rounds=0)
     assert agent("refine:rounds=2,patience=1") == Refiner(rounds=2, patience=1)
+
+
+def test_a_task_says_what_is_proposed_and_how_the_best_proposals_become_the_answer() -> None:
+    """Four letters solve; the answer is made of the two best of three, as the list takes at most two."""
+    listed = {"type": "array", "items": {"type": "string"}, "maxItems": 2}
+    join = Tool(
+        "join", "join words", {"type": "object", "properties": {"words": listed}, "required": ["words"]},
+        run=lambda words: Observation("+".join(words), terminal=True), terminal=True,
+    )  # fmt: skip
+    seen: list[list[str]] = []
+    meta = {"check": "count", "submit": "join", "proposal": "A short word."}
+    path = played(asked(["a", "ab", "abcd"], seen), Refiner(), tools=(COUNT, join), meta=meta).trajectories[0]
+    assert (path.answer, path.finish) == ("abcd+ab", "answer")
+    assert seen[0] == ["A short word.", "Write a word."]
+
+
+def test_programs_on_grids_are_scored_by_what_they_make_of_the_test_grids() -> None:
+    """The second program is right on both pairs; the answer is its grid, and that of the first as the other attempt."""
+    pairs = ((((1, 2),), ((2, 1),)), (((3, 0),), ((0, 3),)))
+    task = task_of(Puzzle("p", pairs, (((4, 5),),), (((5, 4),),)))
+    programs = ["def transform(grid):\n    return grid", "def transform(grid):\n    return [row[::-1] for row in grid]"]
+    seen: list[list[str]] = []
+    (episode,) = drive(agent("refine"), [task], Grids(), Scripted(asked(programs, seen)))
+    path = episode.trajectories[0]
+    assert path.answer == '[{"attempt_1":[[5,4]],"attempt_2":[[4,5]]}]'
+    assert outcome(task, [path])[0].value == 1.0
+    assert "function transform(grid)" in seen[0][0]
+    assert "[[5,4]]" not in str(seen)

@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 
 from ferrule.agents.code import blocks_of
 from ferrule.agents.flow import opening, prefixed
-from ferrule.agents.refine import Candidate, Check, Checked, Refined, from_model, refine, sampled
+from ferrule.agents.refine import Candidate, Check, Checked, from_model, ranked, refine, sampled
 from ferrule.agents.refiner import read_check
 from ferrule.core.flows import Flow, Leaf, Leaves, Session, Step, use
 from ferrule.core.records import Call, Message, Reply, Task, plain_text
+from ferrule.worlds.grids import PROPOSAL
 from ferrule.worlds.puzzles import Grid, Pair, differences, similarity
 
-__all__ = ["ProgramLibrary", "Run", "by_demonstrations", "digits", "program_of", "ranked"]
+__all__ = ["ProgramLibrary", "Run", "by_demonstrations", "digits", "program_of"]
 
 Run: TypeAlias = Callable[[str, Sequence[Grid]], Sequence[Grid | None]]
 """Returns what a program (its text) makes of each grid, None where it makes none."""
@@ -38,11 +39,6 @@ def by_demonstrations(pairs: Sequence[Pair], run: Run) -> Check:
         return Checked(exact + mean, exact == len(pairs), "\n\n".join(told), (float(exact), mean))
 
     return check
-
-
-def ranked(refined: Refined) -> list[Candidate]:
-    """Return all candidates, those with the largest scores first, of equals the earlier ones."""
-    return sorted(refined.candidates, key=lambda candidate: -candidate.checked.score)
 
 
 def digits(task: Task) -> str:
@@ -80,7 +76,7 @@ class ProgramLibrary:
     parents: int = 2
     library: tuple[str, ...] = ()
     views: tuple[Callable[[Task], str], ...] = field(default=(digits,), repr=False)
-    system: str = "Write a Python function transform(grid) that takes and returns a list of rows. Reply with its code."
+    system: str = PROPOSAL
     max_tokens: int = 512
     seed: int = 0
 

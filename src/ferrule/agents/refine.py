@@ -30,6 +30,7 @@ __all__ = [
     "from_nothing",
     "in_batch",
     "pareto",
+    "ranked",
     "refine",
     "sampled",
     "settled",
@@ -84,6 +85,11 @@ class Refined:
     def best(self) -> Candidate:
         """The candidate with the largest score; of equals the first."""
         return max(self.candidates, key=lambda candidate: candidate.checked.score)
+
+
+def ranked(refined: Refined) -> list[Candidate]:
+    """Return all candidates, those with the largest scores first, of equals the earlier ones."""
+    return sorted(refined.candidates, key=lambda candidate: -candidate.checked.score)
 
 
 def best(count: int = 1, *, pooled: bool = False) -> Select:

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from ferrule.agents.code import blocks_of
 from ferrule.agents.flow import cut_off, opening
-from ferrule.agents.refine import Candidate, Checked, Refined, refine
+from ferrule.agents.refine import Candidate, Checked, Refined, ranked, refine
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Step, ask, use
-from ferrule.core.records import Call, Message, Observation, Reply, Task, Tool, plain_text
+from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, Tool, plain_text
 
 __all__ = ["Critic", "Refiner", "advised", "block_or_text", "feedback_of", "read_check"]
 
@@ -58,7 +58,9 @@ class Refiner:
     """Answer by proposals in one conversation, each checked by a ``tool`` of the world, whose words come back.
 
     The tool gets a proposal as its first argument; which tool that is says the task (``meta["check"]``) where ``tool``
-    is empty, else it is the first on offer. ``meta["start"]`` of a task is what stands before the first proposal, worth
+    is empty, else it is the first on offer. A task whose answer is not a proposal itself names the tool that makes the
+    answer of the best proposals (``meta["submit"]``; a list gets several, best first), and ``meta["proposal"]``, what
+    is asked for where ``system`` is empty. ``meta["start"]`` of a task is what stands before the first proposal, worth
     0. The episode ends when a check says solved, after ``rounds`` proposals, or after ``patience`` of them in a row
     that gained nothing (0: never); its answer is the best text. ``temperatures`` are those of the first proposal and of
     one after a failure; None leaves them to the run. ``read`` takes a proposal out of a reply, ``tell`` says what its
@@ -83,7 +85,7 @@ class Refiner:
 
     def __call__(self, task: Task, session: Session) -> Flow[Leaves]:
         """Play one episode."""
-        talk = _Talk(self, task, _checker(self.tool or str(task.meta.get("check", "")), session.tools))
+        talk = _Talk(self, task, session.tools)
         begun = task.meta.get("start")
         refined = yield from refine(
             talk.propose,
@@ -93,25 +95,35 @@ class Refiner:
             patience=self.patience or None,
             start=() if begun is None else (Candidate(str(begun), Checked(0.0)),),
         )
-        return talk.leaves(refined, session)
+        return talk.leaves(refined, session, (yield from talk.answer(refined)))
 
 
-def _checker(name: str, tools: Sequence[Tool]) -> Tool | None:
-    """Return the tool that checks; raises ``ValueError`` for one that is not on offer where others are."""
-    if not tools:
-        return None
+def _named(name: str, tools: Sequence[Tool]) -> Tool | None:
+    """Return a tool by name, None without a name; raises ``ValueError`` for one that is not on offer."""
     known = {tool.name: tool for tool in tools}
     if name and name not in known:
-        raise ValueError(f"the refinement is checked by the tool {name!r}; {nearest(name, list(known))}")
-    return known[name] if name else tools[0]
+        raise ValueError(f"the refinement needs the tool {name!r}; {nearest(name, list(known))}")
+    return known[name] if name else None
+
+
+def _call(tool: Tool, texts: Sequence[str]) -> Call:
+    """Return the call of a tool whose first argument is the first text, or as many as it takes where it is a list."""
+    if not (parameters := [*tool.parameters.get("properties", {}).items()]):
+        return Call(tool.name, {})
+    name, schema = parameters[0]
+    return Call(tool.name, {name: list(texts[: schema.get("maxItems")]) if schema.get("type") == "array" else texts[0]})
 
 
 class _Talk:
     """The conversation of one episode, and which reply holds which text."""
 
-    def __init__(self, how: Refiner, task: Task, tool: Tool | None) -> None:
-        self.how, self.task, self.tool = how, task, tool
-        self.messages = opening(task, how.system)
+    def __init__(self, how: Refiner, task: Task, tools: Sequence[Tool]) -> None:
+        self.how, self.task = how, task
+        self.tool = self.submit = None
+        if tools:
+            self.tool = _named(how.tool or str(task.meta.get("check", "")), tools) or tools[0]
+            self.submit = _named(str(task.meta.get("submit", "")), tools)
+        self.messages = opening(task, how.system or str(task.meta.get("proposal", "")))
         self.replies: list[tuple[Message, str]] = []
 
     def propose(self, candidates: Sequence[Candidate]) -> Flow[list[str]]:
@@ -139,11 +151,18 @@ class _Talk:
             return Checked(0.0, solved=True)
         if not text:
             return Checked(-math.inf, feedback=_NOTHING)
-        arguments = dict.fromkeys([*self.tool.parameters.get("properties", {})][:1], text)
-        (observation,) = yield from use(Call(self.tool.name, arguments))
+        (observation,) = yield from use(_call(self.tool, [text]))
         return read_check(observation)
 
-    def leaves(self, refined: Refined, session: Session) -> Leaves:
+    def answer(self, refined: Refined) -> Flow[Answer]:
+        """Return the best proposal, or what the world makes of the best ones; None where none could be checked."""
+        texts = [one.text for one in ranked(refined) if one.text and one.checked.score > -math.inf]
+        if not texts or self.submit is None:
+            return texts[0] if texts else None
+        (observation,) = yield from use(_call(self.submit, texts))
+        return observation.text if observation.terminal else texts[0]
+
+    def leaves(self, refined: Refined, session: Session, answer: Answer) -> Leaves:
         """Return the record: the path to the best proposal, and what was said of every one."""
         best = refined.best
         checks = {candidate.text: candidate.checked for candidate in refined.candidates}
@@ -154,7 +173,6 @@ class _Talk:
             steps.append(Step(message, after, notes))
             after = message
         last = next((message for message, text in self.replies if text == best.text), self.replies[-1][0])
-        answer = best.text if best.checked.score > -math.inf and best.text else None
         leaf = Leaf(last, answer, "answer" if answer is not None else "turns", dict(session.final()))
         return Leaves((leaf,), tuple(steps))
 

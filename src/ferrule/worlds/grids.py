@@ -37,7 +37,7 @@ from ferrule.worlds.puzzles import (
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["WORLD", "Grids", "puzzle_in", "puzzle_of_prompt", "task_of"]
+__all__ = ["PROPOSAL", "WORLD", "Grids", "puzzle_in", "puzzle_of_prompt", "task_of"]
 
 _SHAPES: Mapping[int, tuple[int, tuple[int, int], int]] = {
     1: (1, (3, 4), 1), 2: (2, (3, 4), 1), 3: (3, (3, 4), 1), 4: (3, (4, 6), 1), 5: (3, (4, 6), 2),
@@ -47,6 +47,9 @@ _INTRODUCTION = (
     "Each pair shows a grid before and after the same change. Find the change and apply it to every test grid. Numbers "
     'are colours, 0 is the background. Answer with a list of {"attempt_1": grid, "attempt_2": grid}, one per test grid.'
 )
+PROPOSAL = "Write a Python function transform(grid) that takes and returns a list of rows. Reply with its code."
+"""What an agent that refines programs is asked for."""
+_REFINING = {"proposal": PROPOSAL, "check": "check_program", "submit": "submit_programs"}
 _SUBMITTED = 5
 """The most programs that an answer is made of."""
 _AFTER = """
@@ -65,6 +68,7 @@ def task_of(puzzle: Puzzle, world: str = "grids", **meta: Any) -> Task:
     """Return a puzzle as a task: everything but the answers is in the prompt, and in ``meta["puzzle"]`` as JSON data.
 
     The answer is the JSON text of the test outputs, compared by the verifier ``grids``; None where they are not known.
+    ``meta`` also tells ``ferrule.agents.refiner.Refiner`` how programs are asked for, checked and handed in.
     """
     lines = [_INTRODUCTION]
     for place, (before, after) in enumerate(puzzle.train, start=1):
@@ -77,7 +81,7 @@ def task_of(puzzle: Puzzle, world: str = "grids", **meta: Any) -> Task:
         "\n".join(lines),
         known,
         world,
-        meta={"verifier": "grids", "puzzle": json.loads(compact(shown)), **meta},
+        meta={"verifier": "grids", "puzzle": json.loads(compact(shown)), **_REFINING, **meta},
     )
 
 

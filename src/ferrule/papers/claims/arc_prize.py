@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
-from ferrule.agents.demonstrations import by_demonstrations, ranked
-from ferrule.agents.refine import Candidate, Refined, Select, best, from_nothing, refine, settled
+from ferrule.agents.demonstrations import by_demonstrations
+from ferrule.agents.refine import Candidate, Refined, Select, best, from_nothing, ranked, refine, settled
 from ferrule.core.records import Task
 from ferrule.rewards.grids import totals, two_attempts
 from ferrule.studies.conditions import at_least, less, minus, of, within
