@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import ferrule as fe
+from ferrule.chat.entries import native_messages
 from ferrule.core.flows import Ask
 from ferrule.credit.group import group_relative
 from ferrule.data.formats import from_messages
 from ferrule.evaluate.evaluate import arms
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
-from ferrule.policies.endpoint.wire import native_messages
 from ferrule.rewards.outcome import outcome
 from ferrule.train.sample import credit, groups_of
 from ferrule.train.update import sequences, update

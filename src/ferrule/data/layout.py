@@ -21,8 +21,8 @@ def laid_out(record: Record, renderer: Renderer, encode: Encode) -> Row | Pair:
     """Return a record as a row, or a preference as a pair; what stands in a prompt is read and not learned.
 
     Messages are laid out by ``renderer`` with the tools on offer, as in a rollout. Texts are encoded as they are, the
-    completion with the end token behind it. Raises ``ValueError`` for a record that nothing is learned from
-    (``Prompt``, ``Steps``) and for messages without a reply of the assistant.
+    completion with the end token behind it unless it is spelled out. Raises ``ValueError`` for a record that nothing is
+    learned from (``Prompt``, ``Steps``) and for messages without a reply of the assistant.
     """
     match record:
         case Text(text):
@@ -31,13 +31,15 @@ def laid_out(record: Record, renderer: Renderer, encode: Encode) -> Row | Pair:
         case Conversation(messages, tools, learned):
             return conversation(messages, tools, renderer, encode, learned=learned)
         case Completion(prompt, completion, tools):
-            return _continued(prompt, completion, tools, renderer, encode)
-        case Labelled(prompt, completion, label, tools):
-            return replace(_continued(prompt, completion, tools, renderer, encode), label=label)
-        case Preference(prompt, chosen, rejected, tools, _):
+            return _continued(prompt, completion, tools, renderer, encode, renderer.end)
+        case Labelled(prompt, completion, label, tools, spelled_out):
+            end = "" if spelled_out else renderer.end
+            return replace(_continued(prompt, completion, tools, renderer, encode, end), label=label)
+        case Preference(prompt, chosen, rejected, tools, _, spelled_out):
+            end = "" if spelled_out else renderer.end
             return Pair(
-                _continued(prompt, chosen, tools, renderer, encode),
-                _continued(prompt, rejected, tools, renderer, encode),
+                _continued(prompt, chosen, tools, renderer, encode, end),
+                _continued(prompt, rejected, tools, renderer, encode, end),
             )
     raise ValueError(f"a {type(record).__name__} makes no row to learn from; rows, labelled rows and preferences do")
 
@@ -64,9 +66,9 @@ def shortened(item: Row | Pair, most: int) -> Row | Pair | None:
     return replace(item, ids=item.ids[:most], turn=turn) if max(turn, default=-1) >= 0 else None
 
 
-def _continued(prompt: Said, answer: Said, tools: Sequence[Tool], renderer: Renderer, encode: Encode) -> Row:
+def _continued(prompt: Said, answer: Said, tools: Sequence[Tool], renderer: Renderer, encode: Encode, end: str) -> Row:
     if isinstance(prompt, str) and isinstance(answer, str):
-        given, written = tuple(encode(prompt)), tuple(encode(answer + renderer.end))
+        given, written = tuple(encode(prompt)), tuple(encode(answer + end))
         return Row((*given, *written), (*[-1] * len(given), *[0] * len(written)))
     before = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     after = (Message("assistant", answer),) if isinstance(answer, str) else answer

@@ -13,8 +13,12 @@ from ferrule.worlds.columns import Columns
 from ferrule.worlds.files import Row, Table
 
 __all__ = [
-    "Completion", "Conversation", "Labelled", "Preference", "Prompt", "Record", "Steps", "Text", "records",
+    "AS_WRITTEN", "Completion", "Conversation", "Labelled", "Preference", "Prompt", "Record", "Steps", "Text",
+    "records",
 ]  # fmt: skip
+
+AS_WRITTEN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""A chat template that adds nothing: texts in which every token stands already."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Completion:
 class Preference:
     """A prompt and two ways to go on, the first preferred; all three texts or all three messages.
 
-    ``origin`` says where a preference that was made comes from: its task, episode and step.
+    ``origin`` says where a preference that was made comes from: its task, episode and step. ``spelled_out`` says of
+    texts that every token stands in them: neither a layout nor an end token is added.
     """
 
     prompt: Said
@@ -62,16 +67,18 @@ class Preference:
     rejected: Said
     tools: tuple[Tool, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    spelled_out: bool = False
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A prompt, one way to go on, and whether it is good."""
+    """A prompt, one way to go on, and whether it is good; ``spelled_out`` is as in ``Preference``."""
 
     prompt: Said
     completion: Said
     label: bool
     tools: tuple[Tool, ...] = ()
+    spelled_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,8 @@ def _answer(value: Said) -> tuple[Message, ...]:
 
 
 def _preference(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) -> Preference:
+    if cell(row, fields, "layout") is not None:
+        return _spelled_out(row, fields)
     chosen, rejected = (_part(row, fields, meaning, tools) for meaning in ("chosen", "rejected"))
     if isinstance(chosen, str) is not isinstance(rejected, str):
         raise ValueError("one of chosen and rejected is a text and the other messages; both must be of one kind")
@@ -190,6 +199,21 @@ def _preference(row: Row, fields: Mapping[str, str], tools: tuple[Tool, ...]) ->
     for meaning, answer in zip(("chosen", "rejected"), answers, strict=True):
         _check_replies((*prompt, *answer), fields[meaning])
     return Preference(prompt, *answers, tools)
+
+
+def _spelled_out(row: Row, fields: Mapping[str, str]) -> Preference:
+    """Read texts with a chat template that adds nothing; any other layout would have to be that of the model."""
+    if cell(row, fields, "layout") != {"chat_template": AS_WRITTEN}:
+        raise ValueError(
+            f"the field {fields['layout']!r} asks for another layout than the model's, which only the template "
+            f"{AS_WRITTEN!r} can; take the column out"
+        )
+    sides = [cell(row, fields, meaning) for meaning in ("prompt", "chosen", "rejected")]
+    try:
+        prompt, chosen, rejected = (str(message["content"]) for (message,) in sides)
+    except (TypeError, ValueError, KeyError):
+        raise ValueError("rows with a chat template that adds nothing have one message in each column") from None
+    return Preference(prompt, chosen, rejected, spelled_out=True)
 
 
 def _shared(prompt: Said, chosen: Said, rejected: Said) -> tuple[Said, Said, Said]:

@@ -40,7 +40,7 @@ def unpaired(record: Record) -> tuple[Record, ...]:
     if not isinstance(record, Preference):
         return (record,)
     return tuple(
-        Labelled(record.prompt, completion, label, record.tools)
+        Labelled(record.prompt, completion, label, record.tools, record.spelled_out)
         for completion, label in ((record.chosen, True), (record.rejected, False))
     )
 

@@ -22,6 +22,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
     "text": ("text",),
     "tools": ("tools", "functions", "function"),
     "images": ("images", "image"),
+    "layout": ("chat_template_kwargs",),
     "system": ("system", "system_prompt"),
     "input": ("input", "context"),
     "history": ("history",),
@@ -47,7 +48,7 @@ class Format:
 _SPOKEN = ("tools", "images", "system")
 _PREFER = "ferrule prefer"
 FORMATS: Mapping[str, Format] = {
-    "preference": Format(("chosen", "rejected"), ("prompt", *_SPOKEN), _PREFER),
+    "preference": Format(("chosen", "rejected"), ("prompt", *_SPOKEN, "layout"), _PREFER),
     "steps": Format(("prompt", "completions", "labels"), (), "data.records, for reward models of steps"),
     "labelled": Format(("prompt", "completion", "label"), (*_SPOKEN, "input", "history"), f"{_PREFER} --method kto"),
     "messages": Format(("messages",), _SPOKEN, "ferrule sft"),

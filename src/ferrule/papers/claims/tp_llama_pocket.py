@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 from ferrule.agents.depth_first import DepthFirst
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.search import Budget, Node, no_answer
 from ferrule.core.recipe import Method
-from ferrule.data.trees import solutions
+from ferrule.data.trees import solutions, step_preferences
 from ferrule.papers.tp_llama import method
 from ferrule.studies.conditions import Rows, at_least, less
 from ferrule.studies.learner import taught
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain
 from ferrule.studies.tuning import Tuning
-from ferrule.train.stage import searched, sft
+from ferrule.train.stage import dpo, searched, sft
 from ferrule.worlds.apis import Apis
 
 __all__ = ["STUDY", "arm", "failed"]
 
 LEVELS, TOKENS, LONGEST, BATCH, FIRST = (2, 3, 4), 400, 64, 8, 3e-4
 """Levels of the tasks, tokens per task in a search and per reply, rows per step, and the rate of the first stage."""
+ROUNDS, BETA = 4, 0.5
+"""Rounds of arms E and F after the first stage, and DPO's beta in them."""
 LOOP, UNLIMITED = ToolLoop(turns=6, max_tokens=LONGEST), 1_000_000_000
 
 
@@ -47,12 +50,24 @@ def _preferring(seed: int, drawn: int, steps: int, rate: float, **more: Any) -> 
     )  # fmt: skip
 
 
-def _imitating(seed: int, drawn: int, steps: int, rate: float, *, twice: bool) -> Method:
-    """Learn from ways to success alone, once or with as many further updates on further tasks as DPO takes."""
-    source = partial(searched, COLLECT, Apis(), solutions, tasks=drawn, levels=LEVELS)
-    first = sft(source(seed=seed), max_steps=steps)
-    more = sft(source(seed=seed + 1), max_steps=steps, learning_rate=rate)
-    return Method((first, more) if twice else (first,))
+def _imitating_then(
+    seed: int, drawn: int, steps: int, rate: float, *, rounds: int, learn: Any = solutions, stage: Any = sft
+) -> Method:
+    """Learn from ways to success, then by ``stage`` in ``rounds`` that divide updates and tasks among them.
+
+    Every round searches further tasks by the policy as the one before left it.
+    """
+    source = partial(searched, COLLECT, Apis(), levels=LEVELS)
+    first = sft(source(solutions, tasks=drawn, seed=seed), max_steps=steps)
+    more = (
+        stage(
+            source(learn, tasks=ceil(drawn / rounds), seed=seed + 1 + 1_000 * lap),
+            max_steps=ceil(steps / rounds),
+            learning_rate=rate,
+        )
+        for lap in range(rounds)
+    )
+    return Method((first, *more))
 
 
 def arm(*, seed: int, tasks: int, drawn: int, steps: int, rate: float, second: Second) -> dict[str, float]:
@@ -79,10 +94,14 @@ STUDY = Study(
     trained="the pocket model on trees of its own searches; judged on tasks whose tools it never saw",
     models=("pocket",),
     arms={
-        "A": partial(arm, second=partial(_imitating, twice=False)),
+        "A": partial(arm, second=partial(_imitating_then, rounds=0)),
         "B": partial(arm, second=_preferring),
         "C": partial(arm, second=partial(_preferring, paths=True)),
-        "D": partial(arm, second=partial(_imitating, twice=True)),
+        "D": partial(arm, second=partial(_imitating_then, rounds=1)),
+        "E": partial(
+            arm, second=partial(_imitating_then, rounds=ROUNDS, learn=step_preferences, stage=partial(dpo, beta=BETA))
+        ),
+        "F": partial(arm, second=partial(_imitating_then, rounds=ROUNDS)),
     },
     asks=(
         at_least("success, steps as preferences minus more imitation", less("success", "B", "D"), 0.03),
@@ -95,6 +114,15 @@ STUDY = Study(
             0.03,
             decides=False,
         ),
+        at_least(
+            "success, steps as preferences in rounds minus imitation in rounds",
+            less("success", "E", "F"),
+            0.0,
+            decides=False,
+        ),
+        at_least(
+            "success, steps as preferences in rounds minus at once", less("success", "E", "B"), 0.0, decides=False
+        ),
     ),
     sizes={
         "small": {"tasks": 120, "drawn": 128, "steps": 40},
@@ -102,8 +130,16 @@ STUDY = Study(
     },
     seeds=(100, 101, 102, 103, 104),
     tuning=Tuning("rate", (3e-5, 1e-4, 3e-4), {"drawn": 64, "steps": 20}),
-    setup={"levels": list(LEVELS), "tokens per task": TOKENS, "rate of the first stage": FIRST, "rows per step": BATCH},
+    setup={
+        "levels": list(LEVELS),
+        "tokens per task": TOKENS,
+        "rate of the first stage": FIRST,
+        "rows per step": BATCH,
+        "rounds": ROUNDS,
+    },
     notes=lambda seeds: (
-        "A: imitation; B: then pairs of steps; C: then pairs of whole ways; D: then as many updates of imitation.",
+        "A: imitation; B: then pairs of steps; C: then pairs of whole ways; D: then as many updates of imitation. "
+        f"E and F: as B and D, in {ROUNDS} rounds with the same tasks and updates in all; each round searches by the "
+        "policy that the one before left, which is also what DPO compares with.",
     ),
 )

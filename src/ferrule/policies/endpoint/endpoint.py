@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.codec import codec as named_codec
+from ferrule.chat.entries import native_messages
 from ferrule.chat.forced import forced, tool_named
 from ferrule.chat.reply import in_thought
 from ferrule.core.arrays import nearest
@@ -21,7 +22,7 @@ from ferrule.core.powers import lacking
 from ferrule.core.records import Message, Reply, plain_text
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.http import Meter, PolicyError, Refused, Sender
-from ferrule.policies.endpoint.wire import from_choice, native_messages, textual_messages, tool_schemas
+from ferrule.policies.endpoint.wire import from_choice, textual_messages, tool_schemas
 
 if TYPE_CHECKING:
     import httpx

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ferrule.chat.codec import Codec
+from ferrule.chat.entries import message_content
 from ferrule.chat.objects import ARGUMENT_KEYS, arguments_from, numbered
 from ferrule.chat.parsing import parse_prefix
 from ferrule.chat.renderer import with_tools
 from ferrule.chat.reply import broken_off, first_stop, read_reply
 from ferrule.chat.scan import UNFINISHED, note, without_thinking
-from ferrule.core.records import Call, Finish, Image, Message, Reply, Tool
+from ferrule.core.records import Call, Finish, Message, Reply, Tool
 
-__all__ = ["from_choice", "native_messages", "textual_messages", "tool_schemas", "whole"]
+__all__ = ["from_choice", "textual_messages", "tool_schemas", "whole"]
 
 _FINISH: Mapping[str, Finish] = {
     **dict.fromkeys(("stop", "tool_calls", "function_call", "eos", "end_turn", "stop_sequence", "tool_use"), "stop"),
@@ -25,24 +24,6 @@ _FINISH: Mapping[str, Finish] = {
 }
 _ENTRY = ("description", "function", "id", "index", "name", "output", "strict", "type", *ARGUMENT_KEYS)
 _FAILED = ("content_filter", "error", "abort")
-
-
-def _image_url(image: Image) -> str:
-    if image.source.startswith(("data:", "http://", "https://")):
-        return image.source
-    return f"data:{image.media};base64,{base64.b64encode(Path(image.source).read_bytes()).decode()}"
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str):
-        return message.content
-    parts: list[dict[str, Any]] = []
-    for part in message.content:
-        if isinstance(part, str):
-            parts.append({"type": "text", "text": part})
-        else:
-            parts.append({"type": "image_url", "image_url": {"url": _image_url(part)}})
-    return parts
 
 
 def tool_schemas(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -56,36 +37,6 @@ def tool_schemas(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
-def native_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return messages with calls as ``tool_calls`` and results as role ``tool``, tied by ids.
-
-    Calls without an id get one, and a result without one answers the oldest call that waits. Arguments are always
-    valid JSON, because servers parse the history: what a malformed call held is in its observation.
-    """
-    converted: list[dict[str, Any]] = []
-    waiting: list[str] = []
-    for i, message in enumerate(messages):
-        if message.role == "tool":
-            identity = message.call_id or (waiting[0] if waiting else f"call_{i}")
-            if identity in waiting:
-                waiting.remove(identity)
-            converted.append({"role": "tool", "tool_call_id": identity, "content": _content(message)})
-            continue
-        entry: dict[str, Any] = {"role": message.role, "content": _content(message)}
-        if message.calls:
-            waiting = [call.id or f"call_{i}_{j}" for j, call in enumerate(message.calls)]
-            entry["tool_calls"] = [
-                {
-                    "id": identity,
-                    "type": "function",
-                    "function": {"name": call.name or "unreadable", "arguments": json.dumps(dict(call.arguments))},
-                }
-                for identity, call in zip(waiting, message.calls, strict=True)
-            ]
-        converted.append(entry)
-    return converted
-
-
 def textual_messages(
     messages: Sequence[Message], codec: Codec, tools: Sequence[Tool], tool_role: str
 ) -> list[dict[str, Any]]:
@@ -94,7 +45,7 @@ def textual_messages(
     after_tool = False
     for message in with_tools(messages, codec, tools):
         if message.role != "tool":
-            text = codec.write(message) if message.role == "assistant" else _content(message)
+            text = codec.write(message) if message.role == "assistant" else message_content(message)
             converted.append({"role": message.role, "content": text})
         elif after_tool:
             converted[-1]["content"] += "\n" + codec.show(message)
