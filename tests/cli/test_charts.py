@@ -65,3 +65,11 @@ def test_what_is_refused(arguments: tuple[str, ...], told: str, folder: Path) ->
     result = ran(*arguments)
     assert result.exit_code == 2
     assert told in " ".join(result.output.split())
+
+
+def test_why_there_is_no_chart(folder: Path) -> None:
+    Path("words.csv").write_text("a,b\nx,y\nz,w\n")
+    assert "can be read: it has no column of numbers" in ran("words.csv", "--ranker", "0").output
+    result = ran("my trips.csv", "--ranker", "0", "--pick", "mark=arc", "--pick", "aggregate=average")
+    assert "can be read with these picks" in result.output
+    assert "y is 'city', which is categorical" in ran("my trips.csv", "--pick", "y=city").output

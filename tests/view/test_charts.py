@@ -82,3 +82,10 @@ def test_the_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r'needs .*: pip install "ferrule\[charts\]"'):
         write_charts(TABLE, [(PLANTED.charts[0], 1.0)], [], tmp_path / "p.html")
+
+
+@pytest.mark.parametrize("mark", ["bar", "arc"])
+def test_names_with_line_breaks_are_drawn(mark: str) -> None:
+    """Vega-Lite puts titles into expressions, in which a line break is an error; titles are on one line."""
+    table = plotted("t", {"na\nme": ["x\ny", 'x,"q"', "z"], "v\r\n'w": [1, 2, 4]})
+    assert "na me" in svg_of(vega_lite(table, Chart(mark, "na\nme", "v\r\n'w")))

@@ -271,3 +271,25 @@ def test_a_person_follows_hints_to_what_they_want() -> None:
     assert (picked("I take 2.", hints), picked("done", hints), picked("4", hints)) == (1, None, None)
     erring = Person({AVERAGE: 1.0}, errs=1.0)
     assert {erring(Ask((Message("user", hint_question([], hints)),) * n), 0) for n in range(1, 20)} == {"1", "2", "3"}
+
+
+def test_cells_that_no_chart_has_room_for() -> None:
+    """Numbers that are not finite or too large for sums of squares are empty, as are blank texts; words are not."""
+    table = plotted("t", {"a": ["1", "nan", " "], "b": ["1", "1e200", "-inf"], "c": ["nan", "Rome", ""]})
+    assert [(each.kind, each.cells) for each in table.variables] == [
+        ("numerical", (1.0, None, None)), ("numerical", (1.0, None, None)), ("categorical", ("nan", "Rome", None)),
+    ]  # fmt: skip
+
+
+def test_days_of_any_year_are_features() -> None:
+    """1970-01-03 is day 2; the first of January of year 1 is 719162 days before 1970."""
+    table = plotted("t", {"d": ["0001-01-01", "1970-01-03"], "v": [1, 2]})
+    row = dict(zip(CHART_FEATURES, chart_features(table, Chart("point", "d", "v", False)), strict=True))
+    assert (row["x least"], row["x largest"]) == (-719162.0, 2.0)
+
+
+def test_picks_of_columns_that_a_slot_does_not_show_are_refused() -> None:
+    with pytest.raises(ValueError, match="y is 'city', which is categorical; y is a column of numbers"):
+        check_picks(TRIPS, {"y": "city"})
+    with pytest.raises(ValueError, match="x is 'price', which is numerical; the mark arc shows x that is categorical"):
+        check_picks(TRIPS, {"mark": "arc", "x": "price"})

@@ -56,7 +56,7 @@ def command(**given: Any) -> None:
         recommender.search()
         _write(table, recommender, path, given)
     data = _data(recommender, path, given["top"])
-    emit(data, given["as_json"], lambda: click.echo(_summary(data)))
+    emit(data, given["as_json"], lambda: click.echo(_summary(data, bool(table.named("numerical")))))
 
 
 def _write(table: Any, recommender: Any, path: Path, given: dict[str, Any]) -> None:
@@ -87,10 +87,11 @@ def _data(recommender: Any, path: Path, top: int) -> dict[str, Any]:
     return {"page": str(path), "picks": picks, "charts": charts, "hints": hints}
 
 
-def _summary(data: dict[str, Any]) -> str:
+def _summary(data: dict[str, Any], numbers: bool) -> str:
     lines = [f"{place}. {row['chart']} (score {row['score']:.2f})" for place, row in enumerate(data["charts"], 1)]
     lines += [f"hints: {', '.join(data['hints'])}"] if data["hints"] else []
-    return "\n".join([*(lines or ["no chart of this table can be read"]), f"page: {data['page']}"])
+    why = (" with these picks" if data["picks"] else "") if numbers else ": it has no column of numbers"
+    return "\n".join([*(lines or [f"no chart of this table can be read{why}"]), f"page: {data['page']}"])
 
 
 def _asked(recommender: Any, top: int) -> Any:

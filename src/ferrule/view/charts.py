@@ -42,13 +42,18 @@ def vega_lite(table: Plotted, chart: Chart, *, width: int = 340, height: int = 2
     if chart.transform and chart.bin == "zero":
         drawn = drawn.transform_calculate(x="datum.x > 0 ? 'above 0' : '0 or less'")
     if chart.mark == "arc":
-        encoded = {"theta": alt.Theta(y, title=visible(y_title)), "color": alt.Color("x:N", title=visible(chart.x))}
+        encoded = {"theta": alt.Theta(y, title=_title(y_title)), "color": alt.Color("x:N", title=_title(chart.x))}
     else:
-        encoded = {"x": alt.X(**_place(table, chart), title=visible(chart.x)), "y": alt.Y(y, title=visible(y_title))}
+        encoded = {"x": alt.X(**_place(table, chart), title=_title(chart.x)), "y": alt.Y(y, title=_title(y_title))}
     marked = {"bar": drawn.mark_bar, "line": drawn.mark_line, "point": drawn.mark_point, "arc": drawn.mark_arc}
     about = {"description": visible(chart_text(chart)), "width": width, "height": height}
     specification: dict[str, Any] = marked[chart.mark]().encode(**encoded).properties(**about).to_dict()
     return specification
+
+
+def _title(text: str) -> str:
+    """Return a title on one line, as Vega-Lite puts titles into expressions, where a line break is an error."""
+    return visible(" ".join(text.split()))
 
 
 def _place(table: Plotted, chart: Chart) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -17,6 +16,8 @@ __all__ = ["ColumnKind", "Plotted", "Variable", "plotted", "read_plotted"]
 
 ColumnKind: TypeAlias = Literal["categorical", "numerical", "temporal"]
 Cell: TypeAlias = "str | float | datetime | None"
+_LARGEST = 1e100
+"""The largest number: of sums of squares of larger ones floats have no room."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def plotted(name: str, columns: Mapping[str, Sequence[Any]]) -> Plotted:
     """Return values by column as a table.
 
     A column is numerical where all its values are numbers (or texts of numbers), temporal where all are dates or texts
-    of dates in ISO 8601, and categorical otherwise. Empty texts, None and numbers that are not finite are empty cells.
+    of dates in ISO 8601, and categorical otherwise. Blank texts, None, and numbers that are not finite or beyond 1e100
+    are empty cells.
     """
     return Plotted(name, tuple(_variable(str(key), values) for key, values in columns.items()))
 
@@ -88,33 +90,35 @@ def read_plotted(path: str | Path) -> Plotted:
 
 
 def _variable(name: str, values: Sequence[Any]) -> Variable:
-    given = [None if value is None or value == "" else value for value in values]
+    given = [None if _blank(value) else value for value in values]
     for kind, convert in (("numerical", _number), ("temporal", _moment)):
-        cells = [None if value is None else convert(value) for value in given]
-        lost = sum(
-            cell is None and value is not None and value == value for cell, value in zip(cells, given, strict=True)
-        )
-        if not lost and any(cell is not None for cell in cells):
-            return Variable(name, kind, tuple(cells))  # type: ignore[arg-type]
+        try:
+            cells = tuple(None if value is None else convert(value) for value in given)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if any(cell is not None for cell in cells):
+            return Variable(name, kind, cells)  # type: ignore[arg-type]
     return Variable(name, "categorical", tuple(None if value is None else str(value) for value in given))
 
 
+def _blank(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
 def _number(value: Any) -> float | None:
+    """Return a number, None for one that charts have no room for; raises for what is none."""
     if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+        raise TypeError("a truth value is no number")
+    number = float(value)
+    return number if abs(number) <= _LARGEST else None
 
 
-def _moment(value: Any) -> datetime | None:
+def _moment(value: Any) -> datetime:
+    """Return a point in time; raises for what is none."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
-    try:
-        return datetime.fromisoformat(value.strip()).replace(tzinfo=None) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    if not isinstance(value, str):
+        raise TypeError("a point in time is a date or a text")
+    return datetime.fromisoformat(value.strip()).replace(tzinfo=None)

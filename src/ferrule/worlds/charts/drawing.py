@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ Position: TypeAlias = "str | float | datetime"
 """Where a mark stands on x."""
 _MOST = {"bar": 40, "arc": 12, "line": 400, "point": math.inf}
 """The most marks that can still be read."""
+_EPOCH = datetime(1970, 1, 1)
 _SIDES = ("0 or less", "above 0")
 _WEEK = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {
@@ -181,7 +182,7 @@ def chart_features(table: Plotted, chart: Chart, marks: Marks | None = None) -> 
 
 
 def _numbers(cells: Sequence[Position]) -> list[float]:
-    return [cell.timestamp() / 86400 if isinstance(cell, datetime) else float(cell) for cell in cells]
+    return [(cell - _EPOCH) / timedelta(days=1) if isinstance(cell, datetime) else float(cell) for cell in cells]
 
 
 def _correlation(table: Plotted, chart: Chart, marks: Marks) -> float:

@@ -171,12 +171,19 @@ def read_slot(text: str) -> SlotChoice:
 
 def check_picks(table: Plotted, picks: Mapping[str, Any]) -> None:
     """Refuse picks that no chart of a table can hold (``ValueError`` naming the nearest that one can)."""
+    mark, x = picks.get("mark"), table.by_name.get(str(picks.get("x")))
+    if mark in X_KINDS and x is not None and x.kind not in X_KINDS[mark]:
+        shown = " or ".join(X_KINDS[mark])
+        raise ValueError(f"x is {x.name!r}, which is {x.kind}; the mark {mark} shows x that is {shown}")
     for slot, value in picks.items():
         if slot not in SLOTS:
             raise ValueError(f"unknown slot {slot!r}; {nearest(slot, SLOTS)}")
         if slot in ("x", "y", "group"):
             if not (slot == "group" and value is None):
-                table.variable(str(value))
+                kind = table.variable(str(value)).kind
+                if slot == "y" and kind != "numerical":
+                    numbers = ", ".join(table.named("numerical")) or "none"
+                    raise ValueError(f"y is {value!r}, which is {kind}; y is a column of numbers (here: {numbers})")
         elif value not in CHOICES[slot]:
             raise ValueError(
                 f"{slot} is {value_text(value)!r}; {nearest(value_text(value), list(map(value_text, CHOICES[slot])))}"
