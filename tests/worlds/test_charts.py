@@ -293,3 +293,15 @@ def test_picks_of_columns_that_a_slot_does_not_show_are_refused() -> None:
         check_picks(TRIPS, {"y": "city"})
     with pytest.raises(ValueError, match="x is 'price', which is numerical; the mark arc shows x that is categorical"):
         check_picks(TRIPS, {"mark": "arc", "x": "price"})
+
+
+def test_names_of_columns_in_files_are_on_one_line(tmp_path: Path) -> None:
+    """A name with a line break or blanks around it could not be picked, nor told in a line of hints."""
+    path = tmp_path / "t.csv"
+    path.write_text('"first\nname", v \nx,1\ny,2\n')
+    table = read_plotted(path)
+    assert list(table.by_name) == ["first name", "v"]
+    check_picks(table, dict([read_slot("x=first name"), read_slot("y = v")]))
+    path.write_text("a b,a  b\n1,2\n")
+    with pytest.raises(ValueError, match="differ in space alone"):
+        read_plotted(path)

@@ -80,13 +80,17 @@ def plotted(name: str, columns: Mapping[str, Sequence[Any]]) -> Plotted:
 def read_plotted(path: str | Path) -> Plotted:
     """Read a table from a file: CSV, JSONL, JSON, or parquet (with the extra ``charts`` or ``data``).
 
+    Space within names of columns becomes single blanks, so that each can be told, and picked, on one line.
     Raises what ``ferrule.worlds.files.read_file`` raises, and ``ValueError`` for a file without rows.
     """
     table = read_file(Path(path))
     if not table.rows:
         raise ValueError(f"{path} has no rows; a chart needs two at least")
     rows = [row for _, row in table.rows]
-    return plotted(Path(path).name.partition(".")[0], {key: [row.get(key) for row in rows] for key in table.columns})
+    columns = {" ".join(key.split()): [row.get(key) for row in rows] for key in table.columns}
+    if len(columns) < len(table.columns):
+        raise ValueError(f"{path} has columns whose names differ in space alone: {table.columns}")
+    return plotted(Path(path).name.partition(".")[0], columns)
 
 
 def _variable(name: str, values: Sequence[Any]) -> Variable:

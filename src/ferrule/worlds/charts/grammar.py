@@ -171,7 +171,7 @@ def read_slot(text: str) -> SlotChoice:
 
 def check_picks(table: Plotted, picks: Mapping[str, Any]) -> None:
     """Refuse picks that no chart of a table can hold (``ValueError`` naming the nearest that one can)."""
-    mark, x = picks.get("mark"), table.by_name.get(str(picks.get("x")))
+    mark, x = str(picks.get("mark")), table.by_name.get(str(picks.get("x")))
     if mark in X_KINDS and x is not None and x.kind not in X_KINDS[mark]:
         shown = " or ".join(X_KINDS[mark])
         raise ValueError(f"x is {x.name!r}, which is {x.kind}; the mark {mark} shows x that is {shown}")
