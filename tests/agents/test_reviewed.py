@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,34 @@ def test_a_judge_who_says_nothing_readable_lets_nothing_pass(text: str) -> None:
     _, episode = played(agent, lambda request, sample: "done", judge=Scripted(lambda request, sample: text))
     assert [turn.notes["ruling"] for turn in episode.trajectories[0].turns] == ["unknown"]
     assert corrections(tree(episode)) == []
+
+
+def test_a_judge_is_told_the_whole_task_and_the_steps_alone() -> None:
+    """The task is asked by messages, after a system text; there is no step before the first."""
+    questions: list[str] = []
+
+    def judge(request: Ask, sample: int) -> str:
+        questions.append(plain_text(request.messages[0]))
+        return "right"
+
+    task = Task("t", "", "done", messages=(Message("user", "The plane"), Message("user", "How high?")))
+    roles = {"solver": Scripted(["done"]), "judge": Scripted(judge)}
+    drive(Reviewed(by_roles(), system="Be brief."), [task], Bench(), roles)
+    assert questions[0].startswith("Task:\nThe plane\nHow high?\n\nSteps so far, all of them right:\nnone\n\n")
+
+
+def test_a_step_that_is_rewritten_in_the_same_words_is_no_correction() -> None:
+    """The critic hands back p0 and t1 as they were, in calls of another id, and nothing else."""
+    same = {"p0": Message("assistant", "p0"), "t1": Message("assistant", "", (Call("write", {"line": "t1"}, id="x"),))}
+
+    def repeating(task: Task, node: Node) -> Ruling:
+        assert node.reply is not None
+        return same.get(said(node.reply.message), True)
+
+    _, episode = played(replace(REVIEWED, critic=repeating))
+    run = tree(episode)
+    assert ["rewritten" in turn.notes for turn in episode.trajectories[0].turns][:2] == [True, True]
+    assert corrections(run) == run_corrections(run) == []
 
 
 def test_negative_counts_are_refused() -> None:

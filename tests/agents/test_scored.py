@@ -40,6 +40,10 @@ def test_a_reply_without_scores_has_none(text: str) -> None:
     assert read_scores("[1, 0.5]") == [1.0, 0.5]
 
 
+def test_numbers_that_no_float_holds_are_no_scores() -> None:
+    assert read_scores(f"[{'9' * 400}]") == read_scores("[1e999]") == read_scores("[" * 9999) == []
+
+
 def solver(request: Ask, sample: int) -> str | Message:
     """Write a line named by the sample, and then answer with it."""
     calls = [call for message in request.messages for call in message.calls]

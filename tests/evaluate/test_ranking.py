@@ -49,6 +49,8 @@ def test_the_best_scored_candidate_counts() -> None:
     assert math.isnan(rank_at_1([], []))
     with pytest.raises(ValueError, match="task 1 has 1 scores for 2 candidates"):
         rank_at_1([[1.0, 0.0], [1.0]], [[True, False], [True, False]])
+    with pytest.raises(ValueError, match="task 0 has a score that is nan"):
+        rank_at_1([[math.nan, 1.0]], [[True, False]])
 
 
 def test_a_hit_is_any_relevant_entry_near_the_top() -> None:

@@ -26,6 +26,16 @@ def test_what_nobody_could_read_counts_for_neither() -> None:
     assert wins([0.5, 0.5])["decided"] is None
 
 
+def test_shares_that_are_none_and_lists_that_do_not_fit_are_refused() -> None:
+    for share in (math.nan, 1.5, -0.1):
+        with pytest.raises(ValueError, match="it must lie in 0 to 1"):
+            wins([1.0, share])
+    with pytest.raises(ValueError, match="1 lengths for 2 shares"):
+        wins([1.0, 0.0], lengths=[(1.0, 2.0)])
+    with pytest.raises(ValueError, match="3 tasks for 1 shares"):
+        wins([1.0], tasks=["a", "b", "c"])
+
+
 def test_samples_of_a_task_are_one_unit() -> None:
     """Four comparisons of two tasks: gaps of the tasks are (1 + 1)/2 and (-1 + 0)/2, so .25 from two units."""
     data = wins([1.0, 1.0, 0.0, 0.5], tasks=["a", "a", "b", "b"])

@@ -89,6 +89,9 @@ def test_signs_and_patterns() -> None:
     alone = signs(played(("So n = 9.", "", "")))
     assert (alone.calls, alone.before, alone.after, alone.own) == (0, 1.0, 0, 1.0)
     assert not high_risk(alone)
+    for printed in ("9.5", "0.9", "-9", "19", "9,000"):
+        assert not signs(played(("", "print(x)", printed), ("It is 9.", "", ""))).echoed
+    assert not signs(played(("", "print(x)", "a b"), ("Done.", "", ""), answer=" ")).echoed
 
 
 def test_myopia_is_judged_where_the_risk_is_high() -> None:
@@ -133,6 +136,10 @@ def test_records_of_pymath() -> None:
     assert test[0].meta["solution_steps"] == ("so",)
     with pytest.raises(ValueError, match="record 1 has no list of solution_steps"):
         tim.pymath([{**rows[0], "solution_steps": "so"}])
+    with pytest.raises(ValueError, match="record 2 has no problem and no answer"):
+        tim.pymath([rows[0], {"solution_steps": ["so"]}])
+    with pytest.raises(ValueError, match="did you mean 'test'"):
+        tim.pymath(rows, part="tset")
 
 
 def test_quality_by_judges() -> None:

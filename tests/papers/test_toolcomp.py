@@ -39,6 +39,7 @@ from ferrule.worlds.session import Toolbox
 def test_a_task_tells_its_day_and_the_form_of_the_answer() -> None:
     one = toolcomp.asked(Task("t", "How old?", meta={"date": "Monday, May 06, 2024"})).prompt
     assert one.startswith("Today is Monday, May 06, 2024.\n\nHow old?\n\nEnd with")
+    assert toolcomp.asked(Task("t", "?", meta={"date": None})).prompt.startswith(f"Today is {toolcomp.TODAY}.")
     world = toolcomp.asking(own_world())
     (task,) = world.tasks("test", 1)
     assert task.prompt.startswith("Today is Tuesday, September 03, 2024.")
@@ -81,6 +82,8 @@ def test_failed_requests_leave_the_means() -> None:
     }  # fmt: skip
     assert result["all"].high - result["all"].value == pytest.approx(1.96 * (0.7 * 0.3 / 5) ** 0.5)
     assert toolcomp.accuracies([None], ["plan"]) == {}
+    with pytest.raises(ValueError, match="named 'all'"):
+        toolcomp.accuracies([1.0], ["all"])
 
 
 def test_judges_are_compared_on_what_all_of_them_answered() -> None:
@@ -129,6 +132,21 @@ def test_a_judge_sees_task_tools_and_history_and_is_read_by_the_level() -> None:
     assert "Steps so far:\nnone" in plan
     assert "better_action_plan" in plan
     assert judged(toolcomp.judged_items([]), judge) == ([], [])
+
+
+def test_system_text_is_part_of_the_task() -> None:
+    pair = better("good", "bad", Message("assistant", "so"))
+    pair = replace(pair, prompt=(Message("system", "Be brief."), *pair.prompt))
+    _, questions = judged(toolcomp.judged_items([pair]), lambda text: "tie")
+    assert f"Task:\nBe brief.\n{plain_text(ASKED)}\n\nTools:" in questions[0]
+    assert "Steps so far:\nso\n\nCandidate 1" in questions[0]
+
+
+def test_pairs_of_runs_are_no_items() -> None:
+    with pytest.raises(ValueError, match="is plan or step, and this one's is run"):
+        next(toolcomp.judged_items([better("a", "b", level="run")]))
+    with pytest.raises(ValueError, match="this one's is None"):
+        next(toolcomp.judged_items([replace(better("a", "b"), origin={})]))
 
 
 def test_texts_are_no_steps() -> None:

@@ -15,6 +15,7 @@ from ferrule.rewards.derivation import (
     judged_coverage,
     missing,
     own_steps,
+    reference_steps,
     right_steps,
     share,
     split_steps,
@@ -64,6 +65,30 @@ def test_code_and_results_are_no_steps() -> None:
     assert own_steps(said) == ("Let me look.", "Odd.", "It is 9.")
     assert own_steps(said, comments=True) == ("Let me look.", "so n = 9", "Odd.", "n is odd", "It is 9.")
     assert split_steps("2) 3.5 + 1 = 4.5; fine\n\n7.") == ["2) 3.5 + 1 = 4.5;", "fine"]
+
+
+def test_a_bare_number_is_no_step() -> None:
+    assert split_steps("3.5\n1,234\n-1/2\n(3)\n1.2. So x = 3.5\n5 + 3 = 8") == ["So x = 3.5", "5 + 3 = 8"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "stands"),
+    [
+        ("n = 9", "so n = 9, and on", True), ("n = 9", "n = 9.5", False), ("n = 9", "n = 9,000", False),
+        ("n = 9", "n = 9,8", True), ("5 + 3 = 8", "1.5 + 3 = 8", False), ("5 + 3 = 8", "-5 + 3 = 8", False),
+        ("5 + 3 = 8", "x = -5 + 3 = 8", False), ("9", "8-9", True), ("9", "[8,9]", True), ("9", "\u22129", False),
+        ("-9", "-9", True), ("x", "-x", True),
+    ],
+)  # fmt: skip
+def test_a_number_is_no_part_of_a_longer_one(text: str, said: str, stands: bool) -> None:
+    task = Task("t", "?", meta={"solution_steps": (text,)})
+    assert stated(task, [said]) == [stands]
+
+
+def test_reference_steps_are_a_list() -> None:
+    assert reference_steps(Task("t", "?", meta={"solution_steps": None})) == ()
+    with pytest.raises(ValueError, match="'t' are one text"):
+        reference_steps(Task("t", "?", meta={"solution_steps": "n is odd. so n = 9"}))
 
 
 def test_stated_steps() -> None:

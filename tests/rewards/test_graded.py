@@ -21,6 +21,7 @@ from ferrule.rewards.graded import Gold, Graded, gold_of, graded, judged_answer,
         ('["x, y", 3]', Gold(("x, y", "3"), ordered=False)),
         ("{1,234, 5}", Gold(("1,234", "5"))),
         ("[a, b; c]", Gold(("a, b", "c"), ordered=False)),
+        ("[[1, 2], [3]]", Gold(("[1, 2]", "[3]"), ordered=False)),
     ],
 )
 def test_brackets_say_whether_the_order_counts(text: str, gold: Gold) -> None:
@@ -46,6 +47,19 @@ def test_brackets_say_whether_the_order_counts(text: str, gold: Gold) -> None:
         ('{"answer": ["$1,050"]}', "1000", "correct"),
         ('{"answer": [0.01]}', "0", "wrong"),  # 10 % of 0 is nothing
         ('{"result": [42]}', "42", "wrong"),
+        ('```json\n{"x": 1}\n```\nso\n```JSON\n{"final_answer": [42]}\n```', "42", "correct"),  # the last with a key
+        ('{"answer": null, "final_answer": [42]}', "42", "correct"),
+        ('The answer is {"final_answer": [42]}', "42", "misformatted"),
+        ('{"answer": "b, a"}', "[a, b]", "misformatted"),  # one text in the place of a list
+        ('{"answer": ["[b, a]"]}', "[a, b]", "misformatted"),
+        ('{"answer": [[1, 2], [3]]}', "[[1, 2], [3]]", "correct"),
+        ('{"answer": [0.33]}', "0.3", "correct"),  # 10 % off, whatever floats make of it
+        ('{"answer": ["e4"]}', "3", "wrong"),  # no number
+        ('{"answer": ["42."]}', "42", "correct"),
+        ('{"answer": ["3 4"]}', "34", "wrong"),
+        ('{"answer": ["$ 1 050", "5 %"]}', "[5, 1000]", "correct"),
+        ('{"answer": [5]}', "1e999", "wrong"),  # more than a float holds: a text
+        ('{"answer": ["caf\u00e9"]}', "Cafe\u0301", "correct"),
         ("", "42", "wrong"),
     ],
 )
@@ -62,6 +76,11 @@ def test_the_tolerance_is_a_setting_and_matches_one_to_one() -> None:
         same_values([], Gold(()), tolerance=1)
 
 
+@pytest.mark.parametrize("answer", ["[" * 9999, '{"answer": ' + "[" * 9999, f'["{"[" * 9999}'])
+def test_an_answer_nested_too_deeply_is_wrong(answer: str) -> None:
+    assert graded(answer, gold_of("3")) == "wrong"
+
+
 def test_no_answer_is_wrong() -> None:
     assert graded(None, gold_of("42")) == "wrong"
 
@@ -73,6 +92,9 @@ def test_a_badly_formatted_answer_is_rewarded_and_said_to_be_one() -> None:
     assert [(score.value, score.parts["formatted"]) for score in scores] == [(1, 1), (1, 0), (0, 0), (0, 0)]
     listed = replace(task, answer=["a", "b"])
     assert [score.value for score in three_way()(listed, paths)] == [1, 1, 0, 0]
+    values = replace(task, answer=[None, True, 3])
+    (score,) = three_way()(values, [Trajectory(values, (), '{"answer": [3, true, null]}')])
+    assert score.value == 1
 
 
 @pytest.mark.parametrize(

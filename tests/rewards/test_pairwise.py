@@ -48,6 +48,10 @@ def test_choices_are_read(text: str, key: str, choice: Choice) -> None:
     assert read_choice(text, key) == choice
 
 
+def test_a_choice_nested_too_deeply_is_unknown() -> None:
+    assert read_choice('{"better": ' + "[" * 9999 + "}") == "unknown"
+
+
 def by_order(*winning: str) -> Any:
     """A judge who picks candidate 1 where the two shown, as ``xy``, are listed, else candidate 2."""
 

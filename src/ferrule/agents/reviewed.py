@@ -74,7 +74,7 @@ def by_roles(*, judge: str = "judge", writer: str = "annotator", max_tokens: int
         assert node.reply is not None
         assert node.parent is not None
         before = node.parent.messages
-        right = yield from judged_step(task.prompt, before, node.reply.message, role=judge)
+        right = yield from judged_step(told(task.conversation), before, node.reply.message, role=judge)
         if right is not False:
             return right
         said = f"This step is wrong:\n{told([node.reply.message])}\nWrite the step that should stand in its place."

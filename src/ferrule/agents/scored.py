@@ -48,11 +48,13 @@ def read_scores(text: str) -> list[float]:
     """Read step scores from a reply: a JSON list of numbers; empty where there is none."""
     try:
         said = json.loads(text)
-    except ValueError:
+        numbers = said if isinstance(said, list) else []
+        if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            return []
+        scores = [float(number) for number in numbers]
+    except (ValueError, OverflowError, RecursionError):
         return []
-    numbers = said if isinstance(said, list) else []
-    good = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in numbers)
-    return [float(number) for number in numbers] if good else []
+    return scores if all(map(math.isfinite, scores)) else []
 
 
 def scored(aggregate: Aggregate = min, *, role: str = "scorer") -> Value:

@@ -12,6 +12,7 @@ from ferrule.agents.resume import prefix_of
 from ferrule.core.records import Message, Trajectory
 from ferrule.data.records import Conversation, Preference
 from ferrule.data.trees import Branch, Tree
+from ferrule.rewards.steps import told
 
 __all__ = ["corrected_run", "correction_of", "corrections", "run_corrections", "uncorrected_run"]
 
@@ -20,12 +21,13 @@ def corrections(tree: Tree) -> list[Preference]:
     """Return a preference of every rewritten step over what it replaced, both after the corrected history.
 
     ``origin`` says at which ``step``, counted from 0, and whether its ``level`` is that of a ``plan`` or a ``step``.
-    A step that nobody rewrote gives nothing: that it was left alone does not say that it is right.
+    A step that nobody rewrote, or in the very same words, gives nothing: that it was left alone does not say that it
+    is right.
     """
     pairs, before = list[Preference](), tree.prompt
     for number, branch in enumerate(_run(tree, "reviewed")):
         reply, after = _kept(branch)
-        if reply != branch.reply:
+        if _changed(branch):
             origin = {**tree.origin, "step": number, "level": "plan" if "after" in branch.notes else "step"}
             pairs.append(Preference(before, (reply,), (branch.reply,), tree.tools, origin))
         before = (*before, reply, *after)
@@ -40,7 +42,7 @@ def run_corrections(tree: Tree) -> list[Preference]:
     steps = list(_run(tree, "reviewed"))
     unsure = any(branch.notes.get("ruling") in ("wrong", "unknown") for branch in steps)
     after, before = corrected_run(tree), uncorrected_run(tree)
-    if unsure or before is None or after is None or not any("rewritten" in branch.notes for branch in steps):
+    if unsure or before is None or after is None or not any(map(_changed, steps)):
         return []
     chosen, rejected = (run.messages[len(tree.prompt) :] for run in (after, before))
     return [Preference(tree.prompt, chosen, rejected, tree.tools, {**tree.origin, "level": "run"})]
@@ -98,6 +100,11 @@ def _kept(branch: Branch) -> tuple[Message, Sequence[Message]]:
         return branch.reply, _after(branch)
     better = branch.notes["rewritten"]
     return better["reply"], better["after"]
+
+
+def _changed(branch: Branch) -> bool:
+    """Tell whether a step was rewritten as one that says or calls something else."""
+    return told([_kept(branch)[0]]) != told([branch.reply])
 
 
 def _after(branch: Branch) -> Sequence[Message]:

@@ -55,11 +55,14 @@ def rank_at_1(scores: Sequence[Sequence[float]], right: Sequence[Sequence[bool]]
     """Return the share of tasks whose candidate with the largest score is right, the first among equals; 0 to 1.
 
     ``scores`` and ``right`` have an entry per task, and in it one per candidate. nan without tasks. Raises
-    ``ValueError`` for a task without candidates, and where scores and candidates differ in number.
+    ``ValueError`` for a task without candidates, for a score that is nan, and where scores and candidates differ in
+    number.
     """
     picked = []
     for task, (each, good) in enumerate(zip(scores, right, strict=True)):
         if not each or len(each) != len(good):
             raise ValueError(f"task {task} has {len(each)} scores for {len(good)} candidates; each needs one, of some")
+        if any(map(math.isnan, each)):
+            raise ValueError(f"task {task} has a score that is nan; leave the candidate out, or score it -inf")
         picked.append(good[max(range(len(each)), key=lambda place: (each[place], -place))])
     return sum(picked) / len(picked) if picked else math.nan

@@ -29,8 +29,15 @@ def wins(
     ``unknown`` and left out. ``gap`` is ``first - second``, with its interval over ``tasks`` (the task of each
     comparison; each is one of its own without them). ``decided`` is the share of the first among those that were no
     tie, and ``gap_at_equal_length`` the ``controlled_gap`` where the ``lengths`` of both are given. What nothing is
-    known of is None.
+    known of is None. Raises ``ValueError`` for a share outside 0 to 1, and for ``lengths`` or ``tasks`` that are not
+    one per share.
     """
+    for name, given in (("lengths", lengths), ("tasks", tasks)):
+        if given and len(given) != len(shares):
+            raise ValueError(f"there are {len(given)} {name} for {len(shares)} shares; give one for each")
+    wrong = [share for share in shares if share is not None and not 0.0 <= share <= 1.0]
+    if wrong:
+        raise ValueError(f"a share is {wrong[0]}; it must lie in 0 to 1, or be None where nothing is known")
     known = [(place, value) for place, value in enumerate(shares) if value is not None]
     first, second = (sum(value == end for _, value in known) for end in (1.0, 0.0))
     count = len(known)

@@ -43,6 +43,7 @@ from statistics import fmean
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from ferrule.agents.flow import returned
+from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Reward, World, ask
 from ferrule.core.recipe import Method, Recipe, vary
 from ferrule.core.records import Message, Score, Task, Trajectory, plain_text
@@ -83,13 +84,17 @@ def as_evidence(agent: A, text: str = EVIDENCE) -> A:
 def pymath(rows: Iterable[Mapping[str, Any]], *, part: str = "test", verifier: str = "math-verify") -> list[Task]:
     """Return tasks of PYMATH records ``{id, source, problem, answer, solution_steps}``, of ``part`` test or train.
 
-    About 60 % are for evaluation (``test``). Raises ``ValueError`` for a record without steps, whose miss rate could
-    not be told.
+    About 60 % are for evaluation (``test``). Raises ``ValueError`` for an unknown part, for a record without problem or
+    answer, and for one without steps, whose miss rate could not be told.
     """
+    if part not in ("test", "train"):
+        raise ValueError(f"part is {part!r}; {nearest(part, ('test', 'train'))}")
     tasks = []
     for number, row in enumerate(rows, 1):
-        steps = row.get("solution_steps")
-        if not steps or isinstance(steps, str):
+        steps, lacking = row.get("solution_steps"), [name for name in ("problem", "answer") if name not in row]
+        if lacking:
+            raise ValueError(f"record {number} has no {' and no '.join(lacking)}")
+        if not steps or isinstance(steps, str | Mapping):
             raise ValueError(f"record {number} has no list of solution_steps; it is what the miss rate counts")
         if ("test" if zlib.crc32(str(row["problem"]).encode()) % 5 < 3 else "train") == part:
             meta = {"verifier": verifier, "solution_steps": tuple(steps), "source": row.get("source", "")}

@@ -56,7 +56,7 @@ from ferrule.data.records import Preference
 from ferrule.evaluate.metrics import Estimate
 from ferrule.rewards.graded import three_way
 from ferrule.rewards.pairwise import Question, compared
-from ferrule.rewards.steps import told
+from ferrule.rewards.steps import parted, told
 from ferrule.studies.paper import Paper
 from ferrule.worlds.cells import Said
 from ferrule.worlds.wrap import Worded
@@ -85,7 +85,7 @@ def asked(task: Task, *, today: str = TODAY, form: str = FORM) -> Task:
     """Return a task that tells the day (``meta["date"]``, else ``today``) before its prompt and the ``form`` after."""
     if task.messages:
         raise ValueError(f"task {task.id!r} is asked by messages; tell the day in its prompt instead")
-    return replace(task, prompt=f"Today is {task.meta.get('date', today)}.\n\n{task.prompt}\n\n{form}")
+    return replace(task, prompt=f"Today is {task.meta.get('date') or today}.\n\n{task.prompt}\n\n{form}")
 
 
 def asking(world: World, *, today: str = TODAY, form: str = FORM) -> Worded:
@@ -120,8 +120,11 @@ def accuracies(scores: Sequence[float | None], kinds: Sequence[str]) -> dict[str
     """Return the mean of scores in 0 to 1, of ``all`` and of each kind, with the interval of ``half_width``.
 
     Of answers the kinds are splits (``split_of``), of judged items levels (``plan``, ``step``). None, for a request
-    that failed, leaves the mean and its count; a kind without a score is left out.
+    that failed, leaves the mean and its count; a kind without a score is left out. Raises ``ValueError`` for a kind
+    named ``all``.
     """
+    if "all" in kinds:
+        raise ValueError("a kind is named 'all', which names the mean of all kinds; name it otherwise")
     rows = [(score, kind) for score, kind in zip(scores, kinds, strict=True) if score is not None]
     groups = {"all": [score for score, _ in rows]}
     groups |= {name: [score for score, kind in rows if kind == name] for name in dict.fromkeys(k for _, k in rows)}
@@ -136,14 +139,20 @@ def on_shared(scores: Mapping[str, Sequence[float | None]]) -> dict[str, list[fl
 
 
 def question_of(pair: Preference) -> Question:
-    """Return the question which of two steps (or plans) is better after the history of a preference."""
-    level, said = str(pair.origin["level"]), _messages(pair.prompt)
+    """Return the question which of two steps (or plans) is better after the history of a preference.
+
+    Raises ``ValueError`` for a preference that is neither of a plan nor of a step.
+    """
+    level = str(pair.origin.get("level"))
+    if level not in KEYS:
+        raise ValueError(f"the level of a judged pair is plan or step, and this one's is {level}; see data.corrections")
+    task, steps = parted(_messages(pair.prompt))
     tools = "\n".join(f"{tool.name}: {tool.description}" for tool in pair.tools) or "none"
     what = "action plan" if level == "plan" else "next step"
 
     def question(first: str, second: str) -> Sequence[Message]:
         text = (
-            f"Task:\n{told(said[:1])}\n\nTools:\n{tools}\n\nSteps so far:\n{told(said[1:]) or 'none'}\n\n"
+            f"Task:\n{told(task)}\n\nTools:\n{tools}\n\nSteps so far:\n{told(steps) or 'none'}\n\n"
             f"Candidate 1 for the {what}:\n{first}\n\nCandidate 2:\n{second}\n\n"
             f'Which {what} is better? Reply with JSON: {{"{KEYS[level]}": "1"}}, "2" or "tie".'
         )

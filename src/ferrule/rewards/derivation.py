@@ -18,7 +18,7 @@ from ferrule.rewards.tooleval import read_label
 
 __all__ = [
     "Covers", "Share", "coverage", "judged_coverage", "missing", "own_steps", "reference_steps", "right_steps", "share",
-    "split_steps", "stated",
+    "split_steps", "standing", "stated",
 ]  # fmt: skip
 
 Verdicts: TypeAlias = Sequence[bool | None]
@@ -27,7 +27,7 @@ Covers: TypeAlias = Callable[[Task, Sequence[str]], "Flow[Verdicts] | Verdicts"]
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _COMMENT = re.compile(r"^[ \t]*#+[ \t]*(\S.*)$", re.MULTILINE)
 _BETWEEN = re.compile(r"(?<=[.!?;])\s+|\n+")
-_NUMBERING = re.compile(r"\W*\d*[.)]?\W*")
+_NUMBERING = re.compile(r"\W*(?:\d+(?:[.,/]\d+)*)?[.)]?\W*")
 
 
 def split_steps(text: str) -> list[str]:
@@ -56,14 +56,33 @@ def _said(reply: Message, comments: bool) -> Iterator[str]:
 
 
 def reference_steps(task: Task) -> tuple[str, ...]:
-    """Return the steps of the reference solution, ``task.meta["solution_steps"]``; none where the task has none."""
-    return tuple(map(str, task.meta.get("solution_steps", ())))
+    """Return the steps of the reference solution, ``task.meta["solution_steps"]``; none where the task has none.
+
+    Raises ``ValueError`` for steps that are one text.
+    """
+    steps = task.meta.get("solution_steps") or ()
+    if isinstance(steps, str):
+        raise ValueError(f"solution_steps of task {task.id!r} are one text; give a list (split_steps makes one)")
+    return tuple(map(str, steps))
+
+
+def standing(text: str) -> re.Pattern[str]:
+    """Return the pattern of a text that stands by itself: not within a longer word or number, and not negated.
+
+    9 stands in "so 9." and in "8-9"; in 19, 9.5, 0.9, 9,000 and -9 it does not.
+    """
+    before = r"(?<!\w)" + r"(?<!\d\.)(?<!^[-\u2212])(?<![^\w)][-\u2212])" * text[:1].isdigit()
+    after = r"(?!\w)" + r"(?!\.\d)(?!,\d{3}(?!\d))" * text[-1:].isdigit()
+    return re.compile(before + re.escape(text) + after)
 
 
 def stated(task: Task, steps: Sequence[str]) -> list[bool]:
-    """Say of every reference step whether its text stands in a step of the solution, whatever its case and spaces."""
+    """Say of every reference step whether its text stands in a step of the solution, whatever its case and spaces.
+
+    It stands there as ``standing`` says.
+    """
     said = [_folded(step) for step in steps]
-    wanted = [re.compile(rf"(?<!\w){re.escape(_folded(step))}(?!\w)") for step in reference_steps(task)]
+    wanted = [standing(_folded(step)) for step in reference_steps(task)]
     return [any(pattern.search(step) for step in said) for pattern in wanted]
 
 

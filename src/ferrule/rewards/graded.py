@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -23,8 +25,10 @@ __all__ = ["Gold", "Graded", "gold_of", "graded", "judged_answer", "same_values"
 
 Graded: TypeAlias = Literal["correct", "misformatted", "wrong"]
 """``misformatted`` is right, and not in the form that was asked for."""
-_FENCED = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL)
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_FENCED = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```", re.DOTALL | re.IGNORECASE)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+_NUMBER = re.compile(r"[-+\u2212]?\s*(?:(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
+_ROUNDING = 1.0 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def gold_of(text: str) -> Gold:
     """Read an expected answer: ``[a, b]`` in any order, ``{a, b}`` in this order, anything else one value.
 
     Values are separated by semicolons where there are any, else by commas outside numbers (``1,234``), and may be
-    quoted as in JSON where one holds a separator itself.
+    written as in JSON where one holds a separator itself or is a list.
     """
     text = text.strip()
     for opening, closing, ordered in (("[", "]", False), ("{", "}", True)):
@@ -49,49 +53,65 @@ def gold_of(text: str) -> Gold:
 
 
 def _listed(inner: str) -> tuple[str, ...]:
-    if '"' in inner:
-        with contextlib.suppress(ValueError):
+    if any(mark in inner for mark in '"[{'):
+        with contextlib.suppress(ValueError, RecursionError):
             return tuple(_shown(value) for value in json.loads(f"[{inner}]"))
     parts = inner.split(";") if ";" in inner else re.split(r",(?!\d{3}(?!\d))", inner)
     return tuple(part.strip().strip("\"'") for part in parts if part.strip())
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def written_values(answer: str, *, keys: Sequence[str] = ("answer", "final_answer")) -> tuple[tuple[str, ...], bool]:
     """Return the values of an answer, and whether it has the form that was asked for.
 
-    The form is a JSON object, alone or fenced, with a value or a list under one of ``keys``. Of other texts the last
-    line counts, read as by ``gold_of``, and where it has no brackets by its separators.
+    The form is a JSON object, alone or fenced, with a value or a list under one of ``keys``; the last one counts. An
+    object in the midst of a text has the values and not the form. Of other texts the last line counts, read as by
+    ``gold_of``, and where it has no brackets by its separators.
     """
-    fenced = _FENCED.search(answer)
-    try:
-        said = json.loads(fenced[1] if fenced else answer)
-    except ValueError:
-        said = None
-    stated = next((said[key] for key in keys if key in said), None) if isinstance(said, dict) else None
-    if stated is not None:
-        return tuple(map(_shown, stated if isinstance(stated, list) else [stated])), True
+    formed = _stated([answer, *_FENCED.findall(answer)], keys)
+    if formed is not None:
+        return formed, True
     last = next((line.strip() for line in reversed(answer.splitlines()) if line.strip()), "")
-    bracketed = last[:1] + last[-1:] in ("[]", "{}")
-    return gold_of(last).values if bracketed else _listed(last.rstrip(".")), False
+    loose = _stated(_OBJECT.findall(answer), keys)
+    return _line_values(last) if loose is None else loose, False
+
+
+def _stated(texts: Sequence[str], keys: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the values in the last of some texts that is a JSON object with one of the keys; None without one."""
+    for text in reversed(texts):
+        said: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(text)
+        under = [said[key] for key in keys if said.get(key) is not None] if isinstance(said, dict) else []
+        if under:
+            return tuple(map(_shown, under[0] if isinstance(under[0], list) else under[:1]))
+    return None
+
+
+def _line_values(line: str) -> tuple[str, ...]:
+    return gold_of(line).values if line[:1] + line[-1:] in ("[]", "{}") else _listed(line.rstrip("."))
 
 
 def _number(text: str) -> float | None:
-    bare = re.sub(r"[\s$\u20ac\u00a3]", "", text).removesuffix("%")
-    match = _NUMBER.fullmatch(bare)
-    if match is None or not any(letter.isdigit() for letter in bare):
+    bare = re.sub(r"\s*[$\u20ac\u00a3]\s*", "", text).strip().removesuffix("%").rstrip()
+    if _NUMBER.fullmatch(bare) is None:
         return None
-    return float(bare.replace(",", "").replace("\u2212", "-"))
+    number = float(re.sub(r"[,\s]", "", bare).replace("\u2212", "-"))
+    return number if math.isfinite(number) else None
 
 
 def _same(given: str, wanted: str, tolerance: float) -> bool:
     first, second = _number(given), _number(wanted)
     if first is not None and second is not None:
-        return abs(first - second) <= tolerance * abs(second)
-    return " ".join(given.lower().split()) == " ".join(wanted.lower().split())
+        return abs(first - second) <= tolerance * abs(second) * _ROUNDING
+    return _folded(given) == _folded(wanted)
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def same_values(given: Sequence[str], gold: Gold, *, tolerance: float = 0.1) -> bool:
@@ -117,6 +137,8 @@ def graded(answer: str | None, gold: Gold, *, tolerance: float = 0.1) -> Graded:
     values, formed = written_values(answer)
     if same_values(values, gold, tolerance=tolerance):
         return "correct" if formed else "misformatted"
+    if formed and len(values) == 1 and same_values(_line_values(values[0]), gold, tolerance=tolerance):
+        return "misformatted"  # a list that was written as one text
     if len(gold.values) == 1 and _same(answer.strip(), gold.values[0], tolerance):
         return "misformatted"  # a single value that holds commas itself
     return "wrong"
@@ -134,7 +156,7 @@ def three_way(*, tolerance: float = 0.1) -> Reward:
         if task.answer is None:
             raise ValueError(f"task {task.id!r} has no answer to grade by")
         listed = isinstance(task.answer, list | tuple)
-        gold = Gold(tuple(map(str, task.answer)), ordered=False) if listed else gold_of(str(task.answer))
+        gold = Gold(tuple(map(_shown, task.answer)), ordered=False) if listed else gold_of(str(task.answer))
         grades = [graded(trajectory.answer, gold, tolerance=tolerance) for trajectory in trajectories]
         return [
             Score(

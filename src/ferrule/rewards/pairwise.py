@@ -38,7 +38,7 @@ def read_choice(text: str, key: str = "better") -> Choice:
     body = fenced[1] if fenced else braces[0] if braces else ""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         stated = re.search(rf"(?<![\w\"']){re.escape(key)}\s*[:=]\s*[\"']?(\w+)", text)
         return _choice(stated[1] if stated else None)
     return _choice(said.get(key) if isinstance(said, dict) else None)

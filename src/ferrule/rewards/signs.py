@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ferrule.core.records import Trajectory
 from ferrule.core.tally import tally
-from ferrule.rewards.derivation import own_steps
+from ferrule.rewards.derivation import own_steps, standing
 
 __all__ = ["Signs", "high_risk", "patterns", "signs"]
 
@@ -60,9 +60,9 @@ def signs(trajectory: Trajectory) -> Signs:
 
 def _echoed(trajectory: Trajectory, steps: Sequence[Sequence[str]]) -> bool:
     """Tell whether the answer stands in a result before the model writes it itself."""
-    if not trajectory.answer:
+    if not trajectory.answer or not trajectory.answer.strip():
         return False
-    answer = re.compile(rf"(?<!\w){re.escape(trajectory.answer.strip())}(?!\w)")
+    answer = standing(trajectory.answer.strip())
     for turn, said in zip(trajectory.turns, steps, strict=True):
         if any(map(answer.search, said)):
             return False

@@ -15,7 +15,7 @@ from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Message, Task, plain_text
 from ferrule.rewards.tooleval import read_label
 
-__all__ = ["ScoresSteps", "judged_step", "judged_steps", "labels_of", "modelled_steps", "told"]
+__all__ = ["ScoresSteps", "judged_step", "judged_steps", "labels_of", "modelled_steps", "parted", "told"]
 
 ScoresSteps: TypeAlias = Callable[[Task, Sequence[str]], "Flow[Sequence[float | None]] | Sequence[float | None]"]
 """Scores every step of a solution, 0 to 1; None where nobody knows."""
@@ -31,7 +31,7 @@ def judged_step(
     """
     so_far = "Steps so far, all of them right" if right else "Steps so far"
     asked = (
-        f"Task:\n{query}\n\n{so_far}:\n{told(before[1:]) or 'none'}\n\nNext step:\n"
+        f"Task:\n{query}\n\n{so_far}:\n{told(parted(before)[1]) or 'none'}\n\nNext step:\n"
         f"{told([step])}\n\nIs the next step right? Reply with one word: right, wrong."
     )
     (reply,) = yield from ask(Ask((Message("user", asked),), role=role, max_tokens=max_tokens))
@@ -84,6 +84,12 @@ def labels_of(verdicts: Sequence[bool | None]) -> tuple[bool | None, ...]:
     """
     end = next((place for place, verdict in enumerate(verdicts) if verdict is not True), len(verdicts))
     return (*verdicts[: end + 1], *[None] * (len(verdicts) - end - 1))
+
+
+def parted(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+    """Return what is asked, system text included, and the steps after it: all messages from the first reply on."""
+    first = next((place for place, message in enumerate(messages) if message.role == "assistant"), len(messages))
+    return messages[:first], messages[first:]
 
 
 def told(messages: Sequence[Message]) -> str:
