@@ -172,6 +172,8 @@ def test_eval_with_and_without_tools(here: Path) -> None:
     assert len(Path("both.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     told = ran(*short)
     assert "without tools: " in told
+    assert "comparisons without a result" not in told
+    assert "comparisons without a result: 1" in ran(*short, "--judge", "pocket")  # it does not reply as it is asked to
     assert "missing reference steps" in told
     for wrong in (["--judge", "pocket"], ["--paired", "--no-tools"], ["--paired", "--judge", "x", "--record", "c"]):
         assert CliRunner().invoke(main, ["eval", "apis", *wrong]).exit_code == 2

@@ -103,8 +103,16 @@ def test_a_judge_who_fails_leaves_things_unknown() -> None:
     both = paired(AGENT, POLICY, WORLD, TASKS, judges=replace(JUDGES, better=broken))
     data = both.as_dict()
     assert data["problems"] == 4
-    assert "wins" not in data
+    assert (data["wins"]["first"], data["wins"]["unknown"]) == (None, 4)
     assert data["sides"]["with tools"]["success"] == 1.0
+
+
+def test_comparisons_that_nobody_can_read_are_counted() -> None:
+    """The judge replies to every question and never says which is better; without one there are no wins at all."""
+    judge = Scripted(lambda request, sample: "Both are fine.")
+    data = paired(AGENT, POLICY, WORLD, TASKS, judges=Judges(by_role().better), judge={"judge": judge}).as_dict()
+    assert (data["wins"]["tie"], data["wins"]["unknown"], data["problems"]) == (None, 4, 0)
+    assert "wins" not in paired(AGENT, POLICY, WORLD, TASKS, judges=Judges(covers=stated)).as_dict()
 
 
 def test_only_equal_tasks_are_paired() -> None:

@@ -70,10 +70,13 @@ def paired_text(data: Mapping[str, Any]) -> None:
         click.echo(f"  {name}: {shown(side)}, {', '.join(more)}")
     change = data["difference"]
     click.echo(f"  difference: {shown(change, 'difference')} ({change['better']} better, {change['worse']} worse)")
-    if wins := data.get("wins"):
+    wins = data.get("wins")
+    if wins and wins["count"]:
         shares = ", ".join(f"{wins[key]:.1%} {said}" for key, said in _WINS.items())
         at_equal = wins.get("gap_at_equal_length")
         click.echo(f"  reasoning: {shares}; gap {shown(wins, 'gap')}, {at_equal:.1%} at equal length")
+    if wins and wins["unknown"]:
+        click.echo(f"  comparisons without a result: {wins['unknown']}")
     _calls(data["by_calls"]["all"], click.echo)
     if data["problems"]:
         click.echo(f"  {data['problems']} solutions could not be judged", err=True)

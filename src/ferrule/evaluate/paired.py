@@ -103,7 +103,7 @@ class Paired:
 
     evaluations: Mapping[str, Evaluation]
     contrasts: tuple[Contrast, ...]
-    threshold: float = 0.5
+    judges: Judges = field(default_factory=Judges)
     spent: Mapping[str, Spent] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -112,7 +112,8 @@ class Paired:
 
         ``sides`` holds for each condition ``success``, ``words`` of the derivation, ``missing`` reference steps, its
         ``right_steps``, counts of ``errors``, ``efficiency`` and ``necessity``; ``difference`` is that of the scores,
-        with minus without. ``wins`` (``ferrule.evaluate.wins``) has the solutions without tools first. ``by_calls`` has
+        with minus without. ``wins`` (``ferrule.evaluate.wins``) has the solutions without tools first, and counts the
+        comparisons without a result as ``unknown``. ``by_calls`` has
         the same tasks by the number of calls (buckets that begin at ``edges``), all and apart by whether they are
         solved without tools: more calls go with harder tasks, so a slope over all of them says little.
         """
@@ -123,7 +124,7 @@ class Paired:
             "sides": {
                 name: {
                     **self.evaluations[name].estimate.as_dict("success"),
-                    **_numbers(rows, self.threshold),
+                    **_numbers(rows, self.judges.threshold),
                     "necessity": need,
                 }
                 for (name, rows), need in zip(sides.items(), needed, strict=True)
@@ -134,7 +135,7 @@ class Paired:
             "problems": sum(map(bool, self.problems)),
             "spent": {role: {"asks": took.asks, "tokens": took.tokens} for role, took in self.spent.items()},
         }
-        if any(pair.better is not None for pair in self.contrasts):
+        if self.judges.better is not None:
             data["wins"] = wins(
                 [pair.better for pair in self.contrasts],
                 lengths=[(pair.without.words, pair.using.words) for pair in self.contrasts],
@@ -155,7 +156,9 @@ class Paired:
         for name, sides in (("without", [p.without for p in pairs]), ("with", [p.using for p in pairs])):
             rows[f"success {name}"] = [side.score for side in sides]
             rows[f"missing {name}"] = [_known(missing([side.covered])) for side in sides]
-            rows[f"right {name}"] = [_known(right_steps([side.right], threshold=self.threshold)) for side in sides]
+            rows[f"right {name}"] = [
+                _known(right_steps([side.right], threshold=self.judges.threshold)) for side in sides
+            ]
         rows["without better"] = [pair.better for pair in pairs]
         calls = [pair.using.calls for pair in pairs]
         means = {name: by_calls(calls, values, edges) for name, values in rows.items()}
@@ -213,7 +216,7 @@ def contrasted(
     told = settle(flows, judge if judge is not None else {}, seed=seed)
     plain = [_plain(tasks[key[0]], key[1], before[key], after[key], judges) for key in before]
     contrasts = tuple(judged or bare for judged, bare in zip(told.values, plain, strict=True))
-    return Paired({WITH: using, WITHOUT: without}, contrasts, judges.threshold, told.spent, told.problems)
+    return Paired({WITH: using, WITHOUT: without}, contrasts, judges, told.spent, told.problems)
 
 
 def paired(
