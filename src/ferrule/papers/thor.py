@@ -26,7 +26,8 @@ Departures from the paper:
    without calls as perfect. ``pass_rate`` is the share itself, and 0 without calls; ``reference=True`` is the other. In
    ``execution`` a continuation that makes no call has repaired nothing and gets 0 (``reference=True``: 1).
 5. ``observed`` shortens an output that holds the word "Error" only when the code failed (``reference=True``: always).
-   Code that prints nothing has not passed, as published; ``silent=True`` lets it pass.
+   Code that prints nothing, or white space alone, has not passed, as published of the former; ``silent=True`` lets it
+   pass.
 6. The last executed call decides where a repair begins, as published, though an earlier one may be what failed;
    ``at="failed"`` takes the last that failed.
 7. Episodes of at most 150 tokens or without an answer are left out as well (an answer stands for the published box
