@@ -31,6 +31,9 @@ def test_a_policy_is_counted_as_it_is_held() -> None:
     # 1,024 tokens x (4 bytes x (4 x 32 hidden + 4 x 32 attention + 4 x 64 wide) x 2 blocks) and 256 MiB of logits.
     assert whole["activations"] == 1024 * 4 * (128 + 128 + 256) * 2 + 2**28
     assert whole["total"] == whole["state"] + whole["activations"]
+    # A row is never split, however long it is.
+    assert memory_expected(policy, plays=False, longest=1000) == whole
+    assert memory_expected(policy, plays=False, longest=3000)["activations"] == 3000 * 4 * (128 + 128 + 256) * 2 + 2**28
     # Checkpointing keeps one block and a hidden vector of each: 1,024 x 4 x (512 + 32 x 2).
     again = memory_expected(policy, plays=False, gradient_checkpointing=True)
     assert again["activations"] == 1024 * 4 * (512 + 64) + 2**28

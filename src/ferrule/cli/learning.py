@@ -238,4 +238,5 @@ def _line(
         f"{learned} of {sum(len(row.ids) for row in rows)} tokens learned, {settings.max_steps} steps, rate "
         f"{settings.learning_rate:g}"
     )
-    return training_line(policy, settings, what=what, plays=plays, reference=reference)
+    longest = max(len(row.ids) for row in rows)
+    return training_line(policy, settings, what=what, plays=plays, reference=reference, longest=longest)

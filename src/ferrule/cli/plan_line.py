@@ -16,13 +16,16 @@ def answering_line(policy: Any) -> str:
     )
 
 
-def training_line(policy: Any, settings: Any, *, what: str, plays: bool, reference: bool) -> str:
-    """Return the plan of a run that trains ``policy``; ``what`` says what is learned, ``plays`` whether it samples."""
+def training_line(policy: Any, settings: Any, *, what: str, plays: bool, reference: bool, longest: int = 0) -> str:
+    """Return the plan of a run that trains ``policy``.
+
+    ``what`` says what is learned, ``plays`` whether it samples, ``longest`` is the longest row in tokens, if known.
+    """
     from ferrule.policies.packing.packed import why_padded
     from ferrule.speed.expected import memory_expected
 
     again = settings.gradient_checkpointing
-    expected = memory_expected(policy, plays=plays, reference=reference, gradient_checkpointing=again)
+    expected = memory_expected(policy, plays=plays, reference=reference, gradient_checkpointing=again, longest=longest)
     padded = why_padded(policy.model, autocast=policy.autocast)
     trained = sum(p.numel() for p in policy.parameters())
     total = sum(p.numel() for p in policy.model.parameters())

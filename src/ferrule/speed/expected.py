@@ -29,13 +29,15 @@ def memory_expected(
     plays: bool = True,
     reference: bool = False,
     gradient_checkpointing: bool = False,
+    longest: int = 0,
 ) -> dict[str, float]:
     """Return the bytes that a policy is expected to take on its device, by part, their ``total``, and its ``memory``.
 
     ``state``: weights, and of those that train gradients and moments. ``gathered``: a copy in bf16 where products are
     computed in it from fp32 weights. ``activations``: those of a micro-batch (``speed.plan.training``), left out for
-    models whose config does not say their sizes. ``reference``: a second copy of what trains. ``cache``: keys and
-    values of the engine, at most. Without ``trains`` it is weights and cache.
+    models whose config does not say their sizes; ``longest`` is the longest row in tokens, if known: no row is split.
+    ``reference``: a second copy of what trains. ``cache``: keys and values of the engine, at most. Without ``trains``
+    it is weights and cache.
     """
     weights = list(policy.model.parameters())
     total = sum(p.numel() * p.element_size() for p in weights)
@@ -49,7 +51,8 @@ def memory_expected(
         parts["gathered"] = float(width * sum(p.numel() for p in weights))
     shape = _shape(policy.model.config.to_dict())
     if trains and shape is not None:
-        setup = Setup(gpus=1, micro=token_budget(policy.device), gradient_checkpointing=gradient_checkpointing)
+        micro = max(token_budget(policy.device), longest)
+        setup = Setup(gpus=1, micro=micro, gradient_checkpointing=gradient_checkpointing)
         parts["activations"] = training(shape, _device(policy.device, width), setup)["activations"]
     if reference and any(".lora_" not in name for name, p in policy.model.named_parameters() if p.requires_grad):
         parts["reference"] = float(sum(p.numel() * p.element_size() for p in learned))
