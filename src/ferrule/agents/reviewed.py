@@ -35,8 +35,8 @@ def rewrite(search: Search, node: Node, reply: Message, *, then: Sequence[Messag
     What came before the step stays as it is, with the ids that the model saw and wrote. The calls of ``reply`` run in a
     branch of the world as it stood before the step; the step itself keeps its own branch. Its ``Turn.notes`` hold
     ``rewritten``: the ``reply``, the ``observations`` of its calls, the messages ``after`` it, and whether it ``ends``
-    the run. What follows either comes
-    after the same turn in the record. With ``then``, which is said after it, a reply without calls ends nothing.
+    the run. What follows either comes after the same turn in the record. With ``then``, which is said after it, a reply
+    without calls ends nothing.
     """
     above = node.parent
     if above is None:

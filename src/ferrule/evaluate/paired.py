@@ -113,9 +113,9 @@ class Paired:
         ``sides`` holds for each condition ``success``, ``words`` of the derivation, ``missing`` reference steps, its
         ``right_steps``, counts of ``errors``, ``efficiency`` and ``necessity``; ``difference`` is that of the scores,
         with minus without. ``wins`` (``ferrule.evaluate.wins``) has the solutions without tools first, and counts the
-        comparisons without a result as ``unknown``. ``by_calls`` has
-        the same tasks by the number of calls (buckets that begin at ``edges``), all and apart by whether they are
-        solved without tools: more calls go with harder tasks, so a slope over all of them says little.
+        comparisons without a result as ``unknown``. ``by_calls`` has the same tasks by the number of calls (buckets
+        that begin at ``edges``), all and apart by whether they are solved without tools: more calls go with harder
+        tasks, so a slope over all of them says little.
         """
         before, after = self.evaluations[WITHOUT], self.evaluations[WITH]
         sides = {WITHOUT: [pair.without for pair in self.contrasts], WITH: [pair.using for pair in self.contrasts]}
@@ -152,7 +152,7 @@ class Paired:
         }
 
     def _by_calls(self, pairs: Sequence[Contrast], edges: Sequence[int]) -> dict[str, dict[str, float | None]]:
-        rows: dict[str, list[float | None]] = {"count": [1.0] * len(pairs)}
+        rows: dict[str, list[float | None]] = {}
         for name, sides in (("without", [p.without for p in pairs]), ("with", [p.using for p in pairs])):
             rows[f"success {name}"] = [side.score for side in sides]
             rows[f"missing {name}"] = [_known(missing([side.covered])) for side in sides]
@@ -162,7 +162,7 @@ class Paired:
         rows["without better"] = [pair.better for pair in pairs]
         calls = [pair.using.calls for pair in pairs]
         means = {name: by_calls(calls, values, edges) for name, values in rows.items()}
-        counts = by_calls(calls, rows.pop("count"), edges, reduce=sum)
+        counts = by_calls(calls, [1.0] * len(pairs), edges, reduce=sum)
         asked = [name for name, values in rows.items() if any(value is not None for value in values)]
         return {
             bucket: {"count": count or 0.0, **{name: means[name][bucket] for name in asked}}

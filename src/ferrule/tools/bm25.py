@@ -21,10 +21,9 @@ _FREQUENT = 8
 class BM25:
     """An index of documents given as words.
 
-    Score of a document: the sum over the query's words w of ``idf(w) * tf / (tf + k1 * (1 - b + b * length /
-    mean))`` with
-    ``idf(w) = ln(1 + (n - df + 0.5) / (df + 0.5))``; n documents, df of them with w, tf times in this one. The index
-    takes about 16 bytes for every different word of every document.
+    A document scores the sum over the query's words w of ``idf(w) * tf / (tf + k1 * (1 - b + b * length / mean))``
+    with ``idf(w) = ln(1 + (n - df + 0.5) / (df + 0.5))``; n documents, df of them with w, tf times in this one. The
+    index takes about 16 bytes for every different word of every document.
     """
 
     def __init__(self, corpus: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:

@@ -100,10 +100,12 @@ def coded(
     def drawn(policy: Any, lap: int) -> Drawn:
         todo = Stream(world, split, levels, seed, position=lap * tasks)(tasks)
         if tries:
-            how: dict[str, Any] = {"samples": tries, "most": tasks, "base": reward}
-            todo = unsolved(todo, world, policy, seed=seed_of(seed, "no tools", lap), **how)
-        how = {"num_generations": samples, "temperature": temperature, "seed": seed_of(seed, "coded", lap)}
-        episodes = drive(writer, todo, world, {"solver": policy, "refiner": refiner or policy}, **how)
+            first = seed_of(seed, "no tools", lap)
+            todo = unsolved(todo, world, policy, samples=tries, most=tasks, base=reward, seed=first)
+        episodes = drive(
+            writer, todo, world, {"solver": policy, "refiner": refiner or policy},
+            num_generations=samples, temperature=temperature, seed=seed_of(seed, "coded", lap),
+        )  # fmt: skip
         kept, flaws = list[tuple[str, tuple[Hashable, Row]]](), set[str]()
         for episode in episodes:
             solution = solution_of(episode, world, reward=reward, least=least)
