@@ -22,7 +22,7 @@ ORDER = (
 GUIDES = (
     "tools", "worlds", "benchmarks", "data", "apps", "chat", "templates", "models", "engines", "rewards", "credit",
     "objectives", "training", "finetuning", "trees", "packed", "scale", "planning", "evaluation", "reports", "serving",
-    "mcp", "openenv", "contracts", "replay",
+    "mcp", "openenv", "contracts", "forge", "replay",
 )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from ferrule.agents.flow import cut_off, opening
 from ferrule.chat.fence import Fence
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
+from ferrule.tools.python import PythonSession
+from ferrule.worlds.session import ToolSession
 
-__all__ = ["STATEMENTS", "CodeAct", "blocks_of", "outcome_text"]
+__all__ = ["STATEMENTS", "CodeAct", "blocks_of", "fresh_python", "outcome_text"]
 
 STATEMENTS = {
     True: "Runtime: persistent. Variables, functions and imports are kept from block to block.",
@@ -46,6 +48,12 @@ def outcome_text(observation: Observation, persistent: bool | None = None) -> st
         names = list(data.get("globals") or ()) if persistent else []
         shown["runtime_state"] = {"runtime": "persistent" if persistent else "reset", "active_globals": names}
     return json.dumps(shown, ensure_ascii=False)
+
+
+def fresh_python(seconds: float = 10.0) -> Session:
+    """Return a session with the tool ``python`` that forgets between calls, for flows that run code beside the task."""
+    python = PythonSession(persistent=False, seconds=seconds)
+    return ToolSession(Task("code", ""), lambda state: (state.tool,), python)
 
 
 def blocks_of(reply: Reply, tool: str = "python") -> tuple[Call, ...]:

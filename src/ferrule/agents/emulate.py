@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
+from ferrule.agents.code import fresh_python
 from ferrule.agents.flow import together
 from ferrule.agents.search import refuse_below_one
 from ferrule.chat.program import (
@@ -30,8 +31,6 @@ from ferrule.chat.program import (
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Call, Message, Task, plain_text
 from ferrule.tools.program import LeafCall, ran, running
-from ferrule.tools.python import PythonSession
-from ferrule.worlds.session import ToolSession
 
 __all__ = ["Emulated", "Execute", "Programmed", "emulate", "execute_mixed", "vote", "write_programs"]
 
@@ -98,7 +97,7 @@ def execute_mixed(
         call = call_of(plain_text(reply.message))
     whole = replace(program, text=f"{definitions}\n{program.text}" if definitions else program.text)
     known: dict[str, Any] = {}
-    with closing(_sandbox()) as sandbox:
+    with closing(fresh_python()) as sandbox:
         while True:
             try:
                 source = running(whole, call, known)
@@ -127,11 +126,6 @@ def _leaf(program: PseudoProgram, leaf: LeafCall, how: dict[str, Any]) -> Flow[A
     (reply,) = yield from ask(Ask(shown, prefill=begun, **how))
     output = read_output(plain_text(reply.message).removeprefix(begun))
     return output if output is not None and "answer" in output else None
-
-
-def _sandbox() -> Session:
-    python = PythonSession(persistent=False)
-    return ToolSession(Task("program", ""), lambda state: (state.tool,), python)
 
 
 def vote(answers: Iterable[Answer]) -> Answer:

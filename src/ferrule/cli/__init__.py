@@ -20,6 +20,7 @@ _COMMANDS = {
     "prefer": "Train a model to prefer chosen answers to rejected ones.",
     "eval": "Measure a model on a suite or on your own tasks.",
     "run": "Answer one prompt with a model and tools.",
+    "forge": "Let a model make tools for your tasks, and keep those that stand every test.",
     "refine": "Propose, check and propose again: slow functions made faster, and other tasks with a check.",
     "charts": "Look for charts of a table that tell something, and write a page of them with hints.",
     "arena": "Compare training recipes at the same number of generated tokens.",

@@ -1,0 +1,1 @@
+"""Proposals of tools with planted defects."""
