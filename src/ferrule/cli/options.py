@@ -155,7 +155,10 @@ def _run_name(ctx: Any, param: Any, name: str | None) -> str | None:
 
 def tools_option(note: str = "") -> Callable[[Command], Command]:
     """Return a decorator that adds ``--tools`` (``tools``: a name, several, or None); ``note`` ends its help."""
-    text = "Your own tools: a Python file with @tool functions, module:function, mcp:COMMAND or mcp:URL; may repeat."
+    text = (
+        "Your own tools: a Python file with @tool functions, module:function, mcp:COMMAND, mcp:URL, openapi:DOCUMENT, "
+        "or the example tools, pack or pack:NAME,NAME; may repeat."
+    )
     return click.option("--tools", multiple=True, callback=_tools, help=f"{text} {note}".strip())
 
 

@@ -2,7 +2,8 @@
 
 Sources: "Teaching Thinking Models to Reason with Tools: A Full-Pipeline Recipe for Tool-Integrated Reasoning" (paper
 01) for ``mixed``, "THOR: Tool-Integrated Hierarchical Optimization via RL for Mathematical Reasoning" (paper 39) for
-``one_per_question`` and ``evened``.
+``one_per_question`` and ``evened``, "LLMs in the Imaginarium: Tool Learning through Simulated Trial and Error" (paper
+19) for ``replayed``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["evened", "mixed", "one_per_question", "text_count"]
+__all__ = ["evened", "mixed", "one_per_question", "replayed", "text_count"]
 
 T = TypeVar("T")
 
@@ -67,3 +68,21 @@ def evened(traces: Sequence[tuple[Hashable, T]], *, most: int | None = None, see
     rng = random.Random(seed)
     kept = [place for same in places.values() for place in rng.sample(same, min(limit, len(same)))]
     return [traces[place][1] for place in sorted(kept)]
+
+
+def replayed(batches: Sequence[Sequence[T]], lap: int, *, share: float = 0.1, general: Sequence[T] = ()) -> list[T]:
+    """Return what round ``lap`` of continual learning trains on: its batch, some of all earlier ones, and ``general``.
+
+    Of an earlier batch i of N items ``round(share * N)`` are drawn, by the seed i: the same ones in every round. Raises
+    ``ValueError`` for a round without a batch and for a share outside 0 to 1.
+    """
+    if not 0 <= lap < len(batches):
+        raise ValueError(f"round {lap} has no batch; there are {len(batches)}, from 0 on")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}; it must be from 0 to 1")
+    earlier = [
+        item
+        for number, batch in enumerate(batches[:lap])
+        for item in random.Random(number).sample(list(batch), round(share * len(batch)))
+    ]
+    return [*batches[lap], *earlier, *general]

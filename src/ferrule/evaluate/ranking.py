@@ -1,11 +1,11 @@
-"""How good a ranking is: discounted gain and recall against all that is relevant, and how often the first is right."""
+"""How good a ranking is: discounted gain, recall, precision and completeness, and how often the first is right."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
 
-__all__ = ["hit", "ndcg", "rank_at_1", "recall"]
+__all__ = ["complete", "hit", "ndcg", "precision", "rank_at_1", "recall"]
 
 
 def _check(k: int, relevant: Collection[str]) -> None:
@@ -40,6 +40,25 @@ def recall(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
     _check(k, relevant)
     wanted = set(relevant)
     return len(wanted.intersection(ranked[:k])) / len(wanted)
+
+
+def precision(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """Return the share of the first ``k`` places of a ranking that hold ``relevant`` entries; missing places hold none.
+
+    Raises ``ValueError`` for ``k`` below 1 and where nothing is relevant.
+    """
+    _check(k, relevant)
+    return len(set(relevant).intersection(ranked[:k])) / k
+
+
+def complete(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """Return 1 where all ``relevant`` entries are among the first ``k`` of a ranking, else 0: COMP@k of one query.
+
+    Raises ``ValueError`` for ``k`` below 1 and where nothing is relevant. Source: "Tool Learning with Large Language
+    Models: A Survey" (30).
+    """
+    _check(k, relevant)
+    return float(set(relevant).issubset(ranked[:k]))
 
 
 def hit(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:

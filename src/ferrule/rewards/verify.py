@@ -29,6 +29,8 @@ ANSWER_LIMIT = 20_000
 """Only this many characters from the end of an answer are looked at."""
 TOLERANCE = 1e-6
 """Relative tolerance between numbers that are not both whole."""
+NEAR = Fraction(1, 10)
+"""Absolute tolerance of the verifier ``near``."""
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|\.\d+"
 _NUMBER = re.compile(
@@ -89,6 +91,14 @@ def _numeric(answer: str, gold: Any) -> float:
     # A percent sign on one side only leaves open what is meant: 50% passes for 50 and for 0.5.
     readings = [a] if a_percent == b_percent else [a, a / 100 if a_percent else a * 100]
     return float(any(same_number(reading, b) for reading in readings))
+
+
+def _near(answer: str, gold: Any) -> float:
+    """Compare the last numbers within 0.1 absolute. Source: "AlphaOPT" (46), for optima."""
+    expected, got = last_number(str(gold)), last_number(answer)
+    if expected is None:
+        raise ValueError(f"verifier 'near' needs a number as gold, not {gold!r}")
+    return float(got is not None and abs(got[0] - expected[0]) <= NEAR)
 
 
 @lru_cache(maxsize=4096)
@@ -179,6 +189,7 @@ def mentions(answer: str, gold: Any) -> float:
 VERIFIERS: dict[str, Callable[[str, Any], float]] = {
     "exact": _exact,
     "numeric": _numeric,
+    "near": _near,
     "math-verify": _math,
     "regex": _regex,
     "python": _python,

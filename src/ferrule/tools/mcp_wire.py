@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ferrule.core.hosts import on_this_machine
+
 __all__ = ["Http", "Lost", "Stdio", "Wire", "events"]
 
 Message = dict[str, Any]
@@ -210,7 +212,7 @@ class Http:
             headers=dict(headers or {}),
             timeout=httpx.Timeout(None, connect=seconds),  # the caller's own limit ends a request
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
-            trust_env=host not in ("localhost", "::1") and not host.startswith("127."),  # no proxy to this machine
+            trust_env=not on_this_machine(host),
         )
 
     async def start(self) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ferrule.tools.schema import resolve
+from ferrule.tools.schema import merged, resolve, without
 
 __all__ = ["placeholder"]
 
@@ -36,25 +36,10 @@ def placeholder(schema: Any, root: Mapping[str, Any] | None = None, depth: int =
             return schema[key][0]
     for key in ("anyOf", "oneOf"):
         if schema.get(key):
-            return placeholder({**_rest(schema, key), **resolve(schema[key][0], root)}, root, depth + 1)
+            return placeholder({**without(schema, key), **resolve(schema[key][0], root)}, root, depth + 1)
     if schema.get("allOf"):
-        return placeholder(_merged(schema, root), root, depth + 1)
+        return placeholder(merged(schema, root), root, depth + 1)
     return _by_kind(schema, root, depth)
-
-
-def _rest(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in schema.items() if k != key}
-
-
-def _merged(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """One schema that asks for all parts of an ``allOf``: later keys win, properties and required names add up."""
-    merged = _rest(schema, "allOf")
-    for part in schema["allOf"]:
-        resolved = resolve(part, root)
-        properties = {**merged.get("properties", {}), **resolved.get("properties", {})}
-        required = [*merged.get("required", ()), *resolved.get("required", ())]
-        merged = {**merged, **resolved, "properties": properties, "required": required}
-    return merged
 
 
 def _by_kind(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:

@@ -15,12 +15,15 @@ __all__ = [
     "candidates",
     "heading",
     "json_differs",
+    "merged",
     "problem",
     "resolve",
     "signature",
     "type_text",
     "unknown_key",
     "untitled",
+    "violations",
+    "without",
 ]
 
 Schema = Mapping[str, Any]
@@ -116,6 +119,22 @@ def resolve(schema: Any, root: Schema) -> Any:
     return {}
 
 
+def without(schema: Schema, key: str) -> dict[str, Any]:
+    """Return a schema without one of its keywords."""
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def merged(schema: Schema, root: Schema) -> dict[str, Any]:
+    """Return one schema that asks for all parts of its ``allOf``: later keys win, properties and required add up."""
+    whole = without(schema, "allOf")
+    for part in schema["allOf"]:
+        resolved = resolve(part, root)
+        properties = {**whole.get("properties", {}), **resolved.get("properties", {})}
+        required = [*whole.get("required", ()), *resolved.get("required", ())]
+        whole = {**whole, **resolved, "properties": properties, "required": required}
+    return whole
+
+
 _IS: dict[str, Callable[[Any], bool]] = {
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
@@ -196,6 +215,24 @@ def _inner_problem(value: Any, schema: Schema, root: Schema, depth: int) -> str:
             if misfit := problem(item, entry, root, depth + 1):
                 return f"key {name!r} {misfit}"
     return ""
+
+
+def violations(arguments: Any, parameters: Schema) -> dict[str, str]:
+    """Return how the arguments of a call break the schema of a tool, by parameter; empty when they conform.
+
+    Required ones are there, no unknown ones are, and each fits its own schema (types as in JSON: true is no integer).
+    Nothing is repaired first.
+    """
+    if not isinstance(arguments, Mapping):
+        return {"": f"should be an object of named values, not {type(arguments).__name__}"}
+    known, extra = parameters.get("properties", {}), parameters.get("additionalProperties", False)
+    broken = {name: "is missing" for name in parameters.get("required", ()) if name not in arguments}
+    for name, value in arguments.items():
+        if name not in known and extra is False:
+            broken[str(name)] = "is unknown"
+        elif misfit := problem(value, known.get(name, extra), parameters):
+            broken[str(name)] = misfit
+    return broken
 
 
 def unknown_key(value: Any, schema: Any, root: Schema, depth: int = 0) -> str:

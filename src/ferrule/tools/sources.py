@@ -1,10 +1,11 @@
-"""Where a person's tools come from: Python files, import paths, MCP servers, and several of these side by side."""
+"""Where a person's tools come from: files, import paths, MCP servers, web APIs, the pack, and several of these."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,13 +17,15 @@ from ferrule.core.records import Observation, Tool
 from ferrule.tools.files import ToolSource, load_file, named_once
 from ferrule.tools.mcp import Connection, connect
 from ferrule.tools.namespaces import Namespaces, changed, without_copy
+from ferrule.tools.openapi import openapi
+from ferrule.tools.pack import pack
 from ferrule.tools.tool import Typed, tool, with_states
 
 __all__ = ["FORMS", "Kept", "States", "Tools", "methods_as_tools", "tool_source"]
 
 Tools: TypeAlias = str | Path | Sequence[Tool | str | Path]
 
-FORMS = ("FILE.py", "module:function", "mcp:COMMAND", "mcp:URL")
+FORMS = ("FILE.py", "module:function", "mcp:COMMAND", "mcp:URL", "openapi:DOCUMENT", "pack", "pack:NAME,NAME")
 """The forms in which tools can be named."""
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -32,10 +35,13 @@ def tool_source(tools: Tools, *, apart: bool = True) -> ToolSource:
     """Return the source of tools that are given by name, as they are, or in a sequence of both.
 
     A name is a Python file; ``module:function`` for a typed function, a ``Tool``, a sequence of tools, or a class whose
-    public methods are tools on an instance per episode; or an MCP server, ``mcp:COMMAND`` or ``mcp:URL``. Files and
-    classes have a state per episode (``load_file``), and so has a server: every episode has a process or a session of
-    its own, unless all its tools only read. Tools given as they are, and those of a module, have the states that they
-    declare (``@tool(state=...)``), and copies of what those that change something use of their module
+    public methods are tools on an instance per episode; an MCP server, ``mcp:COMMAND`` or ``mcp:URL``; a web API,
+    ``openapi:DOCUMENT`` (``ferrule.tools.openapi``: a file or URL, and after a space the address of the server where
+    the document names none); or the tools of ``ferrule.tools.pack``, ``pack`` or some of them, ``pack:units,sql``.
+
+    Files and classes have a state per episode (``load_file``), and so has an MCP server: every episode has a process or
+    a session of its own, unless all its tools only read. Tools given as they are, and those of a module, have the
+    states that they declare (``@tool(state=...)``), and copies of what those that change something use of their module
     (``ferrule.tools.namespaces``), unless ``apart`` is False; what has no copy is shared by all episodes, and ``note``
     names it. Raises what loading raises, and ``ValueError`` for two tools of one name.
     """
@@ -95,6 +101,11 @@ def _closed(states: Iterable[Any]) -> None:
 def _named(name: str) -> ToolSource:
     if name.startswith("mcp:"):
         return _server(name.removeprefix("mcp:").strip())
+    if name.startswith("openapi:"):
+        return _web_api(name.removeprefix("openapi:"))
+    if name == "pack" or name.startswith("pack:"):
+        names = [each.strip() for each in name.removeprefix("pack").removeprefix(":").split(",")]
+        return _given(pack([each for each in names if each]))
     if _PATH.fullmatch(name) and not Path(name).exists():
         return _imported(name)
     if not name.endswith(".py") and not Path(name).exists():
@@ -190,6 +201,17 @@ class _Server:
             self._users -= 1
             if self._users == 0 and self._connection is not None:
                 self._connection.close()
+
+
+def _web_api(name: str) -> ToolSource:
+    """Return the tools of an OpenAPI document; what its server keeps, all episodes share."""
+    words = shlex.split(name)
+    if len(words) not in (1, 2):
+        raise ValueError(f"openapi:{name} should be openapi:DOCUMENT, with the server's address after a space if any")
+    tools = openapi(words[0], server=words[1] if len(words) == 2 else "")
+    changing = [each.name for each in tools if each.effects != "read"]
+    note = f"openapi:{words[0]}: what {', '.join(changing[:3])} change at the server, all episodes share"
+    return ToolSource(lambda: None, lambda state: tools, note if changing else "")
 
 
 # --------------------------------------------------------------------------------------------------------- several

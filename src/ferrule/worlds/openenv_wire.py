@@ -10,6 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from ferrule.core.hosts import on_this_machine
+
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
@@ -48,7 +50,7 @@ class Link:
                 close_timeout=1.0,
                 max_size=largest,
                 additional_headers=dict(headers),
-                proxy=None if _here(self.url) else True,
+                proxy=None if on_this_machine(urlsplit(self.url).hostname or "") else True,
             )
             self._socket: ClientConnection = self._open.enter_context(opening)
         except self._failures as problem:
@@ -91,15 +93,11 @@ class Link:
             self._open.close()
 
 
-def _here(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def action_schema(url: str, *, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """Read the action's schema from the server; a server without one takes any object."""
     try:
-        with httpx.Client(timeout=seconds, headers=dict(headers), trust_env=not _here(url)) as client:
+        here = on_this_machine(urlsplit(url).hostname or "")
+        with httpx.Client(timeout=seconds, headers=dict(headers), trust_env=not here) as client:
             answer = client.get(_at(url, "http", "/schema"))
         action = answer.json().get("action") if answer.is_success else None
     except (httpx.HTTPError, ValueError, AttributeError):

@@ -17,7 +17,7 @@ from ferrule.worlds.files import Row
 
 __all__ = ["FIELDS", "SPLITS", "VERIFIERS", "Shape", "divided", "tasks_of"]
 
-VERIFIERS = ("exact", "numeric", "math-verify", "regex", "python", "words", "plain", "f1", "mentions", "grids")
+VERIFIERS = ("exact", "numeric", "near", "math-verify", "regex", "python", "words", "plain", "f1", "mentions", "grids")
 """Names that a row or a world may give for the comparison of answers."""
 SPLITS = ("train", "test")
 """Names of the splits."""

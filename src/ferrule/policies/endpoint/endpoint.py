@@ -18,6 +18,7 @@ from ferrule.chat.forced import forced, tool_named
 from ferrule.chat.reply import in_thought
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Sampling
+from ferrule.core.hosts import on_this_machine
 from ferrule.core.powers import lacking
 from ferrule.core.records import Message, Reply, plain_text
 from ferrule.policies.awaited import Awaited
@@ -330,7 +331,7 @@ class Endpoint:
             headers=self._headers,
             timeout=httpx.Timeout(None, connect=10.0),  # the sender bounds every attempt as a whole
             limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
-            trust_env=host not in ("localhost", "::1") and not host.startswith("127."),  # no proxy to this machine
+            trust_env=not on_this_machine(host),
         )
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ferrule.chat.forced import forced
 from ferrule.chat.reply import in_thought
 from ferrule.core.flows import Ask, Sampling
+from ferrule.core.hosts import on_this_machine
 from ferrule.core.records import Reply
 from ferrule.policies.awaited import Awaited
 from ferrule.policies.endpoint.endpoint import Link, together, too_long
@@ -369,5 +370,5 @@ class Served:
             timeout=httpx.Timeout(None, connect=10.0),  # the sender bounds every attempt as a whole
             limits=limits,
             transport=httpx.AsyncHTTPTransport(uds=self.socket, limits=limits) if self.socket else None,
-            trust_env=not self.socket and host not in ("localhost", "::1") and not host.startswith("127."),
+            trust_env=not self.socket and not on_this_machine(host),
         )

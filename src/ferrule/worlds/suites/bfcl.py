@@ -10,10 +10,10 @@ data: https://github.com/ShishirPatil/gorilla (Apache-2.0).
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
@@ -27,7 +27,7 @@ from ferrule.worlds.suites.bfcl_check import Verdict, check_calls
 from ferrule.worlds.suites.origins import find
 from ferrule.worlds.suites.suite import Suite
 
-__all__ = ["CATEGORIES", "Judged", "asked", "bfcl", "rows_of", "solve"]
+__all__ = ["CATEGORIES", "Judge", "Judged", "asked", "bfcl", "rows_of", "solve"]
 
 CATEGORIES: Mapping[str, str] = {
     "simple_python": "calls", "multiple": "calls", "parallel": "calls", "parallel_multiple": "calls",
@@ -37,6 +37,8 @@ CATEGORIES: Mapping[str, str] = {
 }  # fmt: skip
 """What each category asks for: the right ``calls``, ``none`` at all, or ``some``."""
 _MOST = 64
+Judge: TypeAlias = Callable[[Task, Sequence[Call]], Mapping[str, Any]]
+"""What is said of the calls of a task."""
 
 
 def rows_of(category: str, data: str | Path | None) -> tuple[list[tuple[str, Row]], bool]:
@@ -94,12 +96,16 @@ def _task(category: str, where: str, row: Row) -> Task:
 
 
 class Judged:
-    """A session in which one reply is judged: calls are kept and end the episode. ``final()`` holds the verdict."""
+    """A session in which one reply is judged: calls are kept and end the episode.
 
-    def __init__(self, task: Task, calls: Sequence[Call] = ()) -> None:
+    ``judge(task, calls)`` is what ``final()`` holds; that of BFCL says whether the calls are ``right``, what is wrong
+    with them (``problem``), and how many there are (``calls``).
+    """
+
+    def __init__(self, task: Task, calls: Sequence[Call] = (), *, judge: Judge | None = None) -> None:
         """Offer the functions of the task."""
         schemas = [Tool.from_schema(function) for function in task.meta["functions"]]
-        self._task, self._calls, self._lock = task, list(calls), threading.Lock()
+        self._task, self._calls, self._judge, self._lock = task, list(calls), judge or _judged, threading.Lock()
         self._tools = offered(tuple(replace(tool, terminal=True, effects="write") for tool in schemas), task)
 
     @property
@@ -130,15 +136,19 @@ class Judged:
     def fork(self) -> Session:
         """Return a session with the same calls."""
         with self._lock:
-            return Judged(self._task, self._calls)
+            return Judged(self._task, self._calls, judge=self._judge)
 
     def final(self) -> Mapping[str, Any]:
-        """Return whether the calls are right, what is wrong with them, and how many there are."""
-        verdict = _verdict(self._task, self._calls)
-        return {"right": verdict.right, "problem": verdict.problem, "calls": len(self._calls)}
+        """Return what the judge says of the calls."""
+        return self._judge(self._task, self._calls)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _judged(task: Task, calls: Sequence[Call]) -> Mapping[str, Any]:
+    verdict = _verdict(task, calls)
+    return {"right": verdict.right, "problem": verdict.problem, "calls": len(calls)}
 
 
 def _verdict(task: Task, calls: Sequence[Call]) -> Verdict:

@@ -13,8 +13,11 @@ from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.suites.api_bank import api_bank
 from ferrule.worlds.suites.bfcl import CATEGORIES, bfcl
 from ferrule.worlds.suites.bfcl_turns import DIALOGUES, bfcl_dialogues
+from ferrule.worlds.suites.draft_docs import VERSIONS, draft_docs
+from ferrule.worlds.suites.optima import OPTIMA, optima
 from ferrule.worlds.suites.questions import QUESTIONS, questions
 from ferrule.worlds.suites.restbench import APIS, restbench
+from ferrule.worlds.suites.ste import ste
 from ferrule.worlds.suites.tau import DOMAINS, tau
 
 __all__ = ["suite_names", "suite_world", "suites_of"]
@@ -35,6 +38,9 @@ _SUITES: Mapping[str, Callable[..., World]] = {
     **{f"bfcl:{category}": partial(bfcl_dialogues, category) for category in DIALOGUES},
     **{f"tau:{domain}": partial(tau, domain) for domain in DOMAINS},
     **{f"restbench:{api}": partial(restbench, api) for api in APIS},
+    **{f"draft_docs:{api}_{version}": partial(draft_docs, api, version) for api in APIS for version in VERSIONS},
+    **{name: partial(optima, name) for name in OPTIMA},
+    "ste": ste,
 }
 
 

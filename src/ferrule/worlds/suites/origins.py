@@ -43,6 +43,10 @@ ORIGINS: Mapping[str, Origin] = {
         "https://github.com/ShishirPatil/gorilla", "Apache-2.0", "400 simple, 200 of most other categories",
         needs="for dialogues: pip install --no-deps bfcl-eval mpmath", package="bfcl-eval", inside="bfcl_eval/data",
     ),
+    "draft_docs": Origin(
+        "https://github.com/quchangle1/DRAFT", "MIT", "54 and 40 documents of RestBench's tools, 282 of ToolBench's",
+        needs="the queries of RestBench, for tasks",
+    ),
     "gsm8k": Origin(
         "https://github.com/openai/grade-school-math", "MIT", "7473 for training, 1319 for tests",
         hub="openai/gsm8k:main",
@@ -55,7 +59,16 @@ ORIGINS: Mapping[str, Origin] = {
         "https://github.com/openai/prm800k", "MIT", "500 for tests", needs='pip install "ferrule[data]"',
         hub="HuggingFaceH4/MATH-500", shared="competition_math",
     ),
+    "nl4opt": Origin(
+        "https://github.com/Minw913/AlphaOPT", "MIT", "214", needs='pip install "ferrule[solve]"',
+        shared="optimisation",
+    ),
+    "optibench": Origin(
+        "https://github.com/yangzhch6/ReSocratic", "Apache-2.0", "605", needs='pip install "ferrule[solve]"',
+        shared="optimisation",
+    ),
     "restbench": Origin("https://github.com/Yifan-Song793/RestGPT", "MIT", "100 for tmdb, 57 for spotify"),
+    "ste": Origin("https://github.com/microsoft/simulated-trial-and-error", "MIT", "750 calls of 50 APIs"),
     "tara": Origin(
         "https://github.com/ernie-research/Tool-Augmented-Reward-Model", "MIT", "877 for the calculator, 320 for dates"
     ),

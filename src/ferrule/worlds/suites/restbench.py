@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
 from ferrule.core.records import Task, Tool
 from ferrule.tools.budget import Budget
+from ferrule.tools.openapi_document import operations, path_name
 from ferrule.tools.placeholder import placeholder
-from ferrule.tools.schema import problem, resolve
+from ferrule.tools.schema import resolve
 from ferrule.worlds.files import Row, read_file
 from ferrule.worlds.rows import divided
 from ferrule.worlds.session import ToolSession
@@ -35,12 +36,16 @@ __all__ = ["APIS", "restbench"]
 
 APIS = ("tmdb", "spotify")
 """The web APIs."""
-_VERBS = ("get", "post", "put", "delete", "patch")
-_CALLS, _TURNS, _DEPTH = 40, 12, 6
+_CALLS, _TURNS = 40, 12
 
 
-def restbench(api: str, *, data: str | Path | None = None) -> Suite:
+def restbench(
+    api: str, *, data: str | Path | None = None, documents: Mapping[str, str] | None = None, name: str = ""
+) -> Suite:
     """Return ``tmdb`` or ``spotify`` as a world; ``data`` is a folder, or a file of rows beside the description.
+
+    ``documents`` say what each endpoint does, by the name of its tool, in place of the description: endpoints without
+    one are not on offer, and tasks that need such a one are left out. ``name`` is that of the world.
 
     A row has ``query`` and ``solution``, the endpoints in their order (``"GET /search/movie"``). A file of rows is
     divided by its prompts (a fifth is ``test``). Raises ``ValueError`` for an unknown API and invalid rows,
@@ -52,10 +57,20 @@ def restbench(api: str, *, data: str | Path | None = None) -> Suite:
     where = own.parent if own else data
     described = find("restbench", (f"{api}_oas.json", f"specs/{api}_oas.json"), where)
     endpoints = tuple(_endpoints(json.loads(described.read_text(encoding="utf-8"))))
+    if documents is not None:
+        endpoints = tuple(
+            replace(e, tool=replace(e.tool, description=documents[e.tool.name]))
+            for e in endpoints
+            if e.tool.name in documents
+        )
     path = own or find("restbench", (f"{api}.json", f"{api}_even.json", f"datasets/{api}.json"), where)
     known = {endpoint.key: endpoint.tool.name for endpoint in endpoints}
-    tasks = tuple(_task(api, number, *placed, known) for number, placed in enumerate(read_file(path).rows))
-    return Suite(f"restbench:{api}", divided(tasks) if own else {"test": tasks}, partial(_open, endpoints), _solve)
+    name = name or f"restbench:{api}"
+    rows = [(number, *placed) for number, placed in enumerate(read_file(path).rows)]
+    if documents is not None:
+        rows = [row for row in rows if all(_key(step) in known for step in row[2].get("solution") or ())]
+    tasks = tuple(_task(name, *row, known) for row in rows)
+    return Suite(name, divided(tasks) if own else {"test": tasks}, partial(_open, endpoints), _solve)
 
 
 @dataclass(frozen=True)
@@ -80,45 +95,12 @@ def _key(text: str) -> str:
 
 
 def _endpoints(spec: Mapping[str, Any]) -> Iterator[_Endpoint]:
-    for path, entries in spec["paths"].items():
-        for verb in _VERBS:
-            if verb not in entries:
-                continue
-            entry = entries[verb]
-            shared = [*entries.get("parameters", ()), *entry.get("parameters", ())]
-            parameters = [resolve(parameter, spec) for parameter in shared]
-            name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{verb}{path}").strip("_")[:64]
-            spoken = f"{verb.upper()} {path}: {entry.get('description') or entry.get('summary') or ''}".strip()
-            run = partial(_answer, _example(entry, spec))
-            yield _Endpoint(_key(f"{verb} {path}"), Tool(name, spoken, _schema(parameters, entry, spec), run))
-
-
-def _schema(parameters: Sequence[Row], entry: Row, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of the parameters of an endpoint, those of its body included."""
-    properties: dict[str, Any] = {}
-    needed: list[str] = []
-    for parameter in parameters:
-        inner = _inlined(parameter.get("schema", {"type": "string"}), spec)
-        properties[parameter["name"]] = {**inner, "description": str(parameter.get("description", "")).strip()}
-        if parameter.get("required") and parameter["name"] not in needed:
-            needed.append(parameter["name"])
-    body = resolve(entry.get("requestBody", {}), spec).get("content", {}).get("application/json", {}).get("schema", {})
-    for name, inner in _inlined(body, spec).get("properties", {}).items():
-        properties.setdefault(name, inner)
-    return {"type": "object", "properties": properties, "required": needed}
-
-
-def _inlined(schema: Any, spec: Mapping[str, Any], depth: int = 0) -> Any:
-    """Return a schema without pointers; what lies too deep accepts anything."""
-    schema = resolve(schema, spec)
-    if depth > _DEPTH:
-        return {}
-    if isinstance(schema, Mapping):
-        kept = {key: value for key, value in schema.items() if key not in ("example", "examples")}
-        if "default" in kept and problem(kept["default"], kept, spec):
-            del kept["default"]  # a number that is written as a text, say
-        return {key: _inlined(value, spec, depth + 1) for key, value in kept.items()}
-    return [_inlined(value, spec, depth + 1) for value in schema] if isinstance(schema, list) else schema
+    for operation in operations(spec):
+        entry = operation.entry
+        verb, path = operation.method, operation.path
+        spoken = f"{verb.upper()} {path}: {entry.get('description') or entry.get('summary') or ''}".strip()
+        run = partial(_answer, _example(entry, spec))
+        yield _Endpoint(_key(f"{verb} {path}"), Tool(path_name(operation), spoken, operation.parameters, run))
 
 
 def _example(entry: Row, spec: Mapping[str, Any]) -> Any:
@@ -135,15 +117,15 @@ def _answer(example: Any, **given: Any) -> Any:
     return example
 
 
-def _task(api: str, number: int, where: str, row: Row, known: Mapping[str, str]) -> Task:
-    for name in ("query", "solution"):
-        if not row.get(name):
-            raise ValueError(f"{where}: no field {name!r}; {nearest(name, list(row))}")
+def _task(name: str, number: int, where: str, row: Row, known: Mapping[str, str]) -> Task:
+    for field_name in ("query", "solution"):
+        if not row.get(field_name):
+            raise ValueError(f"{where}: no field {field_name!r}; {nearest(field_name, list(row))}")
     keys = [_key(step) for step in row["solution"]]
     for key in keys:
         if key not in known:
             raise ValueError(f"{where}: no endpoint {key!r}; {nearest(key, list(known))}")
-    name, wanted = f"restbench:{api}", [known[key] for key in keys]
+    wanted = [known[key] for key in keys]
     meta = {"turns": _TURNS, "wanted": wanted, "state": {"right": True}}
     return Task(f"{name}/{number}", row["query"], world=name, meta=meta)
 
