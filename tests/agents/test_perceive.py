@@ -50,7 +50,7 @@ def test_short_texts_are_read_as_they_are_and_long_ones_may_be_cut() -> None:
     assert episode.of_role("solver")[0].answer == "7"
     agent = Perceiving(ToolLoop(), cut(6))
     (episode,) = drive(agent, [Task("t", "p", world="toolbox")], Toolbox(TOOLS), Scripted(solver))
-    assert episode.trajectories[0].answer == "height\n[... 3006 characters"
+    assert episode.trajectories[0].answer == "height\n[... 2030 characters le"
 
 
 def test_what_ends_the_episode_stays_as_it_is() -> None:

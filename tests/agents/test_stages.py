@@ -173,7 +173,7 @@ def test_a_model_plays_all_four_stages() -> None:
     record = record_of(episode.trajectories[0])
     assert record is not None
     assert [part.text for part in record.subtasks] == ["find the height", "convert it to feet"]
-    assert [each.scores for each in record.selections] == [(1.0, 0.5), (1.0,)]
+    assert [each.scores for each in record.selections] == [(1.0,), (1.0,)]
     assert (record.response, len(episode.trajectories)) == ("33", 1)
     # A plan, a choice and a call per part, the plan that ends it, and the answer.
     assert len(episode.trajectories[0].turns) == 3 + 3 + 1 + 1

@@ -16,7 +16,7 @@ from ferrule.tools.sources import tool_source
 from ferrule.worlds.session import Toolbox, ToolSession
 
 
-def _said(name: str, *, data: Path | None = None, **arguments: Any) -> str:
+def _said(name: str, arguments: dict[str, Any], *, data: Path | None = None) -> str:
     session = Toolbox(pack([name], data=data)).start(Task("t", "p"))
     observation = session.act(Call(name, arguments))
     assert observation.status == "ok", observation.text
@@ -56,7 +56,7 @@ def test_there_are_eighteen_and_each_has_a_case() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_each_tool_answers(name: str) -> None:
     arguments, begins = CASES[name]
-    assert _said(name, **arguments).startswith(begins)
+    assert _said(name, arguments).startswith(begins)
 
 
 def test_what_an_episode_writes_is_its_own_and_tools_do_not_share_it() -> None:
@@ -105,8 +105,8 @@ def test_formulas_and_ways() -> None:
 
 def test_files_of_ones_own_take_the_place_of_those_that_come_along(tmp_path: Path) -> None:
     (tmp_path / "weather.json").write_text('{"Bern": {"2026-01-01": {"sky": "fog"}}}')
-    assert _said("weather", data=tmp_path, city="Bern") == '{"2026-01-01":{"sky":"fog"}}'
-    assert _said("translate", data=tmp_path, text="moon", to="fr") == "lune"
+    assert _said("weather", {"city": "Bern"}, data=tmp_path) == '{"2026-01-01":{"sky":"fog"}}'
+    assert _said("translate", {"text": "moon", "to": "fr"}, data=tmp_path) == "lune"
     with pytest.raises(ValueError, match="the pack has no tool 'unit'; did you mean 'units'"):
         pack(["unit"])
     with pytest.raises(FileNotFoundError, match="no folder"):

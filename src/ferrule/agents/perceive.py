@@ -58,7 +58,8 @@ class Perceiving:
 
     def __call__(self, task: Task, session: Session) -> Flow[Any]:
         """Play one episode."""
-        flow, value = self.agent(task, session), None
+        flow = self.agent(task, session)
+        value: Any = None
         try:
             while True:
                 wanted = flow.send(value)

@@ -164,9 +164,12 @@ def _next(parts: Sequence[Subtask], over: Callable[[Subtask], bool]) -> Subtask 
     return next((part for part in left if not waiting & set(part.after)), left[0] if left else None)
 
 
-def _selected(part: Subtask, ranking: Ranking, k: int) -> Selected:
+def _select(stages: Stages, part: Subtask, record: StageRecord, session: Session, k: int) -> Flow[StageRecord]:
+    """Rank tools for a part and choose the first ``k``."""
+    ranking = yield from returned(stages.select(part, record, session.tools))
     names = tuple(name for name, _ in ranking)
-    return Selected(part.id, names, tuple(float(score) for _, score in ranking), names[:k])
+    selected = Selected(part.id, names, tuple(float(score) for _, score in ranking), names[:k])
+    return replace(record, selections=(*record.selections, selected))
 
 
 def _called(part: Subtask, call: Call, observation: Observation, tools: Mapping[str, Tool]) -> Called:
@@ -210,14 +213,13 @@ class OneStep:
         parts = yield from returned(self.stages.plan(record, session.tools))
         record = replace(record, subtasks=tuple(parts))
         for part in parts:
-            ranking = yield from returned(self.stages.select(part, record, session.tools))
-            record = replace(record, selections=(*record.selections, _selected(part, ranking, self.k)))
+            record = yield from _select(self.stages, part, record, session, self.k)
         over: set[int] = set()
-        while (part := _next(parts, lambda each: each.id in over)) is not None:
-            record, answer = yield from _call(self.stages, part, record, session)
+        while (ready := _next(parts, lambda each: each.id in over)) is not None:
+            record, answer = yield from _call(self.stages, ready, record, session)
             if answer is not None:
                 return replace(record, response=answer)
-            over.add(part.id)
+            over.add(ready.id)
         return replace(record, response=(yield from returned(self.stages.respond(record))))
 
 
@@ -253,8 +255,7 @@ class Iterative:
             part = _next(parts, record.done)
             if part is None:
                 break
-            ranking = yield from returned(self.stages.select(part, record, session.tools))
-            record = replace(record, selections=(*record.selections, _selected(part, ranking, self.k)))
+            record = yield from _select(self.stages, part, record, session, self.k)
             for _ in range(1 + self.retries):
                 record, answer = yield from _call(self.stages, part, record, session)
                 if answer is not None:

@@ -5,6 +5,7 @@ Source: "Tool Learning with Large Language Models: A Survey" (paper 30).
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.agents.stages import STAGES, Called, Gold, StageRecord, same_text
-from ferrule.core.exact import line_of, write
 from ferrule.core.records import Call
 from ferrule.evaluate.ranking import complete, ndcg, precision, recall
 from ferrule.rewards.matching import equal_values
@@ -66,8 +66,8 @@ def overlap(given: Iterable[Hashable], gold: Iterable[Hashable]) -> Overlap:
 def argument_overlap(given: Mapping[str, Any], gold: Mapping[str, Any]) -> Overlap:
     """Compare the arguments of a call as a multiset of (name, value), values equal as JSON."""
 
-    def pairs(arguments: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-        return [(name, line_of(write(value))) for name, value in arguments.items()]
+    def pairs(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [(name, json.dumps(value, sort_keys=True, default=repr)) for name, value in arguments.items()]
 
     return overlap(pairs(given), pairs(gold))
 

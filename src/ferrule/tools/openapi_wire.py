@@ -55,7 +55,7 @@ def request_of(
 
     Raises ``ValueError`` for an argument of the path that would lead elsewhere (empty, ``.`` or ``..``).
     """
-    query: list[tuple[str, str]] = []
+    query: list[tuple[str, str | int | float | bool | None]] = []
     cookies: dict[str, str] = {}
     sent = httpx.Headers(dict(headers or {}))
     fields: dict[str, Any] = {}

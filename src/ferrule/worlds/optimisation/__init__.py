@@ -5,4 +5,6 @@ from __future__ import annotations
 from ferrule.worlds.optimisation.program import Constraint, Program, Solution, program_of, solve
 from ferrule.worlds.optimisation.world import Optimisation
 
-__all__ = ["Constraint", "Optimisation", "Program", "Solution", "program_of", "solve"]
+__all__ = ["WORLD", "Constraint", "Optimisation", "Program", "Solution", "program_of", "solve"]
+
+WORLD = Optimisation

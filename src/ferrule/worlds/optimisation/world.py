@@ -21,7 +21,7 @@ from ferrule.worlds.optimisation.program import SCHEMA, program_of, solve, spoke
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["WORLD", "Optimisation", "Workbench", "opened"]
+__all__ = ["Optimisation", "Workbench", "opened"]
 
 _ENDS = "End with the line: Optimal value: <number>"
 _ABOUT = (
@@ -137,6 +137,3 @@ def _of_split(tell: Callable[[], Story], split: str) -> Story:
         story = tell()
         if (zlib.crc32(story.text.encode()) % 5 == 0) == (split == "test"):
             return story
-
-
-WORLD = Optimisation

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from ferrule.worlds.reasoning.world import CLASSES, Problem, ProblemClass, Reasoning
 
-__all__ = ["CLASSES", "Problem", "ProblemClass", "Reasoning"]
+__all__ = ["CLASSES", "WORLD", "Problem", "ProblemClass", "Reasoning"]
+
+WORLD = Reasoning

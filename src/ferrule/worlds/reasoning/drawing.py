@@ -94,7 +94,7 @@ def logical_deduction(rng: random.Random, level: int) -> Problem:
         1: "The {0} is the leftmost.",
         -1: "The {0} is the rightmost.",
     }
-    told = [said[c[2] if c[0] == "at" else "before"].format(c[1], c[2]) for c in clues]  # type: ignore[index]
+    told = [said[c[2] if c[0] == "at" else "before"].format(c[1], c[2]) for c in clues]
     place = rng.randint(1, len(things))
     question = (
         f"On a shelf stand {len(things)} books: {', '.join(f'a {thing}' for thing in things)}. {' '.join(told)} "

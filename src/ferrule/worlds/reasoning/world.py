@@ -21,7 +21,7 @@ from ferrule.worlds.reasoning.drawing import Problem
 from ferrule.worlds.session import ToolSession
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["CLASSES", "WORLD", "Problem", "ProblemClass", "Reasoning"]
+__all__ = ["CLASSES", "Problem", "ProblemClass", "Reasoning"]
 
 _LETTER = "Answer with the letter of the option, such as (A)."
 
@@ -102,6 +102,3 @@ class Reasoning:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         code = f"{CLASSES[name].source}\n\nprint({name}({given}))"
         return Demonstration(((Call("python", {"code": code}),),), str(task.answer))
-
-
-WORLD = Reasoning

@@ -20,9 +20,9 @@ from ferrule.worlds.suites.suite import Suite
 
 __all__ = ["DOCUMENTED", "VERSIONS", "documents", "draft_docs"]
 
-DOCUMENTED = ("tmdb", "spotify", "toolbench")
+DOCUMENTED: tuple[str, ...] = ("tmdb", "spotify", "toolbench")
 """The sets of tools whose documents there are; queries come with the first two (RestBench)."""
-VERSIONS = ("initial", "draft")
+VERSIONS: tuple[str, ...] = ("initial", "draft")
 _TYPES = {"STRING": "string", "NUMBER": "number", "BOOLEAN": "boolean", "ENUM": "string", "INTEGER": "integer"}
 
 
