@@ -26,14 +26,11 @@ class Channel:
         self.outputs = [read for read, _ in pipes]
         self._writes = [write for _, write in pipes]
         self.link.setblocking(False)
-        self._poll = select.poll()
+        self.poll = select.poll()  # the connection first, see ``LiveProcess.ask``
+        self.poll.register(self.link, select.POLLIN)
         for fd in self.outputs:
             os.set_blocking(fd, False)
-            self._poll.register(fd, select.POLLIN)
-
-    def written(self) -> bool:
-        """True when there is output to be read, or no more will come."""
-        return bool(self._poll.poll(0))
+            self.poll.register(fd, select.POLLIN)
 
     @property
     def given(self) -> list[int]:
@@ -99,9 +96,10 @@ def unconfined(pid: int) -> str:
     Rights belong to threads. So they are read first and the threads counted afterwards: a process of one thread that
     had no rights cannot have got them from anybody in between.
     """
-    with open(f"/proc/{pid}/status", "rb") as file:
-        rights = dict(_RIGHTS.findall(file.read()))
-        file.seek(0)
-        threads = dict(_RIGHTS.findall(file.read())).get(b"Threads")
+    status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        rights, later = (dict(_RIGHTS.findall(os.pread(status, 1 << 16, 0))) for _ in range(2))
+    finally:
+        os.close(status)
     wrong = [name.decode() for name, value in _CONFINED.items() if int(rights.get(name, b"-1"), 16) != value]
-    return ", ".join([*wrong, *(["Threads"] if threads != b"1" else [])])
+    return ", ".join([*wrong, *(["Threads"] if later.get(b"Threads") != b"1" else [])])

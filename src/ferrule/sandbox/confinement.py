@@ -220,10 +220,22 @@ def adopt(proc: int, pid: int, disk_mb: int) -> None:
     root = kernel.detached_tmpfs(_box(disk_mb))
     folder = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     source, target = os.open(BOX, folder | os.O_NOFOLLOW), os.open(".", folder, dir_fd=root)
-    folders.copy_folder(source, target)
+    if not _untouched(source):
+        folders.copy_folder(source, target)
     with contextlib.suppress(FileExistsError):
         os.mkdir("tmp", dir_fd=target)
     kernel.attach(root, BOX)
+
+
+def _untouched(box: int) -> bool:
+    """True for a working folder in which there is nothing but the empty ``tmp`` that it began with."""
+    if os.listdir(box) != ["tmp"]:
+        return False
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return not os.listdir(os.open("tmp", flags, dir_fd=box))  # the descriptor goes with this process
+    except OSError:
+        return False
 
 
 # Counted for all processes of one user: memory that stays in place, signals under way, bytes of message queues.

@@ -59,10 +59,10 @@ def take_frame(received: bytearray, most: int) -> Any:
         raise ProtocolError(f"an answer of {size} bytes was announced (the most is {most})")
     if len(received) < 4 + size:
         return None
-    body = bytes(received[4 : 4 + size])
+    body = received[4 : 4 + size]
     del received[: 4 + size]
     try:
-        return json.loads(body)
+        return json.loads(body.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         raise ProtocolError("an answer was not JSON") from None
 

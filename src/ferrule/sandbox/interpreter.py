@@ -128,7 +128,9 @@ class Interpreter:
     def _attempt(self, code: str, seconds: float) -> Observation | None:
         """Run once; None when the process turned out to be busy with an earlier call, and was replaced."""
         streams = [Stream(self.settings.output_limit), Stream(self.settings.output_limit)]
-        if self._live is not None and not self._live.quiet():
+        late = self._live.unasked() if self._live is not None else []
+        if late is None:
+            late = []
             self._drop(lost=True)  # it died, or spoke without being asked, since the last call
         try:
             live = self._live or self._start(code)
@@ -139,7 +141,6 @@ class Interpreter:
         answer: dict[str, Any] = {}
         reason = ""
         step = Step(code)
-        late = live.late()
         try:
             outcome = self._ask(live, step, seconds, streams)
             if outcome is None:

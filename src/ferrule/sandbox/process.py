@@ -69,11 +69,22 @@ class LiveProcess:
 
     def quiet(self) -> bool:
         """True when the process seems alive and has sent nothing unasked."""
-        poll = select.poll()
-        poll.register(self.channel.link, select.POLLIN)
-        if not poll.poll(0):
-            return True
-        return self._greets and self._greeting()
+        return self._still(self.channel.poll.poll(0))
+
+    def _still(self, events: Sequence[tuple[int, int]]) -> bool:
+        link = self.channel.link.fileno()
+        return all(fd != link for fd, _ in events) or (self._greets and self._greeting())
+
+    def unasked(self) -> list[Stream] | None:
+        """Return what was written since the last answer, most often nothing; None unless it is ``quiet``."""
+        events = self.channel.poll.poll(0)
+        if not events:
+            return []
+        if not self._still(events):
+            return None
+        streams = [Stream(self.settings.output_limit) for _ in self.outputs]
+        self._drain(dict(zip(self.outputs, streams, strict=True)))
+        return streams
 
     @property
     def _greets(self) -> bool:
@@ -111,15 +122,14 @@ class LiveProcess:
         link, number = self.channel.link, os.urandom(8).hex()
         received = bytearray()
         unsent = self._send(memoryview(framed({"id": number, **request})), fds)
-        poll = select.poll()
-        poll.register(link, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
+        poll = self.channel.poll
+        poll.modify(link, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
         by_fd = dict(zip(self.outputs, streams, strict=True))
-        for fd in by_fd:
-            poll.register(fd, select.POLLIN)
         listening = self._listen(poll)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            for fd, event in poll.poll(1000 * left):
+            events = poll.poll(1000 * left)
+            for fd, event in events:
                 if fd in by_fd:
                     if not self._take(fd, by_fd[fd]):
                         poll.unregister(fd)
@@ -138,7 +148,8 @@ class LiveProcess:
                     # All that is complete is taken, so that what is kept never grows beyond one frame.
                     while time.monotonic() < end and (answer := take_frame(received, most)) is not None:
                         if not isinstance(answer, dict) or "call" not in answer:
-                            self._drain(by_fd)
+                            # It was written before the answer was sent, and is looked at after it: nothing is missed.
+                            self._drain({fd: by_fd[fd] for fd, _ in events if fd in by_fd})
                             return self._matched(answer, number, received)
                         if answer.get("id") == self._last:
                             raise LateAnswer("a thread of an earlier call called a function")
@@ -189,13 +200,17 @@ class LiveProcess:
             poll.unregister(listener.fd)
 
     def _receive(self, received: bytearray) -> None:
+        fds = list[int]()
         try:
-            chunk, fds, _, _ = socket.recv_fds(self.channel.link, 1 << 16, 1)
+            if self._greets:
+                chunk, fds, _, _ = socket.recv_fds(self.channel.link, 1 << 16, 1)
+            else:  # quicker; descriptors that come along are closed by the kernel
+                chunk = self.channel.link.recv(1 << 16)
         except BlockingIOError:
             return
         if not chunk:
             raise ConnectionError("the connection ended")
-        if fds and chunk[:1] == GREETING and self._greets and not received:
+        if fds and chunk[:1] == GREETING and not received:
             self.group.listener = Listener(fds.pop())
             chunk = chunk[1:]
         for fd in fds:
@@ -318,17 +333,7 @@ class LiveProcess:
         stream.add(chunk)
         return len(chunk)
 
-    def late(self) -> list[Stream]:
-        """Return what was written since the last answer, most often nothing."""
-        if not self.channel.written():
-            return []
-        streams = [Stream(self.settings.output_limit) for _ in self.outputs]
-        self._drain(dict(zip(self.outputs, streams, strict=True)))
-        return streams
-
     def _drain(self, by_fd: dict[int, Stream]) -> None:
-        if not self.channel.written():
-            return
         for fd, stream in by_fd.items():
             taken = 0
             while taken < _DRAIN:

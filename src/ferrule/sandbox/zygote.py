@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -58,6 +59,7 @@ def main(argument: str) -> None:
     except BaseException as problem:
         _send(control, {"error": f"{type(problem).__name__}: {problem}"})
         os._exit(1)
+    _ours()
     gc.collect()
     gc.freeze()  # shared pages stay shared: the collector does not touch them in the children
     state = _State(control, handles, restrictions)
@@ -205,9 +207,15 @@ def _close_others(keep: int) -> None:
     os.closerange(max(_PROTOCOL_FD, keep) + 1, most)
 
 
+@functools.cache
+def _ours() -> tuple[str, ...]:
+    """Our modules; looked up before sessions are forked, as a walk over all names would cost each of them time."""
+    return tuple(name for name in sys.modules if name.split(".")[0] == "ferrule")
+
+
 def _forget(settings: dict[str, Any]) -> None:
     """Leave user code a clean interpreter: no modules of ours, its own folder, default signal handlers."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "ferrule"]:
+    for name in _ours():
         _kept.append(sys.modules.pop(name))
     sys.argv = [""]
     os.environ["HOME"] = settings["folder"]
