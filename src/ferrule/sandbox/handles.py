@@ -6,13 +6,14 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Branch", "Child", "End", "Process", "Wrapped", "Zygote", "children", "stopped"]
+__all__ = ["Branch", "Child", "End", "Helper", "HelperEnded", "Process", "Wrapped", "Zygote", "children", "stopped"]
 
 _DYING = 2.0  # seconds that a killed process may take to be gone before nobody waits for its exit code
 _STOPPING = 5.0  # seconds in which all threads of a process must have stopped
@@ -102,27 +103,48 @@ class Child:
         self._release()
         return End(int(answer["code"]), not ended)
 
-    def adopt(self, pid: int, disk_mb: int, seconds: float) -> None:
-        """Set up the namespaces of the branch ``pid``; with ``disk_mb`` it has a folder of its own.
-
-        Whatever happens to who does it, this returns or raises ``OSError`` within ``seconds``.
-        """
-        answer, answering = os.pipe()
-        try:
-            try:
-                self.zygote.tell({"op": "adopt", "pid": pid, "disk_mb": disk_mb, "seconds": seconds}, [answering])
-            finally:
-                os.close(answering)
-            reason = os.read(answer, 4096).decode() if _ended(answer, seconds) else "it took too long"
-        finally:
-            os.close(answer)
-        if reason.strip() or not reason:
-            raise OSError(f"namespaces of a branch: {reason or 'what sets them up has ended'}")
+    def helper(self) -> Helper:
+        """Ask for what sets up the namespaces of one branch; it comes while the branch is still being forked."""
+        link, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with given:
+            self.zygote.tell({"op": "help"}, [given.fileno()])
+        return Helper(link)
 
     def _release(self) -> None:
         handle, self.handle = self.handle, -1
         os.close(handle)
         self.zygote.release(self.number)
+
+
+class HelperEnded(OSError):
+    """A helper was not there any more, or ended without a word."""
+
+
+@dataclass
+class Helper:
+    """Sets up the namespaces of one branch, in a process of its own."""
+
+    link: socket.socket
+
+    def close(self) -> None:
+        """Let it go; one that was told nothing ends."""
+        self.link.close()
+
+    def adopt(self, pid: int, disk_mb: int, seconds: float) -> None:
+        """Set up the namespaces of the branch ``pid``; with ``disk_mb`` it has a folder of its own.
+
+        Whatever happens to who does it, this returns or raises ``OSError`` within ``seconds``; ``HelperEnded`` when
+        another helper may be asked.
+        """
+        with contextlib.suppress(ConnectionError):  # it may have left a reason
+            self.link.send(b"%d %d %f" % (pid, disk_mb, seconds))
+        if not _ended(self.link.fileno(), seconds):
+            raise OSError("namespaces of a branch: it took too long")
+        reason = self.link.recv(4096).decode()
+        if not reason:
+            raise HelperEnded("namespaces of a branch: what sets them up has ended")
+        if reason.strip():
+            raise OSError(f"namespaces of a branch: {reason}")
 
 
 @dataclass

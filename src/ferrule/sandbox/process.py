@@ -18,7 +18,7 @@ from ferrule.sandbox import pool
 from ferrule.sandbox.branches import BranchGroup, Channel, unconfined
 from ferrule.sandbox.confinement import BOX
 from ferrule.sandbox.frames import LateAnswer, ProtocolError, Stream, as_frame, count, framed, take_frame
-from ferrule.sandbox.handles import Branch, Child, End, stopped
+from ferrule.sandbox.handles import Branch, Child, End, Helper, HelperEnded, stopped
 from ferrule.sandbox.notify import Listener
 from ferrule.sandbox.runner import GREETING
 from ferrule.sandbox.settings import Mode, Settings
@@ -262,8 +262,10 @@ class LiveProcess:
         twin.channel, twin._last, twin.folder, twin.first = Channel(), "", "", False
         listener = self.group.listener
         children: list[tuple[int, int]] = []
+        helper = None
         try:
             if listener is not None:
+                helper = self._helper()
                 listener.open(1, self.process.pid)
             request, left = {"op": "fork"}, max(0.0, end - time.monotonic())
             answer = self.ask(request, left, [Stream(0), Stream(0)], fds=twin.channel.given)
@@ -274,8 +276,8 @@ class LiveProcess:
             children = listener.shut() if listener is not None else [(pid, os.pidfd_open(pid))]
             if len(children) != 1:
                 raise OSError("the branch could not be told apart from other processes")
-            if listener is not None:
-                self._adopt(children[0][0], end, folder=folder)
+            if helper is not None:
+                self._adopt(helper, children[0][0], end, folder=folder)
         except BaseException:
             twin.channel.hand_over()
             twin.channel.close()
@@ -286,21 +288,31 @@ class LiveProcess:
             with contextlib.suppress(OSError, StopIteration):
                 self.group.kill_unknown(self.process.pid)
             raise
+        finally:
+            if helper is not None:
+                helper.close()
         twin.process = Branch(*children[0], self.mode == "none")
         with self.group.lock:
             self.group.members += 1
             self.group.pids.add(children[0][0])
         return twin
 
-    def _adopt(self, pid: int, end: float, *, folder: bool) -> None:
+    def _helper(self) -> Helper:
+        assert isinstance(self.group.root, Child)
+        return self.group.root.helper()
+
+    def _adopt(self, helper: Helper, pid: int, end: float, *, folder: bool) -> None:
         """Give the branch ``pid`` its user and its folder, once the kernel says that it has kept no rights."""
         kept = unconfined(pid)
         if kept:
             raise OSError(f"a branch kept what it must not have: {kept}")
-        first = self.group.root
-        assert isinstance(first, Child)
+        disk_mb = self.settings.folder_mb if folder else 0
         with stopped(self.process) if folder else contextlib.nullcontext():
-            first.adopt(pid, self.settings.folder_mb if folder else 0, end - time.monotonic())
+            try:
+                helper.adopt(pid, disk_mb, end - time.monotonic())
+            except HelperEnded:
+                with contextlib.closing(self._helper()) as another:
+                    another.adopt(pid, disk_mb, end - time.monotonic())
 
     def _born(self, seconds: float, asked: Mapping[str, Any]) -> int:
         """Wait for the first words of a fork, letting it into its namespaces; returns the process id it claims."""

@@ -2,9 +2,9 @@
 
 It is started once per group of settings, enters the namespaces, and then answers packets on its control socket:
 ``start`` with the session's descriptors (protocol, stdout, stderr) is answered with a pid descriptor; ``reap`` kills
-what is left of a session and tells how it ended; ``drop`` does the same without an answer; ``adopt`` has a helper set
-up the namespaces of a branch, which answers on a pipe that comes along. No request waits for anything that hostile code
-could delay. Closing the control socket ends the zygote, and with it every session.
+what is left of a session and tells how it ended; ``drop`` does the same without an answer; ``help`` hands a socket that
+comes along to a helper, which sets up the namespaces of one branch when it is told so there. No request waits for
+anything that hostile code could delay. Closing the control socket ends the zygote, and with it every session.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ferrule.sandbox import confinement, kernel, runner
 __all__ = ["become", "main"]
 
 _PROTOCOL_FD = 3
-_HELPER_BUSY = 0.002  # seconds that a helper is left to itself before the next one is forked, which costs as much
+_HELPER_BUSY = 0.01  # seconds that a helper is left to itself before the next one is forked, which costs as much
 _kept: list[Any] = []  # modules taken from user code: kept alive, as freeing them would cost every session time
 
 
@@ -80,7 +80,7 @@ def main(argument: str) -> None:
 
 def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
     handle = -1
-    answer: dict[str, Any] | None = None if request["op"] in ("drop", "adopt") else {"id": request.get("id")}
+    answer: dict[str, Any] | None = None if request["op"] in ("drop", "help") else {"id": request.get("id")}
     try:
         match request["op"]:
             case "start":
@@ -90,8 +90,8 @@ def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
                 answer = _reap(state, state.children.pop(request["id"], 0))
             case "drop":
                 _reap(state, state.children.pop(request["id"], 0))
-            case "adopt":
-                _adopt(state, request, fds[0])
+            case "help":
+                _help(state, fds[0])
         for pid in list(state.dropped):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 state.dropped.discard(pid)
@@ -99,7 +99,7 @@ def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
         reason = f"{type(problem).__name__}: {problem}"
         if answer is not None:
             answer = {"error": reason}
-        elif request["op"] == "adopt":
+        elif request["op"] == "help":
             _tell(fds[0], reason)
     for fd in fds:
         os.close(fd)
@@ -107,7 +107,7 @@ def _serve(state: _State, request: dict[str, Any], fds: list[int]) -> None:
         _send(state.control, answer, [handle] if handle >= 0 else [])
     if handle >= 0:
         os.close(handle)
-    state.owed = state.owed or request["op"] == "adopt"
+    state.owed = state.owed or request["op"] == "help"
 
 
 def _send(control: socket.socket, answer: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -250,15 +250,16 @@ class _Helper:
     """A forked helper that waits for one branch to adopt; forked ahead, as forking is what takes the time."""
 
     def __init__(self, proc: int) -> None:
-        self._ask, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._give, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid:
-            asked.close()
+            given.close()
             return
-        self._ask.close()
+        self._give.close()
         problem, fds = "", list[int]()
         try:
-            order, fds, _, _ = socket.recv_fds(asked, 100, 1)
+            _, fds, _, _ = socket.recv_fds(given, 1, 1)
+            order = os.read(fds[0], 100) if fds else b""
             if order:
                 pid, disk_mb, seconds = order.split()
                 signal.setitimer(signal.ITIMER_REAL, max(0.001, float(seconds)))  # ends this helper, whatever it is at
@@ -267,12 +268,13 @@ class _Helper:
             problem = f"{type(raised).__name__}: {raised}"
         for fd in fds:
             _tell(fd, problem)
+            os.sched_yield()  # who waits for it goes on before this process is taken down, which takes longer
         os._exit(0)
 
-    def adopt(self, order: bytes, answer: int) -> None:
-        """Let it set up one branch and end; it writes the reason of a failure, or a blank, to ``answer``."""
-        with self._ask:
-            socket.send_fds(self._ask, [order], [answer])
+    def give(self, link: int) -> None:
+        """Let it set up the branch that ``link`` names; it answers there with the reason of a failure, or a blank."""
+        with self._give:
+            socket.send_fds(self._give, [b"."], [link])
 
 
 def _tell(fd: int, reason: str) -> None:
@@ -280,16 +282,15 @@ def _tell(fd: int, reason: str) -> None:
         os.write(fd, reason.encode()[:4000] or b" ")
 
 
-def _adopt(state: _State, request: Mapping[str, Any], answer: int) -> None:
-    """Have the namespaces of a branch set up."""
+def _help(state: _State, link: int) -> None:
+    """Give ``link`` to a helper."""
     assert state.handles is not None
-    order = b"%d %d %f" % (request["pid"], request["disk_mb"], request["seconds"])
     while True:
         waiting, state.helper = state.helper, None
         helper = waiting or _Helper(state.handles[0])
         state.dropped.add(helper.pid)
         try:
-            return helper.adopt(order, answer)
+            return helper.give(link)
         except ConnectionError:
             if waiting is None:
                 raise
