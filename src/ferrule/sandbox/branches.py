@@ -86,7 +86,7 @@ class BranchGroup:
                     os.kill(pid, signal.SIGKILL)
 
 
-_RIGHTS = re.compile(rb"^(Cap\w+|NoNewPrivs|Seccomp|Threads):\s+(\S+)", re.MULTILINE)
+_RIGHTS = re.compile(rb"^(Cap\w+|NoNewPrivs|Seccomp):\s+(\S+)", re.MULTILINE)
 _CONFINED = {b"CapInh": 0, b"CapPrm": 0, b"CapEff": 0, b"CapBnd": 0, b"CapAmb": 0, b"NoNewPrivs": 1, b"Seccomp": 2}
 
 
@@ -98,8 +98,9 @@ def unconfined(pid: int) -> str:
     """
     status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        rights, later = (dict(_RIGHTS.findall(os.pread(status, 1 << 16, 0))) for _ in range(2))
+        rights = dict(_RIGHTS.findall(os.read(status, 1 << 16)))
     finally:
         os.close(status)
+    alone = len(os.listdir(f"/proc/{pid}/task")) == 1
     wrong = [name.decode() for name, value in _CONFINED.items() if int(rights.get(name, b"-1"), 16) != value]
-    return ", ".join([*wrong, *(["Threads"] if later.get(b"Threads") != b"1" else [])])
+    return ", ".join([*wrong, *([] if alone else ["Threads"])])
