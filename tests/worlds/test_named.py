@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +88,28 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         worlds(["apps"], tools=())
     with pytest.raises(ValueError, match="at least one world"):
         worlds([])
+
+
+def test_a_generated_world_takes_settings_behind_its_name(tmp_path: Path) -> None:
+    rows = [{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]], "output": [[2]]}]}]
+    for number, row in enumerate(rows):
+        (tmp_path / f"{number}.json").write_text(json.dumps(row))
+    built: Any = world("facts:top=5,calls=3")
+    assert (built.top, built.calls) == (5, 3)
+    puzzles: Any = world(f"grids:data={tmp_path}")
+    assert puzzles.data == str(tmp_path)
+    assert len(puzzles.tasks("train", 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("facts:tops=5", "'tops=5' is no setting of 'facts'; write field=value, did you mean 'top'"),
+        ("facts:top=many", "facts:top is 'many'; top is a whole number"),
+        ("facts:tools=search", "facts:tools is 'search'; tools is set from Python only"),
+        ("fact:top=5", "no world 'fact' to set 'top=5' of; did you mean 'facts'"),
+    ],
+)
+def test_settings_of_a_world_that_cannot_be_are_refused(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        world(text)

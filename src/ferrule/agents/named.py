@@ -6,10 +6,8 @@ A module of this package that sets ``AGENTS`` to its classes by name is found by
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -17,10 +15,9 @@ from ferrule.agents import values
 from ferrule.agents.search import Budget
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Agent
+from ferrule.core.settings import field_types, settings_from_text
 
 __all__ = ["agent", "agent_names", "searches", "temperature_for"]
-
-_NUMBERS = {"int": int, "float": float}
 
 
 @cache
@@ -58,35 +55,13 @@ def agent(text: str, *, tokens: int | None = None, **settings: Any) -> Agent:
     if name not in _kinds():
         raise ValueError(f"unknown agent {name!r}; {nearest(name, agent_names())}")
     kind = _kinds()[name]
-    types = {field.name: str(field.type) for field in fields(kind)}
+    types = field_types(kind)
+    offered = {of: {one: getattr(values, one) for one in known} for of, known in values.NAMED.items()}
     chosen: dict[str, Any] = {key: value for key, value in settings.items() if key in types}
-    for part in filter(None, written.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key not in types:
-            known = [field for field, of in types.items() if of in ("int", "float", "str", "bool", "Value", "Pick")]
-            raise ValueError(f"{part!r} is no setting of {name!r}; write field=value, {nearest(key, known)}")
-        chosen[key] = _read(name, key, value, types[key])
+    chosen |= settings_from_text(name, kind, written, offered)
     if tokens is not None:
         if "budget" not in types:
             raise ValueError(f"agent {name!r} does not search, so a budget of tokens would do nothing")
         chosen["budget"] = Budget(tokens=tokens)
     built: Agent = kind(**chosen)
     return built
-
-
-def _read(name: str, key: str, value: str, of: str) -> Any:
-    """Return the value of a field of an agent from its text."""
-    if of in ("Value", "Pick"):
-        offered = {one: getattr(values, one) for one in values.NAMED[of]}
-        if value not in offered:
-            raise ValueError(f"{name}:{key}={value} is unknown; {nearest(value, list(offered))}")
-        return offered[value]
-    if of == "bool" and value in ("true", "false"):
-        return json.loads(value)
-    if of == "str":
-        return value
-    try:
-        return _NUMBERS[of](value)
-    except (KeyError, ValueError):
-        kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(of, "set from Python only")
-        raise ValueError(f"{name}:{key} is {value!r}; {key} is {kind}") from None

@@ -1,21 +1,22 @@
 """Worlds by name: the generated ones, found by walking this package, benchmarks, and files of tasks.
 
 A module that sets ``WORLD`` to its class is found by its own name, in sub-packages as well; there is no list to keep.
-The class must be buildable without arguments. Environments from elsewhere go by ``openenv:URL``,
-``verifiers:NAME`` and ``module:Class``.
+The class must be buildable without arguments; the fields of a data class can be set behind its name. Environments from
+elsewhere go by ``openenv:URL``, ``verifiers:NAME`` and ``module:Class``.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import World
+from ferrule.core.settings import field_types, settings_from_text
 from ferrule.tools.sources import Tools
 from ferrule.worlds.files import hub_name
 from ferrule.worlds.mixed import Mixed
@@ -26,10 +27,10 @@ __all__ = ["generated", "world", "world_names", "worlds"]
 
 
 @cache
-def generated() -> Mapping[str, Callable[[], World]]:
-    """Return what builds each generated world, by name."""
+def generated() -> Mapping[str, type[Any]]:
+    """Return the class of each generated world, by name."""
     package = importlib.import_module("ferrule.worlds")
-    builders: dict[str, Callable[[], World]] = {}
+    builders: dict[str, type[Any]] = {}
     for entry in pkgutil.walk_packages(package.__path__, "ferrule.worlds."):
         build = getattr(importlib.import_module(entry.name), "WORLD", None)
         if build is not None:
@@ -53,7 +54,8 @@ def world(
 ) -> World:
     """Return a world by name, or that of the user's own tasks.
 
-    ``name`` is a generated world (``arithmetic``; one with a field ``data`` plays that file instead), a benchmark
+    ``name`` is a generated world (``arithmetic``, ``facts:top=5,calls=3`` with settings; one with a field ``data``
+    plays that file instead), a benchmark
     (``gsm8k``, ``bfcl:simple_python``), whose rows or folder ``data`` names, what ``ferrule.worlds.user.from_file``
     reads (a file, a folder, or a name on the hub, ``owner/name``; ``prompt_field`` and ``answer_field`` name
     columns), a server (``openenv:URL``, see ``ferrule.worlds.openenv``), a taskset of ``verifiers``
@@ -67,14 +69,19 @@ def world(
     text = str(name)
     fields: dict[str, Any] = {"prompt_field": prompt_field, "answer_field": answer_field}
     given = {"data": data, "tools": tools, "verifier": verifier, **fields}
-    if text in generated():
-        build = generated()[text]
-        reads = "data" in getattr(build, "__dataclass_fields__", {})
-        kept = {"data": str(data)} if data is not None and reads else {}
-        _refuse({**given, **dict.fromkeys(kept)}, f"{text!r} is a generated world with its own tools")
-        return build(**kept)
-    if text.partition(":")[0] in {known.partition(":")[0] for known in suite_names()}:
+    first, _, written = text.partition(":")
+    if first in generated():
+        build = generated()[first]
+        kept = settings_from_text(first, build, written)
+        if data is not None and "data" in field_types(build):
+            kept, given = {**kept, "data": str(data)}, {**given, "data": None}
+        _refuse(given, f"{first!r} is a generated world with its own tools")
+        built: World = build(**kept)
+        return built
+    if first in {known.partition(":")[0] for known in suite_names()}:
         return suite_world(text, **given)
+    if "=" in written and not Path(name).exists():
+        raise ValueError(f"no world {first!r} to set {written!r} of; {nearest(first, list(generated()))}")
     if not Path(name).exists() and ":" in text and not hub_name(name):
         _refuse(given, f"{text!r} brings its own tools and rewards")
         return _elsewhere(text)
