@@ -83,7 +83,6 @@ STUDY = Study(
         STRONG: partial(direct, role="strong", right=0.6),
         UNVERIFIED: partial(made, verify=False),
         VERIFIED: partial(made, verify=True),
-        "tests, made once": partial(made, verify=True, makes=1),
         "dispatcher": mixed,
     },
     asks=(
