@@ -3,7 +3,8 @@
 The documents are made from real ones, the API documents of ToolBench's test queries (`--data FOLDER` with its
 test_*.jsonl), each copy with every fifth word drawn anew; the queries are theirs. Contenders take turns, each in a
 process of its own, round after round with other queries: `search` is the tool as an agent calls it, in a running
-episode. Packages that are not installed are left out and named (`pip install bm25s tantivy scikit-learn`).
+episode, and `tools` the search over as many tools, in which those that are found arrive and can be called. Packages
+that are not installed are left out and named (`pip install bm25s tantivy scikit-learn`).
 """
 
 import argparse
@@ -29,7 +30,9 @@ Times = dict[str, list[float]]
 Ask = Callable[[Texts], Times]
 K = 5
 PACKAGES = {"bm25s": "bm25s", "tantivy": "tantivy", "scikit-learn tf-idf": "sklearn"}
-OWN = ("ferrule bm25", "ferrule search", "ferrule dense", "ferrule dense search")
+OWN = (
+    "ferrule bm25", "ferrule search", "ferrule tools", "ferrule dense", "ferrule dense search", "ferrule dense tools",
+)  # fmt: skip
 
 
 def read(folder: Path) -> tuple[list[str], list[str]]:
@@ -69,26 +72,27 @@ def timed(query: Query, asked: Texts) -> Times:
     return {"query ms": clock, "query processor ms": processor}
 
 
-def timed_episode(retrieve: Any, asked: Texts) -> Times:
-    """Ask every query as an agent does: a call of the search tool in a running episode, carried out by the driver."""
+def timed_episode(search: Any, asked: Texts, arrives: bool = False) -> Times:
+    """Ask every query as an agent does: a call of a search tool in a running episode, carried out by the driver."""
     from ferrule.core.flows import use
     from ferrule.core.records import Call, Task
     from ferrule.rollout.drive import Limits, drive
-    from ferrule.tools.search import search_tool
+    from ferrule.worlds.growing import Growing
     from ferrule.worlds.session import Toolbox
+    from ferrule.worlds.wrap import Wrapped
 
     times: Times = {"query ms": [], "query processor ms": []}
 
     def agent(task: Any, session: Any) -> Any:
         for text in asked:
             began, took = time.perf_counter(), time.process_time()
-            (seen,) = yield from use(Call("search", {"query": text}))
-            assert len(seen.data) == K
+            (seen,) = yield from use(Call(search.name, {"query": text}))
+            assert len(seen.data["arrived"] if arrives else seen.data) == K
             times["query processor ms"].append(1000 * (time.process_time() - took))
             times["query ms"].append(1000 * (time.perf_counter() - began))
         return ""
 
-    world = Toolbox((search_tool(retrieve, k=K),), calls=len(asked))
+    world = Wrapped(Toolbox((search,), calls=len(asked)), lambda session, task, seed: Growing(session))
     (episode,) = drive(agent, [Task("t", "?")], world, {}, limits=Limits(turns=len(asked) + 1))
     assert not episode.problem, episode.problem
     return times
@@ -96,13 +100,21 @@ def timed_episode(retrieve: Any, asked: Texts) -> Times:
 
 def own(name: str, texts: Texts) -> Ask:
     """Build one of ours."""
+    from ferrule.core.records import Tool
+    from ferrule.tools.catalogue import document_of, finder
     from ferrule.tools.dense import dense, word_vectors
-    from ferrule.tools.search import Document, bm25
+    from ferrule.tools.search import Document, bm25, search_tool
 
-    documents = [Document(str(place), "", text) for place, text in enumerate(texts)]
+    nothing = {"type": "object", "properties": {}}
+    tools = [
+        Tool(f"api_{place}", text, nothing, run=str) for place, text in enumerate(texts if "tools" in name else ())
+    ]
+    documents = [document_of(tool) for tool in tools] or [Document(str(i), "", text) for i, text in enumerate(texts)]
     retrieve = dense(documents, word_vectors(texts)) if "dense" in name else bm25(documents)
+    if tools:
+        return partial(timed_episode, finder(tools, retrieve=retrieve, k=K), arrives=True)
     if "search" in name:
-        return lambda asked: timed_episode(retrieve, asked)
+        return partial(timed_episode, search_tool(retrieve, k=K))
     return lambda asked: timed(lambda query: len(retrieve(query, K)), asked)
 
 

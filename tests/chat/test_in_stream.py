@@ -1,0 +1,68 @@
+"""Marks of search, call and fold in one stream of text."""
+
+from __future__ import annotations
+
+import pytest
+
+from ferrule.chat.in_stream import InStreamCodec, last_block
+from ferrule.core.records import Call, Message, Tool
+
+CODEC = InStreamCodec()
+NOTHING = {"type": "object", "properties": {}}
+
+
+def test_last_block() -> None:
+    """Of two blocks the last one is taken, without white space around it; one that is not closed is none."""
+    assert last_block("<tool_call>a</tool_call> then <tool_call>\n b </tool_call>") == "b"
+    assert last_block("<tool_call>a") == ""
+    assert last_block("a</tool_call>") == ""
+    assert last_block("<tool_search> maps </tool_search>", "tool_search") == "maps"
+
+
+@pytest.mark.parametrize(
+    ("text", "call"),
+    [
+        ("I need a map. <tool_search>maps of towns</tool_search>", Call("tool_search", {"query": "maps of towns"})),
+        ('<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>', Call("f", {"x": 1})),
+        ("Too long. <fold_thought>", Call("fold_thought")),
+    ],
+)
+def test_actions(text: str, call: Call) -> None:
+    (read,) = CODEC.read(text).calls
+    assert (read.name, read.arguments, read.problem) == (call.name, call.arguments, "")
+
+
+def test_what_is_not_closed_is_text() -> None:
+    for text in ("<tool_search>maps", '<tool_call>{"name": "f"}', "<fold_thou"):
+        message = CODEC.read(text)
+        assert (message.calls, message.content) == ((), text)
+
+
+def test_labels_tell_the_kinds_apart() -> None:
+    text = 'a <tool_search>b</tool_search> <tool_call>{"name": "f", "arguments": {}}</tool_call> <fold_thought>'
+    assert [label for label, _, _ in CODEC.spans(text)] == ["search", "call", "fold"]
+
+
+def test_a_query_with_marks_is_written_as_json() -> None:
+    for query in ("a <b>", " a ", ""):
+        written = CODEC.write(Message("assistant", "", (Call("tool_search", {"query": query}),)))
+        assert written.startswith("<tool_call>")
+        assert CODEC.read(written).calls[0].arguments == {"query": query}
+
+
+def test_results_stand_in_marks_of_their_own() -> None:
+    assert CODEC.show(Message("tool", "x", name="tool_search")) == "\n<tool_search_result>x</tool_search_result>\n"
+    assert CODEC.show(Message("tool", "x", name="f")) == "\n<tool_call_result>x</tool_call_result>\n"
+    assert "</tool_call_result>x" not in CODEC.show(Message("tool", "</tool_call_result>x", name="f"))
+
+
+def test_only_what_is_on_offer_is_described() -> None:
+    tools = [Tool(name, "", NOTHING, run=str) for name in ("f", "fold_thought")]
+    told = CODEC.describe(tools)
+    assert "<fold_thought>" in told
+    assert "<tool_search>" not in told
+
+
+def test_invalid_marks() -> None:
+    with pytest.raises(ValueError, match="cannot use 'tool_call'"):
+        InStreamCodec(search="tool_call")
