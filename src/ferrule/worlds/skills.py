@@ -10,20 +10,16 @@ from __future__ import annotations
 import inspect
 import math
 import random
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
-from ferrule.core.records import Call, Task
+from ferrule.core.records import Task
 from ferrule.sandbox.settings import Isolation
-from ferrule.tools.budget import Budget
-from ferrule.tools.python import PythonSession
-from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split, different
+from ferrule.worlds.solved import by_function, check_kinds, of_split, taking_turns, with_python
+from ferrule.worlds.splits import check_split
 
 __all__ = ["SKILLS", "WORLD", "Skill", "Skills", "zipf"]
 
@@ -148,21 +144,11 @@ class Skills:
 
     def __post_init__(self) -> None:
         """Refuse unknown skills, and none at all."""
-        for each in self.skills:
-            if each not in SKILLS:
-                raise ValueError(f"Skills.skills: unknown {each!r}; {nearest(each, list(SKILLS))}")
-        if not self.skills:
-            raise ValueError("Skills.skills is empty; name at least one")
+        check_kinds("Skills.skills", self.skills, SKILLS)
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return at most ``count`` different tasks; skills take turns, and so do levels."""
-        check_split(split, levels)
-
-        def draw(level: int, place: int, key: str) -> Task:
-            which = self.skills[place // len(levels) % len(self.skills)]
-            return self._task(split, which, level, f"{seed}/{key}")
-
-        return different(draw, count, levels)
+        return taking_turns(self.skills, self._task, split, count, seed, levels)
 
     def stream(
         self, count: int, *, split: str = "train", seed: int = 0, levels: Sequence[int] = (3, 4), exponent: float = 1.0
@@ -180,32 +166,27 @@ class Skills:
         ]
 
     def _task(self, split: str, which: str, level: int, key: str) -> Task:
-        rng, skill = random.Random(f"{self.name}/{split}/{which}/{level}/{key}"), SKILLS[which]
-        while True:
-            most = skill.most[level - 1]
-            drawn = sorted(rng.randint(max(2, math.isqrt(most)), most) for _ in skill.numbers)
-            arguments = dict(zip(skill.numbers, drawn, strict=True))
-            question = rng.choice(skill.wordings).format(**arguments)
-            if (zlib.crc32(question.encode()) % 5 == 0) == (split == "test"):
-                break
+        id, skill = f"{self.name}/{split}/{which}/{level}/{key}", SKILLS[which]
+        rng, most = random.Random(id), skill.most[level - 1]
+
+        def drawn() -> tuple[str, dict[str, int]]:
+            numbers = sorted(rng.randint(max(2, math.isqrt(most)), most) for _ in skill.numbers)
+            arguments = dict(zip(skill.numbers, numbers, strict=True))
+            return rng.choice(skill.wordings).format(**arguments), arguments
+
+        question, arguments = of_split(drawn, lambda pair: pair[0], split)
         meta: dict[str, Any] = {"verifier": "numeric", "level": level, "split": split}
         meta |= {"skill": which, "arguments": arguments}
-        id = f"{self.name}/{split}/{which}/{level}/{key}"
         return Task(id, question, str(skill.solve(**arguments)), self.name, meta=meta)
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session; the interpreter starts with its first call."""
-        python = PythonSession(isolation=self.isolation)
-        return ToolSession(task, lambda state: (state.tool,), python, budget=Budget(total=self.calls))
+        return with_python(task, calls=self.calls, isolation=self.isolation)
 
     def demonstrate(self, task: Task) -> Demonstration:
         """Return one call that defines the function of the skill and calls it, and the answer."""
-        if task.tools == ():
-            return Demonstration((), str(task.answer))
-        skill, arguments = SKILLS[task.meta["skill"]], task.meta["arguments"]
-        given = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        code = f"{skill.source}\n\nprint({skill.name}({given}))"
-        return Demonstration(((Call("python", {"code": code}),),), str(task.answer))
+        skill = SKILLS[task.meta["skill"]]
+        return by_function(task, skill.name, skill.source, task.meta["arguments"])
 
 
 WORLD = Skills

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from ferrule.tools.python import PythonSession
 from ferrule.worlds.optimisation.making import FAMILIES, Story
 from ferrule.worlds.optimisation.program import SCHEMA, program_of, solve, spoken
 from ferrule.worlds.session import ToolSession
+from ferrule.worlds.solved import of_split
 from ferrule.worlds.splits import check_split, different
 
 __all__ = ["Optimisation", "Workbench", "opened"]
@@ -105,7 +105,12 @@ class Optimisation:
         def draw(level: int, place: int, key: str) -> Task:
             rng = random.Random(f"{self.name}/{split}/{level}/{seed}/{key}")
             name = rng.choice([name for name, family in chosen.items() if family.level == level])
-            return self._task(split, name, _of_split(partial(FAMILIES[name].tell, rng), split), f"{seed}/{key}")
+            return self._task(
+                split,
+                name,
+                of_split(partial(FAMILIES[name].tell, rng), lambda story: story.text, split),
+                f"{seed}/{key}",
+            )
 
         return different(draw, count, present) if present else []
 
@@ -130,10 +135,3 @@ class Optimisation:
         if "solve" in offered:
             return Demonstration(((Call("solve", dict(task.meta["program"])),),), answer)
         return Demonstration((), answer)
-
-
-def _of_split(tell: Callable[[], Story], split: str) -> Story:
-    while True:
-        story = tell()
-        if (zlib.crc32(story.text.encode()) % 5 == 0) == (split == "test"):
-            return story

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import inspect
 import random
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
 from ferrule.core.flows import Session
-from ferrule.core.records import Call, Task
+from ferrule.core.records import Task
 from ferrule.sandbox.settings import Isolation
-from ferrule.tools.budget import Budget
-from ferrule.tools.python import PythonSession
 from ferrule.worlds.reasoning import drawing, solvers
 from ferrule.worlds.reasoning.drawing import Problem
-from ferrule.worlds.session import ToolSession
-from ferrule.worlds.splits import check_split, different
+from ferrule.worlds.solved import by_function, check_kinds, of_split, taking_turns, with_python
 
 __all__ = ["CLASSES", "Problem", "ProblemClass", "Reasoning"]
 
@@ -61,44 +56,28 @@ class Reasoning:
 
     def __post_init__(self) -> None:
         """Refuse unknown classes, and none at all."""
-        for each in self.classes:
-            if each not in CLASSES:
-                raise ValueError(f"Reasoning.classes: unknown {each!r}; {nearest(each, list(CLASSES))}")
-        if not self.classes:
-            raise ValueError("Reasoning.classes is empty; name at least one class")
+        check_kinds("Reasoning.classes", self.classes, CLASSES)
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return at most ``count`` different tasks; classes take turns, and so do levels."""
-        check_split(split, levels)
-
-        def draw(level: int, place: int, key: str) -> Task:
-            which = self.classes[place // len(levels) % len(self.classes)]
-            return self._task(split, which, level, f"{seed}/{key}")
-
-        return different(draw, count, levels)
+        return taking_turns(self.classes, self._task, split, count, seed, levels)
 
     def _task(self, split: str, which: str, level: int, key: str) -> Task:
-        rng = random.Random(f"{self.name}/{split}/{which}/{level}/{key}")
-        problem = CLASSES[which].draw(rng, level)
-        while (zlib.crc32(problem.question.encode()) % 5 == 0) != (split == "test"):
-            problem = CLASSES[which].draw(rng, level)
+        id = f"{self.name}/{split}/{which}/{level}/{key}"
+        rng = random.Random(id)
+        problem = of_split(lambda: CLASSES[which].draw(rng, level), lambda drawn: drawn.question, split)
         meta = {
             **{"verifier": "exact", "level": level, "split": split, "class": which},
             **{"arguments": dict(problem.arguments), "options": list(problem.options)},
         }
         prompt = f"{problem.question}\n{_LETTER}" if problem.options else problem.question
-        return Task(f"{self.name}/{split}/{which}/{level}/{key}", prompt, problem.answer, self.name, meta=meta)
+        return Task(id, prompt, problem.answer, self.name, meta=meta)
 
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session; the interpreter starts with its first call."""
-        python = PythonSession(isolation=self.isolation)
-        return ToolSession(task, lambda state: (state.tool,), python, budget=Budget(total=self.calls))
+        return with_python(task, calls=self.calls, isolation=self.isolation)
 
     def demonstrate(self, task: Task) -> Demonstration:
         """Return one call that defines the solver of the class and calls it, and the answer."""
-        if task.tools == ():
-            return Demonstration((), str(task.answer))
-        name, arguments = task.meta["class"], task.meta["arguments"]
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        code = f"{CLASSES[name].source}\n\nprint({name}({given}))"
-        return Demonstration(((Call("python", {"code": code}),),), str(task.answer))
+        name = task.meta["class"]
+        return by_function(task, name, CLASSES[name].source, task.meta["arguments"])
