@@ -16,6 +16,7 @@ from ferrule.agents.search import refuse_below_one
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, use
 from ferrule.core.records import Answer, Call, Observation, Reply, Status, Task, Tool, Trajectory
+from ferrule.rewards.matching import equal_values
 from ferrule.tools.schema import violations
 
 __all__ = [
@@ -205,7 +206,7 @@ class OneStep:
         """Refuse an agent that is shown no tools."""
         refuse_below_one(self, "k")
 
-    def __call__(self, task: Task, session: Session) -> Flow[Answer | Leaves]:
+    def __call__(self, task: Task, session: Session) -> Flow[Any]:
         """Play one episode."""
         return _recorded(self._run(StageRecord(task), session), session)
 
@@ -242,7 +243,7 @@ class Iterative:
         if self.retries < 0:
             raise ValueError(f"Iterative.retries is {self.retries}; the least is 0")
 
-    def __call__(self, task: Task, session: Session) -> Flow[Answer | Leaves]:
+    def __call__(self, task: Task, session: Session) -> Flow[Any]:
         """Play one episode."""
         return _recorded(self._run(StageRecord(task), session), session)
 
@@ -265,7 +266,7 @@ class Iterative:
         return replace(record, response=(yield from returned(self.stages.respond(record))))
 
 
-def _recorded(flow: Flow[StageRecord], session: Session) -> Flow[Answer | Leaves]:
+def _recorded(flow: Flow[StageRecord], session: Session) -> Flow[Any]:
     """Run a flow and return its answer, with the record where a reply can carry it."""
     value: Any = None
     last: Reply | None = None
@@ -301,6 +302,16 @@ class Gold:
         """Return the gold part that says the same as a part, None where there is none."""
         return next((gold for gold in self.subtasks if same_text(gold.text, part.text)), None)
 
+    def ran(self, calls: Sequence[Called], subtask: int) -> bool:
+        """Tell whether each right call of a part is among calls that went well, with equal arguments and no others."""
+        done = [Call(each.name, each.arguments) for each in calls if each.status == "ok"]
+        return all(any(_same(call, each) for each in done) for call in self.calls.get(subtask, ()))
+
+
+def _same(first: Call, second: Call) -> bool:
+    same = first.name == second.name and len(first.arguments) == len(second.arguments)
+    return same and equal_values(first, second) == len(second.arguments)
+
 
 def same_text(first: str, second: str) -> bool:
     """Tell whether two texts have the same words, whatever their case."""
@@ -310,8 +321,8 @@ def same_text(first: str, second: str) -> bool:
 def oracles(gold_of: Callable[[Task], Gold]) -> Stages:
     """Return stages that do what is right; ``replaced`` puts one of them among others.
 
-    The oracle of selection and of calls goes by what a part says: a part that the gold plan does not have gets nothing.
-    Its calls are what is right whatever came back before; its answer is the right one.
+    Each makes the best of what it is given: a part that the gold plan does not have gets no tools and no calls, only
+    tools that were chosen are called, and the answer is the right one where all that it needs came back, else None.
     """
 
     def plan(record: StageRecord, tools: tuple[Tool, ...]) -> Sequence[Subtask]:
@@ -326,6 +337,11 @@ def oracles(gold_of: Callable[[Task], Gold]) -> Stages:
     def call(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Sequence[Call]:
         gold = gold_of(record.task)
         same = gold.like(part)
-        return gold.calls.get(same.id, ()) if same is not None else ()
+        chosen = {tool.name for tool in tools}
+        return tuple(each for each in gold.calls.get(same.id, ()) if each.name in chosen) if same is not None else ()
 
-    return Stages(plan, select, call, lambda record: gold_of(record.task).answer)
+    def respond(record: StageRecord) -> Answer:
+        gold = gold_of(record.task)
+        return gold.answer if all(gold.ran(record.calls, part.id) for part in gold.subtasks) else None
+
+    return Stages(plan, select, call, respond)

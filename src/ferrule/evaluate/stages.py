@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ferrule.agents.stages import STAGES, Called, Gold, StageRecord, same_text
-from ferrule.core.records import Call
+from ferrule.agents.stages import STAGES, Gold, StageRecord, same_text
 from ferrule.evaluate.ranking import complete, ndcg, precision, recall
-from ferrule.rewards.matching import equal_values
 
 __all__ = ["Overlap", "Usage", "argument_overlap", "first_failure", "overlap", "profile", "rouge_l", "usage"]
 
@@ -91,15 +89,6 @@ def rouge_l(text: str, gold: str) -> float:
     return 2 * longest[-1] / (len(ours) + len(theirs))
 
 
-def _right_call(calls: Sequence[Called], gold: Call) -> bool:
-    """Tell whether a call that ran is the right one."""
-    for each in calls:
-        same = each.name == gold.name and len(each.arguments) == len(gold.arguments)
-        if each.status == "ok" and same and equal_values(Call(each.name, each.arguments), gold) == len(gold.arguments):
-            return True
-    return False
-
-
 def first_failure(record: StageRecord, gold: Gold, right: bool) -> str:
     """Return the first stage of a wrong run that did not do what is right, "" for a right run.
 
@@ -117,8 +106,7 @@ def first_failure(record: StageRecord, gold: Gold, right: bool) -> str:
         if not chosen.issuperset(gold.tools.get(part.id, ())):
             return "select"
     for part in gold.subtasks:
-        calls = [each for each in record.calls if each.subtask in ids[part.id]]
-        if not all(_right_call(calls, call) for call in gold.calls.get(part.id, ())):
+        if not gold.ran([each for each in record.calls if each.subtask in ids[part.id]], part.id):
             return "call"
     return "respond"
 
