@@ -21,8 +21,8 @@ ORDER = (
 )  # fmt: skip
 GUIDES = (
     "tools", "worlds", "benchmarks", "data", "apps", "chat", "templates", "models", "engines", "rewards", "credit",
-    "objectives", "training", "finetuning", "trees", "packed", "scale", "planning", "evaluation", "reports", "serving",
-    "mcp", "openenv", "contracts", "forge", "replay",
+    "objectives", "training", "finetuning", "trees", "memory", "packed", "scale", "planning", "evaluation", "reports",
+    "serving", "mcp", "openenv", "contracts", "forge", "replay",
 )  # fmt: skip
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ferrule.core.flows import Ask, Flow, Session, Use, use
 from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task, plain_text
 from ferrule.worlds.session import SAY
 
-__all__ = ["acted", "answered", "cut_off", "ended", "opening", "prefixed", "results", "returned", "spoken", "together"]
+__all__ = [
+    "Requests", "acted", "answered", "cut_off", "ended", "opening", "placed", "prefixed", "relayed", "results",
+    "returned", "spoken", "together",
+]  # fmt: skip
 
 T = TypeVar("T")
+Requests: TypeAlias = tuple[Ask | Use, ...]
+"""What a flow yields in one round."""
 
 
 def opening(task: Task, system: str = "", examples: Sequence[Message] = ()) -> list[Message]:
@@ -98,6 +103,30 @@ def spoken(messages: list[Message], reply: Message) -> Flow[bool]:
 def returned(value: Flow[T] | T) -> Flow[T]:
     """Return a value, or what the flow in its place returns: for pieces that may ask a model and need not."""
     return (yield from value) if isinstance(value, Generator) else value
+
+
+def placed(request: Ask | Use, session: Session) -> Ask | Use:
+    """Return a request whose calls run in ``session`` where it names no branch of its own."""
+    return Use(request.calls, session) if isinstance(request, Use) and request.session is None else request
+
+
+def relayed(flow: Flow[T], change: Callable[[Requests], Flow[Requests] | Requests]) -> Flow[T]:
+    """Run a flow whose requests are carried out as ``change`` returns them, round by round, and return what it returns.
+
+    ``change`` is given the requests of a round and returns as many, in their order; as a flow it may ask a model first.
+    """
+    value: Any = None
+    try:
+        while True:
+            wanted = flow.send(value)
+            requests = wanted if isinstance(wanted, tuple) else (wanted,)
+            changed: Requests = yield from returned(change(requests))
+            value = yield changed if isinstance(wanted, tuple) else changed[0]
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        flow.close()
 
 
 def together(*flows: Flow[T]) -> Flow[tuple[T, ...]]:

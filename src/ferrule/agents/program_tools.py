@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any
 
 from ferrule.agents.emulate import Emulated, Execute, emulate
-from ferrule.agents.flow import together
+from ferrule.agents.flow import Requests, placed, relayed, together
 from ferrule.chat.program import PseudoProgram
-from ferrule.core.acting import Place, act
 from ferrule.core.flows import Agent, Ask, Flow, Session, Use
-from ferrule.core.records import Call, Observation, Task, Tool
-from ferrule.tools.effects import branch
-from ferrule.tools.invoke import Malformed, arguments, invoke
+from ferrule.core.records import Observation, Task, Tool
+from ferrule.tools.invoke import Malformed, arguments
+from ferrule.worlds.added import Added
 
 __all__ = ["WithPrograms", "program_tool"]
 
@@ -58,35 +57,6 @@ def _key(name: str, given: Mapping[str, Any]) -> str:
     return name + json.dumps(given, sort_keys=True, default=repr)
 
 
-@dataclass
-class _Offered:
-    """A session with programs beside its tools."""
-
-    session: Session
-    added: tuple[Tool, ...]
-
-    @property
-    def tools(self) -> tuple[Tool, ...]:
-        names = [tool.name for tool in self.added]
-        return (*(tool for tool in self.session.tools if tool.name not in names), *self.added)
-
-    def act(self, call: Call, place: Place | None = None) -> Observation:
-        tool = next((tool for tool in self.added if tool.name == call.name), None)
-        return invoke(tool, call) if tool is not None else act(self.session, call, place)
-
-    def act_at(self, call: Call, place: Place) -> Observation:
-        return self.act(call, place)
-
-    def fork(self, *, irreversible: bool = False) -> _Offered:
-        return _Offered(branch(self.session, irreversible), self.added)
-
-    def final(self) -> Mapping[str, Any]:
-        return self.session.final()
-
-    def close(self) -> None:
-        self.session.close()
-
-
 @dataclass(frozen=True)
 class WithPrograms:
     """``agent`` with programs among its tools: each call of one is played by the policy of the role ``emulator``.
@@ -104,19 +74,13 @@ class WithPrograms:
         """Play one episode."""
         results: dict[str, Emulated] = {}
         tools = tuple(program_tool(program, results) for program in self.programs)
-        offered = _Offered(session, tools)
-        flow, value = self.agent(task, offered), None
-        try:
-            while True:
-                wanted = flow.send(value)
-                requests = wanted if isinstance(wanted, tuple) else (wanted,)
-                yield from self._play(requests, tools, results)
-                placed = tuple(_placed(request, offered) for request in requests)
-                value = yield placed if isinstance(wanted, tuple) else placed[0]
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            flow.close()
+        offered = Added(session, tools)
+
+        def change(requests: Requests) -> Flow[Requests]:
+            yield from self._play(requests, tools, results)
+            return tuple(placed(request, offered) for request in requests)
+
+        return (yield from relayed(self.agent(task, offered), change))
 
     def _play(self, requests: Sequence[Ask | Use], tools: Sequence[Tool], results: dict[str, Emulated]) -> Flow[None]:
         """Play the calls of programs in requests that have no result yet, side by side."""
@@ -132,7 +96,3 @@ class WithPrograms:
                     flows[key] = self.execute(program, tool.description, text, call=text)
         if flows:
             results.update(zip(flows, (yield from together(*flows.values())), strict=True))
-
-
-def _placed(request: Ask | Use, session: Session) -> Ask | Use:
-    return Use(request.calls, session) if isinstance(request, Use) and request.session is None else request

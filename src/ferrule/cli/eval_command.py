@@ -26,6 +26,7 @@ from ferrule.cli.options import (
     tools_option,
 )
 from ferrule.cli.paired import check_paired, paired_flags, paired_text, play_paired
+from ferrule.cli.remembered import check_memory, memory_flags, memory_text, play_memory
 from ferrule.worlds.named import world_names
 
 __all__ = ["command"]
@@ -33,7 +34,8 @@ __all__ = ["command"]
 
 _SETTINGS = (
     "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
-    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge",
+    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge", "memory_control",
+    "memory_batch", "memory_writer",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 
@@ -63,6 +65,7 @@ _SETTINGS = (
 @computing_flags
 @click.option("--no-tools", is_flag=True, help="The same tasks without tools.")
 @paired_flags
+@memory_flags
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="Write the episodes here (JSONL).")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep every reply and tool result in this cassette.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Play a cassette; no model and no tool is run.")
@@ -82,6 +85,7 @@ def command(suite: str | None, **given: Any) -> None:
     if suite is None and given["tasks"] is None:
         raise click.UsageError("give a suite, --dataset, or both where the suite is a benchmark: ferrule eval --help")
     check_paired(given)
+    check_memory(given)
     world, tasks = _tasks(suite, given)
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
@@ -96,6 +100,8 @@ def command(suite: str | None, **given: Any) -> None:
     how = {name: given[name] for name in ("num_generations", "seed", "temperature")}
     if given["paired"]:
         measured, episodes = play_paired(agent, policy, world, tasks, judge=given["judge"], loads=options, **how)
+    elif given["memory"] is not None:
+        measured, episodes = play_memory(agent, policy, world, tasks, given, loads=options, **how)
     else:
         evaluation = evaluate(agent, policy, world, tasks, **how)
         measured, episodes = evaluation.as_dict(), evaluation.episodes
@@ -146,6 +152,8 @@ def _text(data: dict[str, Any]) -> None:
         click.echo(f"  {name}: {shown(row, 'value')}")
     for level, row in data["by_level"].items():
         click.echo(f"  level {level}: {shown(row)}")
+    if "memory" in data:
+        memory_text(data)
     if data["malformed"] or data["unknown_tool"]:
         hint_small(data["model"], data["settings"]["tools"])
 

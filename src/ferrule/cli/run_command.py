@@ -15,6 +15,7 @@ from ferrule.cli.model_options import (
     load_policy,
 )
 from ferrule.cli.options import agent_options, emit, guarded, tools_option
+from ferrule.cli.remembered import kept_run, memory_flag, opened_memory
 
 __all__ = ["command"]
 
@@ -38,6 +39,8 @@ _ENDINGS = {
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies on one path.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
+@memory_flag
+@click.option("--answer", default=None, help="With --memory: the right answer, by which the run is scored and kept.")
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
@@ -53,8 +56,13 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **given: Any) ->
     from ferrule.view.episodes import step_in_words
     from ferrule.view.trees import count, lines, twigs
 
+    if given["answer"] is not None and given["memory"] is None:
+        raise click.UsageError("--answer scores a run for --memory and would do nothing without it")
     policy = load_policy(model, **computing_options(given), **chat_options(given))
-    episode = run(prompt, policy, tools=tools, **{name: given[name] for name in _SETTINGS})
+    library, memory = opened_memory(given["memory"])
+    episode = run(prompt, policy, tools=tools, memory=memory, **{name: given[name] for name in _SETTINGS})
+    if library is not None:
+        click.echo(kept_run(library, memory, episode, given["answer"]), err=True)
     path = episode.trajectories[0]
 
     def text() -> None:

@@ -102,6 +102,9 @@ class Ask:
     reply, or one per token). A policy that lacks what an ask needs is refused before it is asked
     (``ferrule.core.powers``).
 
+    ``notes`` say something of the ask in the record (which entries of a memory its messages hold); they become
+    ``Turn.notes`` and reach no policy.
+
     The driver fills three fields: ``context`` holds the ids of the turn this ask extends, ``fresh`` the index of the
     first message that is not part of it, ``seed`` the sampling seed. An ask that goes on from another episode brings
     ``context`` and ``fresh`` along; they stay as they are where it extends no turn of its own episode.
@@ -122,6 +125,7 @@ class Ask:
     fresh: int = 0
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,8 @@ class Turn:
     ``given`` are the ids added since the parent's last sampled id (the whole prompt when ``parent`` is None) and
     ``sampled`` the ids the model wrote; joined along a path they are exactly what the model saw. ``messages``
     are the messages that ``given`` renders; ``reply`` is the model's message and ``observations`` answer
-    ``reply.calls`` one for one. ``notes`` is what an agent that searched noted of the step.
+    ``reply.calls`` one for one. ``notes`` is what an agent noted: of the ask (``Ask.notes``), or of the step in a
+    search.
     """
 
     id: int

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+
 from ferrule.agents.named import agent as agent_by_name
 from ferrule.agents.named import temperature_for
+from ferrule.agents.remembering import Remembering
 from ferrule.core.flows import Policy, World
 from ferrule.core.records import Task
+from ferrule.memory.memory import Memory
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
 from ferrule.tools.sources import Tools, tool_source
@@ -26,6 +30,7 @@ def run(
     max_completion_length: int = 256,
     temperature: float | None = None,
     seed: int = 0,
+    memory: Memory | None = None,
 ) -> Episode:
     """Answer a prompt with an agent and return the episode; its first trajectory holds the ``answer``.
 
@@ -34,6 +39,7 @@ def run(
     ``agent`` is what ``ferrule.agents.named.agent`` knows; one that searches writes at most ``budget`` tokens in all.
     A path has at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens. ``temperature`` 0
     takes the likeliest token; None is 0 for the plain loop and 1 for agents that search, which need different replies.
+    With a ``memory`` what it recalls stands before the model, and the task's id tells prompts apart; nothing is kept.
     """
     if tools is None:
         world: World = Arithmetic()
@@ -42,6 +48,9 @@ def run(
     steps = max_tool_calling_iterations
     player = agent_by_name(agent, tokens=budget, turns=steps, depth=steps, max_tokens=max_completion_length)
     heat = temperature_for(agent) if temperature is None else temperature
-    task = Task("prompt", prompt, world=world.name)
+    id = "prompt" if memory is None else f"prompt/{zlib.crc32(prompt.encode()):08x}"
+    if memory is not None:
+        player = Remembering(player, memory)
+    task = Task(id, prompt, world=world.name)
     (episode,) = drive(player, [task], world, policy, seed=seed, temperature=heat)
     return episode

@@ -129,6 +129,7 @@ class Recorder:
             spans=reply.spans,
             finish=reply.finish,
             role=request.role,
+            notes=dict(request.notes),
         )
         self._before.append(before)
         self._depth.append(1 + (self._depth[before] if before is not None else 0))
@@ -204,7 +205,8 @@ class Recorder:
         for step in tree.steps:
             place = places[id(step.reply)]
             self._branch[place] = None if step.after is None else places[id(step.after)]
-            self.turns[place] = replace(self.turns[place], notes=dict(step.notes))
+            notes = {**self.turns[place].notes, **step.notes}
+            self.turns[place] = replace(self.turns[place], notes=notes)
         branches = [
             self._path(
                 places[id(leaf.reply)], self._branch, answer=leaf.answer, finish=leaf.finish, final=dict(leaf.final)

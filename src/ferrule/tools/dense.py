@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ferrule.tools.search import Document, Retrieve
 
-__all__ = ["Encode", "WordVectors", "dense", "word_vectors"]
+__all__ = ["Encode", "WordVectors", "dense", "unit_vectors", "word_vectors"]
 
 Vectors = npt.NDArray[np.float32]
 Encode: TypeAlias = Callable[[Sequence[str]], npt.ArrayLike]
@@ -32,11 +32,11 @@ def dense(documents: Sequence[Document], encode: Encode, *, batch: int = 1024) -
     if not documents:
         raise ValueError("dense retrieval needs at least one document")
     texts = [f"{document.title} {document.text}" for document in documents]
-    parts = [_unit(encode, texts[start : start + batch]) for start in range(0, len(texts), batch)]
+    parts = [unit_vectors(encode, texts[start : start + batch]) for start in range(0, len(texts), batch)]
     matrix = np.ascontiguousarray(np.concatenate(parts))
 
     def retrieve(query: str, k: int) -> list[tuple[Document, float]]:
-        scores, k = matrix @ _unit(encode, [query])[0], min(k, len(documents))
+        scores, k = matrix @ unit_vectors(encode, [query])[0], min(k, len(documents))
         if k < 1:
             return []
         near = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
@@ -45,7 +45,11 @@ def dense(documents: Sequence[Document], encode: Encode, *, batch: int = 1024) -
     return retrieve
 
 
-def _unit(encode: Encode, texts: Sequence[str]) -> Vectors:
+def unit_vectors(encode: Encode, texts: Sequence[str]) -> Vectors:
+    """Return the vectors of texts with length 1, shape (texts, size); a vector of zeros stays one.
+
+    Raises ``ValueError`` for an encoder that returns something other than a vector per text.
+    """
     vectors = np.asarray(encode(texts), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise ValueError(

@@ -15,6 +15,7 @@ from ferrule.rollout.drive import seed_of
 from ferrule.rollout.spent import added
 from ferrule.train.ahead import Ahead
 from ferrule.train.check import groups_per_step
+from ferrule.train.remember import counts_of, keep_groups, load_memories, states_of
 from ferrule.train.sample import Batch, Group, credit, gathered, kept_of, sample, stats
 from ferrule.train.step import Equipment, Step, Taken
 from ferrule.train.stream import Stream
@@ -24,11 +25,11 @@ __all__ = ["on_policy", "on_roles"]
 
 
 class _Streamed:
-    """Steps over a stream of tasks whose position is all that moves."""
+    """Steps over a stream of tasks: its position moves, and so do the memories of the recipes."""
 
-    def __init__(self, world: World, equipment: Equipment) -> None:
+    def __init__(self, world: World, equipment: Equipment, recipes: Mapping[str, Recipe]) -> None:
         settings = equipment.settings
-        self.equipment, self.world = equipment, world
+        self.equipment, self.world, self.recipes = equipment, world, recipes
         self.stream = Stream(world, settings.split, settings.levels, settings.seed)
 
     @property
@@ -39,10 +40,11 @@ class _Streamed:
         pass
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.stream.position}
+        return {"position": self.stream.position, **states_of(self.recipes)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.stream.position = int(state["position"])
+        load_memories(self.recipes, state, self.equipment.pool)
 
     def close(self) -> None:
         pass
@@ -50,7 +52,7 @@ class _Streamed:
 
 class _OnPolicy(_Streamed):
     def __init__(self, recipe: Recipe, world: World, equipment: Equipment) -> None:
-        super().__init__(world, equipment)
+        super().__init__(world, equipment, {"": recipe})
         self.recipe, self.carry = recipe, list[Group]()
         self.groups = groups_per_step(recipe, equipment.settings, equipment.processes)
         policy: Any = equipment.policy
@@ -90,7 +92,9 @@ class _OnPolicy(_Streamed):
             seed=seed_of(equipment.settings.seed, "update", step),
         )
         times = {"seconds/sample": sampled - began, "seconds/update": time.perf_counter() - sampled}
-        return Taken({**stats(batch), **metrics, **stale, **times}, batch.sampled, batch.groups)
+        return Taken(
+            {**stats(batch), **counts_of(self.recipes), **metrics, **stale, **times}, batch.sampled, batch.groups
+        )
 
     @property
     def settled(self) -> bool:
@@ -115,7 +119,7 @@ def on_policy(recipe: Recipe, world: World, equipment: Equipment) -> Step:
 
 class _OnRoles(_Streamed):
     def __init__(self, roles: Roles, world: World, equipment: Equipment) -> None:
-        super().__init__(world, equipment)
+        super().__init__(world, equipment, roles.recipes)
         self.roles, self.groups = roles, groups_per_step(roles, equipment.settings, equipment.processes)
 
     def _batches(self, step: int) -> dict[str, Batch]:
@@ -132,6 +136,8 @@ class _OnRoles(_Streamed):
             if set(played) != set(recipes):
                 raise ValueError(f"Roles.play returned groups of {sorted(played)}; the roles are {sorted(recipes)}")
             whole = {name: gathered(list(played[name]), equipment.pool) for name in recipes}
+            for name, recipe in recipes.items():
+                keep_groups(recipe, whole[name], equipment.pool)
             return {name: _credited(recipe, whole[name], equipment.policy, step) for name, recipe in recipes.items()}
 
     def __call__(self, step: int) -> Taken:
@@ -156,7 +162,16 @@ class _OnRoles(_Streamed):
         spent = sum(batch.sampled for batch in batches.values())
         groups = tuple(group for batch in batches.values() for group in batch.groups)
         return Taken(
-            {**stats(batches[names[0]]), **by_role, **metrics, "tokens/sampled": float(spent), **times}, spent, groups
+            {
+                **stats(batches[names[0]]),
+                **by_role,
+                **counts_of(self.recipes),
+                **metrics,
+                "tokens/sampled": float(spent),
+                **times,
+            },
+            spent,
+            groups,
         )
 
 

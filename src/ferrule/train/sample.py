@@ -23,6 +23,7 @@ from ferrule.rollout.drive import Limits, Policies, drive, seed_of
 from ferrule.rollout.record import Episode
 from ferrule.rollout.spent import Spent, added, metrics_of
 from ferrule.train.policy import HasHeads, Refers
+from ferrule.train.remember import keep_groups
 
 __all__ = [
     "Batch",
@@ -166,6 +167,7 @@ def sample(
         first = groups_of(recipe, tasks, world, policy, seed=attempt_seed, **options)
         tried, further = _retried(recipe, first, world, policy, attempt_seed, options)
         played, extra = gathered(tried, pool), gathered(further, pool)
+        keep_groups(recipe, (*played, *extra), pool)
         good = kept_of(recipe, played)
         episodes = [episode for g in (*played, *extra) for episode in g.episodes]
         drifted += sum(episode.drifted for episode in episodes)

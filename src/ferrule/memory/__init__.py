@@ -1,0 +1,1 @@
+"""Memory: what earlier episodes put before a model, with where it comes from and whether it helped."""

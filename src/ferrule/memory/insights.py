@@ -1,0 +1,149 @@
+"""Insights that are proved on the task they come from, and whose conditions are rewritten by how they fare.
+
+A ``Solve`` solves a task with some entries before it. Learning keeps what makes its source task solvable; diagnosis
+says of each entry whether it helped, misled or was missing; refinement rewrites conditions. Source: "AlphaOPT:
+Formulating Optimization Programs with Self-Improving LLM Experience Library" (46).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice, product
+from typing import Any, TypeAlias
+
+from ferrule.agents.flow import returned
+from ferrule.core.flows import Flow
+from ferrule.core.records import Task
+from ferrule.memory.checks import Check, admit, no_orders
+from ferrule.memory.conditions import Fared, best_condition, fared_of
+from ferrule.memory.entries import Change, Entry, Origin
+from ferrule.memory.library import Library, preview
+
+__all__ = [
+    "Diagnosed", "Extract", "Retrieve", "Solve", "Solved", "diagnose", "largest_passing", "learn_from",
+    "refine_condition",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A solution: whether it is right, the text of it, and which entries it used, as far as is known."""
+
+    right: bool
+    text: str = ""
+    used: tuple[str, ...] = ()
+
+
+Solve: TypeAlias = Callable[[Task, Sequence[Entry]], "Flow[Solved] | Solved"]
+"""Solves a task with some entries before it."""
+Extract: TypeAlias = Callable[[Task, Solved], "Flow[list[Change]] | list[Change]"]
+"""Proposes insights from a failed solution, by comparing it with a right one."""
+Retrieve: TypeAlias = Callable[[Task, Sequence[Entry]], "Flow[Sequence[Entry]] | Sequence[Entry]"]
+"""Picks the entries that apply to a task."""
+
+
+def largest_passing(items: Sequence[Any], passes: Callable[[Sequence[Any]], Flow[bool] | bool]) -> Flow[list[Any]]:
+    """Return the first subset that passes, from the largest to those of one item, in order; empty where none does."""
+    for size in range(len(items), 0, -1):
+        for subset in combinations(items, size):
+            if (yield from returned(passes(subset))):
+                return list(subset)
+    return []
+
+
+def learn_from(
+    library: Library, task: Task, solve: Solve, extract: Extract, retrieve: Retrieve, *, attempts: int = 3,
+    tries: int = 3, check: Check = no_orders, writer: str = "writer",
+) -> Flow[list[Entry]]:  # fmt: skip
+    """Solve a task several times, learn from every failure, and add what makes the task solvable.
+
+    An insight is kept only if the task is solved with it beside the entries that were retrieved at first; it is
+    extracted up to ``tries`` times. A task that all attempts solve teaches nothing. Return what was added.
+    """
+    old = list((yield from returned(retrieve(task, library.entries()))))
+    failed = []
+    for _ in range(attempts):
+        solved: Solved = yield from returned(solve(task, old))
+        failed += [] if solved.right else [solved]
+    added: list[Entry] = []
+    for failure in failed:
+        for _ in range(tries):
+            origin = (Origin(task.id, writer=writer),)
+            proposed = yield from returned(extract(task, failure))
+            changes = [replace(change, origins=origin) for change in proposed]
+            if not changes:
+                continue
+            fresh = [preview(change, (), id=f"E{-place}") for place, change in enumerate(changes, 1)]
+            again: Solved = yield from returned(solve(task, [*old, *fresh]))
+            if again.right:
+                admitted = yield from admit(library, changes, check)
+                added += [one.entry for one in admitted if one.entry is not None]
+                break
+    return added
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What a task says of entries: how each fared, and whether the task is solved in the end, and with which ones."""
+
+    fared: dict[str, Fared]
+    solved: bool
+    entries: tuple[Entry, ...] = ()
+
+
+def diagnose(
+    library: Library, task: Task, solve: Solve, retrieve: Retrieve, *, label: Callable[[Task, Solved, Entry], Any],
+    missing: Callable[[Task, Solved, Sequence[Entry]], Any], most: int = 8,
+) -> Flow[Diagnosed]:  # fmt: skip
+    """Solve a task with what is retrieved, and say how each entry fared; nothing is written.
+
+    Entries of a right solution are positive. After a failure ``label`` names how each one fared. Where one neither
+    helped nor was right, the task is solved again with the positive ones alone. Else, ``missing(task, solution,
+    entries)`` returns, for each issue, the entries that would apply and were not retrieved; up to ``most`` combinations
+    of one for each issue are tried, and those of the first that solves the task are unretrieved.
+    """
+    entries = list((yield from returned(retrieve(task, library.entries()))))
+    solved: Solved = yield from returned(solve(task, entries))
+    if solved.right:
+        return Diagnosed({entry.id: "positive" for entry in entries}, True, tuple(entries))
+    fared: dict[str, Fared] = {}
+    for entry in entries:
+        fared[entry.id] = yield from returned(label(task, solved, entry))
+    good = [entry for entry in entries if fared[entry.id] == "positive"]
+    if any(how not in ("positive", "invalid") for how in fared.values()):
+        again: Solved = yield from returned(solve(task, good))
+        if again.right:
+            return Diagnosed(fared, True, tuple(good))
+    issues = yield from returned(missing(task, solved, entries))
+    choices = [list(candidates) for candidates in issues if candidates]
+    for chosen in islice(product(*choices), most) if choices else ():
+        tried: Solved = yield from returned(solve(task, [*good, *chosen]))
+        if tried.right:
+            return Diagnosed({**fared, **{e.id: "unretrieved" for e in chosen}}, True, (*good, *chosen))
+    return Diagnosed(fared, False, tuple(entries))
+
+
+def refine_condition(
+    library: Library, id: str, *, exclude: Callable[[Entry, str], Any], include: Callable[[Entry, str], Any],
+    vary: Callable[[Entry, Sequence[str], Sequence[str]], Any], retrieves: Callable[[Entry, str], bool],
+) -> Flow[Entry | None]:  # fmt: skip
+    """Rewrite the condition of an entry that misled or was missing, where that retrieves it better.
+
+    ``exclude(entry, task)`` says what of a negative task the entry does not apply to, ``include`` what of an
+    unretrieved one it applies to, and ``vary(entry, applies, not_applies)`` proposes conditions
+    (``conditions.conditioned`` words one). The best by ``best_condition`` becomes a new version; None where none is
+    better than the present one.
+    """
+    entry = library[id]
+    negative, unretrieved = fared_of(entry, "negative"), fared_of(entry, "unretrieved")
+    if not negative and not unretrieved:
+        return None
+    apart, inside = [], []
+    for task in negative:
+        apart.append((yield from returned(exclude(entry, task))))
+    for task in unretrieved:
+        inside.append((yield from returned(include(entry, task))))
+    variants = yield from returned(vary(entry, inside, apart))
+    best = best_condition(entry, list(variants), retrieves)
+    return library.modify(id, when=best[0]) if best is not None else None
