@@ -22,7 +22,7 @@ ORDER = (
 GUIDES = (
     "tools", "worlds", "benchmarks", "data", "apps", "chat", "templates", "models", "engines", "rewards", "credit",
     "objectives", "training", "finetuning", "trees", "memory", "packed", "scale", "planning", "evaluation", "reports",
-    "serving", "mcp", "openenv", "contracts", "forge", "replay",
+    "serving", "mcp", "openenv", "contracts", "documents", "forge", "replay",
 )  # fmt: skip
 
 

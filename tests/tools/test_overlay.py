@@ -109,11 +109,11 @@ def test_differences_are_listed_by_field() -> None:
     first = Overlay({"add": WORDS})
     changed = ToolText("sum", "Sum.", {"left": ParameterText("right")})
     assert diff(first, revise(first, {"add": changed, "other": ToolText(description="x")})) == {
-        "add.name": ("plus", "sum"),
-        "add.examples": (["plus(right=1)"], None),
-        "add.parameters.right.name": ("left", None),
-        "add.parameters.right.description": ("what is added", None),
-        "other.description": (None, "x"),
+        ("add", "name"): ("plus", "sum"),
+        ("add", "examples"): (["plus(right=1)"], None),
+        ("add", "parameters.right.name"): ("left", None),
+        ("add", "parameters.right.description"): ("what is added", None),
+        ("other", "description"): (None, "x"),
     }
     assert diff(first, first) == {}
 

@@ -9,7 +9,7 @@ from typing import Any
 from ferrule.chat.parsing import Parsed, parse_json, parse_prefix
 from ferrule.core.records import Call
 
-__all__ = ["ARGUMENT_KEYS", "arguments_from", "call_from", "numbered"]
+__all__ = ["ARGUMENT_KEYS", "arguments_from", "call_from", "numbered", "object_in"]
 
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
 """What the arguments of a call are named, the usual name first."""
@@ -123,3 +123,17 @@ def numbered(calls: Sequence[Call]) -> tuple[Call, ...]:
         notes = (*call.repairs, "repeated id") if call.id and repeated else call.repairs
         renamed.append(replace(call, id=identity, repairs=notes))
     return tuple(renamed)
+
+
+def object_in(text: str) -> tuple[dict[str, Any], str]:
+    """Return the JSON object that a text holds, and what is wrong ("" if nothing).
+
+    It stands between the first and the last brace; a broken one is repaired.
+    """
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0:
+        return {}, "the text holds no JSON object"
+    read = parse_json(text[start : end + 1] if end > start else text[start:])
+    if read.problem or not isinstance(read.value, dict):
+        return {}, read.problem or f"the text holds a {type(read.value).__name__}, and no JSON object"
+    return read.value, ""

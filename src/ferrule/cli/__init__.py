@@ -23,6 +23,7 @@ _COMMANDS = {
     "forge": "Let a model make tools for your tasks, and keep those that stand every test.",
     "refine": "Propose, check and propose again: slow functions made faster, and other tasks with a check.",
     "memory": "Look at a library of what was learned, add to it, export and prune it.",
+    "documents": "Write documents of tools from trials of them, and show what changed.",
     "charts": "Look for charts of a table that tell something, and write a page of them with hints.",
     "arena": "Compare training recipes at the same number of generated tokens.",
     "papers": "List published methods, explain one, or measure its claim.",

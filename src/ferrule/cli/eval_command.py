@@ -19,10 +19,12 @@ from ferrule.cli.options import (
     agent_options,
     emit,
     guarded,
+    in_words,
     open_cassette,
     own_tasks,
     row_options,
     say_note,
+    tool_docs_option,
     tools_option,
 )
 from ferrule.cli.paired import check_paired, paired_flags, paired_text, play_paired
@@ -33,8 +35,8 @@ __all__ = ["command"]
 
 
 _SETTINGS = (
-    "agent", "budget", "tools", "eval_tasks", "num_generations", "temperature", "max_completion_length", "seed",
-    "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge", "memory_control",
+    "agent", "budget", "tools", "tool_docs", "eval_tasks", "num_generations", "temperature", "max_completion_length",
+    "seed", "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge", "memory_control",
     "memory_batch", "memory_writer",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
@@ -51,6 +53,7 @@ _SETTINGS = (
 )
 @own_tasks
 @tools_option()
+@tool_docs_option
 @click.option("--eval-tasks", default=100, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations", default=1, show_default=True, help="Episodes per task.")
 @agent_options
@@ -87,6 +90,7 @@ def command(suite: str | None, **given: Any) -> None:
     check_paired(given)
     check_memory(given)
     world, tasks = _tasks(suite, given)
+    world, tasks = in_words(world, tasks, given["tool_docs"])
     if given["no_tools"]:
         tasks = [replace(task, tools=()) for task in tasks]
     options = {**chat_options(given), **computing_options(given)}

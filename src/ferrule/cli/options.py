@@ -17,12 +17,14 @@ from typing import Any
 import click
 
 from ferrule.core.flows import World
+from ferrule.core.records import Task
 
 __all__ = [
     "Command",
     "emit",
     "flags",
     "guarded",
+    "in_words",
     "interruptible",
     "make_world",
     "open_cassette",
@@ -31,6 +33,7 @@ __all__ = [
     "run_folder",
     "runs",
     "say_note",
+    "tool_docs_option",
     "tools_option",
     "workers",
 ]
@@ -160,6 +163,37 @@ def tools_option(note: str = "") -> Callable[[Command], Command]:
         "or the example tools, pack or pack:NAME,NAME; may repeat."
     )
     return click.option("--tools", multiple=True, callback=_tools, help=f"{text} {note}".strip())
+
+
+def tool_docs_option(command: Command) -> Command:
+    """Add ``--tool-docs`` (``tool_docs``): a file of documents in whose words tools are shown."""
+    return click.option(
+        "--tool-docs", type=click.Path(path_type=Path),
+        help="Show tools in the words of this file (ferrule documents) [default: their own].",
+    )(command)  # fmt: skip
+
+
+def in_words(world: World, tasks: Sequence[Task], path: Path | None) -> tuple[World, list[Task]]:
+    """Return a world whose tools are shown in the words of a file, and its tasks with the rules that the file has.
+
+    A file that has words for none of the tools is refused.
+    """
+    if path is None:
+        return world, list(tasks)
+    from ferrule.tools.documents import as_lines, read_documents
+    from ferrule.worlds.aliased import documented
+    from ferrule.worlds.wrap import instructed
+
+    overlay, rules = read_documents(path)
+    with contextlib.closing(world.start(tasks[0])) as session:
+        names = [tool.name for tool in session.tools]
+    if not rules and not set(names) & set(overlay.texts):
+        told = (
+            f"its tools are {', '.join(names) or 'none'}; the file has words for {', '.join(overlay.texts) or 'none'}"
+        )
+        raise click.UsageError(f"--tool-docs {path} would do nothing in {world.name}: {told}")
+    told = as_lines(rules)
+    return documented(world, overlay), [instructed(task, told) for task in tasks]
 
 
 def _tools(ctx: Any, param: Any, names: tuple[str, ...]) -> str | tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from ferrule.cli.model_options import (
     hint_small,
     load_policy,
 )
-from ferrule.cli.options import agent_options, emit, guarded, tools_option
+from ferrule.cli.options import agent_options, emit, guarded, tool_docs_option, tools_option
 from ferrule.cli.remembered import kept_run, memory_flag, opened_memory
 
 __all__ = ["command"]
@@ -35,6 +36,7 @@ _ENDINGS = {
     "--model", default="pocket", show_default=True, help="pocket, smollm2-135m, a folder, a hub name or a URL."
 )
 @tools_option("[default: calculator and python]")
+@tool_docs_option
 @agent_options
 @click.option("--max-completion-length", default=256, show_default=True, help="Longest reply in tokens.")
 @click.option("--max-tool-calling-iterations", default=6, show_default=True, help="Most replies on one path.")
@@ -45,7 +47,7 @@ _ENDINGS = {
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the episode as JSON.")
 @guarded
-def command(prompt: str, model: str, tools: Any, as_json: bool, **given: Any) -> None:
+def command(prompt: str, model: str, tools: Any, tool_docs: Path | None, as_json: bool, **given: Any) -> None:
     """Answer PROMPT and show calls and observations; without an answer, what the model wrote, and exit code 1."""
     import json
 
@@ -53,6 +55,7 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **given: Any) ->
     from ferrule.core.tally import tally
     from ferrule.rollout.prompt import run
     from ferrule.rollout.record import dump
+    from ferrule.tools.documents import as_lines, read_documents
     from ferrule.view.episodes import step_in_words
     from ferrule.view.trees import count, lines, twigs
 
@@ -60,7 +63,9 @@ def command(prompt: str, model: str, tools: Any, as_json: bool, **given: Any) ->
         raise click.UsageError("--answer scores a run for --memory and would do nothing without it")
     policy = load_policy(model, **computing_options(given), **chat_options(given))
     library, memory = opened_memory(given["memory"])
-    episode = run(prompt, policy, tools=tools, memory=memory, **{name: given[name] for name in _SETTINGS})
+    documents, rules = (None, {}) if tool_docs is None else read_documents(tool_docs)
+    settings = {name: given[name] for name in _SETTINGS}
+    episode = run(prompt, policy, tools=tools, documents=documents, rules=as_lines(rules), memory=memory, **settings)
     if library is not None:
         click.echo(kept_run(library, memory, episode, given["answer"]), err=True)
     path = episode.trajectories[0]

@@ -15,22 +15,22 @@ from typing import Any
 from ferrule.core.records import Call, Message, Tool
 from ferrule.data.trees import Branch, Tree
 
-__all__ = ["api_name", "api_tool", "read_tree", "relevant_of", "tree_from"]
+__all__ = ["api_name", "api_tool", "plain_name", "read_tree", "relevant_of", "tree_from"]
 
 _KINDS = {"NUMBER": "number", "BOOLEAN": "boolean", "STRING": "string"}
 _SOLVED, _GAVE_UP = 3, 4
 _STATES: Mapping[int | None, str] = {_SOLVED: "answer", _GAVE_UP: "gave up"}
 
 
-def _plain(text: str) -> str:
-    """Return a text as a name: small letters, digits and underscores, a letter first."""
-    name = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_\u4e00-\u9fa5]", "_", text)).strip("_").lower()
+def plain_name(text: str, kept: str = "") -> str:
+    """Return a text as a name: small letters, digits and underscores, a letter first; signs that are ``kept`` stay."""
+    name = re.sub(r"_+", "_", re.sub(rf"[^A-Za-z0-9_\u4e00-\u9fa5{re.escape(kept)}]", "_", text)).strip("_").lower()
     return f"get_{name}" if name[:1].isdigit() else name
 
 
 def api_name(api: str, tool: str, *, longest: int = 64) -> str:
     """Return the name of an API of a tool as a function: ``api_for_tool``, of which the last ``longest`` letters."""
-    return f"{_plain(api)}_for_{_plain(tool)}"[-longest:]
+    return f"{plain_name(api)}_for_{plain_name(tool)}"[-longest:]
 
 
 def api_tool(document: Mapping[str, Any], *, described: int = 256) -> Tool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import closing
 
 from ferrule.agents.named import agent as agent_by_name
 from ferrule.agents.named import temperature_for
@@ -12,9 +13,12 @@ from ferrule.core.records import Task
 from ferrule.memory.memory import Memory
 from ferrule.rollout.drive import drive
 from ferrule.rollout.record import Episode
+from ferrule.tools.overlay import Overlay, apply
 from ferrule.tools.sources import Tools, tool_source
+from ferrule.worlds.aliased import documented
 from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.user import UserWorld
+from ferrule.worlds.wrap import instructed
 
 __all__ = ["run"]
 
@@ -24,6 +28,8 @@ def run(
     policy: Policy,
     *,
     tools: Tools | None = None,
+    documents: Overlay | None = None,
+    rules: str = "",
     agent: str = "loop",
     budget: int | None = None,
     max_tool_calling_iterations: int = 6,
@@ -36,6 +42,7 @@ def run(
 
     ``tools`` are what ``ferrule.tools.sources.tool_source`` takes (None: ``calculator`` and ``python``, ``()``: none);
     functions keep what they keep in their modules, where it can be read afterwards.
+    ``documents`` words them; it may word tools that are on offer alone. ``rules`` are told before the prompt.
     ``agent`` is what ``ferrule.agents.named.agent`` knows; one that searches writes at most ``budget`` tokens in all.
     A path has at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens. ``temperature`` 0
     takes the likeliest token; None is 0 for the plain loop and 1 for agents that search, which need different replies.
@@ -45,12 +52,16 @@ def run(
         world: World = Arithmetic()
     else:
         world = UserWorld("prompt", {}, source=tool_source(tools, apart=False))
+    id = "prompt" if memory is None else f"prompt/{zlib.crc32(prompt.encode()):08x}"
+    task = instructed(Task(id, prompt, world=world.name), rules)
+    if documents is not None:
+        with closing(world.start(task)) as session:
+            apply(session.tools, documents)  # refuses words for tools that there are not
+        world = documented(world, documents)
     steps = max_tool_calling_iterations
     player = agent_by_name(agent, tokens=budget, turns=steps, depth=steps, max_tokens=max_completion_length)
     heat = temperature_for(agent) if temperature is None else temperature
-    id = "prompt" if memory is None else f"prompt/{zlib.crc32(prompt.encode()):08x}"
     if memory is not None:
         player = Remembering(player, memory)
-    task = Task(id, prompt, world=world.name)
     (episode,) = drive(player, [task], world, policy, seed=seed, temperature=heat)
     return episode

@@ -1,8 +1,8 @@
 """Overlays: versioned texts over immutable tools.
 
-What a model reads of a tool (name, description, names and descriptions of parameters, examples) can be rewritten
-without touching the callable, its types or its effects. An overlay is a value: its id is the hash of its
-content, and it links to the version it was made from.
+What a model reads of a tool (name, description, names and descriptions of parameters, what it returns, examples) can be
+rewritten without touching the callable, its types or its effects. An overlay is a value: its id is the hash of its
+content, and it links to the version it was made from. ``ferrule.tools.documents`` edits overlays text by text.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Tool
+from ferrule.tools.results import outline
 from ferrule.tools.tool import NAME, Typed
 
-__all__ = ["Overlay", "ParameterText", "ToolText", "apply", "diff", "from_json", "names", "revise", "to_json"]
+__all__ = ["Key", "Overlay", "ParameterText", "ToolText", "apply", "diff", "from_json", "names", "revise", "to_json"]
+
+Key: TypeAlias = tuple[str, str]
+"""A tool's own name and a field: ``name``, ``description``, ``examples``, ``output``, ``parameters.NAME.description``
+or ``parameters.NAME.name``."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,15 @@ class ParameterText:
 class ToolText:
     """The texts of one tool; None keeps the tool's text.
 
-    ``parameters`` is keyed by the tool's own parameter names. ``examples`` follow the description.
+    ``parameters`` is keyed by the tool's own parameter names. ``output`` is a JSON schema of the result, which becomes
+    the tool's and follows the description as an outline; ``examples`` come last.
     """
 
     name: str | None = None
     description: str | None = None
     parameters: Mapping[str, ParameterText] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    output: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,10 +135,14 @@ def _worded(tool: Tool, text: ToolText) -> Tool:
     if "required" in tool.parameters:
         parameters["required"] = [shown.get(name, name) for name in tool.parameters["required"]]
     description = tool.description if text.description is None else text.description
+    if text.output is not None:
+        description = "\n".join((description, "Returns:", outline(text.output))).strip()
     if text.examples:
         description = "\n".join((description, "Examples:", *text.examples)).strip()
+    output = tool.output if text.output is None else text.output
     run = tool.run if all(name == own_name for own_name, name in shown.items()) else _renamed(tool.run, shown)
-    return replace(tool, name=text.name or tool.name, description=description, parameters=parameters, run=run)
+    shown_as = text.name or tool.name
+    return replace(tool, name=shown_as, description=description, parameters=parameters, run=run, output=output)
 
 
 def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[..., Any]:
@@ -152,16 +163,19 @@ def _renamed(run: Callable[..., Any], shown: Mapping[str, str]) -> Callable[...,
     return replace(run, function=under, adapters=adapters)
 
 
-def diff(before: Overlay, after: Overlay) -> dict[str, tuple[Any, Any]]:
-    """Return what changed as ``{"tool.field": (old, new)}``; None stands for the tool's own words."""
-    old, new = _flat(_plain(before)), _flat(_plain(after))
+def diff(before: Overlay, after: Overlay) -> dict[Key, tuple[Any, Any]]:
+    """Return what changed as ``{(tool, field): (old, new)}``; None stands for the tool's own words."""
+    old, new = _flat(before), _flat(after)
     return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
 
 
-def _flat(texts: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(texts, Mapping):
-        return {prefix: texts}
-    return {k: v for name, part in texts.items() for k, v in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
+def _flat(overlay: Overlay) -> dict[Key, Any]:
+    flat: dict[Key, Any] = {}
+    for tool, entry in _plain(overlay).items():
+        for name, part in entry.pop("parameters", {}).items():
+            flat |= {(tool, f"parameters.{name}.{key}"): value for key, value in part.items()}
+        flat |= {(tool, key): value for key, value in entry.items()}
+    return flat
 
 
 def _plain(overlay: Overlay) -> dict[str, Any]:
@@ -172,6 +186,8 @@ def _plain(overlay: Overlay) -> dict[str, Any]:
         entry = _said(text) | {"parameters": {key: worded for key, worded in parameters.items() if worded}}
         entry["examples"] = list(text.examples)
         texts[name] = {key: value for key, value in entry.items() if value not in ({}, [])}
+        if text.output is not None:
+            texts[name]["output"] = dict(text.output)
     return texts
 
 
@@ -224,7 +240,7 @@ def _checked(where: str, entry: Any, kind: type[ToolText] | type[ParameterText])
     for key, value in entry.items():
         if key not in known:
             raise ValueError(f"overlay of {where}: unknown key {key!r}; {nearest(key, known)}")
-        if key == "parameters":
+        if key in ("parameters", "output"):
             fits = isinstance(value, Mapping)
         elif key == "examples":
             fits = isinstance(value, list) and all(isinstance(line, str) for line in value)

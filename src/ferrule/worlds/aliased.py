@@ -23,7 +23,7 @@ from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.overlay import Overlay, ParameterText, ToolText, apply, names
 from ferrule.worlds.wrap import Wrapped
 
-__all__ = ["Aliased", "Words", "aliases", "canonical", "canonical_call", "on_canonical", "renamed"]
+__all__ = ["Aliased", "Words", "aliases", "canonical", "canonical_call", "documented", "on_canonical", "renamed"]
 
 _ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 Words: TypeAlias = Literal["syllables", "characters"]
@@ -186,6 +186,11 @@ class Aliased:
     def close(self) -> None:
         """Close the wrapped session."""
         self.session.close()
+
+
+def documented(world: World, overlay: Overlay) -> Wrapped:
+    """Return ``world`` whose tools are shown in the words of an overlay; words for tools that are not on offer rest."""
+    return Wrapped(world, lambda session, task, seed: Aliased(session, overlay))
 
 
 def renamed(

@@ -1,0 +1,173 @@
+"""DRAFT: From Exploration to Mastery: Enabling LLMs to Master Tools via Self-Driven Interactions (37), October 2024.
+
+https://arxiv.org/abs/2410.08197
+
+Documents of tools are written by people for people; they leave out, and err. DRAFT writes them anew from a model's own
+trials: an explorer thinks of a request with arguments and calls the tool, an analyst compares the document with what
+came back, and a writer writes the description anew and says what to explore next. Requests must differ from earlier
+ones, and each tool stops by itself once its description has settled. No weight changes, and other models read the
+documents as well.
+
+Departures from the paper:
+
+1. A tool here is a function, so what the paper calls an API. Descriptions of several functions that belong together are
+   written last (``overviews``); they are returned beside the overlay, as no tool carries them.
+2. The prompts are our own. A reply that cannot be read is asked for once more within the same three tries, or leaves
+   the text as it is; the release takes none and fails later. Its prompt for the analyst has a place that is never
+   filled; here that is the history of descriptions.
+3. How alike two requests or descriptions are is the cosine of their words where no encoder is given (``by_vectors``
+   takes one); the paper's is text-embedding-ada-002, to which its limits 0.9 and 0.75 belong.
+4. Every trial calls the tool in a branch of its session, so that none changes what the next one meets; tools that
+   cannot be undone are refused. The paper probes live APIs.
+5. The last call that ran is kept as an example of the document (``examples``), as in the release's files.
+6. A call that timed out is of the class ``timeout``; the release reports it as a success. Names keep a ``^`` only with
+   ``reference``, by a slip in a class of characters.
+7. The description that converged is the last one and is kept; the listing in the paper may drop it.
+8. Documents are used by any agent here (``--tool-docs``). The paper's own, which splits a request into subtasks and
+   takes a tool, then its function, then its arguments, is not part of this module. Answers are compared by
+   ``rewards.pairwise``.
+9. The claim is measured on tools with hidden rules that a validator enforces, with a scripted explorer, writer and
+   caller. An arm that gives all trials to a single rewrite is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ferrule.agents.documenter import Documenter, overview, unchanged
+from ferrule.agents.flow import together
+from ferrule.agents.probe import Diverse, Probed, by_call, documents, probe
+from ferrule.core.flows import Flow, Policy, Session, World
+from ferrule.core.records import Observation, Tool
+from ferrule.data.toolbench import plain_name
+from ferrule.evaluate.probed import played_flow, probe_tools
+from ferrule.studies.paper import Paper
+from ferrule.tools.alike import Alike, by_words, sentence_bleu
+from ferrule.tools.documents import texts_of
+from ferrule.tools.overlay import Overlay
+
+__all__ = [
+    "PAPER",
+    "Documented",
+    "ResultClass",
+    "change",
+    "function_name",
+    "mastered",
+    "on_path",
+    "refined",
+    "result_class",
+]
+
+_RESERVED = frozenset({"from", "class", "return", "false", "true", "id", "and", "empty"})
+_LIMITED = ("unsubscribed", "not subscribed", "too many requests", "rate limit", "gateway", "blocked", "no credits")
+ResultClass: TypeAlias = Literal["ok", "unauthorised", "limited", "error", "timeout"]
+
+
+def change(before: str, after: str, *, alike: Alike = by_words) -> float:
+    """Return how little a rewrite changed: the mean of BLEU, with the text before as reference, and of ``alike``."""
+    return (sentence_bleu(before, after) + alike(before, after)) / 2
+
+
+def function_name(text: str, *, reference: bool = False) -> str:
+    """Return a text as the name of a function: ``2nd API!`` is ``get_2nd_api``, and ``id`` is ``is_id``."""
+    name = plain_name(text, "^" if reference else "")
+    return f"is_{name}" if name in _RESERVED else name
+
+
+def result_class(observation: Observation) -> ResultClass:
+    """Return the class of a result by its status and its words: only ``ok`` and ``unauthorised`` are worth keeping."""
+    said = observation.text.lower()
+    if observation.status == "timeout":
+        return "timeout"
+    if "unauthori" in said:
+        return "unauthorised"
+    if any(words in said for words in _LIMITED):
+        return "limited"
+    return "error" if observation.status != "ok" or "error" in said else "ok"
+
+
+def on_path(calls: Iterable[tuple[str, str]], relevant: Iterable[tuple[str, str]]) -> bool:
+    """Say whether every relevant pair of tool and function was called; names are compared as ``function_name``."""
+
+    def plain(pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {(function_name(tool), function_name(function)) for tool, function in pairs}
+
+    return plain(relevant) <= plain(calls)
+
+
+def refined(
+    tool: Tool, session: Session, *, rounds: int = 5, similar: float = 0.9, tries: int = 3, settled: float = 0.75,
+    alike: Alike = by_words, limit: int = 2048, max_tokens: int = 2000, examples: bool = True,
+) -> Flow[Probed]:  # fmt: skip
+    """Write the document of a tool anew from trials of it, in at most ``rounds``.
+
+    Another request is asked for, up to ``tries`` times in all, while one is at least ``similar`` to an earlier one; it
+    ends when ``change`` of two descriptions in a row is above ``settled``. Results are cut to ``limit`` characters.
+    """
+    writer = Documenter(max_tokens=max_tokens, examples=examples)
+
+    def changed(before: str, after: str) -> float:
+        return change(before, after, alike=alike)
+
+    return (yield from probe(
+        tool, writer.invent, by_call(session, limit=limit), learn=writer.learn,
+        ended=unchanged(tool, changed, limit=settled), diverse=Diverse(alike, similar, tries), rounds=rounds,
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Documented:
+    """New documents of tools, with a version per round, what each took, and descriptions of groups of them."""
+
+    overlay: Overlay
+    probed: tuple[Probed, ...]
+    overviews: Mapping[str, str] = field(default_factory=dict)
+
+
+def mastered(
+    world: World, policy: Policy | Mapping[str, Policy], *, only: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None, seed: int = 0, temperature: float | None = 0.2, **settings: Any,
+) -> Documented:  # fmt: skip
+    """Let a policy write the documents of the tools of a world (``evaluate.probed.tools_world`` for tools alone).
+
+    The roles are ``prober``, ``analyst`` and ``writer``; ``settings`` are those of ``refined``. ``groups`` names tools
+    that belong together, by what they are together.
+    """
+
+    def play(tool: Tool, session: Session) -> Flow[Probed]:
+        return refined(tool, session, **settings)
+
+    probed, _ = probe_tools(play, world, policy, only=only, seed=seed, temperature=temperature)
+    overlay = documents(probed)
+    if not groups:
+        return Documented(overlay, tuple(probed))
+
+    def overviews(session: Session) -> Flow[tuple[str, ...]]:
+        said = texts_of(session.tools, overlay)
+        lines = [{name: said[name, "description"] for name in names} for names in groups.values()]
+        return (yield from together(*(overview(*pair) for pair in zip(groups, lines, strict=True))))
+
+    texts = played_flow(overviews, world, policy, seed=seed, temperature=temperature)
+    return Documented(overlay, tuple(probed), dict(zip(groups, texts, strict=True)))
+
+
+PAPER = Paper(
+    number=37,
+    slug="draft",
+    title="From Exploration to Mastery: Enabling LLMs to Master Tools via Self-Driven Interactions",
+    date="2024-10",
+    url="https://arxiv.org/abs/2410.08197",
+    pieces={
+        "documents": mastered,
+        "document": refined,
+        "writer": Documenter,
+        "diversity": Diverse,
+        "change": change,
+        "path": on_path,
+        "classes": result_class,
+        "names": function_name,
+    },
+    summary="Writes documents of tools anew from a model's own trials, until each description has settled.",
+)

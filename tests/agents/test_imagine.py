@@ -1,0 +1,90 @@
+"""Exploring a tool in dialogues, with a short-term and a long-term memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.toys import Bench, layout
+
+from ferrule.agents.imagine import Dialogue, imagine, remembered, solved_in
+from ferrule.agents.probe import Probed, Trial
+from ferrule.agents.refine import settled
+from ferrule.core.flows import Ask, Flow
+from ferrule.core.records import Call, Message, Tool, plain_text
+from ferrule.evaluate.probed import probe_tools
+from ferrule.policies.scripted import Scripted
+
+ECHO = Tool(
+    "echo", "Echoes.", {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    run=lambda n: "x" * n,
+)  # fmt: skip
+
+
+class Speaker:
+    """Imagines numbers in order, calls the tool with them, and answers with what came back."""
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+        self.count = 0
+
+    def __call__(self, request: Ask, sample: int) -> str | Message:
+        self.asks.append(request)
+        last = plain_text(request.messages[-1])
+        if "Reply with the request alone" in last:
+            self.count += 1
+            return f"say {self.count}"
+        if "answer the request" in last:
+            return Message("assistant", "", (Call("echo", {"n": self.count}),))
+        if "Yes or No" in last:
+            return "Yes" if self.count % 2 else "No."
+        return f"it is {last}"
+
+
+def explored(speaker: Speaker, turns: int = 4, **settings: Any) -> Probed:
+    def play(tool: Tool, session: Any) -> Flow[Probed]:
+        return (yield from imagine(tool, lambda: Dialogue(session, turns=turns, limit=3), **settings))
+
+    (probed,), (episode,) = probe_tools(
+        play, Bench((ECHO,)), Scripted(speaker, renderer=layout("hermes")), only=["echo"]
+    )
+    assert episode.problem == ""
+    return probed
+
+
+def test_memories_are_shown_where_they_belong() -> None:
+    speaker = Speaker()
+    probed = explored(speaker, episodes=2, slots=2)
+    assert [trial.query for trial in probed.trials] == ["say 1", "say 2", "say 3", "say 4"]
+    assert [trial.solved for trial in probed.trials] == [True, False, True, False]
+    assert [trial.answer for trial in probed.trials] == ["it is x", "it is xx", "it is xxx", "it is xxx"]  # cut at 3
+    imagining = [ask for ask in speaker.asks if "the request alone" in plain_text(ask.messages[-1])]
+    assert [len(ask.messages) for ask in imagining] == [1, 9, 1, 9]  # a trial leaves 8 messages in its dialogue
+    shown = plain_text(imagining[2].messages[-1])
+    assert "Query: say 1 | Solved: Yes\nQuery: say 2 | Solved: No\n" in shown
+    assert all("Solved: Yes" not in plain_text(message) for ask in imagining for message in ask.messages[:-1])
+
+
+def test_what_is_left_out_is_not_shown() -> None:
+    speaker = Speaker()
+    probed = explored(speaker, episodes=2, slots=2, memory=False, reflects=False)
+    assert [trial.solved for trial in probed.trials] == [None] * 4
+    assert all("Query:" not in plain_text(message) for ask in speaker.asks for message in ask.messages)
+    with pytest.raises(ValueError, match="episodes is 0"):
+        settled(imagine(ECHO, Dialogue, episodes=0))  # type: ignore[arg-type]
+
+
+def test_a_trial_without_an_answer_in_time_has_none() -> None:
+    (trial,) = explored(Speaker(), turns=1, episodes=1, slots=1).trials
+    assert trial.answer is None
+    assert [call.arguments for call, _ in trial.calls] == [{"n": 1}]
+
+
+def test_the_long_term_memory_is_a_line_per_request() -> None:
+    """Worked example 6 of STE."""
+    trials = [Trial("t", "q1", solved=True), Trial("t", "q2", solved=False), Trial("t", "", problem="x")]
+    assert remembered(trials) == "Query: q1 | Solved: Yes\nQuery: q2 | Solved: No"
+
+
+def test_yes_and_no_are_whole_words() -> None:
+    assert [solved_in(text) for text in ("Yes.", "no", "None of it worked", "yes and no")] == [True, False, None, None]
