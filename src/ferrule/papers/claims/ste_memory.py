@@ -54,7 +54,7 @@ STUDY = Study(
         at_least("right calls, both memories minus the dialogue alone", less("right", BOTH, DIALOGUE), 0.02),
         at_least("uses with the list over neither", over("uses", LIST, NEITHER), 1.3, decides=False),
     ),
-    sizes={"small": {"episodes": 15, "steps": 400}, "tiny": {"episodes": 4, "steps": 40}},
+    sizes={"small": {"episodes": 15, "steps": 400}, "tiny": {"episodes": 10, "steps": 60}},
     seeds=tuple(range(100, 116)),
     setup={"uses": USES, "skew": SKEW, "trials": 60},
 )
