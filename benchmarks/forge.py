@@ -2,7 +2,7 @@
 
 500 proposals from a bank of 25 functions: 100 right ones in four forms, 125 that are wrong (50 of them with tests that
 agree with the mistake), 75 slow, 75 escaping, 75 flaky, and 50 whose tests assert nothing. Every proposal comes with
-four calls of known result, as rows of a file of tasks with arguments give them. A call may take 0.25 s. The critic
+seven calls of known result, as rows of a file of tasks with arguments give them. A call may take 0.25 s. The critic
 agrees to everything, so that what is stopped is stopped by the examination. Wrong ones that pass their own tests are
 counted as well.
 """
