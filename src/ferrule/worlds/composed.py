@@ -5,7 +5,7 @@ Source: "Evolving Medical Imaging Agents via Experience-driven Self-skill Discov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -114,20 +114,25 @@ def replayed(composite: Composite, runs: Sequence[RunLog], start: Callable[[RunL
 
     ``start(run)`` opens the world as it stood before the run; the calls before the sequence are made first.
     """
-    names, same = tuple(step.tool for step in composite.steps), []
-    for run in runs:
-        place = next((k for k in range(len(run.calls)) if run.names[k : k + len(names)] == names), None)
-        if place is None or not run.verified:
-            continue
+    same = []
+    for run, place in _places(composite, runs):
+        calls = run.calls[place : place + len(composite.steps)]
         with closing(start(run)) as session:
             for call, _ in run.calls[:place]:
                 act(session, call)
-            given = _given(composite, run.calls[place : place + len(names)])
-            observation = WithComposites(session, (composite,)).act(Call(composite.name, given))
-        wanted = result_of(run.calls[place + len(names) - 1][1])
-        good = observation.status == "ok" and not json_differs(observation.data["result"], wanted)
-        same.append(good)
+            outcome = WithComposites(session, (composite,)).act(Call(composite.name, _given(composite, calls)))
+        given = outcome.data["result"] if outcome.status == "ok" else None
+        same.append(outcome.status == "ok" and not json_differs(given, result_of(calls[-1][1])))
     return sum(same) / len(same) if same else 0.0
+
+
+def _places(composite: Composite, runs: Sequence[RunLog]) -> Iterator[tuple[RunLog, int]]:
+    """Yield the verified runs that have the sequence of a composite, each with the first place where it stands."""
+    names = tuple(step.tool for step in composite.steps)
+    for run in runs:
+        place = next((k for k in range(len(run.calls)) if run.names[k : k + len(names)] == names), None)
+        if run.verified and place is not None:
+            yield run, place
 
 
 def _given(composite: Composite, calls: Sequence[tuple[Call, Observation]]) -> dict[str, Any]:
@@ -147,19 +152,16 @@ def needless_steps(composite: Composite, runs: Sequence[RunLog], start: Callable
     """
     used = {source.step for step in composite.steps for source in step.arguments.values() if source.step is not None}
     free = [number for number in range(len(composite.steps) - 1) if number not in used]
-    return tuple(number for number in free if _without(composite, number, runs, start) == 1.0)
+    return tuple(number for number in free if _idle(composite, number, runs, start))
 
 
-def _without(composite: Composite, number: int, runs: Sequence[RunLog], start: Callable[[RunLog], Session]) -> float:
-    """Return the share of runs whose last result comes without one step as well."""
-    names, same = tuple(step.tool for step in composite.steps), []
-    for run in runs:
-        place = next((k for k in range(len(run.calls)) if run.names[k : k + len(names)] == names), None)
-        if place is None or not run.verified:
-            continue
+def _idle(composite: Composite, number: int, runs: Sequence[RunLog], start: Callable[[RunLog], Session]) -> bool:
+    """Say whether the last result comes without one step as well, in all runs."""
+    same = []
+    for run, place in _places(composite, runs):
+        end = place + len(composite.steps)
         with closing(start(run)) as session:
-            outcome = [act(session, call) for k, (call, _) in enumerate(run.calls[: place + len(names)])
-                       if k != place + number]  # fmt: skip
-        wanted = result_of(run.calls[place + len(names) - 1][1])
-        same.append(outcome[-1].status == "ok" and not json_differs(result_of(outcome[-1]), wanted))
-    return sum(same) / len(same) if same else 0.0
+            outcomes = [act(session, call) for k, (call, _) in enumerate(run.calls[:end]) if k != place + number]
+        wanted = result_of(run.calls[end - 1][1])
+        same.append(outcomes[-1].status == "ok" and not json_differs(result_of(outcomes[-1]), wanted))
+    return bool(same) and all(same)

@@ -46,9 +46,9 @@ def probing(*, seed: int, tools: int, tasks: int, picked: bool) -> dict[str, flo
             helpers = {name for name in needs[tool.name] if name in known and rng.random() < PICKS}
         else:
             helpers = set(rng.sample(known, min(3, len(known))))
+        yield from ()
         works = helpers >= set(needs[tool.name]) and any(rng.random() < WORKS for _ in range(TRIES))
         return Probed(tool.name, (Trial(tool.name, ""),), (ToolText(),), DOCUMENTED if works else "tries")
-        yield
 
     offered = [Tool(name, "", {"type": "object", "properties": {}}, dict) for name in needs]
     worked = settled(probe_in_rounds(offered, one, documented, rounds=ROUNDS))

@@ -123,7 +123,7 @@ def guessing(seed: int) -> Callable[[Ask, int], str]:
 
     def write(ask: Ask, sample: int) -> str:
         names = sorted(set(re.findall(r"step_\d+", plain_text(ask.messages[-1]))))
-        return random.Random(f"{seed}/{ask.seed}").choice(names or ["none"])
+        return str(random.Random(f"{seed}/{ask.seed}").choice(names or ["none"]))
 
     return write
 
