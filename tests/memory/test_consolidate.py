@@ -1,4 +1,4 @@
-"""Merging what is alike, caps, skill documents, taxonomies and conditions; the sheets' worked examples."""
+"""Merging what is alike, caps, skill documents, taxonomies and conditions."""
 
 from __future__ import annotations
 

@@ -88,6 +88,10 @@ def nothing(task: Task, solved: Solved, entries: Sequence[Entry]) -> list[list[E
 def test_entries_that_helped_misled_or_were_missing_are_told_apart() -> None:
     helped = settled(diagnose(library_of("a"), TASK, needs("a"), every, label=label, missing=nothing))
     assert (helped.fared, helped.solved) == ({"E1": "positive"}, True)
+    unused = settled(
+        diagnose(library_of("a", "b"), TASK, lambda *_: Solved(True, used=("E2",)), every, label=label, missing=nothing)
+    )
+    assert unused.fared == {"E1": "irrelevant", "E2": "positive"}
     misled = settled(diagnose(library_of("a", "wrong"), TASK, needs("a"), every, label=label, missing=nothing))
     assert (misled.fared, misled.solved) == ({"E1": "positive", "E2": "negative"}, True)
     assert [entry.text for entry in misled.entries] == ["a"]

@@ -28,11 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Solved:
-    """A solution: whether it is right, the text of it, and which entries it used, as far as is known."""
+    """A solution: whether it is right, the text of it, and the ids of the entries it used (None: nobody knows)."""
 
     right: bool
     text: str = ""
-    used: tuple[str, ...] = ()
+    used: tuple[str, ...] | None = None
 
 
 Solve: TypeAlias = Callable[[Task, Sequence[Entry]], "Flow[Solved] | Solved"]
@@ -98,15 +98,18 @@ def diagnose(
 ) -> Flow[Diagnosed]:  # fmt: skip
     """Solve a task with what is retrieved, and say how each entry fared; nothing is written.
 
-    Entries of a right solution are positive. After a failure ``label`` names how each one fared. Where one neither
-    helped nor was right, the task is solved again with the positive ones alone. Else, ``missing(task, solution,
-    entries)`` returns, for each issue, the entries that would apply and were not retrieved; up to ``most`` combinations
-    of one for each issue are tried, and those of the first that solves the task are unretrieved.
+    Entries that a right solution used are positive, others irrelevant. After a failure ``label`` names how each one
+    fared. Where one neither helped nor was right, the task is solved again with the positive ones alone. Else,
+    ``missing(task, solution, entries)`` returns, for each issue, the entries that would apply and were not retrieved;
+    up to ``most`` combinations of one for each issue are tried, and those of the first that solves the task are
+    unretrieved.
     """
     entries = list((yield from returned(retrieve(task, library.entries()))))
     solved: Solved = yield from returned(solve(task, entries))
     if solved.right:
-        return Diagnosed({entry.id: "positive" for entry in entries}, True, tuple(entries))
+        used = [entry.id for entry in entries] if solved.used is None else solved.used
+        helped: dict[str, Fared] = {e.id: "positive" if e.id in used else "irrelevant" for e in entries}
+        return Diagnosed(helped, True, tuple(entries))
     fared: dict[str, Fared] = {}
     for entry in entries:
         fared[entry.id] = yield from returned(label(task, solved, entry))
