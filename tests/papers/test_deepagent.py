@@ -1,21 +1,32 @@
-"""ToolPO: two advantages by means only, one of them on the tokens of calls and folds."""
+"""DeepAgent: ToolPO, two advantages by means only, and the agent that it trains."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.contracts.checks import check_reward
 
+from ferrule.agents.simulated import Simulated
 from ferrule.core.arrays import apply, chain, pack
+from ferrule.core.recipe import vary
 from ferrule.core.records import Call, Message, Observation, Score, Span, Task, Trajectory, Turn
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import deepagent, find
+from ferrule.policies.named import load
+from ferrule.policies.scripted import Scripted
+from ferrule.rollout.beside import beside
+from ferrule.rollout.record import load as read_episodes
+from ferrule.studies.table import plain
 from ferrule.train.grpo import grpo
-from ferrule.train.loop import Settings, check
+from ferrule.train.loop import Settings, check, train
+from ferrule.worlds.apis import Apis
 
 TASK = Task("t", "?", answer="yes", meta={"calls": [{"name": "f", "arguments": {"x": 1}}, {"name": "g"}]})
 
@@ -133,3 +144,73 @@ def test_recipe() -> None:
 
 def test_paper_is_found() -> None:
     assert find("deepagent") is deepagent.PAPER
+
+
+# ---------------------------------------------------------------------------------------------------------- the agent
+
+
+def segment(turn: int, parent: int | None, given: int, sampled: int) -> Turn:
+    return Turn(turn, parent, (0,) * given, (1,) * sampled, (0.0,) * sampled, Message("assistant"))
+
+
+def test_folding_gain_by_the_record() -> None:
+    """Without folds: 100 + 50 + 30 + 20 (the second prompt of 40 stands for what it folds); with them the longest, 180.
+
+    (200 - 180) / (200 + 180) = 0.0526.
+    """
+    turns = (segment(0, None, 100, 50), segment(1, 0, 10, 20), segment(2, None, 40, 20))
+    assert deepagent.folding_gain(Trajectory(TASK, turns)) == pytest.approx(20 / 380)
+    assert deepagent.folding_gain(Trajectory(TASK, turns[:2])) is None
+    assert deepagent.folding_gain(Trajectory(TASK, ())) is None
+    plain = tuple(segment(i, None, 0, 0) for i in range(2))
+    assert deepagent.folding_gain(Trajectory(TASK, plain)) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [("GET /users/{user_id}/playlists", "get_users_user_id_playlists"), ("/3d/models", "rb__3d_models")],
+)
+def test_names_of_endpoints(endpoint: str, name: str) -> None:
+    assert deepagent.endpoint_name(endpoint) == name
+
+
+@pytest.mark.parametrize(("text", "name"), [("2nd API!", "get_2nd_api"), ("id", "is_id"), ("__Foo--Bar__", "foo_bar")])
+def test_names_of_apis(text: str, name: str) -> None:
+    assert deepagent.api_name(text) == name
+
+
+def test_path_rate() -> None:
+    """One of two gold tools is half of the path and no success; more than the gold tools does no harm."""
+    assert deepagent.path_rate({"a", "b"}, ["a", "a"]) == 0.5
+    assert deepagent.path_rate({"a", "b"}, "bac") == 1.0
+    assert deepagent.path_rate((), ()) == 1.0
+
+
+def test_the_agent_has_the_limits_of_the_paper() -> None:
+    agent = deepagent.agent(given=False)
+    assert (agent.actions, agent.folds, agent.found, agent.longest, agent.given) == (50, 3, 10, 40_000, False)
+
+
+def test_toolpo_trains_the_pocket_model_on_simulated_tools(tmp_path: Path) -> None:
+    """Two steps end to end: the tools are played by another role, only the solver's own tokens carry loss."""
+    policy = load("pocket")
+    before = {name: weight.clone() for name, weight in policy.model.named_parameters()}
+    player = Simulated(deepagent.agent(actions=3, max_tokens=48))
+    base = plain(agent=player, num_generations=4)
+    ran = partial(deepagent.action_reward, right=lambda task, call, seen: seen.status == "ok")
+    recipe = vary(deepagent.recipe(base, action=ran, num_generations=4), temperature=2.0)  # so that groups have spread
+    simulator = Scripted(lambda request, sample: f"result {len(str(request.messages[-1].content)) % 7}")
+    helper = Scripted(lambda request, sample: "{}")
+    settings = Settings(max_steps=2, learning_rate=1e-3, per_device_train_batch_size=4, gradient_accumulation_steps=1)
+    summary = train(
+        recipe, Apis(), policy, settings, tmp_path / "run", play=beside({"simulator": simulator, "helper": helper})
+    )
+    assert summary["steps"] == 2
+    episodes = [episode for episode, _ in read_episodes(tmp_path / "run" / "episodes.jsonl")]
+    assert len(episodes) == 8
+    assert not any(episode.problem for episode in episodes)
+    results = [o.text for episode in episodes for _, o in episode.of_role("solver")[0].calls if o.status == "ok"]
+    assert any(text.startswith("result ") for text in results)
+    assert not any(text for text in results if not text.startswith(("result ", "folded")))  # no tool itself was run
+    moved = [not torch.equal(before[name], weight) for name, weight in policy.model.named_parameters()]
+    assert any(moved)

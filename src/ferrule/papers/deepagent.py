@@ -1,10 +1,10 @@
-"""ToolPO of DeepAgent: A General Reasoning Agent with Scalable Toolsets (paper 36), October 2025.
+"""DeepAgent: A General Reasoning Agent with Scalable Toolsets (paper 36), October 2025.
 
 https://arxiv.org/abs/2510.21618
 
-One final reward says little about which of many tool calls was a good one. ToolPO compares two rewards within a group:
-success, which every token the model wrote gets, and the quality of actions, which only the tokens of tool calls and of
-context folds get. This module is the credit part.
+One stream of thought in which the model searches for tools, calls them, and folds its history into three memories as it
+sees fit. ToolPO trains it on simulated tools: success, which every token the model wrote is credited for, and the
+quality of actions, which only the tokens of tool calls and of folds are.
 
 Departures from the paper:
 
@@ -13,25 +13,36 @@ Departures from the paper:
    takes another rule.
 2. The action reward is a sum over calls, so repeating a correct call pays again. Equal calls count once by default;
    ``repeats=True`` counts all.
-3. The preference for folding needs the length of an episode without folds, which is not recorded: the hook
-   ``preference`` provides it, and it is 0 without one.
+3. The preference for folding needs the length of an episode without folds: ``folding_gain`` estimates both from the
+   record, and the hook ``preference`` takes another rule. Without one it is 0.
 4. The clip range (0.2) is a choice.
 5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
-   judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]). Only the credit rule is
-   measured, not the folding of contexts.
-6. What is still open is the agent: searching for tools, calling them and folding the context within one stream of
-   thought, its three memories, the helper model that condenses results, and simulated tools to train with.
+   judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]).
+6. Search, call and fold are calls in whatever form a model writes calls (then all three are labelled ``call`` and
+   credited); ``ferrule.chat.in_stream`` writes them as the paper's marks. Calls inside ``<think>`` are never carried
+   out, so the stream stands outside. A reply ends with its first action.
+7. Lengths are tokens, words only where a policy has no ids. All 50 actions are carried out (the reference makes 49),
+   and folds are actions. A short result is never passed over.
+8. The reference refuses every repeated call outside interactive worlds. Here calls that only read are refused until a
+   changing call or a fold was made, in all worlds.
+9. A fold reads what was written since the last one and the memories so far, not the whole episode, so that its context
+   is bounded; the memories follow the task in its message. An unreadable memory stands as text, and that of tools is
+   then counted from the record. ``fold_at`` folds without being asked; with 0, as published, only the model does.
+10. Retrieval is BM25 or any encoder (``ferrule.tools.dense``); bge-large, the helper Qwen2.5-32B and the training mix
+    are not included. The simulator reads the document, the call and the calls before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ferrule.agents.in_stream import InStream
 from ferrule.core.arrays import FloatArray, Signals, apply
 from ferrule.core.flows import Reward
 from ferrule.core.recipe import Recipe, vary
@@ -44,9 +55,11 @@ from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [
-    "PAPER", "Right", "action_reward", "fold_preference", "recipe", "right_call", "success_and_action", "toolpo",
+    "PAPER", "Right", "action_reward", "agent", "api_name", "endpoint_name", "fold_preference", "folding_gain",
+    "path_rate", "recipe", "right_call", "success_and_action", "toolpo",
 ]  # fmt: skip
 
+_RESERVED = ("from", "class", "return", "false", "true", "id", "and")
 Right: TypeAlias = Callable[[Task, Call, Observation], bool]
 
 
@@ -58,6 +71,24 @@ def fold_preference(direct: float | None, folded: float | None) -> float:
     if direct is None or folded is None:
         return 0.0
     return (direct - folded) / (direct + folded) if direct + folded else 0.0
+
+
+def folding_gain(trajectory: Trajectory) -> float | None:
+    """Return ``fold_preference`` of an episode by its record; None where it was never folded, or has no ids.
+
+    Without folds its context would have held the first prompt and all that was written and shown in any segment (the
+    prompts of later ones stand for what they fold); with folds the longest segment is what it took.
+    """
+    lengths, prompts, last = list[int](), list[int](), None
+    for turn in trajectory.turns:
+        if turn.parent is None or turn.parent != last:
+            lengths.append(0)
+            prompts.append(len(turn.given))
+        lengths[-1] += len(turn.given) + len(turn.sampled)
+        last = turn.id
+    if len(lengths) < 2 or not sum(lengths):
+        return None
+    return fold_preference(sum(lengths) - sum(prompts[1:]), max(lengths))
 
 
 def right_call(task: Task, call: Call, observation: Observation) -> bool:
@@ -138,12 +169,45 @@ def recipe(
     )
 
 
+def agent(**changes: Any) -> InStream:
+    """Return the agent with the paper's limits: 50 actions, 3 folds, 10 tools a search, and 40,000 tokens."""
+    return InStream(**{"actions": 50, "folds": 3, "found": 10, "longest": 40_000, **changes})
+
+
+def path_rate(gold: Iterable[str], used: Iterable[str]) -> float:
+    """Return the share of the gold tools that were used; 1 without any. The REST sets call 1 a success."""
+    wanted = set(gold)
+    return len(wanted & set(used)) / len(wanted) if wanted else 1.0
+
+
+def api_name(text: str) -> str:
+    """Return the name of an API in lower case, digits and underscores: ``2nd API!`` is ``get_2nd_api``."""
+    name = re.sub(r"_+", "_", re.sub(r"\W", "_", text)).strip("_").lower()
+    if name[:1].isdigit():
+        name = f"get_{name}"
+    return f"is_{name}" if name in _RESERVED else name
+
+
+def endpoint_name(endpoint: str) -> str:
+    """Return the name of a REST endpoint: ``GET /users/{id}`` is ``get_users_id``; ``rb_`` goes before non-letters."""
+    name = re.sub(r"[^a-z0-9]+", "_", endpoint.lower()).rstrip("_")
+    return name if name[:1].isalpha() else f"rb_{name}"
+
+
 PAPER = Paper(
     number=36,
     slug="deepagent",
     title="DeepAgent: A General Reasoning Agent with Scalable Toolsets",
     date="2025-10",
     url="https://arxiv.org/abs/2510.21618",
-    pieces={"reward": success_and_action, "action_reward": action_reward, "credit": toolpo, "recipe": recipe},
-    summary="Credits tool calls and folds, and nothing else, for the quality of actions, on top of success.",
+    pieces={
+        "agent": agent,
+        "reward": success_and_action,
+        "action_reward": action_reward,
+        "preference": folding_gain,
+        "credit": toolpo,
+        "recipe": recipe,
+        "metric": path_rate,
+    },
+    summary="Searches, calls and folds in one stream; credits calls and folds apart from success.",
 )

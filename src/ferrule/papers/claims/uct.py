@@ -1,0 +1,109 @@
+"""UCT: a stream of problems from six integer skills, and tools that are created with mistakes and tested with some."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+
+from ferrule.core.records import Call
+from ferrule.papers.uct import Limits, reuse_rate, unreliable
+from ferrule.studies.conditions import at_least, less, minus, of
+from ferrule.studies.standins.skills import Skill, proposed, zipf
+from ferrule.studies.study import Study
+from ferrule.tools.forge import Proposal
+from ferrule.tools.forge_run import Sandboxed, forged_source, runnable
+from ferrule.tools.forge_shelf import Forged, Shelf, retired, used
+from ferrule.tools.forge_trial import Trial, tested
+from ferrule.tools.invoke import invoke
+
+__all__ = ["STUDY", "arm"]
+
+ALONE = 0.45
+"""How often a problem is solved without a tool."""
+_TRIAL = Trial(asserts=1, repeats=2, variants=0)
+
+
+def _created(skill: Skill, rng: np.random.Generator, rounds: int, wrong_tests: float) -> Forged | None:
+    """Create a tool: the first proposal as it is (``rounds`` 0), or the first of ``rounds`` that passes its tests."""
+    for _ in range(max(rounds, 1)):
+        source, tests = proposed(skill, rng, tested=1.0 - wrong_tests)
+        if not rounds or not tested(source, skill.name, tests, reads=True, trial=_TRIAL).findings:
+            return Forged(skill.name, Proposal(source, tests, skill.name))
+    return None
+
+
+def _right(entry: Forged, skill: Skill, place: Sandboxed, rng: np.random.Generator) -> bool:
+    """Call a tool on a drawn problem, in the sandbox, and say whether its result is right."""
+    given = skill.arguments(rng)
+    call = Call(skill.name, dict(zip("ab", given, strict=False)))
+    seen = invoke(runnable(entry.proposal.source, skill.name, place=place), call)
+    return seen.status == "ok" and seen.data == skill.value(*given)
+
+
+def arm(
+    *, seed: int, problems: int, create: bool = True, rounds: int = 3, drops: bool = False, wrong_tests: float = 0.3
+) -> dict[str, float]:
+    """Solve a stream of problems; return accuracy, also of the first and the last third, tools built, and reuse."""
+    rng = np.random.default_rng(seed)
+    shelf, right, calls, built = Shelf(), list[bool](), list[str](), 0
+    for number, skill in enumerate(zipf(rng, problems)):
+        on_shelf = {entry.name: entry for entry in shelf.offered}
+        if create and skill.name not in on_shelf:
+            entry = _created(skill, rng, rounds, wrong_tests)
+            if entry is not None:
+                built += 1
+                version = len(shelf.versions.get(skill.name, ())) + 1
+                fresh = Forged(entry.name, entry.proposal, version, born=number)
+                shelf = Shelf({**shelf.versions, skill.name: (*shelf.versions.get(skill.name, ()), fresh)})
+                on_shelf[skill.name] = fresh
+        if skill.name not in on_shelf:
+            right.append(bool(rng.random() < ALONE))
+            continue
+        with closing(forged_source(()).start()) as place:
+            right.append(_right(on_shelf[skill.name], skill, place, rng))
+        calls.append(skill.name)
+        shelf = used(shelf, skill.name, failed=not right[-1], now=number)
+        if drops and unreliable(shelf.newest(skill.name), Limits(calls=5)):
+            shelf = retired(shelf, skill.name, "unreliable")
+    third = len(right) // 3
+    return {
+        "accuracy": float(np.mean(right)),
+        "first third": float(np.mean(right[:third])),
+        "last third": float(np.mean(right[-third:])),
+        "built": float(built),
+        "reuse": reuse_rate(calls),
+    }
+
+
+_tests = partial(arm, rounds=3)
+
+STUDY = Study(
+    paper="uct",
+    statement="Tested creation beats no creation and untested creation, and a stream is solved better as it goes on.",
+    falsifier="Tested creation is not 0.2 above both, or its last third is not above its first.",
+    grade="C",
+    trained="nothing: real tools in the sandbox, with drawn mistakes in code and tests",
+    arms={
+        "none": partial(arm, create=False),
+        "untested": partial(arm, rounds=0),
+        "tested": _tests,
+        "tested, consolidated": partial(_tests, drops=True),
+        # How many wrong expected values it takes until tests are worth nothing.
+        "tested, half of the tests wrong": partial(_tests, wrong_tests=0.5),
+        "tested, 0.7 of the tests wrong": partial(_tests, wrong_tests=0.7),
+        "tested, 0.9 of the tests wrong": partial(_tests, wrong_tests=0.9),
+    },
+    asks=(
+        at_least("accuracy, tested minus none", less("accuracy", "tested", "none"), 0.2),
+        at_least("accuracy, tested minus untested", less("accuracy", "tested", "untested"), 0.2),
+        at_least(
+            "accuracy, last third minus first",
+            minus(of("tested", "last third"), of("tested", "first third")), 0.0,
+        ),
+    ),
+    sizes={"small": {"problems": 300}, "tiny": {"problems": 12}},
+    seeds=tuple(range(16)),
+    setup={"skills": 6, "right without a tool": ALONE, "right code": 0.5, "right tests": 0.7},
+)  # fmt: skip
