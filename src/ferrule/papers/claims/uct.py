@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 
 import numpy as np
 
-from ferrule.core.records import Call
+from ferrule.core.records import Call, Tool
 from ferrule.papers.uct import Limits, reuse_rate, unreliable
 from ferrule.studies.conditions import at_least, less, minus, of
 from ferrule.studies.standins.skills import Skill, proposed, zipf
 from ferrule.studies.study import Study
 from ferrule.tools.forge import Proposal
-from ferrule.tools.forge_run import Sandboxed, forged_source, runnable
+from ferrule.tools.forge_run import forged_source, runnable
 from ferrule.tools.forge_shelf import Forged, Shelf, retired, used
 from ferrule.tools.forge_trial import Trial, tested
 from ferrule.tools.invoke import invoke
@@ -34,12 +34,18 @@ def _created(skill: Skill, rng: np.random.Generator, rounds: int, wrong_tests: f
     return None
 
 
-def _right(entry: Forged, skill: Skill, place: Sandboxed, rng: np.random.Generator) -> bool:
-    """Call a tool on a drawn problem, in the sandbox, and say whether its result is right."""
+def _right(tool: Tool, skill: Skill, rng: np.random.Generator) -> bool:
+    """Call a tool on a drawn problem and say whether its result is right."""
     given = skill.arguments(rng)
-    call = Call(skill.name, dict(zip("ab", given, strict=False)))
-    seen = invoke(runnable(entry.proposal.source, skill.name, place=place), call)
+    seen = invoke(tool, Call(skill.name, dict(zip("ab", given, strict=False))))
     return seen.status == "ok" and seen.data == skill.value(*given)
+
+
+def _put(shelf: Shelf, entry: Forged, number: int) -> Shelf:
+    """Put a tool on the shelf, as the next version of its name; no critic is asked here."""
+    before = shelf.versions.get(entry.name, ())
+    fresh = Forged(entry.name, entry.proposal, len(before) + 1, born=number)
+    return Shelf({**shelf.versions, entry.name: (*before, fresh)})
 
 
 def arm(
@@ -48,25 +54,24 @@ def arm(
     """Solve a stream of problems; return accuracy, also of the first and the last third, tools built, and reuse."""
     rng = np.random.default_rng(seed)
     shelf, right, calls, built = Shelf(), list[bool](), list[str](), 0
-    for number, skill in enumerate(zipf(rng, problems)):
-        on_shelf = {entry.name: entry for entry in shelf.offered}
-        if create and skill.name not in on_shelf:
-            entry = _created(skill, rng, rounds, wrong_tests)
-            if entry is not None:
-                built += 1
-                version = len(shelf.versions.get(skill.name, ())) + 1
-                fresh = Forged(entry.name, entry.proposal, version, born=number)
-                shelf = Shelf({**shelf.versions, skill.name: (*shelf.versions.get(skill.name, ()), fresh)})
-                on_shelf[skill.name] = fresh
-        if skill.name not in on_shelf:
-            right.append(bool(rng.random() < ALONE))
-            continue
-        with closing(forged_source(()).start()) as place:
-            right.append(_right(on_shelf[skill.name], skill, place, rng))
-        calls.append(skill.name)
-        shelf = used(shelf, skill.name, failed=not right[-1], now=number)
-        if drops and unreliable(shelf.newest(skill.name), Limits(calls=5)):
-            shelf = retired(shelf, skill.name, "unreliable")
+    running: dict[str, Tool] = {}  # each in a sandbox of its own
+    with ExitStack() as places:
+        for number, skill in enumerate(zipf(rng, problems)):
+            if create and skill.name not in running:
+                entry = _created(skill, rng, rounds, wrong_tests)
+                if entry is not None:
+                    shelf, built = _put(shelf, entry, number), built + 1
+                    place = places.enter_context(closing(forged_source(()).start()))
+                    running[skill.name] = runnable(entry.proposal.source, skill.name, place=place)
+            if skill.name not in running:
+                right.append(bool(rng.random() < ALONE))
+                continue
+            right.append(_right(running[skill.name], skill, rng))
+            calls.append(skill.name)
+            shelf = used(shelf, skill.name, failed=not right[-1], now=number)
+            if drops and unreliable(shelf.newest(skill.name), Limits(calls=5)):
+                shelf = retired(shelf, skill.name, "unreliable")
+                del running[skill.name]
     third = len(right) // 3
     return {
         "accuracy": float(np.mean(right)),
@@ -103,7 +108,7 @@ STUDY = Study(
             minus(of("tested", "last third"), of("tested", "first third")), 0.0,
         ),
     ),
-    sizes={"small": {"problems": 300}, "tiny": {"problems": 12}},
+    sizes={"small": {"problems": 300}, "tiny": {"problems": 60}},
     seeds=tuple(range(16)),
     setup={"skills": 6, "right without a tool": ALONE, "right code": 0.5, "right tests": 0.7},
 )  # fmt: skip
