@@ -11,6 +11,7 @@ import pytest
 from ferrule.core.records import Call, Trajectory
 from ferrule.rewards.outcome import outcome
 from ferrule.worlds.named import world
+from ferrule.worlds.suites.declared import amount, program_declared
 from ferrule.worlds.suites.draft_docs import documents
 from ferrule.worlds.suites.ste import described
 
@@ -157,3 +158,71 @@ def test_documents_of_toolbench_name_each_function(tmp_path: Path) -> None:
         ["length"],
     )
     assert tool.parameters["properties"]["length"] == {"type": "number", "description": "how long"}
+
+
+DECLARED: dict[str, Any] = {
+    "id": "7",
+    "document": "Rickshaws take 50 coconuts for $10, ox carts 30 for $8. There are $200, and at most as many rickshaws.",
+    "vars": ["rickshaws", "ox carts"],
+    "obj_declaration": {"type": "objective", "direction": "maximize", "terms": {"rickshaw": "50", "ox cart": "30"}},
+    "const_declarations": [
+        {"type": "linear", "limit": "200", "terms": {"rickshaws": "10", "ox carts": "8"}, "operator": "LESS_OR_EQUAL"},
+        {"type": "xy", "x_var": "rickshaws", "y_var": "ox carts", "operator": "LESS_OR_EQUAL"},
+    ],
+}
+
+
+def test_declared_problems_have_their_program_as_reference_solution(tmp_path: Path) -> None:
+    """With r = c both cost 18 r <= 200, so r = c = 100/9, which carries 80 * 100/9 = 8000/9 coconuts."""
+    endless = {**DECLARED, "id": "8", "const_declarations": list(DECLARED["const_declarations"])[1:]}
+    _lines(tmp_path / "optimisation" / "nl4opt_dev_declarations.jsonl", [DECLARED, endless])
+    home = world("nl4opt_declared", data=tmp_path)
+    (task,) = home.tasks("test", 9)  # the other has no optimum
+    assert float(task.answer) == pytest.approx(8000 / 9)
+    session = home.start(task)
+    (call,) = home.demonstrate(task).calls  # type: ignore[attr-defined]
+    assert session.act(call).text.startswith(f"Optimal value: {task.answer}")
+    session.close()
+
+
+def test_declarations_are_read_kind_by_kind() -> None:
+    kinds_of = [
+        ({"type": "sum", "limit": "1,200", "operator": "LESS_OR_EQUAL"}, {"a": 1.0, "b": 1.0}, "<=", 1200.0),
+        (
+            {"type": "lowerbound", "var": "as", "limit": "one hundred", "operator": "GREATER_OR_EQUAL"},
+            {"a": 1.0},
+            ">=",
+            100.0,
+        ),
+        (
+            {"type": "ratio", "var": "b", "limit": "40%", "operator": "GREATER_OR_EQUAL"},
+            {"a": -0.4, "b": 0.6},
+            ">=",
+            0.0,
+        ),
+        (
+            {"type": "xby", "x_var": "a", "param": "three times", "y_var": "b", "operator": "LESS_OR_EQUAL"},
+            {"a": 1.0, "b": -3.0},
+            "<=",
+            0.0,
+        ),
+    ]
+    for given, terms, sense, limit in kinds_of:
+        objective = {"direction": "minimum", "type": "objvar"}
+        program = program_declared({"vars": ["a", "b"], "obj_declaration": objective, "const_declarations": [given]})
+        (constraint,) = program.constraints
+        assert (dict(constraint.terms), constraint.sense, constraint.limit) == (terms, sense, limit)
+        assert (program.maximise, dict(program.objective)) == (False, {"a": 1.0, "b": 1.0})
+    with pytest.raises(ValueError, match="unknown type of constraint 'rato'; did you mean 'ratio'"):
+        program_declared({**DECLARED, "const_declarations": [{**kinds_of[2][0], "type": "rato"}]})
+    with pytest.raises(ValueError, match="to 'guess', which is neither"):
+        program_declared({**DECLARED, "obj_declaration": {"direction": "guess"}})
+
+
+def test_amounts_are_read_as_people_write_them() -> None:
+    said = {"1,500": 1500, "40%": 0.4, "thirty percent": 0.3, "third": 1 / 3, "three times": 3, "$7.5": 7.5}
+    said |= {"one hundred thousand": 100_000, "8000 minutes": 8000, "twice": 2}
+    for text, value in said.items():
+        assert amount(text) == pytest.approx(value)
+    with pytest.raises(ValueError, match="'some' is no number"):
+        amount("some")

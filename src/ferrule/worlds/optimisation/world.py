@@ -21,9 +21,10 @@ from ferrule.worlds.session import ToolSession
 from ferrule.worlds.solved import of_split
 from ferrule.worlds.splits import check_split, different
 
-__all__ = ["Optimisation", "Workbench", "opened"]
+__all__ = ["ENDS", "Optimisation", "Workbench", "opened"]
 
-_ENDS = "End with the line: Optimal value: <number>"
+ENDS = "End with the line: Optimal value: <number>"
+"""The last words of every prompt."""
 _ABOUT = (
     "Solve a linear program, or one with whole variables. Says the optimal value and the variables, or why there is "
     "no optimum."
@@ -121,7 +122,7 @@ class Optimisation:
             **{"verifier": "near", "level": FAMILIES[name].level, "split": split, "family": name},
             **{"pitfall": FAMILIES[name].pitfall, "program": story.program.as_dict()},
         }
-        prompt = f"{story.text}\n\n{_ENDS}"
+        prompt = f"{story.text}\n\n{ENDS}"
         return Task(f"{self.name}/{split}/{name}/{key}", prompt, f"{solution.value:.10g}", self.name, meta=meta)
 
     def start(self, task: Task, seed: int = 0) -> Session:

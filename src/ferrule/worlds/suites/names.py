@@ -13,6 +13,7 @@ from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.suites.api_bank import api_bank
 from ferrule.worlds.suites.bfcl import CATEGORIES, bfcl
 from ferrule.worlds.suites.bfcl_turns import DIALOGUES, bfcl_dialogues
+from ferrule.worlds.suites.declared import declared
 from ferrule.worlds.suites.draft_docs import VERSIONS, draft_docs
 from ferrule.worlds.suites.optima import OPTIMA, optima
 from ferrule.worlds.suites.questions import QUESTIONS, questions
@@ -40,6 +41,7 @@ _SUITES: Mapping[str, Callable[..., World]] = {
     **{f"restbench:{api}": partial(restbench, api) for api in APIS},
     **{f"draft_docs:{api}_{version}": partial(draft_docs, api, version) for api in APIS for version in VERSIONS},
     **{name: partial(optima, name) for name in OPTIMA},
+    "nl4opt_declared": declared,
     "ste": ste,
 }
 

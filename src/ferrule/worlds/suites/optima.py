@@ -19,7 +19,7 @@ from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstration
 from ferrule.core.records import Task
 from ferrule.worlds.files import Row, read_file
-from ferrule.worlds.optimisation.world import opened
+from ferrule.worlds.optimisation.world import ENDS, opened
 from ferrule.worlds.rows import divided
 from ferrule.worlds.suites.origins import find
 from ferrule.worlds.suites.suite import Suite
@@ -32,7 +32,6 @@ OPTIMA: Mapping[str, tuple[str, ...]] = {
 }
 """The benchmarks, with the names of their files."""
 _LEVELS = {"linear-notable": 1, "linear-table": 2, "nonlinear-notable": 3, "nonlinear-table": 4}
-_ENDS = "End with the line: Optimal value: <number>"
 
 
 def optima(name: str, *, data: str | Path | None = None) -> Suite:
@@ -58,7 +57,7 @@ def _task(name: str, number: int, where: str, row: Row) -> Task:
     except (TypeError, ValueError):
         raise ValueError(f"{where}: the optimum is {answer!r}, not a number") from None
     id = row.get("task_id", row.get("index", number))
-    return Task(f"{name}/{id}", f"{prompt}\n\n{_ENDS}", str(answer), name, meta={"verifier": "near", **more})
+    return Task(f"{name}/{id}", f"{prompt}\n\n{ENDS}", str(answer), name, meta={"verifier": "near", **more})
 
 
 def _linear(where: str, row: Row) -> tuple[str, Any, dict[str, Any]]:

@@ -63,6 +63,10 @@ ORIGINS: Mapping[str, Origin] = {
         "https://github.com/Minw913/AlphaOPT", "MIT", "214", needs='pip install "ferrule[solve]"',
         shared="optimisation",
     ),
+    "nl4opt_declared": Origin(
+        "https://github.com/nl4opt/nl4opt-competition", "MIT", "99 (development), 90 of them with an optimum",
+        needs='pip install "ferrule[solve]"', shared="optimisation",
+    ),
     "optibench": Origin(
         "https://github.com/yangzhch6/ReSocratic", "Apache-2.0", "605", needs='pip install "ferrule[solve]"',
         shared="optimisation",
