@@ -35,6 +35,28 @@ def test_agents_play_the_same_tasks_and_a_second_time_nothing(tmp_path: Path) ->
     assert "| arithmetic | `best-of-n:samples=2` |" in agents_page(first)
 
 
+def test_agents_are_compared_under_the_controls_of_a_memory(tmp_path: Path) -> None:
+    """One agent, two controls, one seed; a library is learned from eight training tasks in one batch."""
+    arena = AgentArena(("loop",), ("apis",), seeds=1, eval_tasks=2, memory=("off", "on"), learn_tasks=8)
+    result = play_agents(arena, tmp_path)
+    off, on = result["rows"]
+    assert (off["agent"], on["agent"]) == ("loop, memory off", "loop, memory on")
+    assert (off["difference"], on["difference"]) == (None, on["success"] - off["success"])
+    assert off["curve"] == []
+    assert len(on["curve"]) == 1
+    assert 0 < on["curve"][0] <= 1
+    cells = {cell["agent"]: cell for cell in result["cells"]}
+    assert cells["loop, memory on"]["entries"] > 0
+    assert cells["loop, memory on"]["learning"] > 0
+    assert cells["loop, memory off"]["entries"] == 0
+    assert list(on["by_role"]) == ["solver"]
+    page = agents_page(result)
+    assert "| apis | `loop, memory on` | " in page
+    assert "--memory off,on --learn-tasks 8" in page
+    with pytest.raises(ValueError, match="unknown control 'of' of a memory; did you mean 'off'"):
+        play_agents(AgentArena(("loop",), memory=("of",)), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("agents", "told"), [(("loop", "lop"), "unknown agent 'lop'"), (("loop", "loop"), "each named once"), ((), "none")]
 )
@@ -51,7 +73,8 @@ def test_the_command_compares_agents(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["rows"][0]["agent"] == "loop"
     assert (tmp_path / "runs" / "agents" / "arena.md").exists()
-    for more, told in ((("--learning-rate", "1"), "would do nothing"), (("--recipes", "grpo"), "either --recipes or")):
+    for more, told in ((("--learning-rate", "1"), "would do nothing"), (("--recipes", "grpo"), "either --recipes or"),
+                       (("--learn-tasks", "3"), "without it nothing")):  # fmt: skip
         refused = CliRunner().invoke(main, (*small, *more))
         assert refused.exit_code == 2
         assert told in refused.output

@@ -66,8 +66,11 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
     from ferrule.evaluate.agent_arena import AgentArena, agents_of, agents_page, play_agents
     from ferrule.evaluate.arena import tokens
 
-    agents, worlds, model, budget, seeds, eval_tasks, device = chosen
-    arena = AgentArena(agents_of(agents), worlds, model, tokens(budget), seeds, eval_tasks, device=device)
+    agents, worlds, model, budget, seeds, eval_tasks, device, memory, learn_tasks = chosen
+    arena = AgentArena(
+        agents_of(agents), worlds, model, tokens(budget), seeds, eval_tasks, device=device, memory=memory,
+        learn_tasks=learn_tasks,
+    )  # fmt: skip
     with interruptible(folder):
         result = play_agents(
             arena, folder, overwrite=overwrite, workers=jobs, ray=ray, show=lambda text: click.echo(text, err=True)
@@ -84,6 +87,15 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
     help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo, kto.",
 )
 @click.option("--agents", default="", help="Compare these instead, untrained: loop,best-of-n,beam:width=2,depth=4.")
+@click.option(
+    "--memory",
+    default="",
+    callback=_split,
+    help="With --agents: play each with a library that it learns before, under these controls: off,on,frozen,shuffled.",
+)
+@click.option(
+    "--learn-tasks", default=40, show_default=True, type=click.IntRange(0), help="With --memory: training tasks."
+)
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
 @click.option(
     "--budget", default=None, help="Tokens per run (400k; sft: learned from), or of an agent's search per task (4000)."
@@ -100,7 +112,8 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
 def command(
-    recipes: tuple[str, ...], agents: str, worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
+    recipes: tuple[str, ...], agents: str, memory: tuple[str, ...], learn_tasks: int,
+    worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
     device: str | None, eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None,
     output_dir: Path | None, jobs: int, ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -111,10 +124,15 @@ def command(
     """
     if seeds < 1 or bool(recipes) == bool(agents):
         raise click.UsageError("an arena needs at least one seed, and either --recipes or --agents")
+    if memory and not agents:
+        raise click.UsageError("--memory is about agents; with --recipes it would do nothing")
+    given = click.get_current_context().get_parameter_source("learn_tasks")
+    if given is click.core.ParameterSource.COMMANDLINE and not memory:
+        raise click.UsageError("--learn-tasks is what a --memory is learned from; without it nothing would be done")
     if agents:
         _refuse_given("num_generations_eval", "learning_rate")
         folder = run_folder(name, output_dir, "agents")
-        chosen = (agents, worlds, model, budget or "4000", seeds, eval_tasks, device or "auto")
+        chosen = (agents, worlds, model, budget or "4000", seeds, eval_tasks, device or "auto", memory, learn_tasks)
         result = _play_agents(chosen, folder, jobs, ray, overwrite)
         emit({**result, "folder": str(folder)}, as_json, lambda: _agents_table(result["rows"]))
         return
