@@ -1,8 +1,8 @@
-"""A session with further tools beside its own, which need nothing of the world."""
+"""A session with further tools beside its own, which need nothing of the world, or make calls of the session."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,21 @@ from ferrule.core.records import Call, Observation, Tool
 from ferrule.tools.effects import branch
 from ferrule.tools.invoke import invoke
 
-__all__ = ["Added"]
+__all__ = ["Added", "OnSession"]
+
+
+@dataclass(frozen=True)
+class OnSession:
+    """What an added tool runs that makes calls of the session it was added to: ``play(session, call, place)``.
+
+    The place in the episode, where it is known, goes on to the calls it makes. Elsewhere such a tool is refused.
+    """
+
+    play: Callable[[Session, Call, Place | None], Observation]
+
+    def __call__(self, **arguments: Any) -> Observation:
+        """Refuse a call without a session."""
+        return Observation("this tool makes calls of a session, and there is none", "refused")
 
 
 @dataclass
@@ -34,7 +48,11 @@ class Added:
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call."""
         tool = next((tool for tool in self.added if tool.name == call.name), None)
-        return invoke(tool, call) if tool is not None else act(self.session, call, place)
+        if tool is None:
+            return act(self.session, call, place)
+        if isinstance(tool.run, OnSession) and not call.problem:
+            return tool.run.play(self.session, call, place)
+        return invoke(tool, call)
 
     def act_at(self, call: Call, place: Place) -> Observation:
         """Run one call whose place in the episode is known."""

@@ -1,112 +1,86 @@
-"""A session with composite tools: one call makes several, and the record has them all.
+"""Composite tools in a session: one call makes several, and the record has them all.
 
 Source: "Evolving Medical Imaging Agents via Experience-driven Self-skill Discovery" (28).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 from ferrule.core.acting import Place, act
 from ferrule.core.flows import Session
 from ferrule.core.records import Call, Effect, Observation, Tool
-from ferrule.tools.effects import branch, result_of
+from ferrule.tools.effects import result_of
 from ferrule.tools.forge_composite import Composite, RunLog, schema_of
 from ferrule.tools.invoke import Malformed, arguments
 from ferrule.tools.schema import json_differs
+from ferrule.worlds.added import Added, OnSession
 
-__all__ = ["WithComposites", "needless_steps", "replayed"]
+__all__ = ["composite_tool", "needless_steps", "replayed", "with_composites"]
+
+_RANKS: dict[Effect, int] = {"read": 0, "write": 1, "irreversible": 2}
 
 
-class WithComposites:
-    """A session that offers composites beside its tools.
+def composite_tool(composite: Composite, tools: Sequence[Tool]) -> Tool:
+    """Return a composite as a tool to be added to sessions that offer ``tools`` (``ferrule.worlds.added.Added``).
 
-    A call of a composite makes its steps in the wrapped session, so that budgets and rules see each of them;
-    ``Observation.data`` holds the ``result`` of the last and the inner ``calls``. A step that does not run well ends
-    it with that step's status. Raises ``ValueError`` for a composite with a step that is not on offer, and for one that
-    has the name of a tool.
+    A call makes its steps in the session, so that budgets and rules see each of them; ``Observation.data`` holds the
+    ``result`` of the last and the inner ``calls``. A step that does not run well ends it with that step's status.
+    Raises ``ValueError`` for a step that is not on offer.
     """
+    schema, known = schema_of(composite, tools), {tool.name: tool for tool in tools}
+    inner = [known[step.tool] for step in composite.steps]
+    described = Tool(
+        composite.name,
+        composite.description,
+        schema,
+        OnSession(lambda session, call, place: _played(composite, described, session, call, place)),
+        cost=sum(tool.cost for tool in inner),
+        effects=max((tool.effects for tool in inner), key=_RANKS.__getitem__),
+        seconds=sum(tool.seconds for tool in inner),
+        output=inner[-1].output,
+    )
+    return described
 
-    def __init__(self, session: Session, composites: Sequence[Composite]) -> None:
-        self.session, self.composites = session, tuple(composites)
-        names = [tool.name for tool in session.tools]
-        for composite in self.composites:
-            if composite.name in names:
-                raise ValueError(f"a tool is called {composite.name!r} already; give the composite another name")
-            names.append(composite.name)
-        self._offered = tuple(self._tool(composite) for composite in self.composites)
 
-    def _tool(self, composite: Composite) -> Tool:
-        known = {tool.name: tool for tool in self.session.tools}
-        schema = schema_of(composite, self.session.tools)
-        inner = [known[step.tool] for step in composite.steps]
-        ranks: dict[Effect, int] = {"read": 0, "write": 1, "irreversible": 2}
-        effects = max((tool.effects for tool in inner), key=ranks.__getitem__)
-        seconds, cost = sum(tool.seconds for tool in inner), sum(tool.cost for tool in inner)
+def _played(composite: Composite, described: Tool, session: Session, call: Call, place: Place | None) -> Observation:
+    """Make the calls of a composite in a session."""
+    try:
+        given, repairs = arguments(described, call.arguments)
+    except Malformed as problem:
+        return Observation(str(problem), "malformed")
+    made: list[dict[str, Any]] = []
+    try:
+        *_, last = composite.play(given, _stepping(session, made, place))
+    except (LookupError, TypeError) as problem:
+        text = f"what {made[-1]['name']} returned lacks what the next step needs: {problem}"
+        return Observation(text, "error", data={"result": None, "calls": made}, repairs=repairs)
+    failed = last.status != "ok"
+    text = f"{made[-1]['name']}: {last.text}" if failed else last.text
+    result = None if failed else made[-1]["result"]
+    return Observation(text, last.status, data={"result": result, "calls": made}, repairs=repairs)
 
-        def run(**given: Any) -> Observation:
-            return self.act(Call(composite.name, given))
 
-        return Tool(
-            composite.name, composite.description, schema, run, effects=effects, seconds=seconds, cost=cost,
-            output=inner[-1].output,
-        )  # fmt: skip
+def _stepping(
+    session: Session, made: list[dict[str, Any]], place: Place | None
+) -> Callable[[Call], tuple[Observation, Any]]:
+    outputs = {tool.name: tool.output for tool in session.tools}
 
-    @property
-    def tools(self) -> tuple[Tool, ...]:
-        """The tools of the wrapped session and the composites."""
-        return (*self.session.tools, *self._offered)
+    def step(call: Call) -> tuple[Observation, Any]:
+        observation = act(session, call, place)
+        result = result_of(observation, outputs.get(call.name)) if observation.status == "ok" else None
+        entry = {"name": call.name, "arguments": dict(call.arguments), "status": observation.status}
+        made.append({**entry, "text": observation.text, "result": result})
+        return observation, result
 
-    def act(self, call: Call, place: Place | None = None) -> Observation:
-        """Run one call: a composite step by step, anything else in the wrapped session."""
-        at = next((k for k, one in enumerate(self.composites) if one.name == call.name), None)
-        if at is None or call.problem:
-            return act(self.session, call, place)
-        try:
-            given, repairs = arguments(self._offered[at], call.arguments)
-        except Malformed as problem:
-            return Observation(str(problem), "malformed")
-        made: list[dict[str, Any]] = []
-        try:
-            *_, last = self.composites[at].play(given, self._stepping(made, place))
-        except (LookupError, TypeError) as problem:
-            text = f"after {made[-1]['name']} there is not what the next step needs: {problem}"
-            last = Observation(text, "error")
-        result = made[-1]["result"] if made and last.status == "ok" else None
-        where = "" if last.status == "ok" else f"{made[-1]['name']}: " if made else ""
-        return Observation(
-            f"{where}{last.text}", last.status, data={"result": result, "calls": made}, repairs=repairs
-        )  # fmt: skip
+    return step
 
-    def _stepping(self, made: list[dict[str, Any]], place: Place | None) -> Callable[[Call], tuple[Observation, Any]]:
-        outputs = {tool.name: tool.output for tool in self.session.tools}
 
-        def step(call: Call) -> tuple[Observation, Any]:
-            observation = act(self.session, call, place)
-            result = result_of(observation, outputs.get(call.name)) if observation.status == "ok" else None
-            entry = {"name": call.name, "arguments": dict(call.arguments), "status": observation.status}
-            made.append({**entry, "text": observation.text, "result": result})
-            return observation, result
-
-        return step
-
-    def act_at(self, call: Call, place: Place) -> Observation:
-        """Run one call whose place in the episode is known."""
-        return self.act(call, place)
-
-    def fork(self, *, irreversible: bool = False) -> WithComposites:
-        """Return an independent branch with the same composites."""
-        return WithComposites(branch(self.session, irreversible), self.composites)
-
-    def final(self) -> Mapping[str, Any]:
-        """Return the final state of the wrapped session."""
-        return self.session.final()
-
-    def close(self) -> None:
-        """Close the wrapped session."""
-        self.session.close()
+def with_composites(session: Session, composites: Sequence[Composite]) -> Added:
+    """Return a session with composites beside its tools."""
+    return Added(session, tuple(composite_tool(composite, session.tools) for composite in composites))
 
 
 def replayed(composite: Composite, runs: Sequence[RunLog], start: Callable[[RunLog], Session]) -> float:
@@ -120,7 +94,7 @@ def replayed(composite: Composite, runs: Sequence[RunLog], start: Callable[[RunL
         with closing(start(run)) as session:
             for call, _ in run.calls[:place]:
                 act(session, call)
-            outcome = WithComposites(session, (composite,)).act(Call(composite.name, _given(composite, calls)))
+            outcome = with_composites(session, (composite,)).act(Call(composite.name, _given(composite, calls)))
         given = outcome.data["result"] if outcome.status == "ok" else None
         same.append(outcome.status == "ok" and not json_differs(given, result_of(calls[-1][1])))
     return sum(same) / len(same) if same else 0.0
