@@ -12,7 +12,7 @@ from ferrule.rollout.drive import drive
 from ferrule.rollout.settle import settle
 from ferrule.tools.forge import Proposal
 from ferrule.tools.forge_shelf import Forged
-from ferrule.tools.forge_trial import Trial
+from ferrule.tools.forge_trial import Made, Trial
 from ferrule.worlds.growing import arrivals
 from ferrule.worlds.session import Toolbox
 
@@ -68,6 +68,15 @@ def test_a_tool_is_admitted_when_sandbox_and_critic_agree_to_the_same_reply() ->
     assert forging.promotable
 
 
+def test_examples_that_the_maker_does_not_see_must_hold_as_well() -> None:
+    """The reply passes its own tests and misses a held-out call."""
+    own = WRONG.replace("a * a - b * b)", "a * a + b * b) if a < 6.0 else 0.0")
+    flow = build(Ticket(**TICKET), rounds=1, trial=TRIAL, examples=[Made({"a": 6.0, "b": 8.0}, 10.0)])  # type: ignore[arg-type]
+    (forging,) = settle([flow], roles([own], ["AGREE"])).values
+    assert forging is not None
+    assert checks(forging) == [["examples"]]
+
+
 def test_three_rejections_are_the_end() -> None:
     policies = roles([RIGHT] * 3, ["REJECT: no"] * 3)
     (forging,) = settle([build(Ticket(**TICKET), trial=TRIAL)], policies).values  # type: ignore[arg-type]
@@ -104,7 +113,7 @@ def test_equal_tickets_are_built_once_and_a_failed_build_is_no_end() -> None:
 
 def test_tools_of_the_shelf_are_on_offer_from_the_start() -> None:
     source = RIGHT.split("```python\n")[1].split("```")[0]
-    entry = Forged("hyp", Proposal(source, "", "hyp"))
+    entry = Forged("hyp", Proposal(source, "", "hyp"), covers=("long_side",))
     offered: list[list[str]] = []
 
     def solver(request: Ask, sample: int) -> Message | str:
@@ -113,6 +122,9 @@ def test_tools_of_the_shelf_are_on_offer_from_the_start() -> None:
 
     episode = played(solver, [], [], shelf=lambda: (entry,))
     assert offered[0] == ["request_tool", "hyp"]
+    assert episode.trajectories[0].calls[0][1].text == "10.0"
+    merged = Message("assistant", "", (Call("long_side", {"a": 6, "b": 8}),))
+    episode = played([merged, "10"], [], [], shelf=lambda: (entry,))
     assert episode.trajectories[0].calls[0][1].text == "10.0"
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from ferrule.agents.guided import Guided
 from ferrule.agents.named import agent
 from ferrule.agents.suggested import Suggested, always, asked, never, suggesting, summary_tool
+from ferrule.cli import main
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Task, Tool, plain_text
-from ferrule.memory.graph import SUMMARY, Summary, ToolGraph, graph_memory, learned
+from ferrule.memory.graph import RUN, SUMMARY, Summary, ToolGraph, learned
 from ferrule.memory.library import Library
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
@@ -78,16 +81,36 @@ def test_as_shares_of_what_followed_a_weight_may_beat_a_likeness() -> None:
     assert played(asked, normalise=True).trajectories[0].answer == "tool graph suggestion: cancel, refund"
 
 
+def test_tools_of_other_names_stand_for_nodes() -> None:
+    """The world says ``order`` and ``annul`` where the runs said ``get_order`` and ``cancel``."""
+    tools = tuple(Tool(name, "", NOTHING, run=lambda: "done") for name in ("order", "annul"))
+    nodes = {"order": "get_order", "annul": "cancel"}
+    guide = suggesting(lambda: GRAPH, needs=never, nodes=nodes)
+    replies = [Message("assistant", "", (Call("order"),)), "done"]
+    (episode,) = drive(Guided(guide), [Task("t", "?")], Toolbox(tools), Scripted(replies))
+    assert episode.trajectories[0].turns[-1].notes["suggested"] == ["annul"]
+
+
 def test_from_the_command_line(tmp_path: Path) -> None:
-    library = Library(tmp_path / "runs.sqlite")
-    memory = graph_memory(library)
-    assert memory.state is not None
-    library.close()
-    player = agent(f"suggested:memory={tmp_path / 'runs.sqlite'},state=never,k=1")
+    path = tmp_path / "runs.sqlite"
+    player = agent(f"suggested:memory={path},state=never,k=1")
     assert isinstance(player, Suggested)
     (episode,) = drive(player, [Task("t", "?")], Toolbox(TOOLS), Scripted(["done"]))
     assert episode.trajectories[0].answer == "done"
-    with pytest.raises(ValueError, match="no library at"):
-        Suggested(memory=str(tmp_path / "none"))
+    assert path.is_file()
     with pytest.raises(ValueError, match="did you mean 'never'"):
         Suggested(state="nevr")
+
+
+def test_an_evaluation_keeps_runs_and_suggests_by_them(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    line = ["eval", "apis", "--model", "pocket", "--agent", "suggested:state=never", "--eval-tasks", "4"]
+    line += ["--temperature", "0", "--memory", str(path), "--memory-batch", "2"]
+    played = CliRunner().invoke(main, [*line, "--json"])
+    assert played.exit_code == 0, played.output
+    kept = Library(path).entries(kind=RUN)
+    assert kept
+    assert json.loads(played.stdout)["memory"]["entries"] == len(kept)
+    refused = CliRunner().invoke(main, [*line, "--memory-control", "shuffled"])
+    assert refused.exit_code == 2
+    assert "neither shuffled nor a writer" in refused.output

@@ -110,6 +110,13 @@ def test_no_tool_takes_a_name_of_the_world() -> None:
     assert len(session.tools) == 2
 
 
+def test_an_earlier_name_reaches_the_tool_that_took_its_place() -> None:
+    session = growing(double, also={"twice": "double"})
+    for one in (session, session.fork()):
+        assert one.act(Call("twice", {"number": 4})).text == "8"
+        assert [each.name for each in one.tools] == ["tool_search", "double"]
+
+
 def test_hidden_tools_are_on_offer_once_they_were_found() -> None:
     end = Tool("finish", "End.", {"type": "object", "properties": {}}, run=lambda: "done", terminal=True)
     inner = Toolbox((double, halve, end)).start(TASK)

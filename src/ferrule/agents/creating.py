@@ -19,7 +19,7 @@ from ferrule.tools.catalogue import arriving, schema_line
 from ferrule.tools.forge import Proposal
 from ferrule.tools.forge_run import Sandboxed, forged_source, runnable
 from ferrule.tools.forge_shelf import Forged
-from ferrule.tools.forge_trial import Trial
+from ferrule.tools.forge_trial import Made, Trial
 from ferrule.worlds.growing import Growing
 
 __all__ = ["REQUEST", "Creating", "Ticket", "build", "request_tool", "ticket_of"]
@@ -97,15 +97,17 @@ _AGAIN = "This is wrong with it:\n{findings}\n\nWrite both blocks again."
 
 
 def build(
-    ticket: Ticket, *, rounds: int = 3, earlier: Sequence[str] = (), trial: Trial | None = None, role: str = "maker",
-    critic: str = "critic", max_tokens: int = 2048, temperature: float | None = 0.3,
+    ticket: Ticket, *, rounds: int = 3, earlier: Sequence[str] = (), examples: Sequence[Made] = (),
+    trial: Trial | None = None, role: str = "maker", critic: str = "critic", max_tokens: int = 2048,
+    temperature: float | None = 0.3,
 ) -> Flow[Forging]:  # fmt: skip
     """Let a maker write a tool and its tests in one reply, from the ticket alone, at most ``rounds`` times.
 
-    Each is run in the sandbox, must pass the ``earlier`` tests as well, and is then reviewed by a critic. It may be
-    promoted only when both agree to the same reply; what was wrong comes back to the maker.
+    Each is run in the sandbox, must pass the ``earlier`` tests and ``examples`` as well, which the maker does not see,
+    and is then reviewed by a critic. It may be promoted only when both agree to the same reply; what was wrong comes
+    back to the maker.
     """
-    bench = Workbench((), earlier, trial)
+    bench = Workbench(examples, earlier, trial)
     messages, attempts = [Message("user", _ASKED.format(ticket=ticket.text))], list[Any]()
     for _ in range(rounds):
         request = Ask(tuple(messages), role=role, max_tokens=max_tokens, temperature=temperature)
@@ -133,7 +135,8 @@ class Creating:
     A ticket is built in a loop of its own (``build``): the roles ``maker`` and ``critic`` see the ticket and nothing
     of the task beside it. What is built arrives with the observation of the call, whose data hold ``built`` (source and
     tests), and can be called from the next turn on. Where nothing could be built the agent goes on without. Equal
-    tickets of an episode are built once. Created tools run in a sandbox that ends with the episode.
+    tickets of an episode are built once. Names of tools that were merged into one of the shelf reach that one. Created
+    tools run in a sandbox that ends with the episode.
     """
 
     agent: Agent = field(default_factory=ToolLoop)
@@ -156,8 +159,10 @@ class Creating:
             return self._answer(results[ticket.text], places)
 
         taken = {tool.name for tool in session.tools}
-        ready = [self._runnable(entry.proposal, places) for entry in self.shelf() if entry.name not in taken]
-        here = Growing(session, (request_tool(answer), *ready))
+        entries = [entry for entry in self.shelf() if entry.name not in taken]
+        ready = [self._runnable(entry.proposal, places) for entry in entries]
+        earlier = {name: entry.name for entry in entries for name in entry.covers if name not in taken}
+        here = Growing(session, (request_tool(answer), *ready), also=earlier)
 
         def change(requests: Requests) -> Flow[Requests]:
             for call in (call for request in requests if isinstance(request, Use) for call in request.calls):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from ferrule.agents.flow import returned
@@ -65,20 +64,21 @@ def asked(moment: Moment, last: str, edges: Mapping[str, Edge], *, role: str = "
 
 def suggesting(
     graph: Callable[[], ToolGraph], *, needs: Needs = asked, k: int = 2, alike: Alike = word_overlap,
-    scale: float = 500.0, normalise: bool = True, summary: str = SUMMARY,
+    scale: float = 500.0, normalise: bool = True, summary: str = SUMMARY, nodes: Mapping[str, str] | None = None,
 ) -> Callable[[Moment], Flow[Guidance]]:  # fmt: skip
     """Return the guide that suggests the ``k`` tools which the graph ranks highest after the last one.
 
     Where an edge has summaries and ``needs`` says so, the model is made to note the state first by a call of
     ``summary``, and its summary is compared with those of the edges. Without a last tool, or without a known one after
-    it, nothing is put before the model. ``Turn.notes`` says what was suggested. Further settings are those of
+    it, nothing is put before the model. ``nodes`` says which tool of the graph each tool stands for, where names differ
+    (``ferrule.memory.graph.aligned``). ``Turn.notes`` says what was suggested. Further settings are those of
     ``ranked``.
     """
 
     def guide(moment: Moment) -> Flow[Guidance]:
-        known = graph()
-        last = next((name for name in reversed(moment.called) if name in known.nodes), "")
-        offered = {each.name for each in moment.tools} - {summary}
+        known, node = graph(), dict(nodes or {})
+        last = next((n for n in (node.get(name, name) for name in reversed(moment.called)) if n in known.nodes), "")
+        offered = {node.get(each.name, each.name): each.name for each in moment.tools if each.name != summary}
         edges = {name: edge for name, edge in known.after(last).items() if name in offered}
         if not edges:
             return Guidance()
@@ -89,7 +89,7 @@ def suggesting(
             added, seen = noted.messages, noted.observation
             state = seen.text if seen is not None and seen.status == "ok" else ""
         best = ranked(known, last, edges, state=state, alike=alike, scale=scale, normalise=normalise)[:k]
-        names = [name for name, _ in best]
+        names = [offered[name] for name, _ in best]
         notes: dict[str, Any] = {"suggested": names, "recalled": state is not None}
         return Guidance((*added, Message("user", f"tool graph suggestion: {', '.join(names)}")), notes)
 
@@ -98,7 +98,7 @@ def suggesting(
 
 @dataclass(frozen=True)
 class Suggested:
-    """A tool loop with suggestions of the tool graph in the library at ``memory``; "" is an empty graph.
+    """A tool loop with suggestions of the tool graph in the library at ``memory`` (made where missing; "": no graph).
 
     ``k`` tools are suggested; ``state`` says when the model is made to note its state: "asked" (the role ``helper``
     says so), "always", or "never". Other fields are those of ``ToolLoop`` and of ``Guided``.
@@ -113,11 +113,9 @@ class Suggested:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse an unknown ``state``, and a library that is not there."""
+        """Refuse an unknown ``state``."""
         if self.state not in _NEEDS:
             raise ValueError(f"Suggested.state is {self.state!r}; {nearest(self.state, list(_NEEDS))}")
-        if self.memory and not Path(self.memory).is_file():
-            raise ValueError(f"no library at {self.memory!r}; ferrule.memory.graph.graph_memory keeps runs in one")
 
     def __call__(self, task: Task, session: Session) -> Flow[Any]:
         """Play one episode."""

@@ -72,7 +72,8 @@ def play_memory(
     from ferrule.memory.recall import library_memory, nothing_more
 
     library, writer = Library(given["memory"]), given["memory_writer"]
-    memory = library_memory(library) if writer is None else library_memory(library, write=nothing_more)
+    agent, graph = _by_graph(agent, library, given)
+    memory = graph or (library_memory(library) if writer is None else library_memory(library, write=nothing_more))
     memory = controlled(given["memory_control"], memory, tasks, seed=settings["seed"])
     learn, policies = None, policy
     if writer is not None:
@@ -85,6 +86,24 @@ def play_memory(
     data = {**streamed.as_dict(), "memory": {"path": str(given["memory"]), "entries": len(library)}}
     library.close()
     return data, streamed.evaluation.episodes
+
+
+def _by_graph(agent: Any, library: Any, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return an agent that suggests by a graph of tools with the library it reads, and the memory that keeps its runs.
+
+    Of any other agent that memory is None. Without a memory (``off``) it has an empty graph.
+    """
+    from dataclasses import replace
+
+    from ferrule.agents.suggested import Suggested
+    from ferrule.memory.graph import graph_memory
+
+    if not isinstance(agent, Suggested):
+        return agent, None
+    if given["memory_control"] == "shuffled" or given["memory_writer"]:
+        raise click.UsageError("runs are kept as they are: give --agent suggested neither shuffled nor a writer")
+    path = "" if given["memory_control"] == "off" else agent.memory or str(given["memory"])
+    return replace(agent, memory=path), graph_memory(library)
 
 
 def opened_memory(path: Path | None) -> tuple[Any, Any]:

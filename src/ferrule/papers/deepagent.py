@@ -29,7 +29,8 @@ Departures from the paper:
    is bounded; the memories follow the task in its message. An unreadable memory stands as text, and that of tools is
    then counted from the record. ``fold_at`` folds without being asked; with 0, as published, only the model does.
 10. Retrieval is BM25 or any encoder (``ferrule.tools.dense``); bge-large, the helper Qwen2.5-32B and the training mix
-    are not included. The simulator reads the document, the call and the calls before it.
+    are not included. The simulator reads the document, the call and the calls before it. How replies are sampled is
+    the caller's choice.
 """
 
 from __future__ import annotations

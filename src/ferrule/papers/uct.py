@@ -13,8 +13,8 @@ Departures from the paper:
    critic is asked only when they do.
 3. Equal tickets are answered by one build within an episode; across episodes a tool is there once it is on the shelf.
 4. A tool that failed in use is rebuilt between tasks (``mended``), from a ticket with the failing call, and must pass
-   all tests of its earlier versions. A merge is kept only if the survivor passes the loser's tests; earlier names
-   resolve to the survivor's (``Forged.covers``).
+   all tests of its earlier versions. A merge is kept only if the survivor passes the loser's tests; calls under the
+   loser's name reach it.
 5. Likeness is the overlap of the words of descriptions, signatures are the types of parameters in order and of the
    result. Retired tools stay in the shelf's record.
 6. Problems with images are whatever the model and the world carry; tools are Python on JSON values.

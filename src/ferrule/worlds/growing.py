@@ -42,12 +42,16 @@ class Growing:
     next call. Each observation that brings tools has them on a state of their own, which is branched and closed with
     the session. One that arrives under the name of an earlier one takes its place. The name of a tool of ``session`` is
     refused, as an observation of an error, unless ``hidden``: then tools of ``session`` are on offer only when an
-    observation has brought their names (terminal ones always are), and calls of them run in ``session``. Raises
+    observation has brought their names (terminal ones always are), and calls of them run in ``session``. ``also`` maps
+    earlier names to those of tools that took their place: calls under them run, and are not offered. Raises
     ``ValueError`` for ``tools`` under names of the session's.
     """
 
-    def __init__(self, session: Session, tools: Sequence[Tool] = (), *, hidden: bool = False) -> None:
-        self.session, self.hidden = session, hidden
+    def __init__(
+        self, session: Session, tools: Sequence[Tool] = (), *, hidden: bool = False,
+        also: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.session, self.hidden, self.also = session, hidden, dict(also or {})
         self._entries: dict[str, tuple[_Entry, ...]] = {}
         self._offered: tuple[Tool, ...] = ()
         self._lock = threading.Lock()
@@ -67,6 +71,7 @@ class Growing:
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call, and put the tools on offer that its observation brings."""
+        call = replace(call, name=self.also[call.name]) if call.name in self.also else call
         observation = self._run(call, place)
         if not isinstance(observation.data, Arrived):
             return observation
@@ -117,7 +122,7 @@ class Growing:
     def fork(self, *, irreversible: bool = False) -> Growing:
         """Return an independent branch in which the same tools have arrived, on branches of their states."""
         with self._lock:
-            twin = Growing(branch(self.session, irreversible), hidden=self.hidden)
+            twin = Growing(branch(self.session, irreversible), hidden=self.hidden, also=self.also)
             inner: dict[int, Session] = {id(self.session): twin.session}
             for name, entries in self._entries.items():
                 for entry in entries:
