@@ -8,20 +8,10 @@ from typing import Any
 
 import pytest
 
+from ferrule.agents.gold import Gold, oracles
 from ferrule.agents.named import agent
 from ferrule.agents.stage_parts import inserted, integrated, listed, planned, ranked, written
-from ferrule.agents.stages import (
-    Gold,
-    Iterative,
-    OneStep,
-    Ranking,
-    StageRecord,
-    Stages,
-    Subtask,
-    oracles,
-    record_of,
-    replaced,
-)
+from ferrule.agents.stages import Iterative, OneStep, Ranking, StageRecord, Stages, Subtask, record_of, replaced
 from ferrule.core.flows import Ask, Session
 from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted

@@ -7,11 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from ferrule.agents.stages import Called, Gold, Selected, StageRecord, Subtask
-from ferrule.core.records import Call, Task
+from ferrule.agents.gold import Gold
+from ferrule.agents.react import ToolLoop
+from ferrule.agents.stage_parts import integrated, listed, planned, written
+from ferrule.agents.stages import Called, Iterative, Selected, StageRecord, Stages, Subtask
+from ferrule.core.flows import Ask
+from ferrule.core.records import Call, Message, Task, plain_text
+from ferrule.evaluate.evaluate import evaluate
 from ferrule.evaluate.ranking import complete, ndcg, precision, recall
-from ferrule.evaluate.stages import argument_overlap, first_failure, overlap, profile, rouge_l, usage
+from ferrule.evaluate.stages import argument_overlap, first_failure, overlap, profile, rouge_l, stage_profile, usage
+from ferrule.policies.scripted import Scripted
 from ferrule.tools.schema import violations
+from ferrule.worlds.arithmetic import Arithmetic
 
 
 def test_rankings() -> None:
@@ -107,3 +114,39 @@ def test_one_run_gives_the_measures_of_all_stages() -> None:
     assert "recall@1" not in profile([idle], [Gold()], [True])
     with pytest.raises(ValueError, match="one query at least"):
         usage([], [])
+
+
+def test_reference_solutions_say_which_tools_and_calls_are_right_and_nothing_of_parts() -> None:
+    gold = Gold.of_calls((Call("height", {"of": "A"}), Call("feet", {"m": 1})), "33")
+    assert not gold.worded
+    assert [first_failure(record, gold, False) for record in (RIGHT, replace(RIGHT, subtasks=()))] == [
+        "respond",
+        "plan",
+    ]
+    other = replace(RIGHT, selections=RIGHT.selections[:1])
+    assert first_failure(other, gold, False) == "select"
+    assert first_failure(replace(RIGHT, calls=RIGHT.calls[:1]), gold, False) == "call"
+    # Of the two tools the first part ranks one at place 1, the second the other.
+    assert profile([RIGHT], [gold], [True], ks=(1,))["comp@1"] == 1.0
+    assert profile([other], [gold], [False], ks=(1,))["recall@1"] == 0.5
+
+
+def test_an_evaluation_in_stages_has_a_profile_by_the_reference_solutions_of_its_world() -> None:
+    world = Arithmetic(form="expression", tools=("calculator",))
+    tasks = world.tasks("test", 4, levels=[1])
+
+    def script(request: Ask, sample: int) -> str | Message:
+        text = plain_text(request.messages[-1])
+        if "Which parts" in text:
+            return "[]" if "Done so far" in text else '[{"text": "compute it"}]'
+        if "Which of these tools fit" in text:
+            return '["calculator"]'
+        expression = next(task.meta["expression"] for task in tasks if task.prompt in text)
+        return Message("assistant", "", (Call("calculator", {"expression": expression}),)) if request.tools else "no"
+
+    stages = Stages(planned(), listed(), written(), integrated())
+    played = evaluate(Iterative(stages), Scripted(script), world, tasks)
+    measures = stage_profile(played, world)
+    assert (measures["comp@1"], measures["usage_accuracy"], measures["pass_rate"]) == (1.0, 1.0, 0.0)
+    assert measures["fails_respond"] == 1.0
+    assert stage_profile(evaluate(ToolLoop(), Scripted(lambda ask, sample: "no"), world, tasks), world) == {}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ferrule.agents.stages import Gold, OneStep, StageRecord, alone, oracles, record_of, replaced
+from ferrule.agents.gold import Gold, oracles
+from ferrule.agents.stages import OneStep, StageRecord, alone, record_of, replaced
 from ferrule.core.records import Task
 from ferrule.evaluate.ranking import complete, recall
 from ferrule.evaluate.stages import profile

@@ -16,12 +16,11 @@ from ferrule.agents.search import refuse_below_one
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Leaf, Leaves, Session, Use, use
 from ferrule.core.records import Answer, Call, Observation, Reply, Status, Task, Tool, Trajectory
-from ferrule.rewards.matching import equal_values
 from ferrule.tools.schema import violations
 
 __all__ = [
-    "STAGES", "Called", "Gold", "Iterative", "OneStep", "Ranking", "Selected", "StageRecord", "Stages", "Subtask",
-    "alone", "oracles", "record_of", "replaced", "same_text",
+    "STAGES", "Called", "Iterative", "OneStep", "Ranking", "Selected", "StageRecord", "Stages", "Subtask", "alone",
+    "record_of", "replaced", "same_text",
 ]  # fmt: skip
 
 STAGES = ("plan", "select", "call", "respond")
@@ -144,7 +143,7 @@ class Stages:
 
 
 def replaced(stages: Stages, stage: str, by: Stages) -> Stages:
-    """Return ``stages`` with one stage of another set (``oracles``), to see what it alone would change."""
+    """Return ``stages`` with one of another set (``ferrule.agents.gold.oracles``), to see what it would change."""
     if stage not in STAGES:
         raise ValueError(f"unknown stage {stage!r}; {nearest(stage, STAGES)}")
     return replace(stages, **{stage: getattr(by, stage)})
@@ -228,8 +227,9 @@ class OneStep:
 class Iterative:
     """Plan, do one part, look at what came back, and plan anew, at most ``steps`` times.
 
-    The plan is asked for the parts that are left: an empty one ends the work. A part whose calls fail is called
-    ``retries`` times more, with the failure in the record. ``k`` and the record are those of ``OneStep``.
+    The plan is asked for the parts that are left: an empty one ends the work, and so does a part without any call. A
+    part whose calls fail is called ``retries`` times more, with the failure in the record. ``k`` and the record are
+    those of ``OneStep``.
     """
 
     stages: Stages
@@ -257,12 +257,15 @@ class Iterative:
             if part is None:
                 break
             record = yield from _select(self.stages, part, record, session, self.k)
+            before = len(record.calls)
             for _ in range(1 + self.retries):
                 record, answer = yield from _call(self.stages, part, record, session)
                 if answer is not None:
                     return replace(record, response=answer)
                 if record.done(part):
                     break
+            if len(record.calls) == before:
+                break  # nothing was called, so that a new plan would know no more
         return replace(record, response=(yield from returned(self.stages.respond(record))))
 
 
@@ -286,62 +289,6 @@ def _recorded(flow: Flow[StageRecord], session: Session) -> Flow[Any]:
     return Leaves((Leaf(last.message, record.response, final=final),))
 
 
-# -------------------------------------------------------------------------------------------------------- oracles
-
-
-@dataclass(frozen=True)
-class Gold:
-    """What each stage should do for a task: the parts, the tools and the calls of each by its id, and the answer."""
-
-    subtasks: tuple[Subtask, ...] = ()
-    tools: Mapping[int, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    calls: Mapping[int, tuple[Call, ...]] = field(default_factory=dict, hash=False)
-    answer: Answer = None
-
-    def like(self, part: Subtask) -> Subtask | None:
-        """Return the gold part that says the same as a part, None where there is none."""
-        return next((gold for gold in self.subtasks if same_text(gold.text, part.text)), None)
-
-    def ran(self, calls: Sequence[Called], subtask: int) -> bool:
-        """Tell whether each right call of a part is among calls that went well, with equal arguments and no others."""
-        done = [Call(each.name, each.arguments) for each in calls if each.status == "ok"]
-        return all(any(_same(call, each) for each in done) for call in self.calls.get(subtask, ()))
-
-
-def _same(first: Call, second: Call) -> bool:
-    same = first.name == second.name and len(first.arguments) == len(second.arguments)
-    return same and equal_values(first, second) == len(second.arguments)
-
-
 def same_text(first: str, second: str) -> bool:
     """Tell whether two texts have the same words, whatever their case."""
     return first.lower().split() == second.lower().split()
-
-
-def oracles(gold_of: Callable[[Task], Gold]) -> Stages:
-    """Return stages that do what is right; ``replaced`` puts one of them among others.
-
-    Each makes the best of what it is given: a part that the gold plan does not have gets no tools and no calls, only
-    tools that were chosen are called, and the answer is the right one where all that it needs came back, else None.
-    """
-
-    def plan(record: StageRecord, tools: tuple[Tool, ...]) -> Sequence[Subtask]:
-        gold = gold_of(record.task)
-        return tuple(part for part in gold.subtasks if not record.done(part)) if record.calls else gold.subtasks
-
-    def select(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Ranking:
-        gold = gold_of(record.task)
-        same = gold.like(part)
-        return tuple((name, 1.0) for name in (gold.tools.get(same.id, ()) if same is not None else ()))
-
-    def call(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Sequence[Call]:
-        gold = gold_of(record.task)
-        same = gold.like(part)
-        chosen = {tool.name for tool in tools}
-        return tuple(each for each in gold.calls.get(same.id, ()) if each.name in chosen) if same is not None else ()
-
-    def respond(record: StageRecord) -> Answer:
-        gold = gold_of(record.task)
-        return gold.answer if all(gold.ran(record.calls, part.id) for part in gold.subtasks) else None
-
-    return Stages(plan, select, call, respond)

@@ -81,6 +81,7 @@ def command(suite: str | None, **given: Any) -> None:
     from ferrule.agents.named import agent as agent_by_name
     from ferrule.agents.named import temperature_for
     from ferrule.evaluate.evaluate import evaluate
+    from ferrule.evaluate.stages import stage_profile
     from ferrule.policies.recorded import recorded as recorded_policy
     from ferrule.rollout.record import save
     from ferrule.worlds.recorded import recorded
@@ -97,7 +98,7 @@ def command(suite: str | None, **given: Any) -> None:
     cassette = open_cassette(given["record"], given["replay"])
     loaded = None if given["replay"] else load_policy(given["model"], **options)
     policy = recorded_policy(loaded, cassette)
-    world = recorded(world, cassette)
+    home, world = world, recorded(world, cassette)
     agent = agent_by_name(given["agent"], tokens=given["budget"], max_tokens=given["max_completion_length"])
     if given["temperature"] is None:
         given["temperature"] = temperature_for(given["agent"])
@@ -108,7 +109,8 @@ def command(suite: str | None, **given: Any) -> None:
         measured, episodes = play_memory(agent, policy, world, tasks, given, loads=options, **how)
     else:
         evaluation = evaluate(agent, policy, world, tasks, **how)
-        measured, episodes = evaluation.as_dict(), evaluation.episodes
+        stages = stage_profile(evaluation, home)
+        measured, episodes = {**evaluation.as_dict(), **({"stages": stages} if stages else {})}, evaluation.episodes
     cassette.close()
     if cassette.misses:
         click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
@@ -158,6 +160,8 @@ def _text(data: dict[str, Any]) -> None:
         click.echo(f"  level {level}: {shown(row)}")
     if "memory" in data:
         memory_text(data)
+    if "stages" in data:
+        click.echo("stages: " + ", ".join(f"{name} {value:.3g}" for name, value in data["stages"].items()))
     if data["malformed"] or data["unknown_tool"]:
         hint_small(data["model"], data["settings"]["tools"])
 

@@ -12,10 +12,26 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ferrule.agents.stages import STAGES, Gold, StageRecord, same_text
+from ferrule.agents.gold import Gold
+from ferrule.agents.stages import STAGES, StageRecord, record_of, same_text
+from ferrule.core.demonstration import Demonstrates, Demonstration
+from ferrule.core.flows import World
+from ferrule.core.records import Task
+from ferrule.evaluate.evaluate import Evaluation
 from ferrule.evaluate.ranking import complete, ndcg, precision, recall
+from ferrule.tools.alike import sentence_bleu
 
-__all__ = ["Overlap", "Usage", "argument_overlap", "first_failure", "overlap", "profile", "rouge_l", "usage"]
+__all__ = [
+    "Overlap",
+    "Usage",
+    "argument_overlap",
+    "first_failure",
+    "overlap",
+    "profile",
+    "rouge_l",
+    "stage_profile",
+    "usage",
+]
 
 
 @dataclass(frozen=True)
@@ -93,14 +109,22 @@ def first_failure(record: StageRecord, gold: Gold, right: bool) -> str:
     """Return the first stage of a wrong run that did not do what is right, "" for a right run.
 
     The plan is right when its parts say the same as the gold ones, in any order; a selection when the tools of each
-    gold part are among the chosen; the calls when each gold call ran. What is left is the response.
+    gold part are among the chosen; the calls when each gold call ran. What is left is the response. Where only the
+    calls of the gold parts are known, a plan is right when it sees whether a tool is needed, and tools and calls may be
+    those of any part.
     """
     if right:
         return ""
-    planned = Counter(" ".join(part.text.lower().split()) for part in record.subtasks)
-    if planned != Counter(" ".join(part.text.lower().split()) for part in gold.subtasks):
+    if gold.worded:
+        planned = Counter(" ".join(part.text.lower().split()) for part in record.subtasks)
+        if planned != Counter(" ".join(part.text.lower().split()) for part in gold.subtasks):
+            return "plan"
+    elif record.needs_tool != bool(gold.subtasks):
         return "plan"
-    ids = {part.id: [each.id for each in record.subtasks if same_text(each.text, part.text)] for part in gold.subtasks}
+    ids = {
+        part.id: {each.id for each in record.subtasks if not part.text or same_text(each.text, part.text)}
+        for part in gold.subtasks
+    }
     for part in gold.subtasks:
         chosen = {name for each in record.selections if each.subtask in ids[part.id] for name in each.chosen}
         if not chosen.issuperset(gold.tools.get(part.id, ())):
@@ -117,10 +141,11 @@ def profile(
     """Return the measures of all four stages over runs, each with its gold and whether its answer is right.
 
     Planning: ``usage_accuracy``, ``usage_precision``, ``usage_recall``, ``plan_accuracy`` and ``pass_rate``. Selection,
-    over the parts that the gold plan has as well: ``recall@K``, ``precision@K``, ``ndcg@K``, ``comp@K``. Calling:
+    over the parts that the gold plan has as well: ``recall@K``, ``precision@K``, ``ndcg@K``, ``comp@K`` (where only
+    calls are known, ``recall@K`` and ``comp@K`` of all gold tools, among the first K of any part). Calling:
     ``conforms`` (to the schema) and ``executed`` over all calls, ``argument_f1`` of the last call of a part against
-    its first gold call. Response: ``exact`` and ``rouge_l``. ``fails_STAGE`` is the share of runs whose first failing
-    stage it is. What has nothing to be measured on is left out.
+    its first gold call. Response: ``exact``, ``f1`` (of words), ``bleu`` and ``rouge_l``. ``fails_STAGE`` is the share
+    of runs whose first failing stage it is. What has nothing to be measured on is left out.
     """
     told = usage([record.needs_tool for record in records], [bool(gold.subtasks) for gold in golds])
     failures = [first_failure(r, g, ok) for r, g, ok in zip(records, golds, right, strict=True)]
@@ -135,8 +160,7 @@ def profile(
             measures.setdefault("conforms", []).append(float(not call.problem))
             measures.setdefault("executed", []).append(float(call.status == "ok"))
         if gold.answer is not None:
-            measures.setdefault("exact", []).append(float(same_text(record.response or "", gold.answer)))
-            measures.setdefault("rouge_l", []).append(rouge_l(record.response or "", gold.answer))
+            _of_text(measures, record.response or "", gold.answer)
     used = {"accuracy": told.accuracy, "precision": told.precision, "recall": told.recall}
     return {
         **{f"usage_{name}": value for name, value in used.items() if value == value},
@@ -144,20 +168,61 @@ def profile(
     }
 
 
+def _of_text(measures: dict[str, list[float]], text: str, gold: str) -> None:
+    """Add the measures of a response."""
+    words = overlap(text.lower().split(), gold.lower().split())
+    measures.setdefault("exact", []).append(float(same_text(text, gold)))
+    measures.setdefault("f1", []).append(words.f1)
+    measures.setdefault("bleu", []).append(sentence_bleu(gold, text))
+    measures.setdefault("rouge_l", []).append(rouge_l(text, gold))
+
+
 def _of_parts(measures: dict[str, list[float]], record: StageRecord, gold: Gold, ks: Sequence[int]) -> None:
     """Add the measures of the parts of a run that the gold plan has as well."""
+    if gold.subtasks and not gold.worded:
+        wanted = {name for names in gold.tools.values() for name in names}
+        for k in ks:
+            first = {name for each in record.selections for name in each.ranking[:k]}
+            measures.setdefault(f"recall@{k}", []).append(len(wanted & first) / len(wanted))
+            measures.setdefault(f"comp@{k}", []).append(float(wanted <= first))
+        return
     for part in record.subtasks:
         same = gold.like(part)
         if same is None:
             continue
         selected = next((each for each in reversed(record.selections) if each.subtask == part.id), None)
-        wanted = gold.tools.get(same.id, ())
-        if selected is not None and wanted:
+        needed = gold.tools.get(same.id, ())
+        if selected is not None and needed:
             of = {"recall": recall, "precision": precision, "ndcg": ndcg, "comp": complete}
             for k in ks:
                 for name, measure in of.items():
-                    measures.setdefault(f"{name}@{k}", []).append(measure(selected.ranking, wanted, k))
-        calls, first = record.calls_of(part.id), next(iter(gold.calls.get(same.id, ())), None)
-        if calls and first is not None:
-            found = argument_overlap(calls[-1].arguments, first.arguments).f1 if calls[-1].name == first.name else 0.0
+                    measures.setdefault(f"{name}@{k}", []).append(measure(selected.ranking, needed, k))
+        calls, right = record.calls_of(part.id), next(iter(gold.calls.get(same.id, ())), None)
+        if calls and right is not None:
+            found = argument_overlap(calls[-1].arguments, right.arguments).f1 if calls[-1].name == right.name else 0.0
             measures.setdefault("argument_f1", []).append(found)
+
+
+def stage_profile(evaluation: Evaluation, world: World, *, ks: Sequence[int] = (1, 3, 5, 10)) -> dict[str, float]:
+    """Return the ``profile`` of episodes that were played in stages, by the reference solutions of their world.
+
+    Episodes played otherwise, and those of tasks without a reference solution, are left out; without any it is empty.
+    """
+    records: list[StageRecord] = []
+    golds: list[Gold] = []
+    right: list[bool] = []
+    for episode, value in zip(evaluation.episodes, evaluation.values, strict=True):
+        record = record_of(episode.trajectories[0])
+        shown = _shown(world, episode.task) if record is not None else None
+        if record is not None and shown is not None:
+            records.append(record)
+            golds.append(Gold.of_calls(shown.calls, shown.answer))
+            right.append(value > 0.5)
+    return profile(records, golds, right, ks=ks) if records else {}
+
+
+def _shown(world: World, task: Task) -> Demonstration | None:
+    try:
+        return world.demonstrate(task) if isinstance(world, Demonstrates) else None
+    except ValueError:  # a task whose world knows no reference solution
+        return None

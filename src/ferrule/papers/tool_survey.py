@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ferrule.agents.gold import oracles
 from ferrule.agents.stage_parts import asked_stages, inserted, integrated, listed, planned, ranked, written
-from ferrule.agents.stages import Iterative, OneStep, StageRecord, Stages, alone, oracles, replaced
+from ferrule.agents.stages import Iterative, OneStep, StageRecord, Stages, alone, replaced
 from ferrule.core.recipe import Recipe, vary
 from ferrule.evaluate.stages import first_failure, profile
 from ferrule.studies.paper import Paper

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 
-from ferrule.agents.stages import Iterative, OneStep, StageRecord, Stages, oracles, record_of, replaced
+from ferrule.agents.gold import oracles
+from ferrule.agents.stages import Iterative, OneStep, StageRecord, Stages, record_of, replaced
 from ferrule.core.flows import Agent
 from ferrule.evaluate.ranking import complete, ndcg
 from ferrule.papers.tool_survey import losses

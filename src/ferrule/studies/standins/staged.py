@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ferrule.agents.stages import Gold, Ranking, StageRecord, Stages, Subtask, oracles
+from ferrule.agents.gold import Gold, oracles
+from ferrule.agents.stages import Ranking, StageRecord, Stages, Subtask
 from ferrule.core.flows import Ask, Flow, Session, ask
 from ferrule.core.records import Answer, Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
