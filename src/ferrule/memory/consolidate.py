@@ -120,7 +120,7 @@ def tidied(
     check: Check = no_orders, max_tokens: int = 4096,
 ) -> Flow[list[Admitted]]:  # fmt: skip
     """Let a model go through the library once and propose merges and deletions; below ``least`` entries nothing is."""
-    entries = library.entries()
+    entries = library.entries(kind=EXPERIENCE)
     if len(entries) < least:
         return []
     asked = (

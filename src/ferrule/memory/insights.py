@@ -16,13 +16,13 @@ from ferrule.agents.flow import returned
 from ferrule.core.flows import Flow
 from ferrule.core.records import Task
 from ferrule.memory.checks import Check, admit, no_orders
-from ferrule.memory.conditions import Fared, best_condition, fared_of
+from ferrule.memory.conditions import Fared, best_condition, fared_of, note_fared
 from ferrule.memory.entries import Change, Entry, Origin
 from ferrule.memory.library import Library, preview
 
 __all__ = [
-    "Diagnosed", "Extract", "Retrieve", "Solve", "Solved", "diagnose", "largest_passing", "learn_from",
-    "refine_condition",
+    "Diagnosed", "Evolution", "Extract", "Retrieve", "Solve", "Solved", "diagnose", "evolve", "largest_passing",
+    "learn_from", "refine_condition",
 ]  # fmt: skip
 
 
@@ -129,7 +129,8 @@ def diagnose(
 
 def refine_condition(
     library: Library, id: str, *, exclude: Callable[[Entry, str], Any], include: Callable[[Entry, str], Any],
-    vary: Callable[[Entry, Sequence[str], Sequence[str]], Any], retrieves: Callable[[Entry, str], bool],
+    vary: Callable[[Entry, Sequence[str], Sequence[str]], Any],
+    retrieves: Callable[[Entry, str], Flow[bool] | bool],
 ) -> Flow[Entry | None]:  # fmt: skip
     """Rewrite the condition of an entry that misled or was missing, where that retrieves it better.
 
@@ -147,6 +148,49 @@ def refine_condition(
         apart.append((yield from returned(exclude(entry, task))))
     for task in unretrieved:
         inside.append((yield from returned(include(entry, task))))
-    variants = yield from returned(vary(entry, inside, apart))
-    best = best_condition(entry, list(variants), retrieves)
+    variants: list[str] = list((yield from returned(vary(entry, inside, apart))))
+    hits: set[tuple[str, str]] = set()
+    for when in dict.fromkeys(variants):
+        changed = replace(entry, when=when)
+        for task in (*fared_of(entry, "positive"), *unretrieved, *negative):
+            if (yield from returned(retrieves(changed, task))):
+                hits.add((when, task))
+    best = best_condition(entry, variants, lambda changed, task: (changed.when, task) in hits)
     return library.modify(id, when=best[0]) if best is not None else None
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Who does what in ``evolve``: the parts of ``diagnose`` and of ``refine_condition``; each may be a flow."""
+
+    solve: Solve
+    retrieve: Retrieve
+    label: Callable[[Task, Solved, Entry], Any]
+    missing: Callable[[Task, Solved, Sequence[Entry]], Any]
+    exclude: Callable[[Entry, str], Any]
+    include: Callable[[Entry, str], Any]
+    vary: Callable[[Entry, Sequence[str], Sequence[str]], Any]
+    retrieves: Callable[[Entry, str], Flow[bool] | bool]
+
+
+def evolve(library: Library, tasks: Sequence[Task], by: Evolution, *, passes: int = 4) -> Flow[list[float]]:
+    """Diagnose every task and rewrite the conditions of entries that misled or were missing, ``passes`` times.
+
+    Return the share of the tasks that were solved in each pass, before conditions were rewritten.
+    """
+    shares = []
+    for _ in range(passes):
+        fared: dict[str, dict[str, Fared]] = {}
+        right = 0
+        for task in tasks:
+            said = yield from diagnose(library, task, by.solve, by.retrieve, label=by.label, missing=by.missing)
+            right += said.solved
+            for id, how in said.fared.items():
+                fared.setdefault(id, {})[task.id] = how
+        for id, labels in fared.items():
+            note_fared(library, id, labels)
+            yield from refine_condition(
+                library, id, exclude=by.exclude, include=by.include, vary=by.vary, retrieves=by.retrieves
+            )
+        shares.append(right / len(tasks) if tasks else 0.0)
+    return shares

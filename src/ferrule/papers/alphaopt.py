@@ -7,13 +7,15 @@ taxonomy, condition, explanation, example). Learning keeps those that make the t
 evolution says on which tasks each helped, misled or was missing, and rewrites nothing but its condition, so that
 retrieval finds the right tasks.
 
-Proved insertion, diagnosis and refinement are ``memory.insights``; scores of conditions ``memory.conditions``,
-taxonomies ``memory.taxonomy``, obligations of merges ``memory.checks``.
+Proved insertion, diagnosis and passes are ``memory.insights``, the models and agents that do it ``memory.asked``;
+scores of conditions are ``memory.conditions``, taxonomies ``memory.taxonomy``, obligations of merges ``memory.checks``.
+Tasks with a solver are the world ``optimisation``.
 
 Departures from the paper:
 
-1. Code and prompts are released; the prompts here are short ones of our own. Who writes programs, extracts, labels and
-   varies is a function or a flow; ``picked`` and ``applicable`` ask models.
+1. Code and prompts are released; the prompts here are short ones of our own, and a program is data for a solver where
+   the world offers one. Formulation and code insights are retrieved together, and issues are the insights that apply
+   and were not retrieved. Each part is a function or a flow, which may ask a model under a role of its own.
 2. Every version of an insight stays. The published refinement overwrites the text once per pass.
 3. Positive tasks are those that were solved with the insight, where the solver says that it used it. The published
    test compares an id with a list of lists, so that these are never added and baselines are too low.
@@ -35,9 +37,10 @@ from typing import Any, Literal, TypeAlias
 from ferrule.agents.flow import cut_off, returned
 from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Message, Task, plain_text
+from ferrule.memory.asked import by_agent, extracting
 from ferrule.memory.checks import admit, still_solves
 from ferrule.memory.entries import Change, Entry
-from ferrule.memory.insights import Solve, Solved, diagnose, largest_passing, learn_from, refine_condition
+from ferrule.memory.insights import Solve, Solved, diagnose, evolve, largest_passing, learn_from, refine_condition
 from ferrule.memory.library import Library, preview
 from ferrule.memory.replies import list_in, object_in
 from ferrule.memory.taxonomy import Taxonomy, filed, grown
@@ -150,10 +153,13 @@ PAPER = Paper(
     url="https://github.com/Minw913/AlphaOPT",
     pieces={
         "retrieve": retrieve,
+        "solve": by_agent,
+        "extract": extracting,
         "learn": learn_from,
         "merge": merged,
         "diagnose": diagnose,
         "refine": refine_condition,
+        "evolve": evolve,
         "check": judged,
         "taxonomy": grown,
     },

@@ -9,9 +9,8 @@ from statistics import fmean
 
 from ferrule.agents.refine import settled
 from ferrule.core.records import Task
-from ferrule.memory.conditions import Fared, note_fared
 from ferrule.memory.entries import Change, Entry
-from ferrule.memory.insights import Solved, diagnose, learn_from, refine_condition
+from ferrule.memory.insights import Evolution, Solved, evolve, learn_from
 from ferrule.memory.library import Library
 from ferrule.papers.alphaopt import merged
 from ferrule.studies.conditions import Rows, at_least, less, of
@@ -39,20 +38,9 @@ def _learned(library: Library, tasks: Sequence[Task], by: Modeller, verified: bo
                 settled(merged(library, [Change("merge", ids, text)], known, proved))
 
 
-def _evolved(library: Library, tasks: Sequence[Task], by: Modeller, passes: int) -> None:
-    """Diagnose every task and rewrite the conditions of what misled or was missing, ``passes`` times."""
-    for _ in range(passes):
-        fared: dict[str, dict[str, Fared]] = {}
-        for task in tasks:
-            missing = partial(_missing, library, by)
-            said = settled(diagnose(library, task, by.solve, retrieved, label=by.label, missing=missing))
-            for id, how in said.fared.items():
-                fared.setdefault(id, {})[task.id] = how
-        for id, labels in fared.items():
-            note_fared(library, id, labels)
-            reaches = partial(_retrieves, by)
-            say, vary = by.features, by.vary
-            settled(refine_condition(library, id, exclude=say, include=say, vary=vary, retrieves=reaches))
+def _evolution(library: Library, by: Modeller) -> Evolution:
+    say, missing = by.features, partial(_missing, library, by)
+    return Evolution(by.solve, retrieved, by.label, missing, say, say, by.vary, partial(_retrieves, by))
 
 
 def _missing(library: Library, by: Modeller, task: Task, failure: Solved, shown: Sequence[Entry]) -> list[list[Entry]]:
@@ -72,7 +60,7 @@ def arm(*, seed: int, items: Sequence[int], test: int, passes: int = 4, verified
         by = Modeller(random.Random(f"{seed}/{count}"), {task.id: task.prompt for task in learning})
         library = Library()
         _learned(library, learning[:count], by, verified)
-        _evolved(library, learning[:count], by, passes)
+        settled(evolve(library, learning[:count], _evolution(library, by), passes=passes))
         entries = library.entries()
         solved = [by.solve(task, retrieved(task, entries)).right for task in measuring]
         numbers |= {f"success {count}": fmean(solved), f"entries {count}": float(len(entries))}
