@@ -83,6 +83,17 @@ def test_search_call_and_answer_are_one_stream() -> None:
     assert "double" not in text[: text.index("Hm.")]  # the prompt does not list what is hidden
 
 
+def test_a_long_list_of_found_tools_reaches_the_model_whole() -> None:
+    """Ten schemas of some 400 characters: more than a world shows of other results."""
+    entries = {"number": {"type": "integer", "description": "any number " * 25}}
+    schema = {"type": "object", "properties": entries}
+    tools = tuple(Tool(f"count_{i}", "Count a number.", schema, run=int) for i in range(12))
+    episode = played(InStream(given=False), "<tool_search>count</tool_search>", "done", tools=tools)
+    shown = plain_text(episode.trajectories[0].turns[1].messages[0])
+    assert len(shown) > 4000
+    assert len(shown.splitlines()) == len(arrivals(episode.trajectories[0])) == 10
+
+
 def test_a_call_before_the_search_is_of_an_unknown_tool() -> None:
     episode = played(InStream(given=False), TWICE, "none")
     assert statuses(episode) == ["unknown_tool"]

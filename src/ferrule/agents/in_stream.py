@@ -6,6 +6,7 @@ Source: "DeepAgent: A General Reasoning Agent with Scalable Toolsets" (36).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from ferrule.agents.flow import answered, opening, results
 from ferrule.agents.folded import call_text, fold
@@ -40,6 +41,19 @@ def fold_tool() -> Tool:
         return "nothing is folded here"
 
     return fold_thought
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Tools by what a search reads of them, so that the index of a world's tools is built once for all its episodes."""
+
+    key: tuple[tuple[str, str], ...]
+    tools: tuple[Tool, ...] = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _finder(listed: _Listed, k: int) -> Tool:
+    return finder(listed.tools, k=k, name=SEARCH)
 
 
 @dataclass
@@ -116,8 +130,11 @@ class InStream:
 
     def __call__(self, task: Task, session: Session) -> Flow[Answer]:
         """Play one episode."""
-        hidden = [each for each in session.tools if not each.terminal]
-        search = self.search or (finder(hidden, k=self.found, name=SEARCH) if hidden and not self.given else None)
+        search = self.search
+        if search is None and not self.given:
+            hidden = tuple(each for each in session.tools if not each.terminal)
+            listed = _Listed(tuple((each.name, each.description) for each in hidden), hidden)
+            search = _finder(listed, self.found) if hidden else None
         acting = search is not None or bool(session.tools)
         extra = [*([search] if search else []), *([fold_tool()] if acting and self.folds else [])]
         growing = Growing(session, extra, hidden=not self.given)

@@ -24,6 +24,8 @@ from ferrule.worlds.session import ToolSession
 __all__ = ["Growing", "arrivals"]
 
 _AT_ONCE = -1
+_LONGEST = 20_000
+"""Longest observation of a tool that arrived, in characters: a list of tools is longer than most results."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Growing:
         self.session, self.hidden, self.also = session, hidden, dict(also or {})
         self._entries: dict[str, tuple[_Entry, ...]] = {}
         self._offered: tuple[Tool, ...] = ()
+        self._inner: tuple[tuple[Tool, ...], dict[str, Tool], tuple[Tool, ...]] = ((), {}, ())
         self._lock = threading.Lock()
         problem = self._admit(tools, _AT_ONCE) if tools else ""
         if problem:
@@ -62,12 +65,19 @@ class Growing:
     @property
     def tools(self) -> tuple[Tool, ...]:
         """Tools on offer to the next turn; the same tuple as long as they stay the same."""
-        own = [tool for tool in self.session.tools if tool.terminal or not self.hidden]
         with self._lock:
-            offered = (*own, *(entries[-1].tool for entries in self._entries.values()))
+            offered = (*self._own()[1], *(entries[-1].tool for entries in self._entries.values()))
             if offered != self._offered:
                 self._offered = offered
             return self._offered
+
+    def _own(self) -> tuple[dict[str, Tool], tuple[Tool, ...]]:
+        """Return the tools of the session by name, and those of them that are always on offer."""
+        tools = self.session.tools
+        if tools is not self._inner[0]:  # a session may have very many
+            always = tuple(tool for tool in tools if tool.terminal or not self.hidden)
+            self._inner = (tools, {tool.name: tool for tool in tools}, always)
+        return self._inner[1:]
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call, and put the tools on offer that its observation brings."""
@@ -91,10 +101,11 @@ class Growing:
     def _run(self, call: Call, place: Place | None) -> Observation:
         with self._lock:
             entries = () if call.problem else self._entries.get(call.name, ())
+            own = self._own()[0].get(call.name)
         ready = [entry for entry in entries if place is None or entry.turn < place.turn]
         if ready:
             return act(ready[-1].session, call, place)
-        concealed = self.hidden and any(t.name == call.name and not t.terminal for t in self.session.tools)
+        concealed = self.hidden and own is not None and not own.terminal
         if entries or (concealed and not call.problem):
             known = [tool.name for tool in self.tools if tool.name != call.name]
             hint = nearest(call.name, known) if known else "no tools are on offer"
@@ -103,7 +114,8 @@ class Growing:
 
     def _admit(self, tools: Sequence[Tool], turn: int) -> str:
         """Put tools on offer to later turns; return why not, or an empty text."""
-        own = {tool.name: tool for tool in self.session.tools}
+        own = self._own()[0]
+        tools = [own.get(tool.name, tool) for tool in tools] if self.hidden else tools
         held = {name: entries[-1].tool for name, entries in self._entries.items()}
         fresh = [tool for tool in tools if held.get(tool.name) != tool and (self.hidden or own.get(tool.name) != tool)]
         taken = [tool.name for tool in fresh if tool.name in own and own[tool.name] != tool]
@@ -113,7 +125,7 @@ class Growing:
         session = self.session
         if brought:
             source = tool_source(brought)
-            session = ToolSession(Task("arrived", ""), source.build, source.start())
+            session = ToolSession(Task("arrived", ""), source.build, source.start(), limit=_LONGEST)
         for tool in fresh:
             entry = _Entry(tool, self.session if tool.name in own else session, turn)
             self._entries[tool.name] = (*self._entries.get(tool.name, ()), entry)
