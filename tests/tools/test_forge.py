@@ -94,6 +94,12 @@ def test_what_the_rules_overlook_ends_the_process() -> None:
         assert "it opens '/etc/" in examined.feedback
 
 
+def test_a_tool_cannot_tell_where_it_runs() -> None:
+    """What behaves in the forge and otherwise elsewhere would have to know its own module."""
+    proposal = changed("return part", "if __name__ != 'tool':\n        return 0.0\n    return part")
+    assert "escape" in checks(proposal)
+
+
 FLAKY = {
     "dice": ("import random\n", "random.random() < 0.9"),
     "clock": ("from datetime import datetime as stamp\n", "stamp.now().second < 59"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrule.core.records import Call, Task
+from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.tools.files import load_tools
 from ferrule.tools.forge import Proposal, agreed, examine
 from ferrule.tools.forge_export import as_test, exported
@@ -19,8 +19,10 @@ from ferrule.tools.forge_shelf import (
     Uses,
     alike,
     categorised,
+    consolidated,
     from_json,
     merged,
+    noted,
     promoted,
     pruned,
     retired,
@@ -107,6 +109,29 @@ def test_tools_that_do_the_same_are_merged(shelf: Shelf) -> None:
         merged(third, "treble", "double")
     with pytest.raises(ValueError, match="two different tools"):
         merged(third, "double", "double")
+
+
+def test_calls_of_episodes_are_counted(shelf: Shelf) -> None:
+    """Of six calls two fail, one of them by a result beside the contract; one never ran, one is of another tool."""
+    made = [
+        (Call("double", {"n": 2}), Observation("4", data=4)),
+        (Call("double", {"n": 2}), Observation("four")),  # no number, as the output schema wants
+        (Call("double", {"n": 3}), Observation("boom", "error")),
+        (Call("double", {"m": 3}), Observation("", "malformed")),
+        (Call("other"), Observation("1")),
+        (Call("twice", {"n": 1}), Observation("2", data=2)),
+    ]
+    reply = Message("assistant", "", tuple(call for call, _ in made))
+    turn = Turn(0, None, (), (), (), reply, observations=tuple(seen for _, seen in made))
+    counted = noted(shelf, [Trajectory(Task("t", ""), (turn,))], now=9)
+    assert counted.newest("double").uses == Uses(3, 1, 1, 9)
+    assert counted.newest("twice").uses == Uses(1, 0, 0, 9)
+
+
+def test_tools_that_do_the_same_are_consolidated(shelf: Shelf) -> None:
+    one = consolidated(used(shelf, "twice"))
+    assert [(entry.name, entry.covers) for entry in one.offered] == [("twice", ("double",))]
+    assert consolidated(one) == one
 
 
 def test_a_shelf_is_filed_and_comes_back_from_json(shelf: Shelf) -> None:

@@ -5,24 +5,28 @@ A shelf is a value; every change returns a new one.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Tool
+from ferrule.core.records import Tool, Trajectory
 from ferrule.tools.contracts import Contract
+from ferrule.tools.effects import result_of
 from ferrule.tools.files import ToolSource
 from ferrule.tools.forge import Examined, Proposal, examine
+from ferrule.tools.forge_contract import breaches
 from ferrule.tools.forge_rules import main_function
 from ferrule.tools.forge_run import forged_source
 from ferrule.tools.forge_schema import described_tool
 from ferrule.tools.forge_trial import Made, Trial, called, tested
 
 __all__ = [
-    "Forged", "Shelf", "Uses", "alike", "categorised", "from_json", "merged", "promoted", "pruned", "retired",
-    "revised", "to_json", "tools_of", "used",
+    "Forged", "Shelf", "Uses", "alike", "categorised", "consolidated", "from_json", "merged", "noted", "promoted",
+    "pruned", "retired", "revised", "to_json", "tools_of", "used",
 ]  # fmt: skip
 
 
@@ -130,6 +134,24 @@ def used(shelf: Shelf, name: str, *, failed: bool = False, breach: bool = False,
     return _put(shelf, replace(entry, uses=entry.uses + Uses(1, int(failed), int(breach), now)))
 
 
+def noted(shelf: Shelf, trajectories: Sequence[Trajectory], *, now: int = 0) -> Shelf:
+    """Return the shelf with every call of its tools in these trajectories counted, by the newest versions' contracts.
+
+    A call that did not run well has failed; one whose result, or whose arguments, the contract does not accept is a
+    breach. Calls that never ran (malformed, refused) do not count.
+    """
+    for call, observation in (pair for trajectory in trajectories for pair in trajectory.calls):
+        entry = shelf.versions.get(call.name, (None,))[-1]
+        if entry is None or not observation.executed:
+            continue
+        made = Made(call.arguments, result_of(observation, entry.contract.output))
+        failed = observation.status != "ok"
+        shelf = used(
+            shelf, call.name, failed=failed, breach=not failed and bool(breaches(entry.contract, [made])), now=now
+        )
+    return shelf
+
+
 def retired(shelf: Shelf, name: str, why: str) -> Shelf:
     """Return the shelf with a tool that is no longer offered; its versions stay."""
     return _put(shelf, replace(shelf.newest(name), retired=why or "retired"))
@@ -194,6 +216,21 @@ def merged(shelf: Shelf, keep: str, drop: str, *, trial: Trial | None = None) ->
     covers = (*one.covers, other.name, *other.covers)
     shelf = _put(shelf, replace(one, proposal=proposal, uses=one.uses + other.uses, covers=covers))
     return retired(shelf, drop, f"merged into {keep!r}")
+
+
+def consolidated(shelf: Shelf, *, trial: Trial | None = None) -> Shelf:
+    """Return the shelf with tools that do the same merged, into the one that was called more often.
+
+    Where neither passes the tests of the other both stay.
+    """
+    for one, other in itertools.combinations([entry.name for entry in shelf.offered], 2):
+        first, second = shelf.newest(one), shelf.newest(other)
+        if first.retired or second.retired or not alike(first, second, trial=trial):
+            continue
+        keep, drop = (one, other) if first.uses.calls >= second.uses.calls else (other, one)
+        with contextlib.suppress(ValueError):
+            shelf = merged(shelf, keep, drop, trial=trial)
+    return shelf
 
 
 def tools_of(shelf: Shelf, *, seconds: float = 10.0) -> ToolSource:
