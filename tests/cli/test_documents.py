@@ -102,7 +102,18 @@ def test_what_would_do_nothing_is_refused(own: Path) -> None:
         "has no texts of 'tied'; did you mean 'tide'"
         in invoked("documents", "show", "docs.json", "--tool", "tied").output
     )
-    assert "give --tools" in invoked("documents", "write").output
+    assert "give --tools or --world" in invoked("documents", "write").output
+
+
+def test_tools_of_a_world_are_documented(own: Path) -> None:
+    """The script tries them with a port, which no tool of that world takes; the description is written all the same."""
+    result = invoked("documents", "write", "--world", "apis", "--rounds", "1", "--output", "apis.json")
+    assert result.exit_code == 0
+    overlay, _ = read_documents("apis.json")
+    assert overlay.texts
+    assert all(
+        str(text.description).startswith("Tells of the sea. Known: malformed") for text in overlay.texts.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,3 +131,14 @@ def test_rows_of_calls_that_do_not_fit_are_named(own: Path, row: dict[str, Any],
     Path("calls.jsonl").write_text(json.dumps(row))
     with pytest.raises(ValueError, match=rf"calls\.jsonl.*: {problem}"):
         read_calls("calls.jsonl", tools_world("sea.py").tools)
+
+
+def test_reference_solutions_are_labelled_calls() -> None:
+    from ferrule.data.labelled_calls import demonstrated_calls
+    from ferrule.worlds.apis import Apis
+
+    world = Apis()
+    tasks = world.tasks("train", 5, levels=(1,))
+    labelled = demonstrated_calls(world, tasks)
+    assert [item.query for item in labelled] == [task.prompt for task in tasks]
+    assert [item.gold for item in labelled] == [world.demonstrate(task).calls[0] for task in tasks]

@@ -20,6 +20,7 @@ def command() -> None:
 
 @command.command("write")
 @tools_option()
+@click.option("--world", "suite", default=None, help="Document the tools of this world, by name, in place of --tools.")
 @click.option("--model", default="pocket", show_default=True, help="Tries the tools and writes: a model or a URL.")
 @click.option("--only", multiple=True, help="A tool by name; may repeat [default: all].")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Most trials of a tool.")
@@ -35,21 +36,29 @@ def command() -> None:
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print what was tried as JSON.")
 @guarded
-def write(tools: Any, model: str, as_json: bool, **given: Any) -> None:
-    """Let a model try each of --tools and write its document anew from what came back (DRAFT, paper 37)."""
+def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any) -> None:
+    """Let a model try each of --tools and write its document anew from what came back (DRAFT, paper 37).
+
+    Of a --world whose tasks bring tools of their own, those of one task are documented.
+    """
     from ferrule.core.exact import write as plain
     from ferrule.evaluate.probed import tools_world
+    from ferrule.evaluate.suites import suite as suite_of
     from ferrule.papers.draft import mastered
     from ferrule.tools.documents import write_documents
 
-    if tools is None:
-        raise click.UsageError("give --tools: documents are written of your own tools")
-    world = tools_world(tools)
+    if (tools is None) == (suite is None):
+        raise click.UsageError("give --tools or --world: documents are written of their tools")
+    world, tasks = (tools_world(tools), []) if suite is None else suite_of(suite, split="train", count=1)
     say_note(world)
     policy = load_policy(model, **computing_options(given), **chat_options(given))
     names = ("only", "rounds", "similar", "settled", "temperature", "seed")
     documented = mastered(
-        world, policy, max_tokens=given["max_completion_length"], **{name: given[name] for name in names}
+        world,
+        policy,
+        task=next(iter(tasks), None),
+        max_tokens=given["max_completion_length"],
+        **{name: given[name] for name in names},
     )
     write_documents(given["output"], documented.overlay)
 

@@ -180,9 +180,9 @@ def in_words(world: World, tasks: Sequence[Task], path: Path | None) -> tuple[Wo
     """
     if path is None:
         return world, list(tasks)
+    from ferrule.agents.remembering import in_system
     from ferrule.tools.documents import as_lines, read_documents
     from ferrule.worlds.aliased import documented
-    from ferrule.worlds.wrap import instructed
 
     overlay, rules = read_documents(path)
     with contextlib.closing(world.start(tasks[0])) as session:
@@ -193,7 +193,7 @@ def in_words(world: World, tasks: Sequence[Task], path: Path | None) -> tuple[Wo
         )
         raise click.UsageError(f"--tool-docs {path} would do nothing in {world.name}: {told}")
     told = as_lines(rules)
-    return documented(world, overlay), [instructed(task, told) for task in tasks]
+    return documented(world, overlay), [in_system(task, told) if told else task for task in tasks]
 
 
 def _tools(ctx: Any, param: Any, names: tuple[str, ...]) -> str | tuple[str, ...] | None:

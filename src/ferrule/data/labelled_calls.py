@@ -1,4 +1,4 @@
-"""Requests with the calls that answer them, from a file."""
+"""Requests with the calls that answer them, from a file or from the reference solutions of a world."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from ferrule.agents.contexts import LabelledCall
 from ferrule.core.arrays import nearest
-from ferrule.core.records import Call, Tool
+from ferrule.core.demonstration import Demonstrates
+from ferrule.core.records import Call, Task, Tool
 from ferrule.worlds.files import read_file
 
-__all__ = ["read_calls"]
+__all__ = ["demonstrated_calls", "read_calls"]
 
 _QUERIES = ("query", "prompt", "question")
 
@@ -23,6 +24,12 @@ def read_calls(path: str | Path, tools: Sequence[Tool]) -> list[LabelledCall]:
     """
     known = {tool.name: tool for tool in tools}
     return [_labelled(where, row, known) for where, row in read_file(Path(path)).rows]
+
+
+def demonstrated_calls(world: Demonstrates, tasks: Sequence[Task]) -> list[LabelledCall]:
+    """Return the prompt of each task with the first call of its reference solution, where it has one."""
+    calls = [(task.prompt, world.demonstrate(task).calls) for task in tasks]
+    return [LabelledCall(prompt, made[0]) for prompt, made in calls if made]
 
 
 def _labelled(where: str, row: Mapping[str, Any], known: Mapping[str, Tool]) -> LabelledCall:

@@ -49,7 +49,7 @@ def probe_tools(
     for name in only:
         if name not in names:
             raise ValueError(f"unknown tool {name!r}; {nearest(name, names)}")
-    tasks = [replace(base, id=f"{base.id}/{name}", meta={**base.meta, "probed": name}) for name in only or names]
+    tasks = [replace(base, meta={**base.meta, "probed": name}) for name in only or names]
 
     def agent(task: Task, session: Session) -> Flow[Answer]:
         tool = next(tool for tool in session.tools if tool.name == task.meta["probed"])

@@ -40,7 +40,7 @@ from ferrule.agents.documenter import Documenter, overview, unchanged
 from ferrule.agents.flow import together
 from ferrule.agents.probe import Diverse, Probed, by_call, documents, probe
 from ferrule.core.flows import Flow, Policy, Session, World
-from ferrule.core.records import Observation, Tool
+from ferrule.core.records import Observation, Task, Tool
 from ferrule.data.toolbench import plain_name
 from ferrule.evaluate.probed import played_flow, probe_tools
 from ferrule.studies.paper import Paper
@@ -127,19 +127,20 @@ class Documented:
 
 
 def mastered(
-    world: World, policy: Policy | Mapping[str, Policy], *, only: Sequence[str] = (),
+    world: World, policy: Policy | Mapping[str, Policy], *, task: Task | None = None, only: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None, seed: int = 0, temperature: float | None = 0.2, **settings: Any,
 ) -> Documented:  # fmt: skip
     """Let a policy write the documents of the tools of a world (``evaluate.probed.tools_world`` for tools alone).
 
-    The roles are ``prober``, ``analyst`` and ``writer``; ``settings`` are those of ``refined``. ``groups`` names tools
-    that belong together, by what they are together.
+    ``task`` is one that the world starts, whose tools are documented (None: one without a prompt). The roles are
+    ``prober``, ``analyst`` and ``writer``; ``settings`` are those of ``refined``. ``groups`` names tools that belong
+    together, by what they are together.
     """
 
     def play(tool: Tool, session: Session) -> Flow[Probed]:
         return refined(tool, session, **settings)
 
-    probed, _ = probe_tools(play, world, policy, only=only, seed=seed, temperature=temperature)
+    probed, _ = probe_tools(play, world, policy, task=task, only=only, seed=seed, temperature=temperature)
     overlay = documents(probed)
     if not groups:
         return Documented(overlay, tuple(probed))
@@ -149,7 +150,7 @@ def mastered(
         lines = [{name: said[name, "description"] for name in names} for names in groups.values()]
         return (yield from together(*(overview(*pair) for pair in zip(groups, lines, strict=True))))
 
-    texts = played_flow(overviews, world, policy, seed=seed, temperature=temperature)
+    texts = played_flow(overviews, world, policy, task=task, seed=seed, temperature=temperature)
     return Documented(overlay, tuple(probed), dict(zip(groups, texts, strict=True)))
 
 

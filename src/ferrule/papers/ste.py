@@ -44,6 +44,7 @@ from ferrule.data.records import Completion, Record
 from ferrule.data.replay import with_replay
 from ferrule.data.trials import judged_trial, paraphrase_count, paraphrases, shown_trials, trial_records, usable
 from ferrule.evaluate.probed import played_flow, probe_tools
+from ferrule.memory.trials import trial_memory
 from ferrule.studies.paper import Paper
 
 __all__ = ["PAPER", "CallShares", "continual", "examples", "explored", "method", "said_no", "scores"]
@@ -177,6 +178,7 @@ PAPER = Paper(
         "dialogue": Dialogue,
         "examples": examples,
         "in_context": shown_trials,
+        "memory": trial_memory,
         "paraphrases": paraphrase_count,
         "replay": with_replay,
         "continual": continual,

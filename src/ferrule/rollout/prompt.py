@@ -7,7 +7,7 @@ from contextlib import closing
 
 from ferrule.agents.named import agent as agent_by_name
 from ferrule.agents.named import temperature_for
-from ferrule.agents.remembering import Remembering
+from ferrule.agents.remembering import Remembering, in_system
 from ferrule.core.flows import Policy, World
 from ferrule.core.records import Task
 from ferrule.memory.memory import Memory
@@ -18,7 +18,6 @@ from ferrule.tools.sources import Tools, tool_source
 from ferrule.worlds.aliased import documented
 from ferrule.worlds.arithmetic import Arithmetic
 from ferrule.worlds.user import UserWorld
-from ferrule.worlds.wrap import instructed
 
 __all__ = ["run"]
 
@@ -42,7 +41,7 @@ def run(
 
     ``tools`` are what ``ferrule.tools.sources.tool_source`` takes (None: ``calculator`` and ``python``, ``()``: none);
     functions keep what they keep in their modules, where it can be read afterwards.
-    ``documents`` words them; it may word tools that are on offer alone. ``rules`` are told before the prompt.
+    ``documents`` words them; it may word tools that are on offer alone. ``rules`` are told in a system message.
     ``agent`` is what ``ferrule.agents.named.agent`` knows; one that searches writes at most ``budget`` tokens in all.
     A path has at most ``max_tool_calling_iterations`` replies of ``max_completion_length`` tokens. ``temperature`` 0
     takes the likeliest token; None is 0 for the plain loop and 1 for agents that search, which need different replies.
@@ -53,7 +52,9 @@ def run(
     else:
         world = UserWorld("prompt", {}, source=tool_source(tools, apart=False))
     id = "prompt" if memory is None else f"prompt/{zlib.crc32(prompt.encode()):08x}"
-    task = instructed(Task(id, prompt, world=world.name), rules)
+    task = Task(id, prompt, world=world.name)
+    if rules:
+        task = in_system(task, rules)
     if documents is not None:
         with closing(world.start(task)) as session:
             apply(session.tools, documents)  # refuses words for tools that there are not

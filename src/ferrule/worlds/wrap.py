@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ferrule.core.flows import Session, World
-from ferrule.core.records import Message, Task, plain_text
+from ferrule.core.records import Task
 
-__all__ = ["Offering", "Worded", "Wrapped", "instructed"]
+__all__ = ["Offering", "Worded", "Wrapped"]
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,6 @@ class Offering:
     def start(self, task: Task, seed: int = 0) -> Session:
         """Open a session of the wrapped world."""
         return self.world.start(task, seed)
-
-
-def instructed(task: Task, text: str) -> Task:
-    """Return a task that is told ``text`` before everything else, as a system message; an empty one changes nothing."""
-    if not text:
-        return task
-    first, *rest = task.conversation
-    if first.role == "system":
-        return replace(task, messages=(replace(first, content=f"{text}\n\n{plain_text(first)}"), *rest))
-    return replace(task, messages=(Message("system", text), first, *rest))
 
 
 @dataclass(frozen=True)
