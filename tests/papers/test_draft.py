@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ferrule.papers.claims.draft_stop import STUDY as STOPS
 from ferrule.papers.draft import change, function_name, mastered, on_path, result_class
 from ferrule.policies.scripted import Scripted
 from ferrule.studies.standins.rulebooks import Explorer, draw_tool, rewriting, right_share, stated, try_tool
+from ferrule.studies.standins.undocumented import hidden, peoples, scripted_writer, swapped
 from ferrule.tools.overlay import apply
 
 RAW = "Get the keywords that have been added to a movie."
@@ -141,6 +143,24 @@ def test_trials_gain_and_damage_takes() -> None:
 def test_a_stop_saves_rounds() -> None:
     rows = {name: arm(seed=1, tools=60) for name, arm in STOPS.arms.items()}
     assert rows["5 rounds"]["rounds"] == 5.0 > rows["first unchanged"]["rounds"] > rows["settled"]["rounds"] >= 1.0
+
+
+def test_a_script_reads_what_a_tool_is_off_its_errors() -> None:
+    """Of every tool of a task the document names the noun and the field that people name as well."""
+    task = hidden(3).tasks("test", 1, seed=3, levels=(2,))[0]
+    done = mastered(hidden(3), Scripted(scripted_writer), task=task, rounds=2, examples=False)
+    known = peoples(task, 3)
+    assert set(done.overlay.texts) == set(known.texts)
+    for name, text in known.texts.items():
+        words = {
+            word for word in str(text.description).split() if word not in ("of", "a", "in", "city", "change", "id")
+        }
+        assert words <= set(str(done.overlay.texts[name].description).strip(".").split())
+    order = list(done.overlay.texts)
+    assert swapped(done.overlay).texts[order[0]] == done.overlay.texts[order[1]]
+    with closing(hidden(3).start(task)) as session:
+        assert {tool.description for tool in session.tools} == {"a tool"}
+        assert {tool.name for tool in session.tools} == set(known.texts)
 
 
 def test_the_release_is_not_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -17,6 +17,7 @@ from ferrule.papers.jtpro import instructions, inventory, optimised, read_edits,
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.slots import signals
 from ferrule.studies.standins.lookalikes import DATES, Clerk, draw_lookalikes
+from ferrule.studies.standins.unnamed import draw_lookups, noted_words, requests_for, tools_of
 from ferrule.tools.documents import about, edited
 from ferrule.tools.overlay import Overlay
 
@@ -114,6 +115,21 @@ def test_a_clerk_knows_forms_from_rules_and_documents() -> None:
     told = Overlay() if not dated else edited(Overlay(), {(name, about("date")): "see R1"})
     assert 0 < dates_right(Context({"R1": DATES}, told)) < len(dated)
     assert dates_right(Context({"R2": DATES}, told)) == 0
+
+
+def test_words_of_failing_requests_are_noted() -> None:
+    lookups = draw_lookups(0, 4)
+    tools, (request, *_) = tools_of(lookups), requests_for(lookups, 8, 0)
+    name = request.gold.name
+    noun, field = lookups[name]
+    assert request.query == f"What is the {field} of {noun} {request.gold.arguments['id']}?"
+    other = Call(next(other for other in lookups if other != name), {"id": 1})
+    case = Case(request, other, signals(other, request.gold))
+    edits = noted_words(tools, True, True, Context(), [case])
+    assert edits.texts == {(name, "description"): f"{field} of a {noun}"}
+    assert edits.rules == {name: f"for the {field} of a {noun} call {name}"}
+    assert noted_words(tools, False, True, Context(), [case]).rules == {}
+    assert noted_words(tools, True, False, Context(), [case]).texts == {}
 
 
 def test_parts_do_what_they_may() -> None:

@@ -27,7 +27,8 @@ Departures from the paper:
    takes a tool, then its function, then its arguments, is not part of this module. Answers are compared by
    ``rewards.pairwise``.
 9. The claim is measured on tools with hidden rules that a validator enforces, with a scripted explorer, writer and
-   caller. An arm that gives all trials to a single rewrite is added.
+   caller; an arm that gives all trials to a single rewrite is added. In the part ``pocket`` a model reads what a script
+   writes from the errors of real trials.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ Departures from the paper, of which there is no public code and for which only o
 5. The prompts are our own; sizes of minibatches (16) and rounds (8) are those of the claim, and the reflector is any
    policy under that role. An edit longer than ``longest`` words is left out, as words of failing requests pile up.
 6. What a call brings about is not looked at: tools are not executed. A call is right where it is the labelled one.
-7. The claim has scripted reflectors and an agent that chooses by words; every arm gets the same number of reflections.
+7. The claim has scripted reflectors and an agent that chooses by words, in the part ``pocket`` a model; every arm gets
+   the same number of reflections.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ Departures from the paper:
    is of sentences. An oracle that lists neighbours of the right tool is not assumed.
 7. ``scores`` counts a call of the right tool with the right arguments as texts; a judge of free-form arguments, which
    the paper has for 19 of its 50 tools, is not part.
-8. The claim on replay trains small networks on drawn requests, that on memory a scripted explorer.
+8. The claim on replay trains small networks on drawn requests, and in the part ``pocket`` a model on calls of tools
+   that it is shown without documents; that on memory has a scripted explorer.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ferrule.agents.contexts import Case, Context, Edits, LabelledCall
@@ -13,7 +13,7 @@ from ferrule.tools.documents import texts_of
 from ferrule.tools.overlay import Key, apply
 from ferrule.worlds.aliased import aliases
 
-__all__ = ["BLANK", "draw_lookups", "noted_words", "requests_for"]
+__all__ = ["BLANK", "draw_lookups", "noted_words", "requests_for", "tools_of"]
 
 NOUNS, FIELDS = ("book", "boat", "car", "dog", "farm", "hotel"), ("age", "height", "price", "size", "speed", "weight")
 BLANK = "a tool"
@@ -29,14 +29,14 @@ def draw_lookups(seed: int, count: int = 8) -> dict[str, tuple[str, str]]:
     return {tool.name: pair for tool, pair in zip(worded, pairs, strict=True)}
 
 
-def tools_of(lookups: dict[str, tuple[str, str]]) -> list[Tool]:
+def tools_of(lookups: Mapping[str, tuple[str, str]]) -> list[Tool]:
     """Return look-ups as tools that take an id."""
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
     plain = Tool("", BLANK, schema, run=lambda id: id)
     return [replace(plain, name=name) for name in lookups]
 
 
-def requests_for(lookups: dict[str, tuple[str, str]], count: int, seed: object) -> list[LabelledCall]:
+def requests_for(lookups: Mapping[str, tuple[str, str]], count: int, seed: object) -> list[LabelledCall]:
     """Draw requests and the calls that answer them; every look-up is asked for equally often, but for the rest."""
     rng = random.Random(f"requests/{seed}")
     names = [list(lookups)[place % len(lookups)] for place in range(count)]
