@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,36 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("own", suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("shared", settings.get_profile("own"), derandomize=True)
 settings.load_profile("shared" if os.environ.get("CI") else "own")
+
+
+def long_first(modules: Iterable[list[pytest.Item]], workers: int) -> list[pytest.Item]:
+    """Return all tests in an order that gives each of ``workers`` a share of the long modules, and those first.
+
+    Worksteal cuts the order into one piece per worker, and later moves tests from the end of a piece. A piece that
+    begins with what is long and ends with what is short leaves no worker alone with a long test. Modules stay whole,
+    but for the short ones that a cut falls into, so that their fixtures are set up once.
+    """
+    whole = list(modules)
+    long = [tests for tests in whole if any(map(_long, tests))]
+    short = chain.from_iterable(tests for tests in whole if not any(map(_long, tests)))
+    left, ordered = sum(map(len, whole)), list[pytest.Item]()
+    for number in range(workers):
+        piece = list(chain.from_iterable(long[number::workers]))
+        piece += islice(short, max(0, left // (workers - number) - len(piece)))
+        left -= len(piece)
+        ordered += piece
+    return [*ordered, *short]
+
+
+def _long(item: pytest.Item) -> bool:
+    return any(item.iter_markers("slow")) or any(item.iter_markers("integration"))
+
+
+@pytest.hookimpl(trylast=True)  # what is deselected is gone by then
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what is long; see ``long_first``."""
+    modules = [list(tests) for _, tests in groupby(items, lambda item: item.path)]
+    items[:] = long_first(modules, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 @pytest.fixture(scope="session")

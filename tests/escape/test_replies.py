@@ -131,7 +131,7 @@ def answer(**fields):
              'line': None, 'peak': 1, 'dropped': [0, 0], 'files': [], **fields}
     body = json.dumps(whole).encode()
     for fd in links(): os.write(fd, struct.pack('>I', len(body)) + body)
-    time.sleep(0.5)
+    time.sleep(0.1)
 """
 ODD = {
     "half a character as value": "value='\\ud800'",
@@ -254,7 +254,7 @@ def test_many_calls_at_once_take_no_memory_of_this_side(settings: Settings) -> N
         python.run("1")
         reader = "import threading\ndef read():\n    while True: os.read(fd, 65536)\n"
         flood = "threading.Thread(target=read, daemon=True).start()\nwhile True: os.write(fd, frame * 800)"
-        assert python.run(FORGE + CALLS + reader + flood, seconds=2).status in ("timeout", "error")
+        assert python.run(FORGE + CALLS + reader + flood, seconds=1).status in ("timeout", "error")
         unread = python.run(f"{FORGE}{CALLS}while True: os.write(fd, frame * 800)", seconds=10)
         assert "before the last one's result was read" in unread.text
         assert python.run("6 * 7").data["value"] == "42"

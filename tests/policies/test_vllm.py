@@ -291,6 +291,17 @@ if len(sys.argv) > 2:
     sys.exit(7)
 time.sleep(600)
 """
+# The supervisor with less patience: these servers leave somebody behind who never ends by himself.
+HASTY = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("supervisor", sys.argv[1])
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+module._PATIENCE = 1.0
+sys.exit(module.main(sys.argv[2:]))
+"""
+SUPERVISED = ("-c", HASTY, supervisor.__file__)
 OWNER = """
 import subprocess, sys, time
 process = subprocess.Popen([sys.executable, "-I", *sys.argv[1:]], stdin=subprocess.PIPE, start_new_session=True)
@@ -321,7 +332,7 @@ def test_a_server_ends_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     folder, note = tmp_path / "files", tmp_path / "helper.pid"
     folder.mkdir()
     (folder / "weights").write_text("large")
-    line = [supervisor.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
+    line = [*SUPERVISED, str(folder), sys.executable, "-c", STUBBORN, str(note)]
     with subprocess.Popen([sys.executable, "-c", OWNER, *line], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         kept = int(owner.stdout.readline())
@@ -335,7 +346,7 @@ def test_a_server_ends_with_an_owner_that_is_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_a_dead_server_leaves_is_ended(tmp_path: Path) -> None:
     note = tmp_path / "helper.pid"
-    line = [supervisor.__file__, str(tmp_path), sys.executable, "-c", STUBBORN, str(note), "die"]
+    line = [*SUPERVISED, str(tmp_path), sys.executable, "-c", STUBBORN, str(note), "die"]
     with subprocess.Popen([sys.executable, "-I", *line], stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=60) == 7, "the server's own status"
     assert gone(int(note.read_text()))
@@ -347,7 +358,7 @@ def test_an_owner_may_keep_the_files(tmp_path: Path) -> None:
     """Ended on request, with ``k`` before: the server ends and the folder stays."""
     folder, note = tmp_path / "files", tmp_path / "helper.pid"
     folder.mkdir()
-    line = [supervisor.__file__, str(folder), sys.executable, "-c", STUBBORN, str(note)]
+    line = [*SUPERVISED, str(folder), sys.executable, "-c", STUBBORN, str(note)]
     with subprocess.Popen([sys.executable, "-I", *line], stdin=subprocess.PIPE) as process:
         wait_for(lambda: note.exists() and note.read_text() != "")
         process.communicate(b"k", timeout=60)
