@@ -106,12 +106,25 @@ def test_a_writer_is_asked_and_metered(tmp_path: Path, told: list[str]) -> None:
     assert "after 2 tasks: success 100.0% in this batch" in text.stdout
 
 
+def test_a_paper_says_what_is_learned_and_recalled(tmp_path: Path, told: list[str]) -> None:
+    """The script answers every other question with a call, so that the documents it writes are empty ones."""
+    data = evaluated(tmp_path, "--memory-writer", "smollm2-135m", "--memory-by", "xskill")
+    assert data["settings"]["memory_by"] == "xskill"
+    assert data["by_role"]["adapter"]["asks"] >= 1
+    assert data["learning"]["writer"]["asks"] >= 4
+    assert any("Split this task" in text for text in told)
+    assert any("Write a skill document" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
         (("--memory-control", "off"), "--memory-control would do nothing without --memory"),
         (("--memory", "lib.sqlite", "--memory-control", "of"), "did you mean 'off'"),
         (("--memory", "lib.sqlite", "--paired"), "--paired or --memory"),
+        (("--memory", "lib.sqlite", "--memory-by", "xskill"), "give --memory-writer"),
+        (("--memory", "lib.sqlite", "--memory-writer", "pocket", "--memory-by", "otc"), "no memory that learns; known: "),
+        (("--memory", "lib.sqlite", "--memory-writer", "pocket", "--memory-by", "xskil"), "did you mean 'xskill'"),
         (("--memory", "lib.sqlite", "--memory-control", "frozen", "--memory-writer", "x"), "nothing is written"),
         (("--memory", "lib.sqlite", "--memory-writer", "x", "--record", "c"), "cassettes do not keep"),
     ],

@@ -37,7 +37,7 @@ __all__ = ["command"]
 _SETTINGS = (
     "agent", "budget", "tools", "tool_docs", "eval_tasks", "num_generations", "temperature", "max_completion_length",
     "seed", "codec", "tool_role", "renderer", "date", "no_tools", "tasks", "verifier", "judge", "memory_control",
-    "memory_batch", "memory_writer",
+    "memory_batch", "memory_writer", "memory_by",
 )  # fmt: skip
 """Flags that decide what is measured; the result names them with their values."""
 

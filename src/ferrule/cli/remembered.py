@@ -32,6 +32,10 @@ def memory_flags(command: Command) -> Command:
             help="With --memory: a model that writes lessons from the episodes of each task (else: calls that worked).",
         ),
         click.option(
+            "--memory-by", default=None, metavar="PAPER",
+            help="With --memory-writer: a paper that says what is learned and recalled: xskill.",
+        ),
+        click.option(
             "--memory-batch", default=8, show_default=True, type=click.IntRange(1),
             help="With --memory: tasks between two writings.",
         ),
@@ -50,11 +54,13 @@ def check_memory(given: Mapping[str, Any]) -> None:
 
     context = click.get_current_context()
     if given["memory"] is None:
-        for name in ("memory_control", "memory_batch", "memory_writer"):
+        for name in ("memory_control", "memory_batch", "memory_writer", "memory_by"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')} would do nothing without --memory")
     elif given["paired"]:
         raise click.UsageError("give --paired or --memory, not both")
+    elif given["memory_by"] and not given["memory_writer"]:
+        raise click.UsageError("--memory-by needs a model that writes and adapts; give --memory-writer")
     elif given["memory_writer"] and given["memory_control"] in ("off", "frozen"):
         raise click.UsageError(f"nothing is written with --memory-control {given['memory_control']}")
     elif given["memory_writer"] and (given["record"] or given["replay"]):
@@ -74,18 +80,33 @@ def play_memory(
     library, writer = Library(given["memory"]), given["memory_writer"]
     agent, graph = _by_graph(agent, library, given)
     memory = graph or (library_memory(library) if writer is None else library_memory(library, write=nothing_more))
-    memory = controlled(given["memory_control"], memory, tasks, seed=settings["seed"])
     learn, policies = None, policy
     if writer is not None:
-        same = writer == given["model"]
-        policies = {"solver": policy, "writer": policy if same else load_policy(writer, **loads)}
-        learn = learning(library)
+        other = policy if writer == given["model"] else load_policy(writer, **loads)
+        policies, learn = {"solver": policy, "writer": other, "adapter": other}, learning(library)
+    if given["memory_by"] is not None:
+        memory, learn = _by_paper(given["memory_by"], library)
+    memory = controlled(given["memory_control"], memory, tasks, seed=settings["seed"])
     streamed = stream(
         agent, policies, world, tasks, memory, batch=given["memory_batch"], learn=learn, **settings
     )  # fmt: skip
     data = {**streamed.as_dict(), "memory": {"path": str(given["memory"]), "entries": len(library)}}
     library.close()
     return data, streamed.evaluation.episodes
+
+
+def _by_paper(slug: str, library: Any) -> tuple[Any, Any]:
+    """Return the memory of a library as a paper has it, and what learns it."""
+    from ferrule.papers import discover, find
+
+    try:
+        pieces = find(slug).pieces
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0])) from None
+    if "memory" not in pieces or "learn" not in pieces:
+        able = [paper.slug for paper in discover() if {"memory", "learn"} <= set(paper.pieces)]
+        raise click.UsageError(f"the paper {slug!r} has no memory that learns; known: {', '.join(able)}")
+    return pieces["memory"](library), pieces["learn"](library)
 
 
 def _by_graph(agent: Any, library: Any, given: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -6,6 +6,8 @@ From several rollouts of a task an agent distils two kinds of text: experiences,
 which the fitting ones are recalled, and one skill document with the workflow. Before a task that document is shortened
 to what applies and the recalled experiences are woven in. Use in new rollouts feeds later changes.
 
+From the command line: ``ferrule eval ... --memory FILE --memory-writer MODEL --memory-by xskill``.
+
 Entries, credit and checks are ``memory.library``, the critique ``memory.critique``, merging ``memory.consolidate``, the
 document ``memory.skills``.
 
