@@ -166,6 +166,13 @@ def test_folding_gain_by_the_record() -> None:
     assert deepagent.folding_gain(Trajectory(TASK, plain)) is None
 
 
+def test_the_recipe_rewards_folds_that_save_context() -> None:
+    """No call is right here, so that all of the action channel is the 20 / 380 above."""
+    turns = (segment(0, None, 100, 50), segment(1, 0, 10, 20), segment(2, None, 40, 20))
+    (score,) = deepagent.recipe(grpo()).reward(TASK, [Trajectory(TASK, turns, "no")])
+    assert score.parts["action"] == pytest.approx(20 / 380)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "name"),
     [("GET /users/{user_id}/playlists", "get_users_user_id_playlists"), ("/3d/models", "rb__3d_models")],

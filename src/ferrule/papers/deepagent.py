@@ -13,8 +13,8 @@ Departures from the paper:
    takes another rule.
 2. The action reward is a sum over calls, so repeating a correct call pays again. Equal calls count once by default;
    ``repeats=True`` counts all.
-3. The preference for folding needs the length of an episode without folds: ``folding_gain`` estimates both from the
-   record, and the hook ``preference`` takes another rule. Without one it is 0.
+3. The preference for folding needs the length of an episode without folds: the recipe estimates both lengths from the
+   record (``folding_gain``), and the hook ``preference`` takes another rule. It is 0 where nothing was folded.
 4. The clip range (0.2) is a choice.
 5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
    judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]).
@@ -56,8 +56,8 @@ from ferrule.studies.paper import Paper
 from ferrule.worlds.experts import reference_calls
 
 __all__ = [
-    "PAPER", "Right", "action_reward", "agent", "api_name", "endpoint_name", "fold_preference", "folding_gain",
-    "path_rate", "recipe", "right_call", "success_and_action", "toolpo",
+    "PAPER", "Right", "action_reward", "agent", "api_name", "calls_and_folds", "endpoint_name", "fold_preference",
+    "folding_gain", "path_rate", "recipe", "right_call", "success_and_action", "toolpo",
 ]  # fmt: skip
 
 _RESERVED = ("from", "class", "return", "false", "true", "id", "and")
@@ -124,6 +124,10 @@ def action_reward(
     return scores
 
 
+calls_and_folds = partial(action_reward, preference=folding_gain)
+"""The action reward of the paper: right calls, and how much shorter folds made the episode."""
+
+
 def success_and_action(
     task: Task, trajectories: Sequence[Trajectory], *, base: Reward = outcome, action: Reward = action_reward
 ) -> list[Score]:
@@ -152,7 +156,7 @@ def toolpo(signals: Signals, *, spans: Sequence[str] = ("call", "fold")) -> Floa
 
 
 def recipe(
-    base: Recipe, *, action: Reward = action_reward, spans: Sequence[str] = ("call", "fold"), num_generations: int = 8
+    base: Recipe, *, action: Reward = calls_and_folds, spans: Sequence[str] = ("call", "fold"), num_generations: int = 8
 ) -> Recipe:
     """Return ``base`` with an action channel that only tokens of calls and folds are credited for."""
     from ferrule.objectives.reduce import token_mean
