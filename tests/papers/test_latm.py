@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from ferrule.core.records import Task
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.papers import latm
 from ferrule.papers.claims.latm import STUDY, made, mixed
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.spent import Spent
-from ferrule.studies.standins.tool_makers import DEFECTS, RIGHT, calling, making
+from ferrule.studies.standins.tool_makers import DEFECTS, RIGHT, calling, making, sorting
 from ferrule.worlds.reasoning import Reasoning
 from ferrule.worlds.session import Toolbox
 
@@ -68,6 +69,33 @@ def test_a_wrong_tool_is_made_anew() -> None:
     assert not tools.user.tools["scheduling"].text
     assert tools.spent["maker"].asks == 12
     assert tools.user.known == {"scheduling": tasks[0].prompt}
+
+
+def test_a_tool_is_made_when_a_class_is_new() -> None:
+    """Two classes in turn: the first question of each is unknown, the second goes straight to its tool."""
+    world = Reasoning(classes=("scheduling",))
+    solved = world.tasks("train", 6, levels=(2, 3))
+    tasks = world.tasks("test", 3, levels=(2, 3))
+    everything = [*solved, *tasks]
+    policies = {
+        "maker": Scripted(making(everything, 0, right=1.0)),
+        "solver": Scripted(calling(everything, 0, slips=0.0)),
+        "dispatcher": Scripted(sorting(everything, 0, ["scheduling"], slips=0.0)),
+    }
+    asked: list[str] = []
+
+    def examples(task: Task) -> tuple[str, list[Task]]:
+        asked.append(task.id)
+        return "scheduling", solved
+
+    answers, tools = latm.served(tasks, policies, examples)
+    assert answers == [str(task.answer) for task in tasks]
+    assert asked == [tasks[0].id]
+    assert {role: took.asks for role, took in tools.spent.items()} == {"dispatcher": 2, "maker": 3, "solver": 3}
+    nothing = {**policies, "maker": Scripted(lambda ask, sample: "I cannot.")}
+    answers, tools = latm.served(tasks, nothing, examples)
+    assert answers == [None] * 3
+    assert tools.spent["maker"].asks == 3  # a class that failed is not made again
 
 
 def test_tests_decide_what_is_used() -> None:

@@ -220,8 +220,8 @@ _PROPOSE = (
 _FIX = "The function cannot be run: {problem}. Write it again, whole."
 _VERIFY = (
     "Write a test for each of these questions, in one ```python block: parse the question into the arguments of the "
-    "function; call it and store what it returns in ret; convert ret into the answer ans; assert that ans equals the "
-    "answer. The function is there; do not repeat it."
+    "function; call it and store what it returns in ret; where there are options, parse them; convert ret into the "
+    "answer ans; assert that ans equals the answer. The function is there; do not repeat it."
 )
 _FIX_CALLS = "The tests fail: {problem}. The function stays as it is; write the tests again, with other calls of it."
 _WRAP = (

@@ -23,26 +23,30 @@ Departures from the paper:
 5. A class is ``meta["class"]`` of a task; variants of one problem that share a tool have one class.
 6. ``makes`` begins the whole dialogue anew where tests fail to the end; the paper makes each tool once (``makes=1``).
 7. The answer of a reply is read as a literal of the variable that is assigned last with a name beginning with ``ans``.
-8. Tasks are drawn anew (``worlds.reasoning``); the published ones come from BIG-bench and are not part of Ferrule.
-9. The claim has scripts for models: a maker whose sources are right or have one of four real defects, run for real.
+   Code that fails gives no answer (published: the answer "Error").
+8. A class is split into its first three tasks and the next three (published: three of the first five, and three of
+   the next five). ``served`` makes a tool for a question that the dispatcher calls unknown, from solved questions that
+   ``examples`` returns for it.
+9. Tasks are drawn anew (``worlds.reasoning``); the published ones come from BIG-bench and are not part of Ferrule.
+10. The claim has scripts for models: a maker whose sources are right or have one of four real defects, run for real.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ferrule.agents.toolmaking import ToolUser, Wrapped, dispatched, make_wrapped, normalised
 from ferrule.core.flows import Flow, Session
-from ferrule.core.records import Task
+from ferrule.core.records import Answer, Task
 from ferrule.rollout.drive import Policies, drive
 from ferrule.rollout.spent import Spent, added
 from ferrule.studies.paper import Paper
 from ferrule.worlds.session import Toolbox
 
-__all__ = ["PAPER", "Made", "break_even", "cost", "made_tools", "making", "split"]
+__all__ = ["PAPER", "Made", "break_even", "cost", "made_tools", "making", "served", "split"]
 
 
 def split(tasks: Sequence[Task], *, train: int = 3, validation: int = 3) -> tuple[Sequence[Task], Sequence[Task]]:
@@ -112,6 +116,39 @@ def made_tools(
     return Made(user, added(parts))
 
 
+def served(
+    tasks: Sequence[Task], policies: Policies, examples: Callable[[Task], tuple[str, Sequence[Task]]], *,
+    user: ToolUser | None = None, seed: int = 0, **how: Any,
+) -> tuple[list[Answer], Made]:  # fmt: skip
+    """Answer tasks in order, making a tool whenever a question belongs to no known class; return answers and tools.
+
+    ``examples(task)`` names the class of an unknown question and returns solved questions of it. A class is made once:
+    where that failed its questions get no answer. ``how`` are keywords of ``making``.
+    """
+    made, answers, parts = Made(user or ToolUser()), list[Answer](), list[Mapping[str, Spent]]()
+    tried: set[str] = set(made.user.tools)
+    for task in tasks:
+        (episode,) = drive(made.user, [task], Toolbox(()), policies, seed=seed)
+        parts.append(episode.spent)
+        answer = episode.trajectories[0].answer if episode.trajectories else None
+        if "solver" not in episode.spent:  # the dispatcher said unknown, or there is no tool yet
+            name, solved = examples(task)
+            if name not in tried:
+                tried.add(name)
+                made = made_tools({name: solved}, policies, user=made.user, seed=seed, **how)
+                parts.append(made.spent)
+                (episode,) = drive(replace(made.user, known={}), [_of(task, name)], Toolbox(()), policies, seed=seed)
+                parts.append(episode.spent)
+                answer = episode.trajectories[0].answer if episode.trajectories else None
+        answers.append(answer)
+    return answers, Made(made.user, added(parts))
+
+
+def _of(task: Task, name: str) -> Task:
+    """Return a task with its class, which is known once a tool was made for it."""
+    return replace(task, meta={**task.meta, "class": name})
+
+
 def cost(spent: Mapping[str, Spent], prices: Mapping[str, float]) -> float:
     """Return what asks cost: their number by role times the price of one; a role without a price is free."""
     return sum(took.asks * prices.get(role, 0.0) for role, took in spent.items())
@@ -141,6 +178,7 @@ PAPER = Paper(
         "dispatcher": dispatched,
         "answers": normalised,
         "tools": made_tools,
+        "served": served,
         "cost": cost,
         "break_even": break_even,
     },
