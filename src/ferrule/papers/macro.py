@@ -131,7 +131,7 @@ PAPER = Paper(
         "memory": image_scores,
         "reward": composite_bonus,
         "credit": advantages,
-        "recipe": recipe,
+        "with_composites": recipe,
     },
     summary="Turns sequences of calls that recur in verified runs into composite tools, and learns to use them.",
 )

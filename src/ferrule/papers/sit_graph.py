@@ -88,7 +88,7 @@ PAPER = Paper(
         "rank": ranked,
         "guide": guide,
         "agent": agent,
-        "recipe": recipe,
+        "with_suggestions": recipe,
     },
     summary="Suggests next tools from a graph of runs that worked, by the state where that decides.",
 )
