@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from ferrule.cli import main
+from ferrule.evaluate.arena import Arena, play_arena
 
 SMALL = (
     "arena", "--recipes", "grpo,rloo+otc", "--world", "arithmetic", "--budget", "2k", "--seeds", "1", "--eval-tasks", "5",
@@ -30,13 +33,24 @@ def played(*more: str) -> dict[str, object]:
     return found
 
 
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step play 16 samples and not the command's 128, which are most of what a small arena would take."""
+
+    def play(arena: Arena, *given: Any, **settings: Any) -> dict[str, Any]:
+        return play_arena(replace(arena, groups=4, num_generations=4), *given, **settings)
+
+    monkeypatch.setattr("ferrule.evaluate.arena.play_arena", play)
+
+
+@pytest.mark.usefixtures("small_steps")
 def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
     first = played()
     cells = {cell["recipe"]: cell for cell in first["cells"]}  # type: ignore[attr-defined]
     assert list(cells) == ["untrained", "grpo", "rloo+otc"]
     assert cells["untrained"]["steps"] == 0
     for name in ("grpo", "rloo+otc"):
-        # Every run stops with the step that reaches the budget; a step of this arena is about the budget itself.
+        # Every run stops with the step that reaches the budget.
         assert cells[name]["sampled"] >= 2000
     assert cells["rloo+otc"]["changes"]["reward"] == ["otc"]
     said = first["about"]["command"]  # type: ignore[index]

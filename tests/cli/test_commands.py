@@ -228,7 +228,7 @@ def test_train_and_eval_take_the_same_names() -> None:
     for command in ("train", "eval"):
         assert all(name in "".join(ran(command, "--help").split()) for name in world_names())
     steps = ["--max-steps", "1", "--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "2"]
-    short = [*steps, "--max-completion-length", "8", "--json"]
+    short = [*steps, "--gradient-accumulation-steps", "1", "--max-completion-length", "8", "--json"]
     for world in ("gsm8k", "knapsack"):
         assert json.loads(ran("train", "--world", world, "--name", world, *short))["summary"]["steps"] == 1
         assert (
@@ -298,6 +298,7 @@ def test_a_run_may_begin_by_imitating(here: Path) -> None:
 
 def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
     arguments = ["--world", "arithmetic", "--max-steps", "1", "--num-generations", "4", "--eval-tasks", "2", "--json"]
+    arguments += ["--max-completion-length", "24", "--gradient-accumulation-steps", "1"]
     ran("train", *arguments, "--name", "otc", "--recipe", "ferrule.papers.otc:recipe")
     assert json.loads((here / "runs" / "otc" / "settings.json").read_text())["recipe"] == "ferrule.papers.otc:recipe"
     wrong = CliRunner().invoke(main, ["train", *arguments, "--recipe", "ferrule.papers.otc:PAPER"])
@@ -310,8 +311,9 @@ def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
 def test_train_runs_on_the_real_model(here: Path, smollm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FERRULE_HOME", str(smollm.parent.parent))
     arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
-    arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--eval-tasks", "2"]
-    arguments += ["--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
+    # By default a step plays eight tasks. Of two, the update takes a quarter of the time.
+    arguments += ["--num-generations", "4", "--per-device-train-batch-size", "4", "--gradient-accumulation-steps", "2"]
+    arguments += ["--eval-tasks", "2", "--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
     result: dict[str, Any] = json.loads(ran("train", "--model", "smollm2-135m", *arguments))
     assert result["summary"]["steps"] == 2
     assert (here / "runs" / "train" / "model" / "model.safetensors").stat().st_size > 100_000_000

@@ -18,6 +18,8 @@ SMALL = [
     "2",
     "--per-device-train-batch-size",
     "4",
+    "--gradient-accumulation-steps",
+    "2",
     "--max-completion-length",
     "24",
     "--eval-tasks",

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from ferrule.cli import main
 
 SHORT = ["--num-generations", "4", "--max-completion-length", "16", "--eval-tasks", "2", "--json"]
+SHORT += ["--gradient-accumulation-steps", "2"]
 ROWS = "--per-device-train-batch-size"
 
 
