@@ -16,6 +16,7 @@ from ferrule.tools.documents import (
     edited,
     lifted,
     read_documents,
+    reworded,
     shown,
     texts_of,
     versions,
@@ -57,6 +58,14 @@ def test_edits_of_two_branches_are_joined() -> None:
         ("book", "description"): "Reserve.", ("book", about("date")): "ISO date", ("book", about("seats")): "how many",
     }  # fmt: skip
     assert edited(other, changes(other, base)).texts == base.texts
+
+
+def test_two_releases_become_two_versions() -> None:
+    other = described("book", date="ISO date", seats="how many", more="new")
+    overlay = reworded([BOOK, HOLD], [other, described("absent")])
+    assert overlay.texts.keys() == {"book"}
+    assert texts_of([BOOK], overlay)["book", about("date")] == "ISO date"
+    assert list(changes(Overlay(), overlay)) == [("book", "parameters.date.description")]
 
 
 def test_every_field_can_be_edited_and_no_other() -> None:

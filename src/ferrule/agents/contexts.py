@@ -9,7 +9,6 @@ Language Agents" (56).
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from ferrule.agents.text_search import OnItems, by_item
 from ferrule.core.flows import Flow
 from ferrule.core.records import Call, Tool
 from ferrule.rewards.slots import Signal, signals
-from ferrule.tools.documents import edited, lifted
-from ferrule.tools.overlay import Key, Overlay, to_json
+from ferrule.tools.documents import documents_text, edited, lifted
+from ferrule.tools.overlay import Key, Overlay
 
 __all__ = [
     "Case", "Context", "Edits", "LabelledCall", "Optimised", "Predict", "Reflect", "accepted", "implicated", "joined",
@@ -47,8 +46,8 @@ class Context:
     @property
     def text(self) -> str:
         """The context as JSON without its history: contexts that say the same have the same text."""
-        texts = json.loads(to_json(Overlay(self.overlay.texts)))["versions"][0]["texts"]
-        return json.dumps({"rules": dict(self.rules), "tools": texts}, sort_keys=True, ensure_ascii=False)
+        texts = dict(sorted(self.overlay.texts.items()))
+        return documents_text(Overlay(texts), dict(sorted(self.rules.items())))
 
 
 @dataclass(frozen=True)

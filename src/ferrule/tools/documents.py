@@ -20,8 +20,8 @@ from ferrule.core.records import Tool
 from ferrule.tools.overlay import Key, Overlay, ParameterText, ToolText, diff, from_json, revise, to_json
 
 __all__ = [
-    "about", "as_lines", "at_version", "changes", "edited", "lifted", "read_documents", "shown", "texts_of", "versions",
-    "word_count", "write_documents",
+    "about", "as_lines", "at_version", "changes", "documents_of", "documents_text", "edited", "lifted",
+    "read_documents", "reworded", "shown", "texts_of", "versions", "word_count", "write_documents",
 ]  # fmt: skip
 
 _PARAMETER = re.compile(r"parameters\.(?P<name>.+)\.(?P<part>name|description)")
@@ -75,6 +75,15 @@ def _with(text: ToolText, tool: str, key: str, value: Any) -> ToolText:
     return replace(text, **changed)
 
 
+def reworded(tools: Sequence[Tool], others: Sequence[Tool]) -> Overlay:
+    """Return the overlay under which ``tools`` say what ``others`` of the same names say of themselves.
+
+    So two releases of documents become two versions. Parameters that ``tools`` do not have are left out.
+    """
+    before, after = texts_of(tools), texts_of(others)
+    return edited(Overlay(), {key: text for key, text in after.items() if key in before and before[key] != text})
+
+
 def changes(before: Overlay, after: Overlay) -> dict[Key, Any]:
     """Return the edits that lead from one overlay to another: ``edited(before, edits)`` says what ``after`` says."""
     return {key: new for key, (_, new) in diff(before, after).items()}
@@ -116,26 +125,34 @@ def shown(before: Overlay, after: Overlay, tool: str = "") -> list[str]:
     return lines
 
 
-def write_documents(path: str | Path, overlay: Overlay, rules: Mapping[str, str] | None = None) -> None:
-    """Write an overlay with its history as JSON, and the rules for all tools that its texts may point to."""
+def documents_text(overlay: Overlay, rules: Mapping[str, str] | None = None) -> str:
+    """Return an overlay with its history as JSON, and the rules for all tools that its texts may point to."""
     kept = {"rules": dict(rules)} if rules else {}
-    text = json.dumps({**kept, **json.loads(to_json(overlay))}, ensure_ascii=False, indent=1)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    return json.dumps({**kept, **json.loads(to_json(overlay))}, ensure_ascii=False, indent=1)
+
+
+def documents_of(text: str) -> tuple[Overlay, dict[str, str]]:
+    """Read what ``documents_text`` wrote: overlay and rules.
+
+    Raises ``ValueError`` for a text that holds no overlay, or rules that are no texts by name.
+    """
+    overlay, rules = from_json(text), json.loads(text).get("rules", {})
+    if not isinstance(rules, dict) or not all(isinstance(rule, str) for rule in rules.values()):
+        raise ValueError(f"rules are texts by name, not {rules!r:.80}")
+    return overlay, rules
+
+
+def write_documents(path: str | Path, overlay: Overlay, rules: Mapping[str, str] | None = None) -> None:
+    """Write an overlay and rules to a file, as ``documents_text``."""
+    Path(path).write_text(documents_text(overlay, rules) + "\n", encoding="utf-8")
 
 
 def read_documents(path: str | Path) -> tuple[Overlay, dict[str, str]]:
-    """Read what ``write_documents`` wrote: overlay and rules.
-
-    Raises ``ValueError`` naming the file where it holds no overlay, or rules that are no texts by name.
-    """
+    """Read what ``write_documents`` wrote; raises ``ValueError`` naming the file where that is not possible."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        overlay, rules = from_json(text), json.loads(text).get("rules", {})
+        return documents_of(Path(path).read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    if not isinstance(rules, dict) or not all(isinstance(rule, str) for rule in rules.values()):
-        raise ValueError(f"{path}: rules are texts by name, not {rules!r:.80}")
-    return overlay, rules
 
 
 def as_lines(rules: Mapping[str, str]) -> str:
