@@ -55,6 +55,15 @@ def test_texts_change_and_the_callable_does_not() -> None:
     assert invoke(add, Call("add", {"left": 2, "right": 3})).text == "32"
 
 
+def test_names_that_tools_bring_stay_as_they_are() -> None:
+    """Tools of published documents may have names that Ferrule would not give."""
+    odd = Tool("3d", "draws", {"type": "object", "properties": {"a b": {}}}, dict)
+    (worded,) = apply((odd,), Overlay({"3d": ToolText(description="Draws.")}))
+    assert (worded.name, worded.description) == ("3d", "Draws.")
+    with pytest.raises(ValueError, match="'4d', which is not a valid name"):
+        apply((odd,), Overlay({"3d": ToolText(name="4d")}))
+
+
 def test_words_alone_keep_the_very_same_callable() -> None:
     (worded,) = apply((add,), Overlay({"add": ToolText(description="Other words.")}))
     assert worded.run is add.run

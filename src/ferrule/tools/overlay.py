@@ -124,7 +124,7 @@ def _worded(tool: Tool, text: ToolText) -> Tool:
             )
     shown = {name: (text.parameters[name].name if name in text.parameters else None) or name for name in declared}
     _distinct(list(shown.values()), f"parameters of {tool.name!r}")
-    for name in (text.name or tool.name, *shown.values()):
+    for name in filter(None, (text.name, *(entry.name for entry in text.parameters.values()))):
         if not NAME.fullmatch(name):
             raise ValueError(f"the overlay names something of {tool.name!r} {name!r}, which is not a valid name")
     properties = {}
