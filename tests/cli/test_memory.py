@@ -123,7 +123,10 @@ def test_a_paper_says_what_is_learned_and_recalled(tmp_path: Path, told: list[st
         (("--memory", "lib.sqlite", "--memory-control", "of"), "did you mean 'off'"),
         (("--memory", "lib.sqlite", "--paired"), "--paired or --memory"),
         (("--memory", "lib.sqlite", "--memory-by", "xskill"), "give --memory-writer"),
-        (("--memory", "lib.sqlite", "--memory-writer", "pocket", "--memory-by", "otc"), "no memory that learns; known: "),
+        (
+            ("--memory", "lib.sqlite", "--memory-writer", "pocket", "--memory-by", "otc"),
+            "no memory that learns; known: ",
+        ),
         (("--memory", "lib.sqlite", "--memory-writer", "pocket", "--memory-by", "xskil"), "did you mean 'xskill'"),
         (("--memory", "lib.sqlite", "--memory-control", "frozen", "--memory-writer", "x"), "nothing is written"),
         (("--memory", "lib.sqlite", "--memory-writer", "x", "--record", "c"), "cassettes do not keep"),

@@ -17,6 +17,7 @@ from ferrule.memory.entries import Change, Entry, Origin, Tally
 from ferrule.memory.files import as_lines, as_page, from_lines
 from ferrule.memory.library import Library
 from ferrule.memory.store import Store
+from ferrule.memory.vectors import Vectors
 
 
 def texts(library: Library) -> dict[str, str]:
@@ -99,6 +100,25 @@ def test_an_encoder_can_be_given_and_equal_ones_keep_their_order() -> None:
     for text in ("aaaa", "bb", "cccc"):
         library.add(text)
     assert [entry.id for entry, _ in library.search("dddd")] == ["E1", "E3", "E2"]
+
+
+def test_texts_are_encoded_once_and_queries_are_not_kept() -> None:
+    asked: list[list[str]] = []
+
+    def encode(texts: list[str]) -> list[list[float]]:
+        asked.append(list(texts))
+        return [[len(text), 1.0] for text in texts]
+
+    vectors = Vectors(encode)
+    np.testing.assert_allclose(
+        vectors(["aaa", "", "aaa"]), [[0.9**0.5, 0.1**0.5], [0, 1], [0.9**0.5, 0.1**0.5]], rtol=1e-6
+    )
+    np.testing.assert_allclose(vectors.scores("", ["aaa", "b", ""]), [0.1**0.5, 0.5**0.5, 1], rtol=1e-6)
+    for number in range(40):
+        vectors(["x" * number])
+    np.testing.assert_allclose(vectors.scores("", ["aaa"]), [0.1**0.5], rtol=1e-6)
+    assert asked[:3] == [["aaa", ""], ["b"], [""]]
+    assert sum(map(len, asked)) == 2 + 1 + 1 + 39 + 1, "the empty text of the loop is known"
 
 
 def test_hashed_words_are_the_same_everywhere_and_ignore_order_a_little() -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ferrule.core.arrays import nearest
 from ferrule.memory.embed import HashedWords
 from ferrule.memory.entries import EXPERIENCE, Change, Entry, Label, Origin, Tally, learned_from
 from ferrule.memory.store import Store, Writing
-from ferrule.tools.dense import Encode, unit_vectors
+from ferrule.memory.vectors import Vectors
+from ferrule.tools.dense import Encode
 
 __all__ = ["Library", "preview"]
 
@@ -28,8 +28,9 @@ __all__ = ["Library", "preview"]
 class Library:
     """Entries in an SQLite file, or in memory without a ``path``; what other processes write is there at once.
 
-    ``encode`` turns texts into vectors for ``search``. With ``limit`` the least worthy live entry is retired whenever
-    one more would be live. Every method that writes is one transaction, whose effect is on the disk when it returns.
+    ``encode`` turns texts into ``vectors`` for ``search``. With ``limit`` the least worthy live entry is retired
+    whenever one more would be live. Every method that writes is one transaction, whose effect is on the disk when it
+    returns.
     """
 
     def __init__(
@@ -37,16 +38,15 @@ class Library:
     ) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"Library.limit is {limit}; the least is 1, and None sets no limit")
-        self.store, self.encode, self.limit = Store(path), encode or HashedWords(), limit
+        self.store, self.vectors, self.limit = Store(path), Vectors(encode or HashedWords()), limit
         self._seen, self._entries = -1, dict[str, Entry]()
-        self._vectors: dict[str, npt.NDArray[np.float32]] = {}
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy into another process by the path; a library in memory stays where it is."""
         if self.store.path == ":memory:":
             raise ValueError("a library in memory belongs to the process that made it; give it a file")
-        return _reopened, (self.store.path, self.encode, self.limit)
+        return _reopened, (self.store.path, self.vectors.encode, self.limit)
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -84,17 +84,9 @@ class Library:
         entries = [entry for entry in self.entries(kind=kind) if where is None or where(entry)]
         if not entries:
             return []
-        score_E = self.vectors([entry.key for entry in entries]) @ self.vectors([query])[0]
+        score_E = self.vectors.scores(query, [entry.key for entry in entries])
         order = np.argsort(-score_E, kind="stable")[:k]
         return [(entries[i], float(score_E[i])) for i in order if score_E[i] >= least]
-
-    def vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return a vector of length 1 per text, shape (texts, size); each text is encoded once."""
-        with self._lock:
-            fresh = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-            if fresh:
-                self._vectors |= dict(zip(fresh, unit_vectors(self.encode, fresh), strict=True))
-            return np.stack([self._vectors[text] for text in texts])
 
     def taxonomy(self) -> dict[str, Any]:
         """Return the labels of all live entries as a tree of names; a place without further names is empty."""
