@@ -201,6 +201,22 @@ def test_contracts_are_kept_or_refused() -> None:
     assert checks(held, examples=[Made({"part": -1.0, "whole": 2.0}, -0.5)]) == ["contract"]
 
 
+def test_results_are_plain_data() -> None:
+    """A text that says it equals everything passes any test; it is none of the types that JSON has."""
+    head = "class _Any(str):\n    def __eq__(self, other):\n        return True\n\n\n"
+    source = head + 'def name(of: int) -> str:\n    """Return a name."""\n    return _Any("x")\n'
+    tests = 'assert name(1) == "one"\nassert name(2) == "two"\nassert name(3) == "three"\n'
+    assert checks(Proposal(source, tests)) == ["signature"]
+    pair = 'def pair(of: int) -> tuple[int, int]:\n    """Return a number and its double."""\n    return of, 2 * of\n'
+    tests = "assert pair(1) == (1, 2)\nassert pair(0) == (0, 0)\nassert pair(-2) == (-2, -4)\n"
+    assert examine(Proposal(pair, tests)).passed
+    assert checks(Proposal(pair.replace("return of,", "return {of},"), tests.replace("(", "({", 1))) == ["source"]
+    odd = pair.replace("tuple[int, int]", "dict").replace("of, 2 * of", "{of}")
+    assert checks(Proposal(odd, "assert pair(1) == {1}\nassert pair(2) == {2}\nassert pair(0) == {0}\n")) == [
+        "signature"
+    ]
+
+
 def test_what_is_read_off_the_text() -> None:
     def text(source: str) -> str:
         return examine(Proposal(source, TESTS)).feedback

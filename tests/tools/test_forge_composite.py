@@ -19,6 +19,7 @@ from ferrule.tools.forge_composite import (
     expanded,
     frequent,
     mined,
+    outdone,
     run_log,
 )
 from ferrule.tools.invoke import invoke
@@ -155,6 +156,15 @@ def test_composites_are_replayed_and_idle_steps_found() -> None:
     wrong = Composite(one.name, (*one.steps[:2], one.steps[2].__class__("read", {"id": Source(constant=1)})))
     assert replayed(wrong, runs, lambda run: session()) == 0.0
     assert replayed(one, [log("find,read", False)], lambda run: session()) == 0.0
+
+
+def test_composites_that_do_worse_than_their_steps_are_outdone() -> None:
+    (one,) = mined([found("ann"), found("peter")])
+    uses = {"find": (10, 7), "read": (10, 9), "find_read": (10, 8)}
+    assert outdone(one, uses)  # 0.8 is below 0.9, of its best step
+    assert not outdone(one, {**uses, "find_read": (10, 9)})
+    assert not outdone(one, {**uses, "find_read": (4, 0)})  # too few calls to say
+    assert not outdone(one, {"find_read": (10, 0)})
 
 
 def test_contracts_of_first_and_last_step() -> None:

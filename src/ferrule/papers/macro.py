@@ -20,7 +20,8 @@ Departures from the paper (the order of the loop is that of the abstract; all co
 3. Names and descriptions say which tools follow each other; ``named_composites`` asks a model for better ones.
 4. ``replayed`` validates on supporting or held-out runs, ``needless_steps`` finds steps that change nothing. In
    training composites are offered as they are mined: a mined composite repeats what verified runs did.
-5. Composites are retired by being mined anew from the last ``runs`` runs; those of a shelf by ``forge_shelf.pruned``.
+5. In training composites are mined anew from the last ``runs`` runs, which retires those that no longer recur;
+   ``outdone`` says which do worse than the best of their steps. Frequencies are not normalised by families of tasks.
 6. The memory takes feature vectors (``image_scores``); an encoder of images is the user's own.
 7. The bonus for a composite is paid only with a right answer, since paid otherwise it invites needless calls; failed
    calls cost ``penalty`` each. Both are small settings.
@@ -44,7 +45,7 @@ from ferrule.core.records import Score, Task, Tool, Trajectory
 from ferrule.credit.group import group_relative
 from ferrule.rewards.outcome import outcome
 from ferrule.studies.paper import Paper
-from ferrule.tools.forge_composite import composed, contract_of, expanded, frequent, mined
+from ferrule.tools.forge_composite import composed, contract_of, expanded, frequent, mined, outdone
 from ferrule.worlds.composed import needless_steps, replayed, with_composites
 
 __all__ = ["PAPER", "advantages", "composite_bonus", "image_scores", "recipe"]
@@ -126,6 +127,7 @@ PAPER = Paper(
         "session": with_composites,
         "replayed": replayed,
         "needless": needless_steps,
+        "outdone": outdone,
         "discovery": discovering,
         "naming": named_composites,
         "memory": image_scores,

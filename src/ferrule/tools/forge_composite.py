@@ -19,7 +19,7 @@ from ferrule.tools.schema import json_differs
 
 __all__ = [
     "Composite", "CompositeStep", "Frequent", "RunLog", "Source", "composed", "contract_of", "expanded", "frequent",
-    "mined", "run_log", "schema_of",
+    "mined", "outdone", "run_log", "schema_of",
 ]  # fmt: skip
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -264,6 +264,17 @@ def mined(
         except ValueError:
             continue
     return composites[:most]
+
+
+def outdone(composite: Composite, uses: Mapping[str, tuple[int, int]], *, calls: int = 5) -> bool:
+    """Return whether a composite does worse than the best of its own steps, so that it should be retired.
+
+    ``uses`` has the calls of each tool and how many of them ran well. It takes ``calls`` calls of the composite to say.
+    """
+    made, well = uses.get(composite.name, (0, 0))
+    steps = [uses.get(step.tool, (0, 0)) for step in composite.steps]
+    rates = [good / count for count, good in steps if count]
+    return made >= calls and bool(rates) and well / made < max(rates)
 
 
 def schema_of(composite: Composite, tools: Sequence[Tool]) -> dict[str, Any]:

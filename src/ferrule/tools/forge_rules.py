@@ -153,7 +153,7 @@ def _offers(module: str, name: str) -> bool:
 
 
 def _name(name: str, line: int, effects: Effect) -> Iterator[Finding]:
-    if name in _REACHING or name.startswith("__"):
+    if name in _REACHING or (name.startswith("__") and name not in ("__all__", "__slots__")):
         yield Finding("escape", f"line {line} uses {name!r}, which reaches the interpreter that runs the tool")
     elif name == "open" and effects == "read":
         yield Finding("effects", f"line {line} opens a file, though the effects are declared as 'read'")

@@ -118,10 +118,10 @@ def _judged(tried: Tried, run: Mapping[str, Any], name: str, reads: bool, least:
     if not run["calls"] or tried.asserts < least:
         text = f"the tests make {len(run['calls'])} calls and {tried.asserts} assertions; the least is {least}"
         findings.append(Finding("assertions", text))
+    elif odd := next((call for call in run["calls"] if not (call["whole"] or call["raised"])), None):
+        findings.append(Finding("signature", f"{name} {odd['told']}, which is no plain JSON data"[:300]))
     elif not tried.calls:
-        findings.append(
-            Finding("signature", f"no call of {name} in the tests has arguments and a result that are JSON")
-        )
+        findings.append(Finding("signature", f"no call of {name} in the tests has arguments that are JSON"))
     return Tried(tuple(findings), tried.calls, tried.asserts, tried.longest)
 
 
