@@ -190,7 +190,9 @@ def test_secrets_are_sent_where_they_are_wanted_and_shown_to_no_model(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert json.loads(_call(address, "put_books_id", {"id": "7", "title": "t"}).text)["X-Key"] is None
-    monkeypatch.setenv("SHELF_KEY", "from the environment")
+    monkeypatch.setenv("SHELF_KEY", "not meant for it")
+    assert json.loads(_call(address, "put_books_id", {"id": "7", "title": "t"}).text)["X-Key"] is None
+    monkeypatch.setenv("OPENAPI_SHELF_KEY", "from the environment")
     assert json.loads(_call(address, "put_books_id", {"id": "7", "title": "t"}).text)["X-Key"] == "from the environment"
     given = _call(address, "put_books_id", {"id": "7", "title": "t"}, secrets={"shelf_key": "k"})
     assert json.loads(given.text)["X-Key"] == "k"

@@ -41,8 +41,8 @@ def openapi(
     Arguments go where the document says: into the path, the query, headers, cookies or the body. Fields of a JSON
     object in the body are arguments of their own; another body is the argument ``body``. ``server`` replaces the
     first server that the document names. ``secrets`` are keys and tokens by the names of the document's security
-    schemes, else the environment variables of these names in capitals; no model reads them, and they are sent to that
-    server alone: redirects are not followed. ``headers`` go with every request.
+    schemes, else the environment variables ``OPENAPI_NAME`` of these names in capitals, and no others, since a document
+    must not pick what it is sent. No model reads them; redirects are not followed. ``headers`` go with every request.
 
     Any answer outside 2xx is an observation of status ``error`` that begins with ``HTTP 404``; ``data`` holds the code
     under ``http`` and the ``body``. A request is stopped after ``seconds``, its text cut to ``limit`` characters, and
@@ -112,7 +112,7 @@ def _secrets(spec: Mapping[str, Any], given: Mapping[str, str] | None) -> dict[s
 
 
 def _variable(name: str) -> str:
-    return re.sub(r"\W", "_", name).upper()
+    return "OPENAPI_" + re.sub(r"\W", "_", name).upper()
 
 
 def _secret(scheme: Mapping[str, Any], value: str) -> Secret:
