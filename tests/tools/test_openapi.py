@@ -99,6 +99,7 @@ SPEC: dict[str, Any] = {
         "/slow": {"get": {"responses": {}}},
         "/large": {"get": {"responses": {}}},
         "/picture": {"get": {"responses": {}}},
+        "/odd": {"get": {"responses": {}}},
     },
 }
 
@@ -120,6 +121,8 @@ class _Shelf(BaseHTTPRequestHandler):
             time.sleep(1.0)
         elif self.path == "/v1/large":
             kind, payload = "text/plain", b"x" * 5000
+        elif self.path == "/v1/odd":
+            kind, payload = "application/json; charset=moon", b'{"a": "\xff"'
         elif self.path == "/v1/picture":
             kind, payload = "image/png", b"\x89PNG"
         elif self.path == "/openapi.json":
@@ -209,6 +212,9 @@ def test_errors_are_data_with_their_code(address: str) -> None:
     assert _call(address, "getBook", {"id": ".."}).status == "error"  # would be another path
     assert _call(address, "getBook", {}).status == "malformed"
     assert _call(address, "put_books_id", {"id": "7", "title": "t", "pages": 0}).status == "malformed"
+    odd = _call(address, "get_odd")  # an unknown encoding, and JSON that is cut off
+    assert (odd.status, odd.text, odd.data["body"]) == ("ok", '{"a": "\ufffd"', None)
+    assert _call(address, "getBook", {"id": "1", "X-Trace": "a\r\nX-Key: b"}).status == "error"
     gone = _call("http://127.0.0.1:1", "get_missing")
     assert (gone.status, gone.data) == ("error", {"http": None})
     assert gone.text.startswith("no answer from 127.0.0.1: ConnectError")

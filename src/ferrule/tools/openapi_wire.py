@@ -183,7 +183,10 @@ def _observation(response: httpx.Response, body: bytes, limit: int) -> Observati
         return Observation(
             f"[{kind}, {len(body)} bytes]", data={"http": code}, artifacts=(Artifact(name, kind, len(body), source),)
         )
-    text = body.decode(response.charset_encoding or "utf-8", "replace").strip()
+    try:
+        text = body.decode(response.charset_encoding or "utf-8", "replace").strip()
+    except LookupError:  # an encoding that nobody knows
+        text = body.decode("utf-8", "replace").strip()
     if kind.endswith("json") or not kind:
         try:
             value = json.loads(text)
