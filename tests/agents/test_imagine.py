@@ -74,6 +74,16 @@ def test_what_is_left_out_is_not_shown() -> None:
         settled(imagine(ECHO, Dialogue, episodes=0))  # type: ignore[arg-type]
 
 
+def test_calls_that_are_not_run_show_nothing() -> None:
+    def play(tool: Tool, session: Any) -> Flow[Probed]:
+        return (yield from imagine(tool, lambda: Dialogue(session, runs=False), episodes=1, slots=1))
+
+    speaker = Speaker()
+    (probed,), _ = probe_tools(play, Bench((ECHO,)), Scripted(speaker, renderer=layout("hermes")), only=["echo"])
+    assert [observation.text for _, observation in probed.trials[0].calls] == [""]
+    assert all("x" not in plain_text(m) for ask in speaker.asks for m in ask.messages if m.role == "tool")
+
+
 def test_a_trial_without_an_answer_in_time_has_none() -> None:
     (trial,) = explored(Speaker(), turns=1, episodes=1, slots=1).trials
     assert trial.answer is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.toys import Bench, layout
 
-from ferrule.agents.documenter import Documenter, example_of, overview, read_idea, told_trial, unchanged
+from ferrule.agents.documenter import Documenter, example_of, overview, read_idea, results_schema, told_trial, unchanged
 from ferrule.agents.probe import Diverse, Idea, Probed, Trial, by_call, documents, invented, probe, probe_in_rounds
 from ferrule.agents.refine import settled
 from ferrule.core.flows import Ask, Flow
@@ -18,7 +18,8 @@ from ferrule.core.records import Call, Observation, Task, Tool, plain_text
 from ferrule.evaluate.probed import probe_tools, tools_world
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
-from ferrule.tools.overlay import ToolText
+from ferrule.tools.overlay import Overlay, ToolText, apply
+from ferrule.tools.results import induced
 
 TOOL = Tool("t", "does it", {"type": "object", "properties": {}}, run=dict)
 
@@ -240,6 +241,20 @@ def test_replies_that_cannot_be_read_change_nothing() -> None:
     silent = Scripted(lambda request, sample: "no", renderer=layout())
     (probed,), _ = probe_tools(play, Bench((ECHO,)), silent, only=["echo"])
     assert probed.texts[1] == ToolText(examples=('one -> {"n": 1}',))
+
+
+def test_what_comes_back_is_documented() -> None:
+    def play(tool: Tool, session: Any) -> Flow[Probed]:
+        writes = Documenter(returns=True, examples=False)
+        return (yield from probe(tool, writes.invent, by_call(session), learn=writes.learn, rounds=2))
+
+    (probed,), _ = probe_tools(play, Bench((ECHO,)), Scripted(writer, renderer=layout()), only=["echo"])
+    assert probed.texts[-1].output == induced({"echo": 0}, {"echo": 1})
+    (worded,) = apply((ECHO,), Overlay({"echo": probed.texts[-1]}))
+    assert worded.description.endswith("Returns:\n- result: dict\n\t- echo: int")
+    bad = Trial("t", "x", ((Call("t"), Observation("no", "error")),))
+    assert results_schema([bad]) is None
+    assert results_schema([Trial("t", "x", ((Call("t"), Observation("", data={1, 2})),))]) is None
 
 
 def test_ideas_are_read_from_json() -> None:

@@ -105,6 +105,14 @@ def test_what_would_do_nothing_is_refused(own: Path) -> None:
     assert "give --tools or --world" in invoked("documents", "write").output
 
 
+def test_a_model_that_writes_no_request_is_noticed(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mute = Scripted(lambda request, sample: "no", renderer=layout("hermes"))
+    monkeypatch.setattr("ferrule.cli.documents_command.load_policy", lambda *_, **__: mute)
+    result = invoked("documents", "write", "--tools", "sea.py", "--rounds", "1")
+    assert "tide: 1 trials, 0 ran, ended: rounds" in result.stdout
+    assert "tide: nothing was tried: The reply holds no request" in result.stderr
+
+
 def test_tools_of_a_world_are_documented(own: Path) -> None:
     """The script tries them with a port, which no tool of that world takes; the description is written all the same."""
     result = invoked("documents", "write", "--world", "apis", "--rounds", "1", "--output", "apis.json")

@@ -15,9 +15,11 @@ from ferrule.chat.describe import tool_schema
 from ferrule.chat.objects import arguments_from, object_in
 from ferrule.core.flows import Ask, Flow, ask
 from ferrule.core.records import Message, Tool, plain_text
+from ferrule.tools.effects import result_of
 from ferrule.tools.overlay import ToolText
+from ferrule.tools.results import induced
 
-__all__ = ["Documenter", "example_of", "overview", "read_idea", "told_trial", "unchanged"]
+__all__ = ["Documenter", "example_of", "overview", "read_idea", "results_schema", "told_trial", "unchanged"]
 
 _INVENT = (
     "Here is a tool:\n{record}\n\nThink of a request that a person could make and that one call of this tool answers. "
@@ -71,17 +73,30 @@ def example_of(trials: Sequence[Trial]) -> tuple[str, ...]:
     return ()
 
 
+def results_schema(trials: Sequence[Trial]) -> dict[str, Any] | None:
+    """Return the schema of what the calls that ran returned; None where none did, or a result was no JSON data."""
+    results = [
+        result_of(observation) for trial in trials for _, observation in trial.calls if observation.status == "ok"
+    ]
+    try:
+        return induced(*results) if results else None
+    except TypeError:
+        return None
+
+
 @dataclass
 class Documenter:
     """Thinks of uses for one tool and writes its description from what came back: parts of ``agents.probe.probe``.
 
     The roles are ``prober`` (thinks of a request with arguments), ``analyst`` (says what the document lacks) and
     ``writer`` (writes it, and says in ``hint`` what to try next). With ``examples`` the last call that ran is kept as
-    an example. A reply that cannot be read leaves the text as it is.
+    an example. With ``returns`` the schema of all results is kept as well (``ferrule.tools.results``). A reply
+    that cannot be read leaves the text as it is.
     """
 
     max_tokens: int = 2000
     examples: bool = True
+    returns: bool = False
     hint: str = ""
 
     def invent(self, tool: Tool, trials: Sequence[Trial], complaint: str) -> Flow[Idea]:
@@ -106,7 +121,8 @@ class Documenter:
         self.hint = _words(written.get("explore")) or self.hint
         description = _words(written.get("description")) or texts[-1].description
         examples = example_of(trials) if self.examples else texts[-1].examples
-        return replace(texts[-1], description=description, examples=examples)
+        output = results_schema(trials) if self.returns else texts[-1].output
+        return replace(texts[-1], description=description, examples=examples, output=output)
 
     def _ask(self, role: str, text: str) -> Flow[str]:
         (reply,) = yield from ask(Ask((Message("user", text),), role=role, max_tokens=self.max_tokens))

@@ -51,7 +51,8 @@ class Dialogue:
     """The dialogue of one episode, whose parts ``agents.probe.probe`` takes.
 
     Trials act in branches of ``session``, in at most ``turns`` replies of ``max_tokens`` each, at ``temperature``;
-    results are cut to ``limit`` characters. ``read`` reads what the model says of itself.
+    results are cut to ``limit`` characters. ``read`` reads what the model says of itself. Unless it ``runs`` its calls
+    it sees no results of them, which is an ablation.
     """
 
     session: Session
@@ -61,6 +62,7 @@ class Dialogue:
     temperature: float | None = 1.0
     limit: int = 2048
     read: ReadSolved = solved_in
+    runs: bool = True
     messages: list[Message] = field(default_factory=list)
 
     def invent(self, tool: Tool, trials: Sequence[Trial], complaint: str) -> Flow[Idea]:
@@ -88,7 +90,9 @@ class Dialogue:
                 self.messages.append(reply.message)
                 if not reply.message.calls:
                     return Trial(tool.name, idea.query, tuple(calls), answered(reply))
-                observations = yield from use(*reply.message.calls, session=here)
+                observations: Sequence[Observation] = (Observation("", "refused"),) * len(reply.message.calls)
+                if self.runs:
+                    observations = yield from use(*reply.message.calls, session=here)
                 cut = [replace(one, text=one.text[: self.limit]) for one in observations]
                 self.messages += results(reply.message.calls, cut)
                 calls += zip(reply.message.calls, cut, strict=True)

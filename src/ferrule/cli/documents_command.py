@@ -26,6 +26,7 @@ def command() -> None:
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Most trials of a tool.")
 @click.option("--similar", default=0.9, show_default=True, help="From here on two requests are too much alike.")
 @click.option("--settled", default=0.75, show_default=True, help="Above this a description has settled.")
+@click.option("--returns", is_flag=True, help="Document what comes back as well, as the schema of all results.")
 @click.option("--temperature", default=0.2, show_default=True, type=float, help="Sampling temperature.")
 @click.option("--max-completion-length", default=512, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
@@ -52,7 +53,7 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
     world, tasks = (tools_world(tools), []) if suite is None else suite_of(suite, split="train", count=1)
     say_note(world)
     policy = load_policy(model, **computing_options(given), **chat_options(given))
-    names = ("only", "rounds", "similar", "settled", "temperature", "seed")
+    names = ("only", "rounds", "similar", "settled", "returns", "temperature", "seed")
     documented = mastered(
         world,
         policy,
@@ -66,6 +67,8 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
         for one in documented.probed:
             ran = sum(observation.status == "ok" for trial in one.trials for _, observation in trial.calls)
             click.echo(f"{one.tool}: {len(one.trials)} trials, {ran} ran, ended: {one.ended}")
+            if problem := next((trial.problem for trial in one.trials if trial.problem), ""):
+                click.echo(f"{one.tool}: nothing was tried: {problem} A larger --model may do better.", err=True)
         click.echo(f"documents: {given['output']} (version {documented.overlay.id})")
 
     emit({"file": str(given["output"]), "probed": [plain(one) for one in documented.probed]}, as_json, text)

@@ -101,13 +101,15 @@ def on_path(calls: Iterable[tuple[str, str]], relevant: Iterable[tuple[str, str]
 def refined(
     tool: Tool, session: Session, *, rounds: int = 5, similar: float = 0.9, tries: int = 3, settled: float = 0.75,
     alike: Alike = by_words, limit: int = 2048, max_tokens: int = 2000, examples: bool = True,
+    returns: bool = False,
 ) -> Flow[Probed]:  # fmt: skip
     """Write the document of a tool anew from trials of it, in at most ``rounds``.
 
     Another request is asked for, up to ``tries`` times in all, while one is at least ``similar`` to an earlier one; it
     ends when ``change`` of two descriptions in a row is above ``settled``. Results are cut to ``limit`` characters.
+    With ``returns`` the schema of the results is documented as well, which the paper does not do.
     """
-    writer = Documenter(max_tokens=max_tokens, examples=examples)
+    writer = Documenter(max_tokens=max_tokens, examples=examples, returns=returns)
 
     def changed(before: str, after: str) -> float:
         return change(before, after, alike=alike)
