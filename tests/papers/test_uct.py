@@ -15,11 +15,12 @@ from ferrule.papers import find, uct
 from ferrule.papers.claims.uct import STUDY
 from ferrule.rollout.drive import drive
 from ferrule.rollout.settle import settle
-from ferrule.studies.standins.skills import SKILLS, proposed, zipf
+from ferrule.studies.standins.mistakes import MISTAKES, proposed, source_of
 from ferrule.tools.forge import Examined, Proposal
 from ferrule.tools.forge_rules import Finding
 from ferrule.tools.forge_shelf import Forged, Shelf, Uses
 from ferrule.worlds.session import Toolbox
+from ferrule.worlds.skills import Skills
 
 BLANK = Proposal("", "")
 
@@ -133,19 +134,22 @@ def _settled(first: Shelf, reply: str, failed: dict[str, str]) -> Any:
     return settled.values[0]
 
 
-def test_skills_and_mistakes_are_drawn_as_the_claim_states_them() -> None:
-    rng = np.random.default_rng(0)
-    for skill in SKILLS:
-        draws = [skill.arguments(rng) for _ in range(40)]
+def test_mistakes_are_wrong_and_drawn_as_the_claim_states_them() -> None:
+    """A right source gives the answers of the world, one with its mistake hardly ever; 0.5 and 0.7 are drawn."""
+    tasks = Skills().tasks("train", 60, levels=(3,))
+    for skill in MISTAKES:
+        asked = [task for task in tasks if task.meta["skill"] == skill]
         for right in (True, False):
             names: dict[str, Any] = {}
-            exec(skill.source(right), names)
-            agree = np.mean([names[skill.name](*given) == skill.value(*given) for given in draws])
+            exec(source_of(skill, right), names)
+            agree = np.mean([str(names[skill](**task.meta["arguments"])) == task.answer for task in asked])
             assert agree == 1.0 if right else agree < 0.3
-    right = np.mean([proposed(SKILLS[5], rng)[0] == SKILLS[5].source(True) for _ in range(1000)])
-    assert 0.45 < right < 0.55
-    first = np.mean([skill is SKILLS[0] for skill in zipf(rng, 2000)])
-    assert first == pytest.approx(1 / (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5 + 1 / 6), abs=0.03)
+    rng, names = np.random.default_rng(0), {}
+    drawn = [proposed("divisors", rng) for _ in range(1000)]
+    exec(source_of("divisors"), names)
+    assert np.mean([source == source_of("divisors") for source, _ in drawn]) == pytest.approx(0.5, abs=0.05)
+    kept = [eval(test.removeprefix("assert "), names) for _, test in drawn]
+    assert np.mean(kept) == pytest.approx(0.7, abs=0.05)
 
 
 def test_the_ablations_differ() -> None:

@@ -7,16 +7,17 @@ from functools import partial
 
 import numpy as np
 
-from ferrule.core.records import Call, Tool
+from ferrule.core.records import Call, Task, Tool
 from ferrule.papers.uct import Limits, reuse_rate, unreliable
 from ferrule.studies.conditions import at_least, less, minus, of
-from ferrule.studies.standins.skills import Skill, proposed, zipf
+from ferrule.studies.standins.mistakes import proposed
 from ferrule.studies.study import Study
 from ferrule.tools.forge import Proposal
 from ferrule.tools.forge_run import forged_source, runnable
 from ferrule.tools.forge_shelf import Forged, Shelf, retired, used
 from ferrule.tools.forge_trial import Trial, tested
 from ferrule.tools.invoke import invoke
+from ferrule.worlds.skills import Skills
 
 __all__ = ["STUDY", "arm"]
 
@@ -25,20 +26,19 @@ ALONE = 0.45
 _TRIAL = Trial(asserts=1, repeats=2, variants=0)
 
 
-def _created(skill: Skill, rng: np.random.Generator, rounds: int, wrong_tests: float) -> Forged | None:
+def _created(skill: str, rng: np.random.Generator, rounds: int, wrong_tests: float) -> Forged | None:
     """Create a tool: the first proposal as it is (``rounds`` 0), or the first of ``rounds`` that passes its tests."""
     for _ in range(max(rounds, 1)):
         source, tests = proposed(skill, rng, tested=1.0 - wrong_tests)
-        if not rounds or not tested(source, skill.name, tests, reads=True, trial=_TRIAL).findings:
-            return Forged(skill.name, Proposal(source, tests, skill.name))
+        if not rounds or not tested(source, skill, tests, reads=True, trial=_TRIAL).findings:
+            return Forged(skill, Proposal(source, tests, skill))
     return None
 
 
-def _right(tool: Tool, skill: Skill, rng: np.random.Generator) -> bool:
-    """Call a tool on a drawn problem and say whether its result is right."""
-    given = skill.arguments(rng)
-    seen = invoke(tool, Call(skill.name, dict(zip("ab", given, strict=False))))
-    return seen.status == "ok" and seen.data == skill.value(*given)
+def _right(tool: Tool, task: Task) -> bool:
+    """Call a tool with the numbers of a task and say whether its result is the answer."""
+    seen = invoke(tool, Call(tool.name, task.meta["arguments"]))
+    return seen.status == "ok" and str(seen.data) == task.answer
 
 
 def _put(shelf: Shelf, entry: Forged, number: int) -> Shelf:
@@ -56,22 +56,23 @@ def arm(
     shelf, right, calls, built = Shelf(), list[bool](), list[str](), 0
     running: dict[str, Tool] = {}  # each in a sandbox of its own
     with ExitStack() as places:
-        for number, skill in enumerate(zipf(rng, problems)):
-            if create and skill.name not in running:
+        for number, task in enumerate(Skills().stream(problems, seed=seed)):
+            skill = task.meta["skill"]
+            if create and skill not in running:
                 entry = _created(skill, rng, rounds, wrong_tests)
                 if entry is not None:
                     shelf, built = _put(shelf, entry, number), built + 1
                     place = places.enter_context(closing(forged_source(()).start()))
-                    running[skill.name] = runnable(entry.proposal.source, skill.name, place=place)
-            if skill.name not in running:
+                    running[skill] = runnable(entry.proposal.source, skill, place=place)
+            if skill not in running:
                 right.append(bool(rng.random() < ALONE))
                 continue
-            right.append(_right(running[skill.name], skill, rng))
-            calls.append(skill.name)
-            shelf = used(shelf, skill.name, failed=not right[-1], now=number)
-            if drops and unreliable(shelf.newest(skill.name), Limits(calls=5)):
-                shelf = retired(shelf, skill.name, "unreliable")
-                del running[skill.name]
+            right.append(_right(running[skill], task))
+            calls.append(skill)
+            shelf = used(shelf, skill, failed=not right[-1], now=number)
+            if drops and unreliable(shelf.newest(skill), Limits(calls=5)):
+                shelf = retired(shelf, skill, "unreliable")
+                del running[skill]
     third = len(right) // 3
     return {
         "accuracy": float(np.mean(right)),
@@ -108,7 +109,7 @@ STUDY = Study(
             minus(of("tested", "last third"), of("tested", "first third")), 0.0,
         ),
     ),
-    sizes={"small": {"problems": 300}, "tiny": {"problems": 60}},
+    sizes={"small": {"problems": 300}, "tiny": {"problems": 100}},
     seeds=tuple(range(16)),
     setup={"skills": 6, "right without a tool": ALONE, "right code": 0.5, "right tests": 0.7},
 )  # fmt: skip
