@@ -18,8 +18,8 @@ Departures from the paper:
 5. Likeness is the overlap of the words of descriptions, signatures are the types of parameters in order and of the
    result. Retired tools stay in the shelf's record.
 6. Problems with images are whatever the model and the world carry; tools are Python on JSON values.
-7. The claim is measured on the world ``skills`` with drawn mistakes in code and tests, not on the paper's benchmark. Tools
-   and tests are real Python in the sandbox; the critic is left out there, as in the sheet.
+7. The claim is measured on the world ``skills`` with drawn mistakes in code and tests, not on the paper's benchmark.
+   Tools and tests are real Python in the sandbox; the critic is left out there, as in the sheet.
 """
 
 from __future__ import annotations
