@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -130,8 +131,9 @@ class _Shelf(BaseHTTPRequestHandler):
         self.send_response(code)
         for name, value in {"content-type": kind, "content-length": str(len(payload)), **more}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(payload)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a caller that waited no longer
+            self.end_headers()
+            self.wfile.write(payload)
 
     do_GET = do_PUT = do_POST = _answer
 

@@ -134,9 +134,7 @@ STUDY = Study(
     asks=(
         within("iterative minus one step, tools never busy", of("paradigms", "gain 0"), 0.01),
         at_least("iterative minus one step, busy 0.2", of("paradigms", "gain 0.2"), 0.05),
-        at_least(
-            "that gain, busy 0.4 minus 0.2", minus(of("paradigms", "gain 0.4"), of("paradigms", "gain 0.2")), 0.05
-        ),
+        at_least("that gain, busy 0.4 minus 0.2", _MORE, 0.05),
         *(within(f"gain minus loss, {stage}", _gap(stage), NOISE) for stage in STAGES),
         at_least(
             "rank correlation with success, COMP@5 minus NDCG@5",
@@ -150,4 +148,10 @@ STUDY = Study(
     ),
     sizes={"small": {"queries": 200, "retrievers": 24}, "tiny": {"queries": 12, "retrievers": 4}},
     seeds=tuple(range(100, 116)),
+    notes=lambda seeds: (
+        "The stage in which a run fails first may not be the only one that fails in it: its oracle gives back less "
+        "than it is charged, the more so the more often stages fail (rate 0.3).",
+        "Requests are solved where all tools are among the first 5, but for a tenth that later stages lose, so that "
+        "completeness is success with noise; NDCG also counts where in the list they stand.",
+    ),
 )
