@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,27 @@ def test_a_check_may_ask_a_model() -> None:
     assert [one.problem for one in result.values[0]] == ["", "the critic objects"]
     assert result.spent["critic"].asks == 2
     assert len(library) == 1
+
+
+def test_what_another_process_deletes_during_a_check_is_refused_and_ends_nothing(tmp_path: Path) -> None:
+    library, other = Library(tmp_path / "lib.sqlite"), Library(tmp_path / "lib.sqlite")
+    library.add("a", origins=[Origin("t", writer="web")])
+
+    def deleted_meanwhile(entry: Entry, replaced: Any) -> str:
+        if other["E1"].state == "live":
+            other.delete("E1")
+        return ""
+
+    changes = [Change("modify", ("E1",), "b"), Change("add", text="c")]
+    first, second = settled(admit(library, changes, deleted_meanwhile))
+    assert "'E1' was deleted" in first.problem
+    assert second.entry is not None
+    stale = library.entries()
+    other.delete("E2")
+    assert [entry.id for entry in stale] == ["E2"]
+    assert library._retired(["E1", "E2"], "") == [], "what is gone cannot be retired, and is no error"
+    for one in (library, other):
+        one.close()
 
 
 def test_changes_of_unknown_and_deleted_entries_are_refused_one_by_one() -> None:

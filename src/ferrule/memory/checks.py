@@ -133,6 +133,11 @@ def admit(library: Library, changes: Iterable[Change], check: Check = no_orders)
             problem = str(error.args[0])
         if not problem and change.kind not in ("delete", "retire"):
             problem = yield from returned(check(preview(change, old), old))
-        entry = None if problem else library.apply(change)
+        entry = None
+        if not problem:
+            try:
+                entry = library.apply(change)
+            except ValueError as error:  # another process deleted what the change is about while it was checked
+                problem = str(error)
         results.append(Admitted(change, entry, problem))
     return results

@@ -195,9 +195,18 @@ class Library:
         if limit is not None:
             left = [entry for entry in live if entry not in out]
             out += left[: max(0, len(left) - limit)]
-        ids = list(dict.fromkeys(entry.id for entry in out))
-        self.retire(*ids, note=note)
-        return ids
+        return self._retired(list(dict.fromkeys(entry.id for entry in out)), note)
+
+    def _retired(self, ids: Sequence[str], note: str) -> list[str]:
+        """Retire those of the entries that are still live, whatever other processes did meanwhile; return their ids."""
+        if not ids:
+            return []
+        with self.store.writing() as writing:
+            live = [entry for id in ids if (entry := writing.get(id)) is not None and entry.state == "live"]
+            for entry in live:
+                writing.put(replace(entry, state="retired"), version=False)
+            writing.log("retire", tuple(entry.id for entry in live), note)
+        return [entry.id for entry in live]
 
     def credit(self, task: str, score: float, shown: Iterable[str], cited: Iterable[str] = ()) -> None:
         """Count an episode of a task: its score, and which entries it was shown and cites.
