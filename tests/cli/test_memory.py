@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+import ferrule as fe
 from ferrule.cli import main
+from ferrule.cli.remembered import with_memory
 from ferrule.core.flows import Ask
+from ferrule.core.recipe import Method
 from ferrule.core.records import Call, Message, plain_text
 from ferrule.memory.library import Library
 from ferrule.policies.scripted import Scripted
@@ -182,3 +186,24 @@ def test_a_missing_library_and_an_unknown_entry_are_refused(tmp_path: Path) -> N
     ran("memory", "add", path, "x")
     unknown = ran("memory", "show", path, "E2")
     assert "unknown entry 'E2'; known: E1" in unknown.stderr
+
+
+def test_training_keeps_episodes_and_its_checkpoint_holds_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("train", "--max-steps", "1", "--eval-tasks", "1", "--save-steps", "1", "--memory", "lib.sqlite", "--json",
+             "--per-device-train-batch-size", "4", "--num-generations", "4", "--gradient-accumulation-steps", "1")  # fmt: skip
+    done = ran(*small, "--world", "apis", "--levels", "1")
+    assert done.exit_code == 0, done.output
+    library = Library("lib.sqlite")
+    kept = [row for row in library.store.log() if row["kind"] == "keep"]
+    assert len(kept) == 4, "one group of four, and nothing of the evaluations"
+    rows = [json.loads(line) for line in Path("runs/train/metrics.jsonl").read_text().splitlines()]
+    assert [row["memory/entries"] for row in rows if row["phase"] == "train"] == [len(library)]
+    held = [path.read_text() for path in Path("runs/train/checkpoint-1").glob("*.json")]
+    assert any('"memory"' in text and '"versions"' in text for text in held)
+    assert json.loads(Path("runs/train/settings.json").read_text())["memory"] == "lib.sqlite"
+    library.close()
+    with pytest.raises(click.UsageError, match="a method of several parts"):
+        with_memory(Method((fe.grpo(),)), Path("lib.sqlite"))

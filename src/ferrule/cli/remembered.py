@@ -13,6 +13,7 @@ from ferrule.cli.options import Command
 
 __all__ = [
     "check_memory", "kept_run", "memory_flag", "memory_flags", "memory_text", "opened_memory", "play_memory",
+    "with_memory",
 ]  # fmt: skip
 
 
@@ -125,6 +126,21 @@ def _by_graph(agent: Any, library: Any, given: Mapping[str, Any]) -> tuple[Any, 
         raise click.UsageError("runs are kept as they are: give --agent suggested neither shuffled nor a writer")
     path = "" if given["memory_control"] == "off" else agent.memory or str(given["memory"])
     return replace(agent, memory=path), graph_memory(library)
+
+
+def with_memory(recipe: Any, path: Path | None) -> Any:
+    """Return a recipe whose agent has the library of a path; without a path the recipe as it is."""
+    from ferrule.agents.remembering import Remembering
+    from ferrule.core.recipe import Recipe, vary
+
+    _, memory = opened_memory(path)
+    if memory is None:
+        return recipe
+    if not isinstance(recipe, Recipe):
+        raise click.UsageError(
+            "--memory is for a recipe, and this is a method of several parts; give its agent a memory"
+        )
+    return vary(recipe, agent=Remembering(recipe.agent, memory))
 
 
 def opened_memory(path: Path | None) -> tuple[Any, Any]:

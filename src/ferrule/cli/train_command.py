@@ -23,6 +23,7 @@ from ferrule.cli.options import (
     run_folder,
     tools_option,
 )
+from ferrule.cli.remembered import memory_flag, with_memory
 from ferrule.cli.training import CHOSEN_RATE, kept_flags, model_flags, pool_of, run_flags, trained_policy
 from ferrule.core.paths import by_path
 from ferrule.train.settings import Settings, read_settings
@@ -102,6 +103,7 @@ def _recipe_flags(function: Command) -> Command:
     "--ray", default=None, metavar="ADDRESS", help="Play episodes on Ray workers: a cluster's address, auto or local."
 )
 @click.option("--ray-workers", default=None, type=int, help="Ray workers per process [default: one per free core].")
+@memory_flag
 @_recipe_flags
 @flags(Settings, chosen=_CHOSEN)
 @guarded
@@ -149,6 +151,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
     recipe = grpo(**{name: settings[name] for name in _RECIPE if name in settings})
     for path in (chosen.get("recipe") or "").split(","):
         recipe = by_path(path.strip())(recipe) if path.strip() else recipe
+    recipe = with_memory(recipe, chosen.get("memory"))
     given = {name: value for name, value in settings.items() if name not in _RECIPE}
     levels = given.get("levels", Settings.levels)
     held_out = world.tasks("test", chosen.get("eval_tasks", 50), seed=1234, levels=levels)
@@ -159,7 +162,7 @@ def _plan(chosen: dict[str, Any], settings: dict[str, Any], pool: Any, folder: P
         policy = Vllm(policy)
     loop = suited(policy, recipe, Settings(**given), processes=1 if pool is None else pool.num_processes)
     kept = (
-        "tasks", "tools", "recipe", "engine", "ray", "ray_workers", "warm_up", "warm_up_on", "prompt_field",
+        "tasks", "tools", "recipe", "engine", "ray", "ray_workers", "warm_up", "warm_up_on", "memory", "prompt_field",
         "answer_field", "verifier",
     )  # fmt: skip
     line = _line(policy, recipe, loop, world, pool)
