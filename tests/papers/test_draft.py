@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 from tests.toys import layout
 
+from ferrule.agents.stages import Iterative, Ranking, StageRecord, Stages, Subtask
 from ferrule.core.flows import Ask
-from ferrule.core.records import Observation, plain_text
+from ferrule.core.records import Call, Observation, Task, Tool, plain_text
 from ferrule.evaluate.probed import tools_world
 from ferrule.papers.claims.draft import STUDY
 from ferrule.papers.claims.draft_stop import STUDY as STOPS
-from ferrule.papers.draft import change, function_name, mastered, on_path, result_class
+from ferrule.papers.draft import change, function_name, in_parts, mastered, on_path, result_class
 from ferrule.policies.scripted import Scripted
+from ferrule.rollout.drive import drive
 from ferrule.studies.standins.rulebooks import Explorer, draw_tool, rewriting, right_share, stated, try_tool
 from ferrule.studies.standins.undocumented import hidden, peoples, scripted_writer, swapped
 from ferrule.tools.overlay import apply
+from ferrule.worlds.session import Toolbox
 
 RAW = "Get the keywords that have been added to a movie."
 FIRST = "Returns the keywords of a movie given movie_id ; each has id and name"
@@ -47,6 +50,38 @@ def test_paths_hold_every_relevant_pair() -> None:
     calls = [("My Tool", "Get X")]
     assert on_path(calls, [("my tool", "get x")])
     assert not on_path(calls, [("my tool", "get x"), ("B", "y")])
+
+
+def test_a_tool_that_failed_at_a_part_is_not_taken_again() -> None:
+    """Both tools fit the part; the first one fails once, so that the second is taken, and its result is the answer."""
+
+    def broken() -> str:
+        raise ValueError("out of order")
+
+    schema = {"type": "object", "properties": {}}
+    tools = (Tool("first", "looks it up", schema, broken), Tool("second", "looks it up", schema, lambda: "42"))
+    offered: list[tuple[str, ...]] = []
+
+    def select(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Ranking:
+        offered.append(tuple(tool.name for tool in tools))
+        return [(tool.name, 1.0) for tool in tools]
+
+    def write(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> list[Call]:
+        return [Call(tool.name) for tool in tools]
+
+    stages = Stages(
+        lambda record, tools: [] if record.calls and record.calls[-1].status == "ok" else [Subtask(1, "look it up")],
+        select,
+        write,
+        lambda record: record.calls[-1].text,
+    )
+    task = Task("t", "What is it?", world="toolbox")
+    (episode,) = drive(in_parts(stages), [task], Toolbox(tools), Scripted([], renderer=layout()))
+    assert episode.trajectories[0].answer == "42"
+    assert offered == [("first", "second"), ("second",)]
+    kept = Iterative(stages, k=1, steps=8, retries=0)  # the ablation: the same tool is taken again
+    (episode,) = drive(kept, [task], Toolbox(tools), Scripted([], renderer=layout()))
+    assert episode.trajectories[0].answer != "42"
 
 
 def test_classes_of_results() -> None:

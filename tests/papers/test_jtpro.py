@@ -7,13 +7,14 @@ import json
 import pytest
 from tests.toys import layout
 
+from ferrule.agents.context_asks import instructions, read_edits, told_case
 from ferrule.agents.contexts import Case, Context, LabelledCall
 from ferrule.agents.refine import Candidate, Checked
 from ferrule.agents.text_search import by_item, item_fronts
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Tool, plain_text
 from ferrule.papers.claims.jtpro import STUDY
-from ferrule.papers.jtpro import instructions, inventory, optimised, read_edits, scored, told_case
+from ferrule.papers.jtpro import inventory, optimised, scored
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.slots import signals
 from ferrule.studies.standins.lookalikes import DATES, Clerk, draw_lookalikes

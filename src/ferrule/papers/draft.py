@@ -23,9 +23,10 @@ Departures from the paper:
 6. A call that timed out is of the class ``timeout``; the release reports it as a success. Names keep a ``^`` only with
    ``reference``, by a slip in a class of characters.
 7. The description that converged is the last one and is kept; the listing in the paper may drop it.
-8. Documents are used by any agent here (``--tool-docs``). The paper's own, which splits a request into subtasks and
-   takes a tool, then its function, then its arguments, is not part of this module. Answers are compared by
-   ``rewards.pairwise``.
+8. Documents are used by any agent here (``--tool-docs``, ``agents.documented``). ``in_parts`` plays as the paper does
+   to measure them: parts of a request, a tool for each, its arguments, an answer, and another tool where a call failed.
+   A function is chosen directly, not first its tool; whether a part is answered says the next plan, in place of a
+   question of its own. Answers are compared by ``rewards.pairwise``.
 9. The claim is measured on tools with hidden rules that a validator enforces, with a scripted explorer, writer and
    caller; an arm that gives all trials to a single rewrite is added. In the part ``pocket`` a model reads what a script
    writes from the errors of real trials.
@@ -34,12 +35,14 @@ Departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from ferrule.agents.documenter import Documenter, overview, unchanged
 from ferrule.agents.flow import together
 from ferrule.agents.probe import Diverse, Probed, by_call, documents, probe
+from ferrule.agents.stage_parts import asked_stages
+from ferrule.agents.stages import Iterative, Ranking, StageRecord, Stages, Subtask
 from ferrule.core.flows import Flow, Policy, Session, World
 from ferrule.core.records import Observation, Task, Tool
 from ferrule.data.toolbench import plain_name
@@ -55,6 +58,7 @@ __all__ = [
     "ResultClass",
     "change",
     "function_name",
+    "in_parts",
     "mastered",
     "on_path",
     "refined",
@@ -120,6 +124,21 @@ def refined(
     ))  # fmt: skip
 
 
+def in_parts(stages: Stages | None = None, *, k: int = 1, steps: int = 8) -> Iterative:
+    """Return the agent that splits a request into parts and takes for each a tool that has not failed at it yet.
+
+    ``stages`` default to those of one model (``agents.stage_parts.asked_stages``); ``k`` and ``steps`` are those of
+    ``Iterative``.
+    """
+    chosen = stages or asked_stages()
+
+    def select(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Flow[Ranking] | Ranking:
+        failed = {called.name for called in record.calls_of(part.id) if called.status != "ok"}
+        return chosen.select(part, record, tuple(tool for tool in tools if tool.name not in failed) or tools)
+
+    return Iterative(replace(chosen, select=select), k=k, steps=steps, retries=0)
+
+
 @dataclass(frozen=True)
 class Documented:
     """New documents of tools, with a version per round, what each took, and descriptions of groups of them."""
@@ -169,6 +188,7 @@ PAPER = Paper(
         "writer": Documenter,
         "diversity": Diverse,
         "change": change,
+        "agent": in_parts,
         "path": on_path,
         "classes": result_class,
         "names": function_name,

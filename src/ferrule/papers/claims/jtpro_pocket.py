@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from ferrule.agents.context_asks import asked_calls
 from ferrule.agents.contexts import Context, Optimised, search_contexts
 from ferrule.core.flows import Flow, Session
 from ferrule.evaluate.probed import played_flow, tools_world
-from ferrule.papers.jtpro import asked_calls, scored
+from ferrule.papers.jtpro import scored
 from ferrule.policies.named import load
 from ferrule.studies.conditions import at_least, less
 from ferrule.studies.standins.unnamed import draw_lookups, noted_words, requests_for, tools_of
