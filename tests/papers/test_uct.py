@@ -107,6 +107,23 @@ def test_an_episode_leaves_its_tool_and_its_uses_behind() -> None:
     assert again.trajectories[0].calls[0][1].status == "ok"  # the next task has it from its first turn on
 
 
+def test_later_tasks_have_the_tools_of_earlier_ones() -> None:
+    """Built in the first task, used in all three, mended after the second, where it fails."""
+    big = Message("assistant", "", (Call("hyp", {"a": 1e200, "b": 1e200}),))
+    better = RIGHT.replace("math.sqrt(a * a + b * b)", "math.hypot(a, b)").replace(
+        "```python\nassert", "```python\nassert hyp(1e200, 0.0) == 1e200\nassert"
+    )
+    tasks = [Task(name, "?") for name in ("first", "second", "third")]
+    # The square of 1e200 is infinite, which is no failure: the first version refuses such numbers.
+    first = RIGHT.replace("a * a + b * b)", "a * a + b * b) if a < 1e100 else int('x')")
+    policies = roles([first, better], ["AGREE", "AGREE"], [ASKED, USED, "10", big, "x", big, "y"])
+    episodes, shelf = uct.solve_in_order(_loop(), tasks, Toolbox(()), policies, trial=TRIAL)
+    seen = [[o.status for _, o in episode.trajectories[0].calls] for episode in episodes]
+    assert seen == [["ok", "ok"], ["error"], ["ok"]]
+    assert [entry.version for entry in shelf.versions["hyp"]] == [1, 2]
+    assert shelf.newest("hyp").uses == Uses(1, last=2)
+
+
 def _loop() -> Any:
     from ferrule.agents.react import ToolLoop
 

@@ -30,9 +30,12 @@ from typing import Any, Literal
 
 from ferrule.agents.creating import Creating, Ticket, build
 from ferrule.agents.forge import Forging
-from ferrule.core.flows import Agent, Flow
-from ferrule.core.records import Trajectory
+from ferrule.core.flows import Agent, Flow, World
+from ferrule.core.records import Task, Trajectory
 from ferrule.memory.graph import Alike, word_overlap
+from ferrule.rollout.drive import Policies, drive
+from ferrule.rollout.record import Episode
+from ferrule.rollout.settle import settle
 from ferrule.studies.paper import Paper
 from ferrule.tools.forge import Examined, Proposal, agreed, examine
 from ferrule.tools.forge_shelf import Forged, Shelf, merged, promoted, retired, used
@@ -40,7 +43,7 @@ from ferrule.tools.forge_trial import Trial
 
 __all__ = [
     "PAPER", "Limits", "agent", "built_in", "consolidated", "failures_of", "kept", "mended", "reuse_rate",
-    "signature_of", "unreliable", "verdict",
+    "signature_of", "solve_in_order", "unreliable", "verdict",
 ]  # fmt: skip
 
 Verdict = Literal["sandbox_fail", "critic_reject", "accept"]
@@ -170,12 +173,46 @@ def consolidated(
     return shelf
 
 
+def solve_in_order(
+    base: Agent, tasks: Sequence[Task], world: World, policies: Policies, *, shelf: Shelf | None = None,
+    every: int = 10, limits: Limits | None = None, trial: Trial | None = None, seed: int = 0, **settings: Any,
+) -> tuple[list[Episode], Shelf]:  # fmt: skip
+    """Solve tasks one after the other, each with the tools of those before; return the episodes and the shelf.
+
+    After a task what was built is kept, and tools that failed in it are mended; after every ``every`` tasks the shelf
+    is consolidated. ``settings`` are those of ``ferrule.rollout.drive.drive``. Raises ``RuntimeError`` where mending
+    failed for a reason other than the tool.
+    """
+    now_on, episodes = shelf or Shelf(), list[Episode]()
+    for number, task in enumerate(tasks):
+        player = agent(base, lambda held=now_on: held, trial=trial)  # type: ignore[misc]
+        (episode,) = drive(player, [task], world, policies, seed=seed, **settings)
+        episodes.append(episode)
+        path = episode.trajectories[0]
+        now_on = kept(now_on, path, now=number, trial=trial)
+        for name, failed in failures_of(path, [entry.name for entry in now_on.offered]).items():
+            settled = settle([mended(now_on, name, failed, now=number, trial=trial)], policies, seed=seed)
+            if settled.values[0] is None:
+                raise RuntimeError(f"the tool {name!r} could not be mended: {settled.problems[0]}")
+            now_on = settled.values[0][0]
+        if (number + 1) % every == 0:
+            now_on = consolidated(now_on, number + 1, limits=limits, trial=trial)
+    return episodes, now_on
+
+
 PAPER = Paper(
     number=33,
     slug="uct",
     title="Evolving from Tool User to Creator via Training-Free Experience Reuse in Multimodal Reasoning",
     date="2026-02",
     url="https://arxiv.org/search/?query=Evolving+from+Tool+User+to+Creator&searchtype=title",
-    pieces={"agent": agent, "build": build, "keep": kept, "mend": mended, "consolidate": consolidated},
+    pieces={
+        "agent": agent,
+        "build": build,
+        "keep": kept,
+        "mend": mended,
+        "consolidate": consolidated,
+        "stream": solve_in_order,
+    },
     summary="Asks for missing tools by tickets; what sandbox and critic accept is there at once, and is kept in order.",
 )
