@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Task, Tool, plain_text
 from ferrule.policies.recorded import recorded as recorded_policy
 from ferrule.policies.scripted import Scripted
-from ferrule.rollout.drive import Limits, drive
+from ferrule.rollout.drive import Limits, adrive, drive
 from ferrule.rollout.record import Episode, load, save
 from ferrule.studies.standins.rooms import Rooms, folder, walker
 from ferrule.tools.tool import tool
@@ -202,6 +203,24 @@ def test_a_folded_episode_is_played_again_from_a_cassette(tmp_path: Path) -> Non
     roles = {name: recorded_policy(None, tape) for name in policies}
     assert walked(30, recorded(world, tape), policies=roles, **how) == first
     assert not tape.misses
+
+
+def test_both_drivers_leave_the_same_record() -> None:
+    world = Rooms(12, filler=5)
+    player = InStream(actions=13, folds=12, fold_at=1200, given=False)
+
+    def roles() -> Any:
+        def script(request: Ask, sample: int) -> Message | str:
+            known = {each.name for each in request.tools}
+            find = Message("assistant", "", (Call("tool_search", {"query": "room"}),))
+            return walker()(request, sample) if "visit" in known else find
+
+        return {"solver": Scripted(script, renderer=layout()), "helper": Scripted(folder, renderer=layout())}
+
+    tasks = world.tasks("test", 3)
+    batched = drive(player, tasks, world, roles())
+    assert batched == asyncio.run(adrive(player, tasks, world, roles()))
+    assert [episode.trajectories[0].answer for episode in batched] == [task.answer for task in tasks]
 
 
 def test_from_the_command_line_by_name() -> None:
