@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ferrule.core.records import Task
+from ferrule.core.records import Call, Task
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.papers import latm
+from ferrule.papers.claims import latm_pocket
 from ferrule.papers.claims.latm import STUDY, made, mixed
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.spent import Spent
 from ferrule.studies.standins.tool_makers import DEFECTS, RIGHT, calling, making, sorting
+from ferrule.tools.invoke import invoke
 from ferrule.worlds.reasoning import Reasoning
 from ferrule.worlds.session import Toolbox
 
@@ -107,6 +109,18 @@ def test_tests_decide_what_is_used() -> None:
 
 def test_unseen_classes_are_told_apart() -> None:
     assert mixed(seed=0, questions=6, slips=0.0) == {"precision": 1.0, "recall": 1.0}
+
+
+def test_forged_tools_are_right_and_untested_ones_need_not_be() -> None:
+    """Over eight draws of a maker that is right every second time on the average."""
+    forged = [latm_pocket.made_tool(seed, tested=True) for seed in range(2)]
+    tools = [latm_pocket.made_tool(seed, tested=False) for seed in range(8)]
+    call = Call("sort_words", {"words": "pear fig apple"})
+    assert {invoke(tool, call).text for tool in forged if tool} == {"apple fig pear"}
+    right = [invoke(tool, call).text == "apple fig pear" for tool in tools if tool]
+    assert 0 < sum(right) < len(right) == 8
+    assert tools[0] is not None
+    assert tools[0].terminal
 
 
 def test_the_claim_names_what_decides() -> None:

@@ -29,6 +29,7 @@ Departures from the paper:
    ``examples`` returns for it.
 9. Tasks are drawn anew (``worlds.reasoning``); the published ones come from BIG-bench and are not part of Ferrule.
 10. The claim has scripts for models: a maker whose sources are right or have one of four real defects, run for real.
+    Another has the pocket model as the user of a tool that was forged, or that nobody tested.
 """
 
 from __future__ import annotations
