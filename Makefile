@@ -74,12 +74,14 @@ docs: setup ## check the generated pages and build the site into site/
 	$(BIN)/python scripts/papers_table.py --check
 	$(BIN)/python scripts/planning_table.py --check
 	$(BIN)/python scripts/arena_page.py --check
+	$(BIN)/python scripts/evidence.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: setup ## serve the site while you write
 	$(BIN)/python scripts/papers_table.py
 	$(BIN)/python scripts/planning_table.py
 	$(BIN)/python scripts/arena_page.py
+	$(BIN)/python scripts/evidence.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: setup ## run every benchmark; results go to benchmarks/results/
@@ -90,6 +92,7 @@ bench: setup ## run every benchmark; results go to benchmarks/results/
 claims: setup ## measure what is missing of all claims (minutes each); results go to claims/
 	@$(BIN)/ferrule papers claim --all --jobs $(WORKERS)
 	$(BIN)/python scripts/papers_table.py
+	$(BIN)/python scripts/evidence.py
 
 goldens: setup ## store the numbers of every arm at its tiny size again, after a change that is meant
 	@$(BIN)/python scripts/goldens.py

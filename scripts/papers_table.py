@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ferrule.papers import discover, measure, studies, study
-from ferrule.studies.measure import stale_arms
+from ferrule.studies.measure import stale
 from ferrule.studies.paper import GRADES, Paper
 from ferrule.studies.stored import stored
+from ferrule.studies.telling import cell, numeral, sentence
 
 __all__ = ["main", "pages"]
 
@@ -30,8 +30,9 @@ other side, *undecided* otherwise. "Not held" says that the effect was not seen 
 that the paper is wrong.
 
 The grade says how strong the evidence is: A, a language model on held-out tasks of a world; B, learning on a stand-in
-for a model or a world; C, an illustration of the formula. A claim is *stale* when the code has changed what one of its
-arms computes since it was measured.
+for a model or a world; C, an illustration of the formula. A claim is *stale* when its study has changed since it was
+measured: what one of its arms computes, the conditions that decide, or the seeds. [Evidence](evidence.md) tells what
+each claim took and what the papers report.
 
 Measure a claim with `ferrule papers claim SLUG`, read about a paper with `ferrule papers show SLUG`.
 
@@ -40,77 +41,56 @@ Measure a claim with `ferrule papers claim SLUG`, read about a paper with `ferru
 """
 
 
-def _number(value: float) -> str:
-    """Return a number with four digits that count, large ones in full."""
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _cell(text: str) -> str:
-    """Return text that cannot break a table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _spread(values: Sequence[float | None]) -> str:
     """Return mean, lowest and highest of the values of an arm."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
-    mean, low, high = (_number(value) for value in (sum(known) / len(known), min(known), max(known)))
+    mean, low, high = (numeral(value) for value in (sum(known) / len(known), min(known), max(known)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _row(paper: Paper, claims: Mapping[str, Mapping[str, Any]], stale: Mapping[str, Sequence[str]]) -> str:
+def _row(paper: Paper, claims: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]) -> str:
     """Return one row of the table; the claims of several studies stand below each other in their cells."""
     results, grades, effects = [], [], []
     for slug, claim in claims.items():
-        results.append(f"[{claim['verdict']}](claims/{slug}.md)" + (", stale" if stale[slug] else ""))
+        results.append(f"[{claim['verdict']}](claims/{slug}.md)" + (", stale" if why[slug] else ""))
         grades.append(claim.get("grade", ""))
         low, high = claim["interval"]
-        effects.append(f"{_number(claim['effect'])} [{_number(low)}, {_number(high)}]")
+        effects.append(f"{numeral(claim['effect'])} [{numeral(low)}, {numeral(high)}]")
     result, grade, effect = (" <br> ".join(cells) for cells in (results or ["not measured"], grades, effects))
     pieces = ", ".join(f"`{name}`" for name in sorted(paper.pieces))
-    title = f"[{_cell(paper.title)}]({paper.url})"
+    title = f"[{cell(paper.title)}]({paper.url})"
     return (
         f"| {paper.number:02d} | {title} (`{paper.slug}`) | {paper.date} | {pieces} | {result} | {grade} | {effect} |\n"
     )
 
 
-def _sentence(text: str) -> str:
-    """Return a phrase as a sentence."""
-    return text[:1].upper() + text[1:].rstrip(".") + "."
-
-
-def _opening(paper: Paper, claim: Mapping[str, Any], stale: Sequence[str]) -> list[str]:
+def _opening(paper: Paper, claim: Mapping[str, Any], why: Sequence[str]) -> list[str]:
     """Return the paragraphs that say what was measured, on what, and with which result."""
     low, high = claim["interval"]
     lines = [
         f"# {paper.title}: {claim['verdict']}\n\n",
         f"Paper {paper.number:02d}, {paper.date}, [{paper.url}]({paper.url}). {paper.summary}\n\n",
     ]
-    if stale:
-        arms = ", ".join(arm.replace("_", " ") for arm in stale)
-        lines.append(
-            "**Stale.** Settings or code have changed what these arms compute since they were measured: "
-            f"{_cell(arms)}.\n\n"
-        )
+    if why:
+        lines.append(f"**Stale.** {cell(' '.join(why))}\n\n")
     lines += [
         f"**Claim.** {claim['statement']}\n\n",
-        f"**Measured.** {claim['measured'][:1].upper()}{claim['measured'][1:]}: {_number(claim['effect'])}, 95% "
-        f"interval [{_number(low)}, {_number(high)}]; the threshold is {_number(claim['threshold'])}.\n\n",
+        f"**Measured.** {claim['measured'][:1].upper()}{claim['measured'][1:]}: {numeral(claim['effect'])}, 95% "
+        f"interval [{numeral(low)}, {numeral(high)}]; the threshold is {numeral(claim['threshold'])}.\n\n",
     ]
     if claim.get("grade"):
         lines.append(f"**Evidence.** Grade {claim['grade']}: {GRADES[claim['grade']]}.\n\n")
     if claim.get("trained"):
-        lines.append(f"**Trained.** {_sentence(claim['trained'])}\n\n")
+        lines.append(f"**Trained.** {sentence(claim['trained'])}\n\n")
     lines.append(f"**What would refute it.** {claim['falsifier']}\n\n")
     return lines
 
 
-def _page(slug: str, paper: Paper, claim: Mapping[str, Any], stale: Sequence[str], figure: bool) -> str:
+def _page(slug: str, paper: Paper, claim: Mapping[str, Any], why: Sequence[str], figure: bool) -> str:
     """Return the page of one measured claim, that of the study ``slug``."""
-    lines = _opening(paper, claim, stale)
+    lines = _opening(paper, claim, why)
     if figure:
         picture = f"../../claims/{slug}.png"
         lines.append(f"![Measurements by arm, and the effect with its interval]({picture})\n\n")
@@ -118,19 +98,19 @@ def _page(slug: str, paper: Paper, claim: Mapping[str, Any], stale: Sequence[str
     seeds = ", ".join(map(str, claim["seeds"]))
     lines.append(f"Mean over the seeds {seeds}, lowest and highest in brackets; `claims/{slug}.json` has each:\n\n")
     arms = list(claim["arms"])
-    cell = {(arm, name): _spread(claim["arms"][arm].get(name, ())) for arm in arms for name in quantities}
+    spreads = {(arm, name): _spread(claim["arms"][arm].get(name, ())) for arm in arms for name in quantities}
     # The longer list runs down the page.
     if len(arms) > len(quantities):
         head = ["arm", *quantities]
-        rows = [[arm, *(cell[arm, name] for name in quantities)] for arm in arms]
+        rows = [[arm, *(spreads[arm, name] for name in quantities)] for arm in arms]
     else:
         head = ["measured", *arms]
-        rows = [[name, *(cell[arm, name] for arm in arms)] for name in quantities]
+        rows = [[name, *(spreads[arm, name] for arm in arms)] for name in quantities]
     for row in (head, ["---"] * len(head), *rows):
-        lines.append("| " + " | ".join(_cell(entry.replace("_", " ")) for entry in row) + " |\n")
+        lines.append("| " + " | ".join(cell(entry.replace("_", " ")) for entry in row) + " |\n")
     lines.append("\n")
     if claim["notes"]:
-        lines += [*(f"- {_cell(note)}\n" for note in claim["notes"]), "\n"]
+        lines += [*(f"- {cell(note)}\n" for note in claim["notes"]), "\n"]
     if tuned := claim.get("setup", {}).get("tuned"):
         lines += [*_tuned(tuned), "\n"]
     lines.append(f"Measure it again: `ferrule papers claim {slug} --size {claim['size']}`.\n")
@@ -145,17 +125,10 @@ def _tuned(tuned: Mapping[str, Any]) -> list[str]:
     lines = [f"The {name} of every arm was chosen on the seeds {seeds}, by {tuned['quantity']} in shorter runs:\n\n"]
     rows = [["arm", *values, "chosen"], ["---"] * (len(values) + 2)]
     rows += [
-        [arm.replace("_", " "), *map(_number, choice["means"]), f"{choice['value']:g}"]
+        [arm.replace("_", " "), *map(numeral, choice["means"]), f"{choice['value']:g}"]
         for arm, choice in tuned["arms"].items()
     ]
-    return [*lines, *("| " + " | ".join(map(_cell, row)) + " |\n" for row in rows)]
-
-
-def _stale(slug: str, claim: Mapping[str, Any], folder: Path) -> Sequence[str]:
-    """Return the stale arms of a claim; none for a claim whose units are not stored, where nothing can be told."""
-    if not (folder / "units" / f"{slug}.jsonl").is_file():
-        return ()
-    return stale_arms(claim, study(slug), measure, folder)
+    return [*lines, *("| " + " | ".join(map(cell, row)) + " |\n" for row in rows)]
 
 
 def pages(root: Path = ROOT) -> dict[Path, bytes]:
@@ -165,12 +138,12 @@ def pages(root: Path = ROOT) -> dict[Path, bytes]:
     for paper in discover():
         measured = {slug: stored(slug, root / "claims") for slug in studies(paper.slug)}
         claims = {slug: claim for slug, claim in measured.items() if claim is not None}
-        stale = {slug: _stale(slug, claim, root / "claims") for slug, claim in claims.items()}
+        why = {slug: stale(claim, study(slug), measure, root / "claims") for slug, claim in claims.items()}
         for slug, claim in claims.items():
             picture = root / "claims" / f"{slug}.png"
-            page = NOTE + _page(slug, paper, claim, stale[slug], picture.is_file())
+            page = NOTE + _page(slug, paper, claim, why[slug], picture.is_file())
             contents[Path("docs/claims") / f"{slug}.md"] = page.encode()
-        rows.append(_row(paper, claims, stale))
+        rows.append(_row(paper, claims, why))
     contents[Path("docs/papers.md")] = (NOTE + INTRO + "".join(rows)).encode()
     return contents
 

@@ -70,7 +70,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     nav: list[Any] = [
         {"Start": ["index.md", "quickstart.md", "architecture.md", "extend.md"]},
         {"Guide": _existing("guide", GUIDES)},
-        {"Papers": ["papers.md", *arena, *_existing("claims")]},
+        {"Papers": ["papers.md", "evidence.md", *arena, *_existing("claims")]},
         {"Records": _existing("records")},
         {"Reference": [{f"ferrule.{folder}": f"reference/{folder}.md"} for folder in modules()]},
         {"Project": ["deprecation.md", "changelog.md", "contributing.md"]},

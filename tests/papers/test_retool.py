@@ -9,11 +9,13 @@ import pytest
 from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.credit.group import group_relative
+from ferrule.data.formats import Row
 from ferrule.objectives.reduce import token_mean
 from ferrule.objectives.surrogate import surrogate
 from ferrule.papers import find, retool
 from ferrule.papers.claims import retool as claim
 from ferrule.rewards.outcome import outcome
+from ferrule.worlds.arithmetic import Arithmetic
 
 TASK = Task("t", "How much is 6 times 7?", answer="42")
 
@@ -65,13 +67,19 @@ def test_recipes() -> None:
     assert (small.num_generations, small.critic) == (base.num_generations, None)
 
 
-def test_the_share_of_steps_until_python_passes_the_text_only_end() -> None:
-    """Of 4 steps Python needs 2 to reach 0.5: half less a half is 0. If it never does, it is half less twice all."""
-    text = {"start": 0.1, "success": 0.5, "success after 2": 0.4, "success after 4": 0.5}
-    python = {"start": 0.1, "success": 0.9, "success after 2": 0.6, "success after 4": 0.9}
-    (condition,) = claim.STUDY.asks[1:]
-    assert condition.value({"text": text, "python": python}) == 0.0
-    assert condition.value({"text": {**text, "success": 1.0}, "python": python}) == -1.5
+def test_learned_output_follows_the_turn_before_it() -> None:
+    """The prompt stays unlearned; what stands between two turns counts to the first of them."""
+    row = Row((5, 6, 7, 8, 9, 10), (-1, -1, 0, -1, -1, 1))
+    (whole,) = claim.learned_whole(lambda policy, lap: [row])(None, 0)  # type: ignore[arg-type]
+    assert (whole.ids, whole.turn) == (row.ids, (-1, -1, 0, 0, 0, 1))
+
+
+def test_without_a_cold_start_questions_are_answered_at_once() -> None:
+    world = claim.Answered(tools=("python",))
+    (task,) = world.tasks("train", 1, levels=(3,))
+    assert world.demonstrate(task).rounds == ()
+    assert world.demonstrate(task).answer == task.answer
+    assert Arithmetic(tools=("python",)).demonstrate(task).rounds != ()
 
 
 def test_paper_is_found() -> None:

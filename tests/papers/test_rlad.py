@@ -347,7 +347,7 @@ def test_chosen_proposals_gain_likelihood() -> None:
 
 def test_every_arm_samples_as_much() -> None:
     """Per step and task 8 solutions alone, 4 proposals of one decision, and 4 times 6 uses; or 34 solutions alone."""
-    rows = [claim.arm(seed=1, steps=1, tasks=1, proposing=proposing) for proposing in (True, False)]
+    rows = [claim.arm(seed=1, steps=1, tasks=1, rate=10.0, proposing=proposing) for proposing in (True, False)]
     assert [row["decisions"] for row in rows] == [2 * 8 + 4 + 2 * 24, 2 * 34]
 
 

@@ -88,13 +88,21 @@ def show(slug: str, as_json: bool) -> None:
     paper = _find(slug)
     module = importlib.import_module(f"ferrule.papers.{paper.slug.replace('-', '_')}")
     claims = {name: claim for name in studies(slug) if (claim := stored(name)) is not None}
-    data = {**_row(paper), "about": inspect.getdoc(module), "claim": stored(slug), "claims": claims}
+    data = {
+        **_row(paper),
+        "about": inspect.getdoc(module),
+        "reported": paper.reported,
+        "claim": stored(slug),
+        "claims": claims,
+    }
 
     def text() -> None:
         click.echo(f"{paper.number:02d} {paper.title} ({paper.date})\n{paper.url}\n\n{data['about']}\n")
         for name, piece in paper.pieces.items():
             first = (inspect.getdoc(piece) or "").split("\n")[0]
             click.echo(f"  {name}: {first}")
+        if paper.reported:
+            click.echo(f"\nreported: {paper.reported}")
         for claim in claims.values():
             effect = f"{claim['effect']:.4g}, 95 % interval {_span(claim['interval'])}"
             click.echo(f"\nclaim: {claim['statement']}\n{claim['verdict']}: {claim['measured']} {effect}")

@@ -147,7 +147,7 @@ def play_agents(
     cells = [units[job.address] for job in jobs]
     result: dict[str, Any] = {
         "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": _label(*_cast(arena)[0]),
-                  "command": _command(arena)},
+                  "weights": weights_digest(arena.model), "command": _command(arena)},
         "rows": _rows(arena, cells),
         "cells": cells,
         "versions": versions(),

@@ -210,7 +210,7 @@ def play_arena(
     curves = {f"{job.about['recipe']}/{job.about['seed']}": units[job.address]["curve"] for job in jobs}
     result = {
         "about": {**asdict(arena), "seeds": list(range(arena.seeds)), "against": arena.recipes[0],
-                  "command": _command(arena)},
+                  "weights": weights_digest(arena.model), "command": _command(arena)},
         "rows": summarise(cells, against=arena.recipes[0]),
         "cells": [asdict(cell) for cell in cells],
         "curves": {name: curve for name, curve in curves.items() if not name.startswith(f"{UNTRAINED}/")},

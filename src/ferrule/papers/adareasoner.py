@@ -219,4 +219,5 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2601.18631",
     pieces={"reward": adareasoner_reward, "world": renamed, "recipe": recipe},
     summary="Pays right answers in full and calls on failure only, and renames tools so that schemas must be read.",
+    reported="Average gain of 24.9 points over the 7B base model (abstract).",
 )

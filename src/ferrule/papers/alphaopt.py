@@ -164,4 +164,5 @@ PAPER = Paper(
         "taxonomy": grown,
     },
     summary="Keeps insights that solve the task they come from, and rewrites their conditions by where they helped.",
+    reported="65 to 72 % from 100 to 300 training items; 7.7 % over the best baseline on another benchmark (abstract).",
 )

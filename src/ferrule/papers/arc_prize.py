@@ -189,4 +189,8 @@ PAPER = Paper(
         "totals": totals,
     },
     summary="Refines programs, instructions or weights for one puzzle by what they do with its demonstrations.",
+    reported=(
+        "Best refinement loop around a model 54 % on ARC-AGI-2 at $30 a task, the model alone 37.6 % at $2.20; a "
+        "tiny recursive network 45 % on ARC-AGI-1 (organisers' results)."
+    ),
 )

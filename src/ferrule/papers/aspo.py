@@ -142,4 +142,8 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2508.19201",
     pieces={"shape": early_calls, "bonus_reward": bonus_reward, "support": support, "recipe": recipe},
     summary="Pushes calls forward by shaping advantages within bounds that can never change a sign.",
+    reported=(
+        "AIME25: the first call comes after about 1,000 instead of 4,000 tokens, 3.3 instead of 1.3 code rounds, "
+        "accuracy unchanged; a bonus in the reward collapses (paper text)."
+    ),
 )

@@ -101,4 +101,5 @@ PAPER = Paper(
         "recipe": recipe,
     },
     summary="Writes one program over a chain of documented tools and repairs it; probes tools that say no result.",
+    reported="No figures confirmed.",
 )

@@ -234,4 +234,8 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2512.17312",
     pieces={"reward": balanced_reward, "credit": two_levels, "recipe": recipe},
     summary="Pays successful calls by how hard the prompt proved in the group, and blames turns whose code failed.",
+    reported=(
+        "Qwen2.5-VL-7B, average accuracy: 68.1 % with 1.38 turns, against 65.6 % with 2.26 turns under a fixed "
+        "bonus for calls (ablation, as transcribed by others)."
+    ),
 )

@@ -169,4 +169,5 @@ PAPER = Paper(
         "method": method,
     },
     summary="Writes programs with undefined helpers, plays them through itself, and finds the one that suits a task.",
+    reported="Large gains over in-context learning (abstract; no figures confirmed).",
 )

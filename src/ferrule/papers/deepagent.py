@@ -16,8 +16,7 @@ Departures from the paper:
 3. The preference for folding needs the length of an episode without folds: the recipe estimates both lengths from the
    record (``folding_gain``), and the hook ``preference`` takes another rule. It is 0 where nothing was folded.
 4. The clip range (0.2) is a choice.
-5. The claim judges savings against the median of the arm that sums its rewards, as the published direction is worded;
-   judged by pairs of seeds, the same measurements are undecided (0.29 [-0.20, 0.78]).
+5. The claim judges savings by pairs of seeds, every arm at the best of three learning rates.
 6. Search, call and fold are calls in whatever form a model writes calls (then all three are labelled ``call`` and
    credited); ``ferrule.chat.in_stream`` writes them as the paper's marks. Calls inside ``<think>`` are never carried
    out, so the stream stands outside. A reply ends with its first action.
@@ -215,4 +214,8 @@ PAPER = Paper(
         "metric": path_rate,
     },
     summary="Searches, calls and folds in one stream; credits calls and folds apart from success.",
+    reported=(
+        "QwQ-32B, average of the ablation: 48.1 %, without credit for calls 46.1 %, without training 44.3 %; "
+        "ToolBench 63.0 to 69.0 % (paper text)."
+    ),
 )

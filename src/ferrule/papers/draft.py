@@ -194,4 +194,8 @@ PAPER = Paper(
         "names": function_name,
     },
     summary="Writes documents of tools anew from a model's own trials, until each description has settled.",
+    reported=(
+        "RestBench-TMDB, GPT-4o, share of right paths: 88 %, documents rewritten once 79 %, without diversity 84 "
+        "%, without adaptive stop 80 % (public review)."
+    ),
 )

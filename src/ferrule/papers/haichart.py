@@ -82,4 +82,8 @@ PAPER = Paper(
         "world": Charts,
     },
     summary="Searches charts by a graph in which equal choices are one node, and offers hints that a person picks.",
+    reported=(
+        "Hit@3 25.1 % and R10@30 14.9 % over other systems; recall 21 % over tools in people's hands, 1.8 times "
+        "as fast (abstract)."
+    ),
 )

@@ -172,4 +172,8 @@ PAPER = Paper(
         "recipe": recipe,
     },
     summary="Keeps accuracy and frugality in two losses; frugality is compared among right answers only.",
+    reported=(
+        "8B model, share of tasks with calls where none are needed: from about 98 % to about 2 %; CharXiv 51.0 to "
+        "54.1 % (authors' release notes)."
+    ),
 )

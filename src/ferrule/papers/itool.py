@@ -311,4 +311,5 @@ PAPER = Paper(
         "method": method,
     },
     summary="Searches the hardest replies by fragments and learns from pairs of fragments that follow the same text.",
+    reported="13.11 % over the base model of the same size, 6.5 % in complex scenarios (abstract).",
 )

@@ -110,4 +110,8 @@ PAPER = Paper(
         "inventory": inventory,
     },
     summary="Searches for rules and tool documents together, by what was wrong with labelled calls.",
+    reported=(
+        "ToolACE, GPT-5 with 500 tools, calls wholly right: 62.73 % before, 66.12 % by GEPA, 74.38 % jointly "
+        "(public summaries)."
+    ),
 )

@@ -184,4 +184,8 @@ PAPER = Paper(
         "break_even": break_even,
     },
     summary="Lets a strong model write and test one function per class of questions, which a weak model calls.",
+    reported=(
+        "GPT-4 makes, GPT-3.5 uses, against its chain of thought: logical deduction 79.7 and 66.4 %, word sorting "
+        "98.3 and 59.2 %, scheduling 100 and 18.9 % (as recalled from the paper's table, not checked)."
+    ),
 )

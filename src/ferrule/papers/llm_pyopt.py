@@ -112,4 +112,5 @@ PAPER = Paper(
         "recipe": recipe,
     },
     summary="Makes slow functions faster: propose, test that nothing changed, time it, and propose again from both.",
+    reported="Library functions up to 38 times as fast, with an expert in the loop (abstract).",
 )

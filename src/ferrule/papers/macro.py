@@ -136,4 +136,5 @@ PAPER = Paper(
         "with_composites": recipe,
     },
     summary="Turns sequences of calls that recur in verified runs into composite tools, and learns to use them.",
+    reported="Gains in accuracy over several steps and in other domains (abstract; no figures confirmed).",
 )

@@ -147,4 +147,5 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2601.10712",
     pieces={"reward": matchtir_reward, "credit": dual_level, "recipe": recipe},
     summary="Matches calls with reference calls and compares both whole trajectories and equal turns of a group.",
+    reported="A 4B model beats most 8B competitors on three benchmarks (abstract; figures are in images only).",
 )

@@ -137,4 +137,8 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2504.14870",
     pieces={"reward": otc_reward, "recipe": recipe},
     summary="Multiplies the outcome reward by how close the number of calls is to the fewest that solved the question.",
+    reported=(
+        "Qwen2.5-7B on NQ: exact match 0.446 with 1.04 calls, against 0.449 with 3.28 calls for PPO without the "
+        "reward (public notes on the tables); up to 68.3 % fewer calls (abstract)."
+    ),
 )

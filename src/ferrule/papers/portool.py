@@ -129,4 +129,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2510.26020",
     pieces={"agent": TreeLoop, "reward": step_rewards, "credit": tree_relative, "recipe": recipe},
     summary="Grows a tree per question and credits every step by its descendants, against its siblings.",
+    reported=(
+        "Qwen2.5-7B-Instruct: 64.07 % right, about 5 points over GRPO, with 11 % fewer tool steps (public review)."
+    ),
 )

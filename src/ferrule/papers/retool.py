@@ -21,9 +21,10 @@ Departures from the paper:
 5. The paper trains by PPO with a critic (``recipe``); its discount and lambda are not stated, 1 and 0.95 are choices.
    ``community_recipe`` is the recipe of a public trainer: group advantages, clip 0.2 and 0.28, dual clip 10, and
    ``community_reward``, which pays for calls on wrong answers. It is not the paper's reward.
-6. The claim trains the pocket model, whose own training is the cold start, on arithmetic beyond its head, with group
-   advantages (``small_recipe``) because a critic learns nothing useful in so few steps. The ablation that trains on
-   tool output is left out: in this framework inserted tokens cannot be trained on.
+6. The claim fine-tunes the pocket model on solved questions of two digits as the cold start and goes on with group
+   advantages (``small_recipe``), because a critic learns nothing useful in so few steps. Without a cold start it learns
+   as many questions answered at once. In this framework rollouts never train on inserted tokens, so the ablation that
+   learns tool output does so in the cold start alone.
 """
 
 from __future__ import annotations
@@ -137,4 +138,8 @@ PAPER = Paper(
         "community_recipe": community_recipe,
     },
     summary="Code inside the reasoning: a verified cold start, then outcome reward only, with tool output masked.",
+    reported=(
+        "Qwen2.5-32B-Instruct, AIME24: 67.0 % after 400 steps, text-only training 40.0 % after 1,080 (abstract, "
+        "and notes on the paper)."
+    ),
 )

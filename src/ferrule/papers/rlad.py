@@ -25,9 +25,10 @@ Departures from the paper:
 6. The weight of the penalty is not published; 0.05 is a choice. Overlong answers are not charged (``overlong`` of
    ``ferrule.rewards.efficiency`` does), and answers need no box. Who writes the abstractions of the supervised start
    (``warm_start``; ``raising`` says which of them to keep) is up to the user, and so is the curriculum.
-7. The claim plays tables of decisions over 12 cues, not language models. What the solver leans to under a cue is shared
-   by its rows with and without an abstraction, and its proposer learns by rejection fine-tuning. Problems are drawn
-   anew in every step, and accuracies are expectations over all of them.
+7. The claim plays tables of decisions, not language models. The proposer can tell the procedure: it reads a hint that
+   is right in 8 of 10 problems, where the solver reads a cue under which the likeliest procedure is right in 45 %. What
+   the solver leans to under a cue is shared by its rows with and without an abstraction, and its proposer learns by
+   rejection fine-tuning. Problems are drawn anew in every step, and accuracies are expectations over all of them.
 8. One model plays both roles under two prompts, where the paper trains two models: a turn of the solver moves the
    proposer as well. The penalty holds the solver to the model at the beginning of its turn, not of the whole run.
 """
@@ -341,4 +342,5 @@ PAPER = Paper(
         "alternating": alternating,
     },
     summary="A proposer is paid for how far its abstractions lift a solver, which is paid for solving with them.",
+    reported="Qwen3-1.7B, AIME25: 42.45 % with abstractions, 37.92 % for DAPO without any (project page).",
 )

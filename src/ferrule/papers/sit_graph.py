@@ -91,4 +91,5 @@ PAPER = Paper(
         "with_suggestions": recipe,
     },
     summary="Suggests next tools from a graph of runs that worked, by the state where that decides.",
+    reported="22.2 % over GPT-4.1-mini alone on tau-bench (public summary of the first version).",
 )

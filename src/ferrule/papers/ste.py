@@ -187,4 +187,8 @@ PAPER = Paper(
         "scores": scores,
     },
     summary="Imagines requests for a tool, tries and judges them with two memories, and learns from what is left.",
+    reported=(
+        "750 test items, right without examples, with them, after fine-tuning: Llama-2-chat-7B 10.7, 41.7, 73.3 "
+        "%; GPT-4 60.8 and 76.3 % (authors' code and outputs)."
+    ),
 )

@@ -148,4 +148,5 @@ PAPER = Paper(
         "recipe": recipe,
     },
     summary="Compares normalising a sum of rewards with summing normalised ones, and measures the weights that result.",
+    reported="Theorems alone; no experimental figures confirmed.",
 )

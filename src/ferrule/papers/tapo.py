@@ -181,4 +181,8 @@ PAPER = Paper(
         "recipe": recipe,
     },
     summary="Scores answers by their source behind a strict form; charges own length only; trains mixed groups only.",
+    reported=(
+        "Best of models of similar size on questions of knowledge and computation, with fewer calls (abstract; no "
+        "figures confirmed)."
+    ),
 )

@@ -117,4 +117,5 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2510.11184",
     pieces={"reward": level_reward, "answer_tool": answer_tool, "recipe": recipe},
     summary="One interface for all domains, in which finishing is a tool call as well, carries tool use across them.",
+    reported="Tool use learned on maths carries over to other domains (abstract; no figures confirmed).",
 )

@@ -46,7 +46,8 @@ Departures from the paper:
     not be read or were refused) and what ends the episode is shown as it is. That an interpreter was restarted and has
     lost its variables is not shown.
 12. One claim trains tables of decisions on chains whose code the calculator runs, where a repair keeps what was read of
-    a step and draws its plan and its code again, and self-correction is the agent itself at work. Another trains the
+    a step and draws its plan and its code again, and self-correction is the agent itself at work; arms draw equally
+    many decisions. Another trains the
     pocket model on calls of tools with made-up names.
 """
 
@@ -282,4 +283,8 @@ PAPER = Paper(
         "method": method,
     },
     summary="Trains episodes on answers and failed calls on whether they run; goes back in thought when one fails.",
+    reported=(
+        "7B model, six maths sets: 58.1 % by the episode level, 59.7 % with the step level, 61.2 % with self- "
+        "correction; passed calls 89.6 to 98.7 % (paper text)."
+    ),
 )

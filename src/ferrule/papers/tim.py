@@ -249,4 +249,8 @@ PAPER = Paper(
         "method": method,
     },
     summary="Compares reasoning with and without tools; prefers right answers that keep their derivation.",
+    reported=(
+        "With tools up to 19.3 points more right answers, while reasoning without tools is preferred up to 41.5 "
+        "points more often (abstract)."
+    ),
 )

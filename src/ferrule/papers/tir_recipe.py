@@ -228,4 +228,8 @@ PAPER = Paper(
         "pipeline": pipeline,
     },
     summary="Tool-advantaged traces, text-only ones mixed in, checkpoints by pass@k and length, on-policy learning.",
+    reported=(
+        "Qwen3-4B-Thinking-2507, average of five maths sets: 58.2 % before; after the recipe 61.7 % without tools "
+        "and 72.2 % with them (authors' project page)."
+    ),
 )

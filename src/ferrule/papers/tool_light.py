@@ -272,4 +272,8 @@ PAPER = Paper(
         "necessity": necessity,
     },
     summary="Branches chains where they are least sure; prefers lean chains on easy questions, thorough on hard ones.",
+    reported=(
+        "Qwen2.5-7B, average of ten sets: 58.0 %, against 56.6 % for Tool-Star and 53.6 % with random positives "
+        "(second-hand notes)."
+    ),
 )

@@ -114,4 +114,5 @@ PAPER = Paper(
         "profile": profile, "losses": losses, "folded": folded, "recipe": recipe,
     },
     summary="Plan, select, call and respond as stages that are measured and replaced one by one.",
+    reported="A survey; it reports no experiment of its own.",
 )  # fmt: skip

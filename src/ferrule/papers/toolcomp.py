@@ -236,4 +236,8 @@ PAPER = Paper(
         "world": asking,
     },
     summary="Grades chains of tools by answers and by judged steps, and learns to score steps from corrected ones.",
+    reported=(
+        "Best of several runs picked by scores of steps over scores of runs: +19 % for a base model, +11 % for a "
+        "fine-tuned one (abstract)."
+    ),
 )

@@ -70,4 +70,5 @@ PAPER = Paper(
         "from_schema": from_schema,
     },
     summary="A typed state of facts: preconditions gate calls, postconditions gate what is believed.",
+    reported="Better reliability at competitive accuracy (abstract; no figures given).",
 )

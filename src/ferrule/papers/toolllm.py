@@ -300,4 +300,7 @@ PAPER = Paper(
         "method": method,
     },
     summary="Searches depth-first and goes back from dead ends; trains on the ways that led to an answer.",
+    reported=(
+        "Average pass rate by ReAct and by DFSDT: ChatGPT 40.2 and 64.8 %, ToolLLaMA 29.0 and 66.7 % (release notes)."
+    ),
 )

@@ -258,4 +258,8 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2504.13958",
     pieces={"reward": toolrl_reward, "turn_reward": turn_reward, "recipe": recipe},
     summary="Rewards form, and in each call the tool's name, the parameters' names and their values on their own.",
+    reported=(
+        "BFCL V3, Qwen2.5-7B: 58.38 %, untrained 41.97 %; 15 % over supervised fine-tuning (abstract, and notes "
+        "on the paper)."
+    ),
 )

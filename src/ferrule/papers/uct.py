@@ -215,4 +215,5 @@ PAPER = Paper(
         "stream": solve_in_order,
     },
     summary="Asks for missing tools by tickets; what sandbox and critic accept is there at once, and is kept in order.",
+    reported="20.86 and 23.04 % on benchmarks of maths and science over several domains (abstract).",
 )

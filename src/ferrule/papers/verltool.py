@@ -298,4 +298,8 @@ PAPER = Paper(
         "maths_recipe": maths_recipe,
     },
     summary="One form for every tool, one token list per trajectory, each at its own pace; turn-level credit.",
+    reported=(
+        "Rollouts of 2,048 episodes of a 1.5B model on four H100: 1.69 times as fast with one turn, 2.06 times "
+        "with three (repository)."
+    ),
 )

@@ -1,7 +1,7 @@
 """Goldens: the numbers of every arm at the size ``tiny``, and of every condition on them.
 
-They lie beside the stored claims, one JSON file per study: ``arms`` by name, and ``asks`` with value and threshold of
-every condition. A change of code makes stored measurements of an arm stale only when it changes the arm's golden.
+They lie beside the stored claims, one JSON file per study: ``arms`` by name, and ``asks`` with what tells a condition
+from any other. A change of code makes stored measurements of an arm stale only when it changes the arm's golden.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["GOLDEN", "asked", "differences", "digest", "golden", "read", "write"]
+__all__ = ["GOLDEN", "asked", "asks_differ", "differences", "digest", "golden", "read", "write"]
 
 GOLDEN = ("tiny", 0)
 """Size and seed of goldens."""
 _DIGITS = 9
+_THREE = (0.0, 1.0, 5.0)
 
 
 def golden(study: Study, arm: str) -> dict[str, dict[str, Any]]:
@@ -29,11 +30,58 @@ def golden(study: Study, arm: str) -> dict[str, dict[str, Any]]:
     return {name: {k: v for k, v in row.items() if k not in study.machine} for name, row in rows.items()}
 
 
-def asked(study: Study, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return value and threshold of every condition on the goldens of all arms; what measures the machine counts 1."""
+def asked(study: Study, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what every condition makes of the goldens of all arms, and of numbers that tell it from any other.
+
+    ``value`` and ``threshold`` are those on the goldens, where what measures the machine counts 1. Differences of small
+    arms may be 0, which says nothing of their direction: ``probe`` is the value on rows of the same shape whose numbers
+    all differ. ``interval`` is that of three numbers, ``verdicts`` judge intervals around the
+    threshold, and ``decides`` says whether the verdict depends on the condition.
+    """
     machine = dict.fromkeys(study.machine, 1.0)
     rows = {name: {**machine, **row} for golden_rows in arms.values() for name, row in golden_rows.items()}
-    return {condition.name: [condition.values([rows])[0], condition.threshold] for condition in study.asks}
+    probe = _distinct(rows)
+    return {
+        condition.name: {
+            "value": condition.values([rows])[0],
+            "threshold": condition.threshold,
+            "probe": condition.values([probe])[0],
+            "interval": list(condition.interval(_THREE)),
+            "verdicts": [condition.judge(interval, condition.threshold) for interval in _around(condition.threshold)],
+            "decides": condition.decides,
+        }
+        for condition in study.asks
+    }
+
+
+def _around(threshold: float) -> list[tuple[float, float]]:
+    """Return intervals above, around, below and far below a threshold, and one between 0 and half of it."""
+    ends = ((1.0, 2.0), (-1.0, 1.0), (-2.0, -1.0), (-1e9, -1e8))
+    moved = [(threshold + low, threshold + high) for low, high in ends]
+    return [*moved, (min(0.0, threshold / 2), max(0.0, threshold / 2))]
+
+
+def _distinct(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return rows of the same shape whose numbers all differ; they lie between 1 and 2 and follow from the names."""
+
+    def number(*names: Any) -> float:
+        drawn = hashlib.blake2b(json.dumps(names).encode(), digest_size=4).digest()
+        return 1.0 + int.from_bytes(drawn, "big") / 2**32
+
+    def like(value: Any, *names: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: like(part, *names, key) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [like(part, *names, place) for place, part in enumerate(value)]
+        return number(*names) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+    return {name: {key: like(value, name, key) for key, value in row.items()} for name, row in rows.items()}
+
+
+def asks_differ(stored: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
+    """Return what differs between the stored conditions of a study and today's, one line each."""
+    lines = [f"stored are {list(stored)}, asked {list(measured)}"] if list(stored) != list(measured) else []
+    return lines + differences(stored, measured)
 
 
 def read(folder: Path, slug: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ferrule.studies.paper import Claim
 from ferrule.studies.study import Study, Unit
 from ferrule.studies.tuning import Tuned
 
-__all__ = ["claim_of", "jobs_of", "measure", "stale_arms", "store"]
+__all__ = ["claim_of", "jobs_of", "measure", "stale", "stale_arms", "store"]
 
 Call = Callable[[Unit], Mapping[str, Any]]
 
@@ -81,13 +81,37 @@ def claim_of(
 def stale_arms(claim: Mapping[str, Any], study: Study, call: Call, folder: Path) -> list[str]:
     """Return the arms of a stored claim whose units were measured with other settings, models or goldens than today's.
 
-    ``claim`` is the claim as JSON data; an arm without stored units counts as stale.
+    ``claim`` is the claim as JSON data; an arm without stored units counts as stale, unless none of the study's are
+    stored, where nothing can be told.
     """
+    if not (folder / "units" / f"{study.slug}.jsonl").is_file():
+        return []
     if claim["size"] not in study.sizes:
         return list(study.arms)
     jobs = jobs_of(study, call, folder, size=claim["size"], seeds=claim["seeds"])
     lines = results(jobs.values())
     return list(dict.fromkeys(unit.arm for unit, job in jobs.items() if job.address not in lines))
+
+
+def stale(claim: Mapping[str, Any], study: Study, call: Call, folder: Path) -> list[str]:
+    """Return why a stored claim is not what its study would store today, one sentence each; nothing where it is.
+
+    Arms compute something else (``stale_arms``), conditions are asked that it was not judged by or no longer are, or
+    seeds were measured that the study does not measure. Nothing is told of what the claim does not say.
+    """
+    sentences = []
+    if arms := stale_arms(claim, study, call, folder):
+        names = ", ".join(arm.replace("_", " ") for arm in arms)
+        sentences.append(f"Settings or code have changed what these arms compute since they were measured: {names}.")
+    stored = claim.get("setup", {}).get("conditions")
+    if stored is not None:
+        before = {(one["name"], float(one["threshold"]), bool(one["decides"])) for one in stored}
+        asked = {(one.name, float(one.threshold), one.decides) for one in study.asks}
+        if names := "; ".join(sorted({name for name, *_ in before ^ asked})):
+            sentences.append(f"These conditions are new, gone or asked otherwise since it was judged: {names}.")
+    if not set(claim["seeds"]) <= set(study.seeds):
+        sentences.append(f"The study measures the seeds {study.seeds[0]} to {study.seeds[-1]} by now.")
+    return sentences
 
 
 def measure(

@@ -70,7 +70,10 @@ def verdict(interval: tuple[float, float], threshold: float) -> Verdict:
 
 @dataclass(frozen=True)
 class Paper:
-    """One published method: where it comes from and its pieces by kind; its claim is the study of the same slug."""
+    """One published method: where it comes from and its pieces by kind; its claim is the study of the same slug.
+
+    ``reported`` says what the paper reports at its scale, and in brackets where the figures were read.
+    """
 
     number: int
     slug: str
@@ -79,3 +82,4 @@ class Paper:
     url: str
     pieces: Mapping[str, Callable[..., Any]]
     summary: str = ""
+    reported: str = ""

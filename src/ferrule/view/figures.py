@@ -229,12 +229,16 @@ def curve_figure(curve: Curve) -> Figure:
     return figure
 
 
-def write_png(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
-    """Write a figure as PNG on white and return the path; folders are made as needed."""
+def write_png(figure: Figure, path: str | Path, *, dpi: int = 160, comment: str = "") -> Path:
+    """Write a figure as PNG on white and return the path; folders are made as needed.
+
+    ``comment`` stands in the file, as plain bytes.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    about = {"Software": None, **({"Comment": comment} if comment else {})}
     with _style():
-        figure.savefig(target, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+        figure.savefig(target, format="png", dpi=dpi, facecolor="white", metadata=about)
     return target
 
 

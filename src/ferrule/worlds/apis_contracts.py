@@ -22,7 +22,7 @@ def api_contracts(task: Task) -> tuple[dict[str, Contract], State]:
     if asked := _CHANGE.match(task.prompt):
         column, noun, number, value = asked.groups()
         change = Contract(
-            pre=("exists(id)", "exists(value)", "args.id == id", "args.value == value"),
+            pre=("args.id == id", "args.value == value"),
             post=('result == "done"',),
             updates={f"new_{column}": "args.value"},
         )

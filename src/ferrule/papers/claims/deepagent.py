@@ -17,12 +17,13 @@ from ferrule.studies.conditions import Rows, at_least, less, over
 from ferrule.studies.standins.picks import ANSWERS, OPTIONS, TOOLS, play, start, success, tasks
 from ferrule.studies.study import Study
 from ferrule.studies.table import plain, steps_to, train_table
+from ferrule.studies.tuning import Tuning
 
 __all__ = ["STUDY", "arm", "summed"]
 
 PROMPTS = 2
-RATE = 3.0 * (TOOLS + ANSWERS)
-"""3 per decision: the loss is a mean over the nine tokens of an episode."""
+RATES = (27.0, 81.0, 243.0)
+"""3, 9 and 27 per decision: the loss is a mean over the nine tokens of an episode."""
 
 
 def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
@@ -32,22 +33,20 @@ def summed(task: Task, trajectories: Sequence[Trajectory]) -> list[Score]:
 
 
 def arm(
-    *, seed: int, steps: int, num_generations: int = 8, change: Callable[[Recipe], Recipe] = vary
+    *, seed: int, steps: int, rate: float, num_generations: int = 8, change: Callable[[Recipe], Recipe] = vary
 ) -> dict[str, float]:
-    """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never)."""
+    """Train one arm; return the success of the final table and the steps it took to one half (``steps`` if never).
+
+    ``area`` is the mean success over all steps.
+    """
     chosen = vary(change(plain(credit=group_relative)), num_generations=num_generations)
 
     def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
         return {"success": success(chance_SA)}
 
-    table = train_table(chosen, play, tasks(PROMPTS), start(), steps=steps, learning_rate=RATE, seed=seed, watch=watch)
+    table = train_table(chosen, play, tasks(PROMPTS), start(), steps=steps, learning_rate=rate, seed=seed, watch=watch)
     curve = [row["success"] for row in table.curve]
-    return {"success": curve[-1], "steps_to_half": steps_to(curve, 0.5, steps)}
-
-
-def _usual(seeds: Sequence[Rows]) -> Rows:
-    """Median over seeds of the summed reward's steps: a few of its seeds never get to one half."""
-    return {"usual": {"steps_to_half": float(np.median([rows["summed"]["steps_to_half"] for rows in seeds]))}}
+    return {"success": curve[-1], "steps_to_half": steps_to(curve, 0.5, steps), "area": float(np.mean(curve))}
 
 
 def _notes(seeds: Sequence[Rows]) -> list[str]:
@@ -74,17 +73,15 @@ STUDY = Study(
     },
     asks=(
         at_least(
-            "steps to half success saved by ToolPO, share of the summed reward's median",
-            over("steps_to_half", "ToolPO", "usual", factor=-1.0, plus=1.0),
+            "steps to half success saved by ToolPO, share of the summed reward's with the same seed",
+            over("steps_to_half", "ToolPO", "summed", factor=-1.0, plus=1.0),
             0.5,
-            pooled=_usual,
         ),
         at_least("final success, ToolPO minus success only", less("success", "ToolPO", "success only"), 0.5),
     ),
-    sizes={"small": {"steps": 200}, "tiny": {"steps": 40}},
-    seeds=tuple(range(10)),
+    sizes={"small": {"steps": 200}, "tiny": {"steps": 40, "rate": RATES[0]}},
+    seeds=tuple(range(100, 116)),
     notes=_notes,
-    setup={
-        "decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS, "learning_rate": RATE,
-    },
-)  # fmt: skip
+    tuning=Tuning("rate", RATES, {"steps": 100}, (0, 1, 2), "area"),
+    setup={"decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS},
+)

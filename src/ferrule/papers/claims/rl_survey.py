@@ -28,7 +28,7 @@ from ferrule.studies.study import Arm, Study
 
 __all__ = ["STUDY", "arm", "from_pairs", "from_reward_model", "policy_arm", "with_kl"]
 
-BONUS, BETA, WEAK = 0.05, 1.0, 0.2
+BONUS, BETA, WEAK = 0.05, 0.5, 0.2
 ON_POLICY = ("ppo", "grpo", "rloo", "reinforce_pp")
 # Arms of one seed begin with the same model; it is never changed in place.
 _start = lru_cache(maxsize=1)(question.demonstrated)
@@ -82,6 +82,12 @@ def _lead(rows: Rows) -> float:
     return float(np.mean([rows[name]["success"] for name in ON_POLICY])) - float(rows["dpo"]["success"])
 
 
+def _kept(rows: Rows) -> float:
+    """Return how much of what PPO learns from the verifier is learned from the flawed reward under the penalty."""
+    start, whole, kept = (float(rows[name]["success"]) for name in ("supervised", "ppo", "flawed_ppo_kl"))
+    return (kept - start) / (whole - start)
+
+
 def policy_arm(rule: Callable[..., FloatArray], **settings: Any) -> Arm:
     """Return an arm that follows the policy gradient with this credit; ``settings`` as in ``by_policy_gradient``."""
     beside = question.judge if settings.get("critic") else None
@@ -96,9 +102,11 @@ STUDY = Study(
     paper="rl-survey",
     statement=(
         "On one tool task with one episode budget, on-policy verifier methods end close together, preference "
-        "learning does not beat them, and a KL penalty keeps a flawed reward model from being hacked."
+        "learning does not beat them, and a KL penalty keeps a flawed reward model from being hacked while the task is "
+        "still learned."
     ),
-    falsifier="KL makes no difference to hacking, or DPO beats on-policy methods by more than 5 points.",
+    falsifier="KL makes no difference to hacking or leaves less than half of what is learned without the flaw, or DPO "
+    "beats on-policy methods by more than 5 points.",
     grade="B",
     trained="a recurrent language model of 10,476 weights, on one tool question",
     arms={
@@ -125,6 +133,7 @@ STUDY = Study(
             over("length", "flawed_ppo_kl", "supervised", factor=-1.0, plus=1.3),
             0.0,
         ),
+        at_least("share of PPO's rise in success that the flawed reward with KL reaches", _kept, 0.5),
         at_least("5 points minus spread of the on-policy methods", _spread, 0.0),
         at_least("DPO minus start", less("success", "dpo", "supervised"), 0.0),
         at_least("mean of on-policy minus DPO", _lead, -0.05),
@@ -133,6 +142,6 @@ STUDY = Study(
         "small": {"supervised": 200, "steps": 120, "evaluation": 1000},
         "tiny": {"supervised": 20, "steps": 6, "evaluation": 400},
     },
-    seeds=(0, 1, 2),
+    seeds=tuple(range(100, 116)),
     setup={"bonus": BONUS, "beta": BETA, "weak_beta": WEAK},
 )

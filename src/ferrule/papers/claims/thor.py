@@ -19,13 +19,14 @@ from ferrule.studies.conditions import at_least, less, of
 from ferrule.studies.standins.plans import LENGTH, again, imitated, make_tasks, play, speaker
 from ferrule.studies.study import Study
 from ferrule.studies.table import Player, Weights, learn_from, plain, play_group
+from ferrule.studies.tuning import Tuning
 from ferrule.tools.calculator import calculator
 from ferrule.train.sample import Group, kept_of
 from ferrule.worlds.session import Toolbox
 
 __all__ = ["STUDY", "corrected", "imitation", "trained"]
 
-RATE = 5.0
+RATES = (5.0, 2.0, 12.0)
 
 
 def _start(seed: int) -> FloatArray:
@@ -52,10 +53,10 @@ def imitation(*, seed: int, episodes: int, **size: Any) -> Mapping[str, float]:
 
 
 def trained(
-    *, seed: int, steps: int, tasks: int, episodes: int, alpha: float = 0.0, repairing: bool = False,
+    *, seed: int, decisions: int, tasks: int, episodes: int, rate: float, alpha: float = 0.0, repairing: bool = False,
     dropping: bool = True, **size: Any,
 ) -> Mapping[str, float]:  # fmt: skip
-    """Train the imitating table for ``steps`` updates and measure it, and what was sampled.
+    """Train the imitating table until it has sampled ``decisions``, repairs included, and measure it.
 
     ``repairing`` adds the step level; without ``dropping`` failed episodes are trained on as well. ``confidence`` is
     the chance of the likeliest decision, over all rows.
@@ -66,7 +67,7 @@ def trained(
     step = step_recipe(whole)
     rng, weights = np.random.default_rng(seed), Weights(_start(seed))
     sampled = {"decisions": 0.0, "groups": 0.0, "repairs": 0.0}
-    for _ in range(steps):
+    while sampled["decisions"] < decisions:
         chance = weights.chance_SA
         drawn = [play_group(whole, task, partial(play, task), chance, rng) for task in make_tasks(tasks, rng)]
         repairs: list[Group] = []
@@ -78,7 +79,7 @@ def trained(
         sampled["decisions"] += sum(t.sampled_count for g in (*drawn, *repairs) for t in g.trajectories)
         sampled["groups"] += len(kept)
         sampled["repairs"] += len(again_kept)
-        learn_from(weights, whole, [*kept, *again_kept], learning_rate=RATE, rng=rng)
+        learn_from(weights, whole, [*kept, *again_kept], learning_rate=rate, rng=rng)
     sure = {"confidence": float(weights.chance_SA.max(1).mean())}
     return {**_evaluated(weights.chance_SA, episodes, seed), **sampled, **sure}
 
@@ -97,13 +98,13 @@ def corrected(*, seed: int, chains: int, suffix: int, most: int = 4, **size: Any
     }
 
 
-BOTH, ALONE = "episode + step", "episode"
+BOTH, ALONE, UNDROPPED = "episode + step", "episode", "episode, nothing dropped"
 
 STUDY = Study(
     paper="thor",
     statement="Repairing failed calls adds passed calls and accuracy to training on episodes alone.",
-    falsifier="The step level moves the share of passed calls by less than 1 point, "
-    "or code alone does as well as taking part of the thought back.",
+    falsifier="The step level moves the share of passed calls by less than 1 point, training on all episodes with as "
+    "many decisions does better, or code alone does as well as taking part of the thought back.",
     trained="a table of 30 rows that reads, plans and writes code for chains of arithmetic",
     grade="B",
     arms={
@@ -111,7 +112,7 @@ STUDY = Study(
         ALONE: trained,
         BOTH: partial(trained, repairing=True),
         "episode + step + likelihood": partial(trained, alpha=0.01, repairing=True),
-        "episode, nothing dropped": partial(trained, dropping=False),
+        UNDROPPED: partial(trained, dropping=False),
         "suffix: no correction": partial(corrected, suffix=0, most=0),
         "suffix: code only": partial(corrected, suffix=0),
         "suffix: some": partial(corrected, suffix=1),
@@ -120,18 +121,17 @@ STUDY = Study(
     asks=(
         at_least("share of passed calls, episode + step minus episode", less("passes", BOTH, ALONE), 0.05),
         at_least("accuracy, episode + step minus episode", less("accuracy", BOTH, ALONE), 0.02),
+        at_least("accuracy, episode + step minus nothing dropped", less("accuracy", BOTH, UNDROPPED), 0.0),
         at_least("correlation of passed calls and right answers", of("imitation", "correlation"), 0.3),
         at_least(
             "accuracy, part of the thought minus code only", less("accuracy", "suffix: some", "suffix: code only"), 0.0
         ),
     ),
     sizes={
-        "small": {"steps": 120, "tasks": 8, "episodes": 2000, "chains": 200},
-        "tiny": {"steps": 4, "tasks": 4, "episodes": 100, "chains": 12},
+        "small": {"decisions": 240_000, "tasks": 8, "episodes": 2000, "chains": 200},
+        "tiny": {"decisions": 3840, "tasks": 4, "episodes": 100, "chains": 12, "rate": RATES[0]},
     },
-    seeds=(0, 1, 2),
-    setup={
-        "learning_rate": f"{RATE}, the better of 1 and 5 for training on episodes alone on a development seed",
-        "corrected": "the imitating policy, whose calls fail most",
-    },
+    seeds=tuple(range(100, 116)),
+    tuning=Tuning("rate", RATES, {"decisions": 60_000}, (0, 1), "accuracy"),
+    setup={"corrected": "the imitating policy, whose calls fail most"},
 )

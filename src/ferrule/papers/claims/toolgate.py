@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ferrule.agents.gate import ToolGate
 from ferrule.agents.react import ToolLoop
 from ferrule.core.flows import Ask, Policy, Session
-from ferrule.core.records import Call, Message, Task, plain_text
+from ferrule.core.records import Call, Message, Observation, Task, Tool, plain_text
 from ferrule.policies.scripted import Scripted
 from ferrule.rewards.outcome import outcome
 from ferrule.rollout.drive import drive
@@ -48,6 +49,7 @@ def _wrong_facts(episode: Episode) -> int:
 def look_ups(*, seed: int, episodes: int, kind: str, errs: float, **size: Any) -> dict[str, float]:
     """Return accuracy, share of final states with a wrong fact, calls per task, and share without an answer.
 
+    ``believed`` are the results per task that passed for verified.
     Look-ups go wrong with probability ``errs``; ``kind`` names the contracts, which have so many ``conditions`` each.
     """
     contracts, world = chain_contracts(kind), Chains(errs)
@@ -65,33 +67,78 @@ def look_ups(*, seed: int, episodes: int, kind: str, errs: float, **size: Any) -
         "accuracy": fmean(answer == task.answer for answer, task in zip(answers, tasks, strict=True)),
         "corrupted": fmean(_wrong_facts(episode) > 0 for episode in played),
         "calls": fmean(sum(entry["outcome"] != "refused" for entry in _trace(episode)) for episode in played),
+        "believed": fmean(sum(entry["outcome"] == "committed" for entry in _trace(episode)) for episode in played),
         "abstained": fmean(answer is None for answer in answers),
         "conditions": fmean(len(contract.pre) + len(contract.post) for contract in contracts.values()),
     }
 
 
 def slips(tasks: Sequence[Task], right: float = 0.8) -> Scripted:
-    """Return a policy that makes the expert's calls, with probability 1 - ``right`` a made-up change in their place.
+    """Return a policy that makes the expert's calls, with probability 1 - ``right`` a made-up call before the next.
 
-    The change takes a number that was seen before as id, and a random value.
+    Half of those are changes, the others of any tool. An argument is a word or a number that was seen before, a value
+    in half of all cases a random number.
     """
     rounds = {task.prompt: Apis().demonstrate(task).rounds for task in tasks}
 
     def speak(request: Ask, sample: int) -> str | Message:
         texts = [plain_text(message) for message in request.messages if message.role != "assistant"]
-        turn = sum(message.role == "assistant" for message in request.messages)
-        if turn >= len(rounds[texts[0]]):
+        todo = list(rounds[texts[0]])
+        for message in request.messages:
+            if todo and _said(message.calls) == _said(todo[0]):
+                del todo[0]
+        if not todo:
             return texts[-1]
         rng = random.Random(request.seed)
         if rng.random() < right:
-            return Message("assistant", "", rounds[texts[0]][turn])
-        change = next(tool.name for tool in request.tools if tool.name.startswith("set_"))
-        numbers = re.findall(r"\b\d+\b", " ".join(texts)) or ["0"]
-        return Message(
-            "assistant", "", (Call(change, {"id": int(rng.choice(numbers)), "value": rng.randint(10, 999)}),)
-        )
+            return Message("assistant", "", todo[0])
+        changes = [tool for tool in request.tools if tool.name.startswith("set_")]
+        tool = rng.choice(changes if rng.random() < 0.5 else request.tools)
+        return Message("assistant", "", (Call(tool.name, _made_up(tool, " ".join(texts), rng)),))
 
     return Scripted(speak)
+
+
+def _said(calls: Sequence[Call]) -> list[tuple[str, Any]]:
+    return [(call.name, call.arguments) for call in calls]
+
+
+def _made_up(tool: Tool, seen: str, rng: random.Random) -> dict[str, Any]:
+    numbers = [int(number) for number in re.findall(r"\b\d+\b", seen)] or [0]
+    made_up: dict[str, Any] = {}
+    for name, kind in tool.parameters["properties"].items():
+        if kind["type"] != "integer":
+            made_up[name] = rng.choice(re.findall(r"\w+", seen))
+        else:
+            share = 0.5 if name == "value" else 0.9
+            made_up[name] = rng.choice(numbers) if rng.random() < share else rng.randint(10, 999)
+    return made_up
+
+
+@dataclass
+class _Erring:
+    """``session`` whose tools answer with a text of no use, with chance ``errs``, after doing what they were asked."""
+
+    session: Session
+    errs: float
+    rng: random.Random
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return self.session.tools
+
+    def act(self, call: Call) -> Observation:
+        observation = self.session.act(call)
+        return replace(observation, text="busy", data=None) if self.rng.random() < self.errs else observation
+
+    def fork(self) -> _Erring:
+        return _Erring(self.session.fork(), self.errs, random.Random(self.rng.random()))
+
+    def final(self) -> Mapping[str, Any]:
+        return self.session.final()
+
+    def close(self) -> None:
+        self.session.close()
 
 
 def _tables(drawn: Sequence[Task], world: Wrapped, policy: Policy, seed: int) -> dict[str, float]:
@@ -119,15 +166,24 @@ def _tables(drawn: Sequence[Task], world: Wrapped, policy: Policy, seed: int) ->
     }
 
 
-def _behind_a_gate(mode: Mode, tables: int, seed: int) -> tuple[list[Task], Wrapped]:
-    world = Wrapped(Apis(), lambda session, task, seed: Gated(session, *api_contracts(task), mode=mode))
+def _behind_a_gate(mode: Mode, tables: int, seed: int, errs: float = 0.0) -> tuple[list[Task], Wrapped]:
+    def behind(session: Session, task: Task, seed: int) -> Session:
+        inner: Session = _Erring(session, errs, random.Random(f"{task.id}/{seed}")) if errs else session
+        return Gated(inner, *api_contracts(task), mode=mode)
+
+    world = Wrapped(Apis(), behind)
     return world.tasks("test", tables, seed=20_000 + seed, levels=(4, 5)), world
 
 
-def tables_by_slips(*, seed: int, tables: int, mode: Mode, **size: Any) -> dict[str, float]:
-    """Let the slipping expert change tables behind a gate."""
-    drawn, world = _behind_a_gate(mode, tables, seed)
-    return _tables(drawn, world, slips(drawn), seed)
+def tables_by_slips(
+    *, seed: int, tables: int, mode: Mode, right: float = 0.8, errs: float = 0.0, times: int = 1, **size: Any
+) -> dict[str, float]:
+    """Let the slipping expert change ``times`` as many tables behind a gate.
+
+    It slips with chance 1 - ``right``, and the answer of a tool is of no use with chance ``errs``.
+    """
+    drawn, world = _behind_a_gate(mode, times * tables, seed, errs)
+    return _tables(drawn, world, slips(drawn, right), seed)
 
 
 def tables_by_pocket(*, seed: int, tables: int, mode: Mode, **size: Any) -> dict[str, float]:
@@ -161,6 +217,7 @@ STUDY = Study(
     arms={
         **{f"{kind} {errs:.0%}": partial(look_ups, kind=kind, errs=errs) for kind in ARMS for errs in RATES},
         **{f"slips {mode}": partial(tables_by_slips, mode=mode) for mode in MODES},
+        **{f"slips {mode}, tools err": partial(tables_by_slips, mode=mode, errs=0.15) for mode in MODES[1:]},
         **{f"pocket {mode}": partial(tables_by_pocket, mode=mode) for mode in ("off", "full")},
     },
     asks=(
@@ -174,7 +231,8 @@ STUDY = Study(
             of("pocket full", "invalid", factor=-1, plus=1),
         ),
     ),
-    sizes={"small": {"episodes": 400, "tables": 120}, "tiny": {"episodes": 30, "tables": 20}},
+    sizes={"small": {"episodes": 400, "tables": 120}, "tiny": {"episodes": 30, "tables": 20, "right": 0.5, "times": 8}},
+    seeds=tuple(range(100, 116)),
     setup={"chooser": 0.8, "steps": 10, "rates": RATES},
     models=("pocket",),
 )

@@ -115,10 +115,9 @@ def chain_contracts(arm: str) -> dict[str, Contract]:
         raise ValueError(f"arm is {arm!r}; {nearest(arm, ARMS)}")
     contracts = {}
     for kind, wanted in pairwise(KINDS):
-        post = (f'has_field("{wanted}")', f"result.{wanted} != None")
         echo = (f"result.{kind} == args.{kind}",) if arm == "full" else ()
         updates = {wanted: f"result.{wanted}"}
-        gated = Contract(pre=(f"exists({kind})",), post=(*post, *echo), updates=updates)
+        gated = Contract(pre=(f"exists({kind})",), post=(f"result.{wanted} != None", *echo), updates=updates)
         contracts[f"find_{wanted}"] = Contract(updates=updates) if arm == "none" else gated
     return contracts
 

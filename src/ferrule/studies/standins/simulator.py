@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ferrule.core.arrays import FloatArray, IntArray
+from ferrule.core.recipe import Recipe
 from ferrule.core.records import Call, Observation, Task, Trajectory
-from ferrule.studies.table import Player
+from ferrule.studies.table import Player, steps_to, train_table
 
 __all__ = [
     "ACTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "TASKS",
     "VALUES",
     "final_state",
+    "learned",
     "play",
     "success",
     "tasks",
@@ -95,3 +97,27 @@ def success(chance_SA: FloatArray) -> float:
             np.add.at(moved, after, at[:, None] * chance[:, :-1])
             at = moved
     return total / TASKS
+
+
+def learned(recipe: Recipe, *, seed: int, steps: int, rate: float, every: int = 2) -> dict[str, float]:
+    """Train the table by a recipe; return its final success, episodes to half success, and how it got there.
+
+    ``largest_fall`` is that from a best value, ``area`` the mean success over all updates; success is measured after
+    ``every`` updates. Half success that is never reached counts as all episodes.
+    """
+    curve: list[float] = []
+
+    def watch(step: int, chance_SA: FloatArray) -> dict[str, float]:
+        if (step + 1) % every == 0:
+            curve.append(success(chance_SA))
+        return {}
+
+    start_SA = np.zeros((STATES, ACTIONS))
+    train_table(recipe, play, tasks(), start_SA, steps=steps, learning_rate=rate, seed=seed, watch=watch)
+    best = np.maximum.accumulate(curve)
+    return {
+        "success": curve[-1],
+        "area": float(np.mean(curve)),
+        "episodes_to_half": steps_to(curve, 0.5, steps / every) * every * TASKS * recipe.num_generations,
+        "largest_fall": float((best - curve).max()),
+    }
