@@ -1,68 +1,122 @@
 """The memory that an update takes, beside what the plan line of a run expects: one row forward and backward.
 
-The peak of the process is read after the model was loaded and again after two rows of each length, so that what the
-allocator keeps counts as it does in a run. Each length runs in a process of its own.
+Weights and gradients are there before the measurement begins. Then two rows are computed, and while they are the C
+library is asked again and again how much of its memory is in use. What it keeps of freed memory comes on top.
 """
 
 import argparse
-import json
-import resource
-import subprocess
+import ctypes
+import itertools
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import report
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ferrule.policies.named import load
+from ferrule.speed.expected import memory_expected
+from ferrule.train.memory import checkpointed
+
+SHAPES: dict[str, dict[str, int]] = {
+    "llama": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 9,
+              "num_key_value_heads": 3, "head_dim": 64},
+    "qwen3": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 8,
+              "num_key_value_heads": 4, "head_dim": 128},
+}  # fmt: skip
+"""Models of random weights, by their architecture; the vocabulary is that of the pocket model."""
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=None, help="write the result here")
-    parser.add_argument("--model", default="smollm2-135m", help="default smollm2-135m")
-    parser.add_argument("--dtype", default="float32", help="default float32")
-    parser.add_argument("--lora-r", type=int, default=0, help="rank of an adapter, default 0: all weights train")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048], help="tokens of a row")
-    parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--models", nargs="+", default=list(SHAPES), help=f"names, or {', '.join(SHAPES)}")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="float32, bfloat16, mixed")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[0, 16], help="of adapters; 0: all weights train")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a row")
     return parser.parse_args()
 
 
-def peak() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+_UNUSED = ("arena", "ordblks", "smblks", "hblks")
 
 
-def one(given: argparse.Namespace) -> dict[str, float]:
-    """Compute the gradients of one length and return what was taken and expected, in GB, weights left out."""
-    import torch
+class Mallinfo(ctypes.Structure):
+    """What ``mallinfo2`` of the C library returns."""
 
-    from ferrule.policies.named import load
-    from ferrule.policies.packing.packed import logps
-    from ferrule.speed.expected import memory_expected
+    _fields_ = [(name, ctypes.c_size_t) for name in (*_UNUSED, "hblkhd", "b", "c", "uordblks", "d", "e")]
 
-    policy: Any = load(given.model, device="cpu", dtype=given.dtype)
-    if given.lora_r:
-        policy.add_adapter(lora_r=given.lora_r)
-    gradients = sum(p.numel() * p.element_size() for p in policy.parameters())
-    before = peak()
-    ids_NT = torch.randint(5, 1000, (1, given.one), generator=torch.Generator().manual_seed(0))
-    for _ in range(2):
-        logps(policy.model, ids_NT, torch.zeros_like(ids_NT))["logp_NT"].sum().backward()
-    expected = memory_expected(policy, plays=False, longest=given.one)["activations"]
-    return {"tokens": given.one, "taken": (peak() - before - gradients) / 1e9, "expected": expected / 1e9}
+
+def in_use() -> int:
+    """Return the bytes that this process has allocated and not freed."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = Mallinfo
+    info = ask()
+    return int(info.uordblks + info.hblkhd)
+
+
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """Collect the largest number of bytes in use meanwhile, read every few milliseconds."""
+    most, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            most[0] = max(most[0], in_use())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        thread.join()
+
+
+def policy_of(name: str, dtype: str, rank: int) -> Any:
+    """Return a policy, of random weights for the name of an architecture."""
+    held = "bfloat16" if dtype == "bfloat16" else "float32"
+    policy: Any = load("pocket" if name in SHAPES else name, device="cpu", dtype=held, bf16=dtype == "mixed")
+    if name in SHAPES:
+        config = AutoConfig.for_model(name, vocab_size=len(policy.tokenizer), **SHAPES[name])
+        policy.model = AutoModelForCausalLM.from_config(config).to(getattr(torch, held))
+    if rank:
+        policy.add_adapter(lora_r=rank)
+    policy.model.train()
+    return policy
+
+
+def one(policy: Any, tokens: int, again: bool) -> dict[str, float]:
+    """Compute the gradients of two rows and return what was taken and expected, in MB, weights and gradients aside."""
+
+    def learn(count: int) -> None:
+        ids_NT = torch.randint(5, 300, (1, count), generator=torch.Generator().manual_seed(0))
+        policy.logps(ids_NT, torch.zeros_like(ids_NT))["logp_NT"].sum().backward()
+
+    with checkpointed(policy, again):
+        learn(16)
+        expected = memory_expected(policy, plays=False, longest=tokens, gradient_checkpointing=again)["activations"]
+        before = in_use()
+        with watched() as most:
+            learn(tokens)
+            learn(tokens)
+    taken = most[0] - before
+    return {"taken": round(taken / 1e6, 1), "expected": round(expected / 1e6, 1), "ratio": round(expected / taken, 3)}
 
 
 def main() -> None:
     given = options()
-    if given.one:
-        print(json.dumps(one(given)))
-        return
     rows = []
-    for length in given.lengths:
-        told = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--one", str(length)], capture_output=True, text=True, check=True
-        )
-        rows.append(json.loads(told.stdout.splitlines()[-1]))
-    report("memory", {"model": given.model, "dtype": given.dtype, "lora_r": given.lora_r, "rows": rows}, given.json)
+    for model, dtype, rank in itertools.product(given.models, given.dtypes, given.ranks):
+        policy = policy_of(model, dtype, rank)
+        for again in (False, True):
+            case = {"model": model, "dtype": dtype, "lora_r": rank, "gradient_checkpointing": again}
+            rows.append({**case, **one(policy, given.tokens, again)})
+            print(rows[-1], file=sys.stderr)
+    report("memory", {"tokens": given.tokens, "shapes": SHAPES, "rows": rows}, given.json)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,19 @@ def test_a_policy_is_counted_as_it_is_held() -> None:
     size = sum(p.numel() for p in policy.model.parameters())
     whole = memory_expected(policy, plays=False)
     assert whole["state"] == 16 * size
-    # 1,024 tokens x (4 bytes x (4 x 32 hidden + 4 x 32 attention + 4 x 64 wide) x 2 blocks) and 256 MiB of logits.
-    assert whole["activations"] == 1024 * 4 * (128 + 128 + 256) * 2 + 2**28
+    # A token in a block: two norms of 32 with input and scaled, 512; what enters the matrices, 4 x (2 x 32 + 32 + 64) =
+    # 640; attention 4 x 4 x 32 and 4 for each of two heads, 520; three wide vectors of 64, 768: 2,440. Two blocks
+    # and the output layer, 16 x 32 = 512: 5,392. Once for all: three pieces of 4 MiB of logits, and the gradient of the
+    # head.
+    head = 3 * 2**22 + 4 * 32 * policy.model.config.vocab_size
+    assert whole["activations"] == 1024 * 5392 + head
     assert whole["total"] == whole["state"] + whole["activations"]
     # A row is never split, however long it is.
     assert memory_expected(policy, plays=False, longest=1000) == whole
-    assert memory_expected(policy, plays=False, longest=3000)["activations"] == 3000 * 4 * (128 + 128 + 256) * 2 + 2**28
-    # Checkpointing keeps one block and a hidden vector of each: 1,024 x 4 x (512 + 32 x 2).
+    assert memory_expected(policy, plays=False, longest=3000)["activations"] == 3000 * 5392 + head
+    # Checkpointing keeps the input of each block, 2 x 4 x 32 = 256; the logits take more than one block in full.
     again = memory_expected(policy, plays=False, gradient_checkpointing=True)
-    assert again["activations"] == 1024 * 4 * (512 + 64) + 2**28
+    assert again["activations"] == 1024 * (256 + 512) + head
     assert memory_expected(policy, reference=True)["reference"] == 4 * size
     answering = memory_expected(policy, trains=False)
     assert (answering["state"], answering["cache"]) == (4 * size, 2**30)

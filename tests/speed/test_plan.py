@@ -149,14 +149,18 @@ def test_update_counts_shared_prompts_once() -> None:
 def test_memory_of_training() -> None:
     """16 bytes for each of 540 parameters over 2 devices: 4320. Gathered: 2 x (2 x 144 + 40) + 4 x 144 = 1232.
 
-    A token in a block: 2 bytes x (4 x 4 hidden + 2 x (4 + 2) attention + 4 x 8 wide) = 120; three blocks without
-    checkpointing 360; with it one block and three hidden vectors, 120 + 2 x 4 x 3 = 144.
+    A token in a block, products in bf16 from fp32 weights: two norms of 4 with input and scaled, 64; a copy for each
+    of seven matrices, 2 x (6 x 4 + 8) = 64; queries, output, keys and values 2 x 2 x (4 + 2) and 4 for each of two
+    heads, 32; three wide vectors of 8, 48: 208. Three blocks are 624; with checkpointing the inputs of three in fp32,
+    4 x 4 x 3 = 48. The output layer takes 16 x 4 = 64 a token, three pieces of logits, more than any block, and 4 x 40 =
+    160 for its gradient.
     """
     found = training(TINY, SLOW, Setup(gpus=2, micro=10, gradient_checkpointing=False))
     assert found["state"] == 4320
     assert found["gathered"] == 1232
-    assert found["activations"] == 3600 + 2**28
-    assert training(TINY, SLOW, Setup(gpus=2, micro=10))["activations"] == 1440 + 2**28
+    assert found["activations"] == 10 * (624 + 64) + 160 + 3 * 2**28
+    assert training(TINY, SLOW, Setup(gpus=2, micro=10))["activations"] == 10 * (48 + 64) + 160 + 3 * 2**28
+    assert training(TINY, SLOW, Setup(gpus=2, micro=10), logits=5)["activations"] == 10 * (48 + 208 + 32) + 160
     # Adapters of rank 1: 3 blocks x (8 + 6 + 6 + 8 + 12 x 3) = 192 trained at 16 bytes, 540 frozen at 4.
     assert training(TINY, SLOW, Setup(gpus=2, lora_r=1))["state"] == (16 * 192 + 4 * 540) / 2
     # Alone: nothing is gathered, but bf16 keeps a second copy; fp32 needs none.

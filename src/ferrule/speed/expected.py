@@ -9,7 +9,9 @@ import torch
 
 from ferrule.policies.adapters import base_of
 from ferrule.policies.devices import memory_of
-from ferrule.policies.packing.packed import token_budget
+from ferrule.policies.packing.linear_logp import piece_bytes
+from ferrule.policies.packing.packed import token_budget, why_padded
+from ferrule.speed.activations import activations
 from ferrule.speed.devices import Device
 from ferrule.speed.plan import Setup, held, training
 from ferrule.speed.shapes import Shape, from_config
@@ -18,6 +20,7 @@ __all__ = ["dtype_that_fits", "memory_expected"]
 
 _USABLE = 0.9
 _SMALL = 2**28
+_PIECES = 3  # of the logits, there at once
 _CACHE = 1024.0 * 2**20
 """Bytes that the cache of the local engine takes at most where nothing else is asked for."""
 
@@ -34,7 +37,7 @@ def memory_expected(
     """Return the bytes that a policy is expected to take on its device, by part, their ``total``, and its ``memory``.
 
     ``state``: weights, and of those that train gradients and moments. ``gathered``: a copy in bf16 where products are
-    computed in it from fp32 weights. ``activations``: those of a micro-batch (``speed.plan.training``), left out for
+    computed in it from fp32 weights. ``activations``: those of a micro-batch (``speed.activations``), left out for
     models whose config does not say their sizes; ``longest`` is the longest row in tokens, if known: no row is split.
     ``reference``: a second copy of what trains. ``cache``: keys and values of the engine, at most. Without ``trains``
     it is weights and cache.
@@ -52,8 +55,10 @@ def memory_expected(
     shape = _shape(policy.model.config.to_dict())
     if trains and shape is not None:
         micro = max(token_budget(policy.device), longest)
-        setup = Setup(gpus=1, micro=micro, gradient_checkpointing=gradient_checkpointing)
-        parts["activations"] = training(shape, _device(policy.device, width), setup)["activations"]
+        parts["activations"] = activations(
+            shape, width, micro=micro, logits=_logits(policy, micro, shape.vocab), again=gradient_checkpointing,
+            half=policy.dtype == torch.bfloat16, lora_r=_rank(policy),
+        )  # fmt: skip
     if reference and any(".lora_" not in name for name, p in policy.model.named_parameters() if p.requires_grad):
         parts["reference"] = float(sum(p.numel() * p.element_size() for p in learned))
     if plays:
@@ -79,8 +84,20 @@ def dtype_that_fits(
     needed = held(0, shape.parameters)
     if trains:
         setup = Setup(gpus=1, micro=token_budget(device), lora_r=lora_r, gradient_checkpointing=gradient_checkpointing)
-        needed = training(shape, _device(device, 4), setup)["total"]
+        needed = training(shape, _device(device, 4), setup, logits=_PIECES * piece_bytes(device.type))["total"]
     return "float32" if needed <= _USABLE * memory_of(device) else "bfloat16"
+
+
+def _logits(policy: Any, micro: int, vocab: int) -> float:
+    """Return what the output layer takes: some pieces, or where rows are padded five arrays of all logits in fp32."""
+    if why_padded(policy.model, autocast=policy.autocast):
+        return 5.0 * 4 * micro * vocab
+    return float(_PIECES * piece_bytes(policy.device.type))
+
+
+def _rank(policy: Any) -> int:
+    """Return the rank of the adapters that train, 0 without any."""
+    return int(policy.model.active_peft_config.r) if policy.has_adapter else 0
 
 
 def _bytes(folder: Path) -> int:

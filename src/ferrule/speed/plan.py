@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ferrule.core.arrays import nearest
+from ferrule.speed.activations import activations
 from ferrule.speed.devices import Device
 from ferrule.speed.shapes import Shape
 
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _USABLE = 0.9  # of the memory; the rest goes to the context of the driver, to buffers and to gaps
+_LOGITS = 3 * 2**28  # what the output layer takes on an accelerator
 _LATENCY = 10e-6  # seconds that one exchange between the devices of an engine takes at least
 _MOST = 13  # powers of two up to 4096 devices are tried for one that fits
 
@@ -156,28 +158,27 @@ def _state(shape: Shape, setup: Setup) -> float:
     return (held(trained, 0) + frozen) / setup.gpus
 
 
-def training(shape: Shape, device: Device, setup: Setup) -> dict[str, float]:
+def training(shape: Shape, device: Device, setup: Setup, *, logits: float = _LOGITS) -> dict[str, float]:
     """Return bytes per device while training: ``state``, ``gathered``, ``activations``, ``total``, ``usable``.
 
     State is sharded over all devices. Gathered are two blocks and the head in the compute format with the gradient of
-    one block; a single device keeps all weights in that format, if they are not held in it anyway. A token's
-    activations in a block are four hidden vectors, queries, keys, values and the attention's output, and four of the
-    wide ones; with checkpointing one hidden vector per block, and one block in full. The head holds 256 MiB of logits.
+    one block; a single device keeps all weights in that format, if they are not held in it anyway. For activations see
+    ``speed.activations``; ``logits`` are the bytes of the output layer there, by default three pieces of 256 MiB.
     """
-    heads = shape.heads * shape.head_dim * 2 + shape.kv_heads * shape.head_dim * 2
-    wide = (4 if shape.gated else 2) * shape.intermediate
-    per_token = device.width * (4 * shape.hidden + heads + wide)
-    kept = per_token + device.width * shape.hidden * shape.layers  # one block, and a hidden vector of each
-    blocks = kept if setup.gradient_checkpointing else per_token * shape.layers
+    half = setup.dtype == "bfloat16"
+    kept = activations(
+        shape, device.width, micro=setup.micro, logits=logits, half=half, lora_r=setup.lora_r,
+        again=setup.gradient_checkpointing,
+    )  # fmt: skip
     alone = setup.gpus == 1
     if alone:
-        gathered = 0 if device.width == 4 or setup.dtype == "bfloat16" else device.width * shape.parameters
+        gathered = 0 if device.width == 4 or half else device.width * shape.parameters
     else:
         gathered = device.width * (2 * shape.block + shape.head) + (0 if setup.lora_r else 4 * shape.block)
     memory = {
         "state": _state(shape, setup),
         "gathered": float(gathered),
-        "activations": float(setup.micro * blocks + 2**28),
+        "activations": kept,
     }
     return {**memory, "total": sum(memory.values()), "usable": _USABLE * device.memory}
 

@@ -19,6 +19,9 @@ _ALIASES = {
     "intermediate_size": ("n_inner", "ffn_dim"),
 }
 _UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "phi", "bloom", "falcon")
+_HEAD_NORMS = ("qwen3", "gemma3_text", "olmo2", "olmo3", "hunyuan_v1_dense")
+_WRITTEN_OUT = ("gelu_new", "gelu_fast")  # as sums and products, each of which keeps its factors
+_NORMS = {"gemma2": 4, "gemma3_text": 4, "glm4": 4, "phi": 1, "gptj": 1, "cohere": 1, "cohere2": 1, "falcon": 1}
 _TIED = ("gpt2", "gemma", "gemma2", "gemma3_text", "bloom", "opt")  # families that tie unless the config says not
 
 
@@ -26,7 +29,9 @@ _TIED = ("gpt2", "gemma", "gemma2", "gemma3_text", "bloom", "opt")  # families t
 class Shape:
     """A dense decoder: sizes of its matrices, whether the head is the embedding (``tied``), and where that stands.
 
-    ``gated`` feed-forward blocks have three matrices, others two. ``source`` is the page of the config.
+    ``gated`` feed-forward blocks have three matrices, others two. A block has ``norms`` of the hidden size, and with
+    ``head_norms`` one for the queries and one for the keys of each head. ``activation`` is how many wide vectors the
+    activation keeps for its gradient. ``source`` is the page of the config.
     """
 
     name: str
@@ -40,6 +45,9 @@ class Shape:
     tied: bool
     gated: bool = True
     source: str = ""
+    norms: int = 2
+    head_norms: bool = False
+    activation: int = 1
 
     def linears(self) -> dict[str, tuple[int, int]]:
         """Return the matrices of one block by name, each (inputs, outputs)."""
@@ -67,7 +75,7 @@ class Shape:
     @property
     def parameters(self) -> int:
         """All parameters: blocks, embedding, head (when it is not the embedding), and the gains of the norms."""
-        norms = (2 * self.layers + 1) * self.hidden
+        norms = (self.norms * self.layers + 1) * self.hidden + 2 * self.layers * self.head_dim * self.head_norms
         return self.layers * self.block + self.head * (1 if self.tied else 2) + norms
 
     @property
@@ -124,13 +132,17 @@ def from_config(config: Mapping[str, Any], name: str = "", source: str = "") -> 
         tied=kind in _TIED if tied is None else bool(tied),
         gated=kind not in _UNGATED,
         source=source,
+        norms=_NORMS.get(kind, 2),
+        head_norms=kind in _HEAD_NORMS,
+        activation=4 if config.get("hidden_act", config.get("activation_function")) in _WRITTEN_OUT else 1,
     )
 
 
 def _qwen3(size: str, layers: int, hidden: int, intermediate: int, heads: int, *, tied: bool) -> Shape:
     """Return a dense Qwen3: 8 key-value heads of 128 and a vocabulary of 151,936 in all sizes."""
     source = f"https://huggingface.co/Qwen/Qwen3-{size}/blob/main/config.json"
-    return Shape(f"qwen3-{size.lower()}", layers, hidden, intermediate, heads, 8, 128, 151_936, tied, source=source)
+    sizes = (layers, hidden, intermediate, heads, 8, 128, 151_936)
+    return Shape(f"qwen3-{size.lower()}", *sizes, tied, source=source, head_norms=True)
 
 
 _ALL = (

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["linear_logp"]
+__all__ = ["linear_logp", "piece_bytes"]
 
 _BYTES = {"cpu": 1 << 22}  # a block that stays in the cache is twice as fast as one that goes through memory
 _BYTES_ELSEWHERE = 1 << 28
 _FORBIDDEN, _LOWEST = -1e30, -1e20  # the logit of a forbidden token, and one that is above it and below all others
+
+
+def piece_bytes(kind: str) -> int:
+    """Return how many bytes of logits are computed at once on a kind of device; three such pieces stand together."""
+    return _BYTES.get(kind, _BYTES_ELSEWHERE)
 
 
 def linear_logp(
@@ -26,7 +31,7 @@ def linear_logp(
     """
     kind = hidden_MD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
-    size = _BYTES.get(kind, _BYTES_ELSEWHERE) // (4 * max(len(hidden_MD), 1))
+    size = piece_bytes(kind) // (4 * max(len(hidden_MD), 1))
     columns = min(max(size // 64 * 64, 256), len(weight_VD))
     result = _LinearLogp.apply(hidden_MD, weight_VD, bias_V, target_M, float(temperature), dtype, columns)  # type: ignore[no-untyped-call]
     return cast(tuple[Tensor, Tensor], result)
