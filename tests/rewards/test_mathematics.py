@@ -35,7 +35,14 @@ EQUAL = [
     ("(ab)^2", "a^2b^2"), ("a=1, b=2", "b=2, a=1"), ("x=1, y=2", "(1,2)"), ("1, 2", "(1,2)"), ("area = 5", "5"), ("x=2 or x=3", "3, 2"),
     ("p - q", "-q + p"), ("6 - 5i", "-5i+6"), ("x^2+2x+1", "(x+1)^2"), ("x = 5", "5"), ("y = 2x + 1", "y=2x+1"),
     (r"\sin^2 x + \cos^2 x", "1"), ("x>3", "x > 3"), ("x>3", "3<x"),
+    # the imaginary unit, both signs, degrees, and formulas as programs write them
+    (r"e^{i\pi}", "-1"), (r"e^{2\pi i}", "1"), ("i^2", "-1"), (r"\sqrt{-1}", "i"), ("-i", r"e^{-i\pi/2}"), ("4i", r"2i \cdot 2"),
+    (r"3\sqrt{2}i", r"3i\sqrt{2}"), (r"e^{i\theta}", r"\cos\theta + i\sin\theta"), (r"\sin 30^\circ", "1/2"),
+    (r"x = \frac{-1\pm\sqrt5}{2}", r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}"), (r"2 \mp \sqrt{3}", r"2+\sqrt3, 2-\sqrt3"),
+    ("pi/2", r"\frac{\pi}{2}"), ("x**2 + 1", "x^2+1"), ("2*sqrt(3)", r"2\sqrt3"), (r"\infty", "infinity"), (r"\binom52", "10"),
+    (r"\ln e", "1"), (r"\sqrt[3]{27}", "3"), (r"\lim_{x\to 0}\frac{\sin x}{x}", "1"), (r"\int_0^1 x\,dx", r"\frac12"),
     # sets, tuples, intervals, matrices
+    (r"x \geq 3", r"[3,\infty)"), (r"x \in (0,1)", "0<x<1"), (r"(-\infty,\infty)", r"\mathbb{R}"),
     (r"(3, \frac{\pi}{2})", r"(3, \pi/2)"), ("[0,1]", "[0, 1]"), ("[0,1]", "$[0,1]$"), (r"\{1,2,3\}", r"\{3,2,1\}"),
     ("1,2,3", "3, 1, 2"), (r"(-\infty, 3]", r"(-\infty,3]"), (r"(0,1)\cup(2,3)", r"(2,3) \cup (0,1)"), (r"\pm 2", "-2, 2"),
     (r"\left(1, 2\right)", "(1,2)"), ("(1,2,3)", "(1, 2, 3)"), (r"\emptyset", r"\emptyset"), (r"x \in [0,1]", "[0,1]"),
@@ -43,7 +50,7 @@ EQUAL = [
     ("1, 1, 2", "2, 1, 1"), (r"0.\overline{3}", "1/3"), (r"1.1\overline{6}", "7/6"), (r"\langle 1,2\rangle", "(1,2)"), (r"\varnothing", r"\emptyset"), ("(1,2),(3,4)", "(3,4), (1,2)"),
     (r"\boxed{2}, \boxed{3}", "3, 2"), (r"First \boxed{3}, finally \boxed{4}", "4"), (r"\boxed{\boxed{7}}", "7"),
     # text, and formulas in sentences
-    ("2023-01-05", "2023-01-05"), ("12:05", "12:05"), ("10 Downing Street", "10 downing street"),
+    ("2023-01-05", "2023-01-05"), ("12:05", "12:05"), ("10:30 AM", "10:30 am"), ("10 Downing Street", "10 downing street"),
     (r"\text{Evelyn}", "Evelyn"), ("evelyn", r"\text{Evelyn}"), ("A", "(A)"), ("The answer is (A).", "A"),
     (r"\text{No real solution}", "no real solution"), ("red and blue", "red and blue"), (r"\boxed{42}", "42"),
     (r"The answer is 11\sqrt{2}.", r"11\sqrt{2}"), (r"so $\frac{1}{2}$", "0.5"), ("Thus x = 3 or x = 5", "3, 5"),
@@ -54,8 +61,11 @@ DIFFERENT = [
     ("10^5", "10"), ("2^{10}", "10"), (r"\sqrt{8}", "8"), (r"\sqrt{-1}", "1"), ("i", "1"), ("e", "2.7"), ("3:4", "4:3"),
     (r"\infty", r"-\infty"), ("p - q", "p + q"), ("p - q", "q - p"), ("x^2+2x+1", "x^2+2x+2"), ("x^2", "x"), ("x+y", "xy"),
     ("x^{12}", "x^1 2"), ("x=5", "x=6"), ("y=2x+1", "y=2x+2"), ("x>3", "x<3"), ("x>3", "3"), ("(3,1)", "(5,2)"),
+    (r"e^{i\pi}", "1"), (r"e^{i\pi}", "i"), (r"e^{i}", "e"), ("2i", "2"), ("1+2i", "1-2i"), (r"\sqrt[3]{27}", "9"), (r"\ln 2", "2"),
+    (r"\sin 30^\circ", "30"), (r"\sin 30^\circ", r"\frac{\sqrt3}{2}"), (r"1\pm\sqrt2", r"1+\sqrt2, 1+\sqrt3"), (r"x = \pm 2", "x = 2"),
+    ("pi/2", "pi"), ("pi/2", "1/2"), ("x**2", "2"), ("pi", "3"), ("2^{x}", "x^2"), ("a_1", "a_2"), (r"x \geq 3", r"(3,\infty)"),
     # units and other words
-    ("It takes him 15 hours.", "15 minutes"), ("He walked 5 miles.", "5 km"), ("The area is 5 cm^2.", r"5\text{ m}^2"),
+    ("50 cents", "50 dollars"), ("5 days", "5 hours"), ("10:30 AM", "10:30 PM"), ("It takes him 15 hours.", "15 minutes"), ("He walked 5 miles.", "5 km"), ("The area is 5 cm^2.", r"5\text{ m}^2"),
     ("10 cm", "10 m"), ("5 km", "5 miles"), ("5 hours", "5 minutes"), ("5cm", "5mm"), (r"5\text{ cm}^2", r"5\text{ cm}^3"),
     (r"5\text{ cm}", r"5\text{ m}"), ("3/4 cup", "3/4 tsp"), ("5 men", "5 women"), ("100 miles per hour", "100 km per hour"),
     ("Apollo 11", "Voyager 11"), ("room 12", "floor 12"), ("10 Downing Street", "10 Baker Street"), ("3 million", "3"),

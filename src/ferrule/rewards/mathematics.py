@@ -26,6 +26,14 @@ _STOPS = re.compile(r"\A(?:[\s,;!?]|\.(?!\d))+|[\s,;.!?]+\Z")
 _BASE = re.compile(r"\d_\{?(\d{1,2})\}?\s*\Z")
 _NAMED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=(?!=)(.*)", re.DOTALL)
 _REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\overline\{?(\d+)\}?")
+_DEGREES = re.compile(
+    r"(\\?(?:sin|cos|tan|cot|sec|csc)\s*)(?:\(|\{|\\left\()?\s*(-?\d+(?:\.\d+)?)\s*\^\s*\{?\\circ\}?\s*(?:\)|\}|\\right\))?"
+)
+_BINOMIAL = re.compile(r"\\[dt]?binom\s*(\d)\s*(\d)")
+_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|inf)(?![A-Za-z])")
+_PLAIN = re.compile(r"\*\*|(?<![A-Za-z\\])pi(?![A-Za-z])")
+_WRITTEN = {"**": "^", "pi": "\\pi "}
+_SIGNS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -47,7 +55,7 @@ def _bare(text: str) -> str:
             text = inner.strip()
     text = _MARKS.sub(" ", text.replace("\\$", "")).strip().removesuffix(".").rstrip()
     words = WORD.fullmatch(text)
-    return words[1].strip() if words else text
+    return _INFINITY.sub(r"\\infty", words[1].strip() if words else text)
 
 
 def _boxes(text: str) -> str:
@@ -119,6 +127,8 @@ def equal(answer: str, gold: str) -> bool:
     for said in map(text_of, (answer, formula(answer), _last(figures(_bare(answer))))):
         if said == wanted or (_letters(said) and _letters(said) == _letters(wanted)):
             return True
+        if no_formula(said) and said.casefold() == wanted.casefold():  # a time, for example
+            return True
     if _is_word(gold) or _is_word(_last(_bare(answer))):
         return False
     ours, theirs = (text if _marks(text) else formula(text) for text in (answer, gold))
@@ -129,13 +139,14 @@ def equal(answer: str, gold: str) -> bool:
 
 def _same(ours: str, theirs: str) -> bool:
     """Compare two formulas, or texts with marks around theirs."""
+    ours, theirs = (text if _marks(text) else _both_signs(text) for text in (ours, theirs))
     shapes = {_shape(ours), _shape(theirs)}
     if shapes == {"tuple", "set"}:  # the library takes them for the same
         return False
     bases = {base[1] for text in (ours, theirs) if (base := _BASE.search(text))}
     if len(bases) > 1:
         return False
-    if not _marks(ours) and not _marks(theirs) and not any("\\pm" in text for text in (ours, theirs)):
+    if not _marks(ours) and not _marks(theirs):
         lists = _entries(_inner(ours, theirs)), _entries(_inner(theirs, ours))
         if min(map(len, lists)) > 1 and not any(map(_shape, (ours, theirs))):
             return _same_lists(*lists)
@@ -146,7 +157,16 @@ def _same(ours: str, theirs: str) -> bool:
             if min(len(one), len(other)) > 1:
                 return len(one) == len(other) and all(map(_same, one, other))
     expected, got = (_parsed(text) for text in (theirs, ours))
-    return bool(library().verify(expected, got, timeout_seconds=None))
+    # The library lets only one of them be the interval that the other, an inequality, stands for.
+    return any(library().verify(*pair, timeout_seconds=None) for pair in ((expected, got), (got, expected)))
+
+
+def _both_signs(text: str) -> str:
+    r"""Return a formula with ``\pm`` as the list of both; in the second every ``\pm`` and ``\mp`` is turned round."""
+    if not _SIGNS.search(text) or _shape(text):
+        return text
+    signs = {"\\pm": "+-", "\\mp": "-+"}
+    return ", ".join(_SIGNS.sub(lambda sign, i=i: signs[sign[0]][i], text) for i in (0, 1))  # type: ignore[misc]
 
 
 def _parsed(text: str) -> Any:
@@ -154,9 +174,19 @@ def _parsed(text: str) -> Any:
     from latex2sympy2_extended import NormalizationConfig
 
     module, text = library(), _REPEATING.sub(_fraction, text)
+    text = _BINOMIAL.sub(r"\\binom{\1}{\2}", _DEGREES.sub(r"\1(\\frac{\2\\pi}{180})", text))
+    text = _PLAIN.sub(lambda word: _WRITTEN[word[0]], text)
     norms = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
     reading = [module.LatexExtractionConfig(normalization_config=norms), module.ExprExtractionConfig()]
-    return module.parse(text if _marks(text) else f"${text}$", reading, parsing_timeout=None)
+    return [_complex(one) for one in module.parse(text if _marks(text) else f"${text}$", reading, parsing_timeout=None)]
+
+
+def _complex(read: Any) -> Any:
+    """Return what was read with the letter i as the imaginary unit."""
+    from sympy import Basic, I
+
+    letters = [symbol for symbol in read.free_symbols if symbol.name == "i"] if isinstance(read, Basic) else []
+    return read.subs(dict.fromkeys(letters, I)) if letters else read
 
 
 def _fraction(number: re.Match[str]) -> str:

@@ -45,7 +45,7 @@ _SCALED = re.compile(rf"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)\s*({'|'.join(_SCALES)})s
 
 _NO_FORMULA = re.compile(
     r"""\b\d{4}-\d{1,2}-\d{1,2}\b | \b\d{1,2}/\d{1,2}/\d{4}\b  # days
-    | \b\d{1,2}:0\d\b | \b\d{1,2}:\d\d:\d\d\b | \b\d{1,2}(?::\d\d)?\s?[ap]\.?m\b  # times
+    | \b\d{1,2}:0\d\b | \b\d{1,2}:\d\d:\d\d\b | \b\d{1,2}(?::\d\d)?\s?[aApP]\.?[mM]\b  # times
     | \d+\.\d+\.\d | \b0[xXbBoO][0-9a-fA-F]+\b  # versions, addresses, other bases
     | \d\s*(?:\b(?:to|through|out\ of|in|of|per|times|by)\b|\u2013|\u2014)\s*\\?\$?\d  # ranges and shares
     """,
@@ -71,6 +71,7 @@ _SAME = {
     **dict.fromkeys(("hour", "hr"), "h"), "minute": "min", **dict.fromkeys(("second", "sec"), "s"),
     **dict.fromkeys(("inch", "inche"), "in"), **dict.fromkeys(("foot", "feet"), "ft"), "yard": "yd", "mile": "mi",
     "pound": "lb", "ounce": "oz", **dict.fromkeys(("dollar", "buck"), "usd"), "degree": "deg", "metric": "",
+    **{word: word for word in ("cent", "euro", "day", "week", "month", "year", "ton", "gallon", "quart", "pint")},
 }  # fmt: skip
 _UNITS = frozenset(_GLUED | {word + power for word in _SAME.values() for power in ("", "2", "3")} - {"", "in"})
 _LAST = re.compile(r"(?<![\^_\w])(?<!\^\{)(?<!_\{)\d[\d.,]*")
