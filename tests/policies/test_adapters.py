@@ -127,6 +127,18 @@ def test_merging_leaves_a_whole_model_that_says_the_same(saved: Path) -> None:
         policy.merge_adapter()
 
 
+def test_adapters_on_a_folder_are_loaded_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder was given relative to where the run began."""
+    tiny_policy().save(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    policy = load("base")
+    policy.add_adapter(lora_r=2)
+    policy.save(tmp_path / "adapters")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert load("../adapters").has_adapter
+
+
 def test_adapters_of_a_packaged_model_name_it_and_not_a_path(tmp_path: Path) -> None:
     from ferrule.policies.named import load as named
 

@@ -273,9 +273,11 @@ class Local:
         """Freeze the weights and add LoRA adapters; ``options`` are those of ``policies.adapters.with_lora``."""
         with without_tokens(self.model):
             self.model = with_lora(self.model, seed=seed, **options)
-        name = self.name
+        name, config = self.name, self.model.active_peft_config
         if name in (*SHIPPED, *PACKAGED):  # a name means the same on every machine, a path does not
-            self.model.active_peft_config.base_model_name_or_path = name
+            config.base_model_name_or_path = name
+        elif Path(str(config.base_model_name_or_path)).is_dir():  # and a relative one not even in every folder
+            config.base_model_name_or_path = str(Path(config.base_model_name_or_path).resolve())
 
     def merge_adapter(self) -> None:
         """Add the adapters to the weights they adapt: what is left is a whole model (``policies.adapters.merged``)."""
