@@ -135,6 +135,17 @@ FAMILIES: dict[str, Family] = {
         ("<turn|>", "<|tool_response>"),
         {"head_dim": 8},
     ),
+    "lfm2": Family(
+        "LlamaConfig",  # the template is that of LFM2.5, whose layers are of no matter here
+        "lfm2_2_5_v2",
+        (
+            "<|tool_call_start|>[add(a=5, b=7)]<|tool_call_end|>",
+            f"{_THINK}<|tool_call_start|>[find(query='a \"b\"')]<|tool_call_end|>",
+            _ANSWER,
+        ),
+        "<|im_end|>\n<|im_start|>tool\n12<|im_end|>\n<|im_start|>assistant\n",
+        ("<|im_end|>",),
+    ),
 }
 
 _MAKE = """
@@ -145,6 +156,8 @@ made = {}
 for version, spm in (("v3", True), ("v3", False), ("v7", True), ("v7", False), ("v11", False), ("v13", False)):
     config = TemplateConfig(version=TokenizerVersion(version), spm=spm, use_special_token_variables=False)
     made[f"mistral_{version}{'_spm' if spm else ''}"] = build_chat_template(config)
+config = TemplateConfig(version=TokenizerVersion.v13, spm=False, use_special_token_variables=False, thinking_support=True)
+made["mistral_v13_think"] = build_chat_template(config)
 print(json.dumps(made))
 """
 

@@ -116,6 +116,16 @@ LATE_SYSTEM = (  # the system text stands before the last question, wherever tha
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CUTS = CHATML.replace("{{ m['content'] }}", "{{ m['content'][:4] if m['role'] == 'tool' else m['content'] }}")
+SHOWS_THINKING = CHATML.replace(
+    "{{ m['content'] }}",
+    "{% if m['reasoning_content'] %}[THINK]{{ m['reasoning_content'] }}[/THINK]{% endif %}{{ m['content'] }}",
+)
+THINKS_BEFORE_CALLS = CALLS.replace(
+    "{% else %}{{ m['content'] }}{% endif %}",
+    "{% else %}{% if m['reasoning_content'] and m['tool_calls'] %}<|channel>thought\n{{ m['reasoning_content'] }}\n<channel|>"
+    "{% endif %}{{ m['content'] }}{% endif %}",
+)
+LEAVES_THINKING_OUT = CHATML.replace("{{ m['content'] }}", "{{ m['content'].split('<channel|>')[-1] }}")
 XML_CALLS = CALLS.replace('{"name": "{{ c.function.name }}"', '<function={{ c.function.name }}>{"name": "x"')
 
 

@@ -79,6 +79,10 @@ LISTED = {
         'Tools:\nFind the id of a castle<|tool_call>call:find{query:<|"|>str (What to look for)<|"|>,scale:"a"|"b",'
         'top:int = 3,near:float?,tags:[int],at:{"x": int, "on": bool?}?}<tool_call|>'
     ),
+    "lfm2": (
+        'Tools:\nFind the id of a castle<|tool_call_start|>[find(query=\'str (What to look for)\', scale="a"|"b", '
+        'top=int = 3, near=float?, tags=[int], at={"x": int, "on": bool?}?)]<|tool_call_end|>'
+    ),
     "qwen3_coder": (
         "Tools:\nFind the id of a castle\n<tool_call>\n<function=find>\n<parameter=query>\nstr (What to look for)\n"
         "</parameter>\n<parameter=scale>\na|b\n</parameter>\n<parameter=top>\nint = 3\n</parameter>\n"

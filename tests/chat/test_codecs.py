@@ -37,6 +37,7 @@ PIECES = [
     "<|python_tag|>", "search.call(", '[TOOL_CALLS][{"name": "f", "arguments": {}}]', "[TOOL_CALLS]", "f[ARGS]{",
     "<|tool_call>call:f{", "<tool_call|>", '<|"|>', "a:", "<escape>", "<start_function_call>call:f{", "<|channel|>",
     "analysis", " to=functions.f", "<|message|>", "<|end|>", "<|call|>", "<|start|>assistant", "<｜tool▁calls▁begin｜>",
+    "<|tool_call_start|>[", "f(a='", "f(a=", "<|tool_call_end|>", "</thinking>", "<mm:think>",
     "<｜tool▁call▁begin｜>f<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>",
     "\\", "<think>", "</think>", "<answer>", "</answer>", "\ud800", "\\ud800", "é", ":", ",", "1e999", "9" * 5000, "\r",
 ]  # fmt: skip
@@ -204,8 +205,8 @@ def test_a_result_cannot_close_its_own_frame(c: Codec) -> None:
 
 
 def test_the_forms_are_found_and_names_are_checked() -> None:
-    native = ["deepseek", "gemma", "glm4", "harmony", "hermes", "llama3", "mistral", "qwen3_coder"]
-    assert codec_names() == sorted(["fence", "raw_json", "react", "tagged", *native])
+    native = ["deepseek", "gemma", "glm4", "harmony", "hermes", "lfm2", "llama3", "mistral", "qwen3_coder"]
+    assert codec_names() == sorted(["fence", "in_stream", "raw_json", "react", "tagged", *native])
     with pytest.raises(ValueError, match="did you mean 'hermes'"):
         codec("herms")
     with pytest.raises(TypeError, match="did you mean 'style'"):

@@ -15,6 +15,7 @@ from tests.templates import (
     GOES_ON,
     IN_JSON,
     LATE_SYSTEM,
+    LEAVES_THINKING_OUT,
     NO_END,
     NO_PROMPT,
     NO_SYSTEM,
@@ -23,10 +24,12 @@ from tests.templates import (
     PARTS,
     QUOTES,
     RAISES,
+    SHOWS_THINKING,
     SILENT_AFTER_RESULTS,
     SMOLLM,
     STRICT_TURNS,
     TAGS,
+    THINKS_BEFORE_CALLS,
     TRIMS,
     TWICE,
     WRAPS,
@@ -41,6 +44,8 @@ from ferrule.chat.layout import CHANGES, layout
 from ferrule.chat.renderer import ChatML, Renderer
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
+from ferrule.data.formats import conversation
+from ferrule.worlds.messages import from_messages
 
 PARAMETERS = {"type": "object", "properties": {"query": {"type": "string", "description": "As on the map."}}}
 SEARCH = Tool("search", "Find a place.", PARAMETERS, print)
@@ -160,6 +165,31 @@ def test_a_template_is_told_one_date() -> None:
 
 def test_a_prompt_that_opens_the_thinking_says_so() -> None:
     assert [fitted(tokenizer_with(template)).opens for template in (OTHER_PROMPT, CHATML)] == ["<think>\n", ""]
+
+
+@pytest.mark.parametrize(
+    ("template", "learned"),
+    [
+        (CHATML, "<think>\nHm.\n</think>\n\n42"),
+        (FORGETS_THINKING, "<think>\nHm.\n</think>\n\n42"),
+        (SHOWS_THINKING, "[THINK]Hm.[/THINK]42"),
+        (THINKS_BEFORE_CALLS, "<|channel>thought\nHm.\n<channel|>42"),
+        (LEAVES_THINKING_OUT, "<|channel>thought\nHm.\n<channel|>42"),
+        (OTHER_PROMPT, "Hm.\n</think>\n\n42"),  # the prompt has opened it
+    ],
+)
+def test_thinking_in_data_is_learned_between_the_marks_of_the_family(template: str, learned: str) -> None:
+    renderer, tokenizer = fitted(tokenizer_with(template)), tokenizer_with(template)
+    (reply,) = from_messages([{"role": "assistant", "content": "42", "reasoning_content": "Hm."}])
+    row = conversation([ASKED, reply], (), renderer, lambda text: tokenizer(text)["input_ids"])
+    own = [i for i, turn in zip(row.ids, row.turn, strict=True) if turn >= 0]
+    assert tokenizer.decode(own) == f"{learned}<|im_end|>"
+    assert renderer.reply(reply) == learned
+    assert renderer.reply(Message("assistant", learned)) == learned  # what the model wrote stays
+    plain = renderer.reply(Message("assistant", "42"))
+    assert plain == ("\n</think>\n\n42" if template == OTHER_PROMPT else "42")
+    if template in (CHATML, SHOWS_THINKING):  # others leave the thinking of earlier turns out
+        assert learned in renderer.opening([ASKED, reply, ASKED])
 
 
 def test_a_template_without_an_end_of_turn_ends_replies_with_the_end_of_text() -> None:

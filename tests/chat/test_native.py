@@ -66,6 +66,11 @@ PUBLISHED: dict[str, tuple[str, dict[str, str], str]] = {
         '<|message|>{"query": "Rome", "top": 3}<|call|><|start|>assistant to=functions.now<|channel|>commentary json'
         "<|message|>{}<|call|>",
     ),
+    "lfm2": (
+        "lfm2",
+        {},
+        "Sure.<|tool_call_start|>[find(query='Rome', top=3), now()]<|tool_call_end|>",
+    ),
     "deepseek, fence": (
         "deepseek",
         {},
@@ -149,6 +154,24 @@ READ: list[tuple[str, str, list[tuple[str, dict[str, Any], tuple[str, ...]]]]] =
         [("f", {"a": None, "b": [True, 1.5]}, ())],
     ),
     ("gemma", "<|tool_call>call:f{city:Rome}<tool_call|>", [("f", {"city": "Rome"}, ("bare text",))]),
+    # LFM2 quotes either way, writes lists as Python or JSON, leaves quotes inside text as they are, and writes JSON too.
+    (
+        "lfm2",
+        '<|tool_call_start|>[f(a="it\'s", b=[\'x\', 1.5, None], c={"d": true}, e=False)]<|tool_call_end|>',
+        [("f", {"a": "it's", "b": ["x", 1.5, None], "c": {"d": True}, "e": False}, ())],
+    ),
+    (
+        "lfm2",
+        "<|tool_call_start|>[f(a='it's', b='two\nlines')]<|tool_call_end|>",
+        [("f", {"a": "it's", "b": "two\nlines"}, ("quotes",))],
+    ),
+    ("lfm2", "<|tool_call_start|>f(class=1)<|tool_call_end|>", [("f", {"class": 1}, ("no brackets",))]),
+    ("lfm2", "<|tool_call_start|>[f(a=007)]<|tool_call_end|>", [("f", {"a": "007"}, ("bare text",))]),
+    (
+        "lfm2",
+        '<|tool_call_start|>[{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]<|tool_call_end|>',
+        [("f", {"a": 1}, ("JSON",)), ("g", {}, ("JSON",))],
+    ),
     # gpt-oss writes the recipient on either side of the channel, and its own tools in the channel of thinking.
     (
         "harmony",
@@ -191,6 +214,10 @@ def test_what_models_write(form: str, text: str, calls: list[Any]) -> None:
         ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {}}, {"arguments": {}}]', 'no "name"'),
         ("gemma", "<|tool_call>f{}<tool_call|>", "no call:name{"),
         ("harmony", " to=functions.f<|channel|>commentary json<|message|>[1]<|call|>", "must be a JSON object, not list"),
+        ("lfm2", "<|tool_call_start|>[f('Rome')]<|tool_call_end|>", "arguments need their names"),
+        ("lfm2", "<|tool_call_start|>[f(a=g())]<|tool_call_end|>", "neither ',' nor ')'"),
+        ("lfm2", "<|tool_call_start|>[f(a=1) g()]<|tool_call_end|>", "stands where a call belongs"),
+        ("lfm2", "<|tool_call_start|>Rome<|tool_call_end|>", "stands where a call belongs"),
         ("deepseek", SECTION.format(CALL.format("f {}")), "no name and <｜tool▁sep｜>"),
         ("deepseek", SECTION.format(CALL.format("f<｜tool▁sep｜>{}") + "and g"), "stands where a call belongs"),
     ],
@@ -273,7 +300,7 @@ def test_harmony_has_no_line_breaks_around_the_thinking_of_data_sets() -> None:
     assert codec("harmony").write(reply) == analysis + call
 
 
-@pytest.mark.parametrize("form", ["qwen3_coder", "glm4", "llama3", "mistral", "gemma", "harmony", "deepseek"])
+@pytest.mark.parametrize("form", ["qwen3_coder", "glm4", "llama3", "mistral", "gemma", "harmony", "deepseek", "lfm2"])
 def test_marks_inside_text_end_nothing(form: str) -> None:
     c = codec(form)
     marks = [
@@ -286,6 +313,10 @@ def test_marks_inside_text_end_nothing(form: str) -> None:
         "[TOOL_CALLS]",
         "<tool_call|>",
         "<|call|>",
+        "<|tool_call_end|>",
+        "<|tool_call_start|>",
+        "'",
+        "\\'",
     ]
     call = Call("f", {"text": " ".join([*marks, "<｜tool▁calls▁end｜>", "</think>"])}, id="call_0")
     text = c.write(Message("assistant", "", (call,)))
@@ -322,6 +353,8 @@ FAMILIES = {
     "query:<escape>{{ c.function.arguments.query }}<escape>}<end_function_call>",
     "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{{ c.type }}<｜tool▁sep｜>{{ c.function.name }}\n```json\n"
     "{{ '' + c.function.arguments }}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "lfm2": "<|tool_call_start|>[{{ c.function.name }}(query='{{ c.function.arguments.query }}', "
+    "count={{ c.function.arguments.count }})]<|tool_call_end|>",
     "hermes": '<tool_call>\n{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>',
 }  # fmt: skip
 

@@ -63,7 +63,7 @@ def test_calls_are_read_as_by_the_response_template_of_the_family(parsers: dict[
 
 SHIPPED = {
     "hermes": ("qwen3", 3), "qwen3_coder": ("qwen3_8", 3), "llama3": ("llama3_1", 1), "gemma": ("gemma4_v5", 3),
-    "glm4": ("glm4moe", 3), "harmony": ("gptoss", 1), "deepseek": ("deepseekv3", 3),
+    "glm4": ("glm4moe", 3), "lfm2": ("lfm2_v2", 3), "harmony": ("gptoss", 1), "deepseek": ("deepseekv3", 3),
 }  # fmt: skip
 
 

@@ -16,8 +16,10 @@ from ferrule.chat.codec import awaited, codec
 from ferrule.chat.describe import tool_schema
 from ferrule.chat.fitted import fitted
 from ferrule.chat.renderer import added
+from ferrule.chat.reply import open_thought
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
+from ferrule.worlds.messages import from_messages
 
 pytestmark = pytest.mark.integration
 DATE = "2026-01-01"
@@ -135,6 +137,46 @@ def test_an_episode_has_the_text_that_the_family_itself_writes(texts: dict[str, 
         native, tools=[tool_schema(TOOL)], tokenize=False, add_generation_prompt=True
     )
     assert built == wanted
+
+
+OTHERWISE = ("qwen3_5_nothink", "qwen3_5_nothink_training", "muse_glimmer", "muse_glimmer_training")
+"""Templates whose generation prompt closes thinking before it began, and that write it as a message of its own."""
+
+
+def test_thinking_in_data_is_learned_as_the_template_itself_writes_it(
+    texts: dict[str, str], mistral: dict[str, str]
+) -> None:
+    """Wherever a template shows thinking that it is given as data, its text begins with the reply behind the prompt."""
+    shown = set()
+    entry = {"role": "assistant", "content": "It is.", "reasoning_content": "T: hm."}
+    (reply,) = from_messages([entry])
+    for name, text in {**texts, **mistral}.items():
+        renderer = renderer_of(text)
+        entries = [{"role": "user", "content": "Q?"}, {**entry, "thinking": "T: hm."}]
+        if "in_parts" in [change.__name__ for change in renderer.layout.changes]:
+            continue  # templates of models that see, which show no thinking
+        whole = renderer.tokenizer.apply_chat_template(entries, tokenize=False)
+        if "T: hm." in whole and name not in OTHERWISE:
+            built = renderer.opening([Message("user", "Q?")]) + renderer.reply(reply)
+            assert whole.partition("Q?")[2].startswith(built.partition("Q?")[2]), name
+            shown.add(name)
+    assert {"qwen3", "glm4moe", "gptoss", "gemma4_v5", "lfm2_2_5_v2", "mistral_v13_think"} <= shown
+    assert len(shown) >= 25
+    for name in ("gemma4", "gemma4_v2", "gemma4_v4"):  # which show it before calls only, or never
+        assert renderer_of(texts[name]).reply(reply) == "<|channel>thought\nT: hm.\n<channel|>It is.", name
+    assert renderer_of(mistral["mistral_v13_think"]).reply(reply) == "[THINK]T: hm.[/THINK]It is."
+
+
+def test_a_reply_without_thinking_closes_what_the_prompt_opened(texts: dict[str, str]) -> None:
+    opened = set()
+    for name, text in texts.items():
+        renderer = renderer_of(text)
+        if renderer.opens:
+            written = renderer.opening([Message("user", "Q?")]) + renderer.reply(Message("assistant", "It is."))
+            assert not open_thought(written), name
+            assert written.endswith("It is."), name
+            opened.add(name)
+    assert {"deepseekv3", "qwen3_5_think", "nemotron_3_nano"} <= opened
 
 
 @pytest.mark.parametrize("name", ["gptoss", "llama3_2", "muse_glimmer"])

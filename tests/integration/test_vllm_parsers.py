@@ -27,6 +27,7 @@ PARSERS: dict[str, Codec] = {
     "llama3_json": codec("llama3"),
     "mistral": codec("mistral", form="args"),
     "gemma4": codec("gemma"),
+    "lfm2": codec("lfm2"),
     "deepseek_v3": codec("deepseek"),
     "deepseek_v31": codec("deepseek", form="bare"),
 }
@@ -38,7 +39,7 @@ vocabulary from the network.
 MARKS = (
     '<tool_call></tool_call><|python_tag|><|eom_id|><|eot_id|>[TOOL_CALLS][ARGS][CALL_ID]<|tool_call><tool_call|><|"|>'
     "<|tool_response><tool_response|><｜tool▁calls▁begin｜><｜tool▁calls▁end｜><｜tool▁call▁begin｜><｜tool▁call▁end｜>"
-    "<｜tool▁sep｜><think></think><|channel><channel|>"
+    "<｜tool▁sep｜><|tool_call_start|><|tool_call_end|><think></think><|channel><channel|>"
 )
 
 

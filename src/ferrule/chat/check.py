@@ -176,7 +176,7 @@ def _grows(template: Template, label: str, messages: Sequence[Message], head: He
     built = template.opening(messages[: replies[0]])
     _holds(template, label, messages[: replies[0]], built, head)
     for here, after in zip(replies, [*replies[1:], len(messages)], strict=True):
-        new, written = messages[here + 1 : after], template.codec.write(messages[here])
+        new, written = messages[here + 1 : after], template.reply(messages[here])
         more = added(template, written, new)
         answers = new[0].role == "tool"
         goes_on = template.codec.inline and answers
@@ -230,7 +230,7 @@ def _opened(template: Template, messages: Sequence[Message], rest: str, head: He
 def _shown(template: Template, message: Message, built: str) -> str:
     """Return the text that a message must leave in a prompt; a result may stand inside a JSON object there."""
     if message.role == "assistant":
-        return template.codec.write(message).strip()
+        return template.reply(message).strip()
     if message.role == "tool":
         text = template.codec.show(message) if template.codec.inline else _content(template, message)
         escaped = json.dumps(text, ensure_ascii=False)

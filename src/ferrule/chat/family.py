@@ -24,13 +24,15 @@ def spoken(template: Template) -> Codec | None:
     """Return the codec in whose form the template writes calls; None where it is none of them.
 
     A call is given to the template as data; the codec that reads it from the text as the same call, without any repair,
-    is the one that the family speaks. Of several the first that also writes the text so is taken.
+    is the one that the family speaks. Of several the first that also writes the text so is taken. A template that
+    writes no calls may still list tools between the marks of a form.
     """
     changed = replace(template, layout=replace(template.layout, changes=needed_changes(template)))
     written = _written(changed)
     readers = [form for form in _forms() if _reads(form, changed, written)]
     alike = [form for form in readers if form.write(form.read(written)).strip() == written]
-    return next(iter([*alike, *readers]), None)
+    listed = [form for form in _forms() if not written and _lists(form, template)]
+    return next(iter([*alike, *readers, *listed]), None)
 
 
 def _forms() -> Iterator[Codec]:
@@ -41,8 +43,15 @@ def _forms() -> Iterator[Codec]:
 
 
 def speaks(template: Template) -> bool:
-    """Say whether the codec reads a call that the template wrote as exactly that call."""
-    return _reads(template.codec, template, _written(template))
+    """Say whether the codec reads a call that the template wrote as exactly that call, or lists tools as it does."""
+    written = _written(template)
+    return _reads(template.codec, template, written) or (not written and _lists(template.codec, template))
+
+
+def _lists(form: Codec, template: Template) -> bool:
+    """Say whether a template lists tools behind the mark of a form."""
+    mark = str(getattr(form, "LISTS", ""))
+    return bool(mark) and mark in str(getattr(template.tokenizer, "chat_template", ""))
 
 
 def _written(template: Template) -> str:

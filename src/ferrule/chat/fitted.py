@@ -1,8 +1,8 @@
 """The renderer of a tokenizer: the first way of laying conversations out whose text is right, or why none is.
 
-Tried in order: the chat template with results in role ``tool`` (bare where the template has a form of its own for them,
-behind calls as data where it needs to know these, else in the form of the codec), with results as user turns, then
-ChatML with the tokenizer's own marks.
+Tried in order: the chat template with results in role ``tool`` (bare where the template has a form of its own for them
+or writes calls in the codec's, behind calls as data where it needs to know these, else in the form of the codec), with
+results as user turns, then ChatML with the tokenizer's own marks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from ferrule.chat.check import TemplateRefused, checked
 from ferrule.chat.codec import Codec, codec
-from ferrule.chat.family import describes, spoken
+from ferrule.chat.family import describes, speaks, spoken
 from ferrule.chat.layout import BARE, LAYOUTS, NATIVE, USER, WRAPPED, Entry, in_parts, joined, system_in_user
 from ferrule.chat.probe import default_system, has_form, needed_changes, rendered
 from ferrule.chat.renderer import ChatML, Renderer
@@ -78,7 +78,8 @@ def _template(plain: Template, tool_role: str, refused: list[str]) -> Template |
     changes = needed_changes(plain)
     plain = replace(plain, layout=replace(plain.layout, changes=changes))
     form = has_form(plain)
-    order = {True: (BARE, NATIVE, USER), False: (WRAPPED, BARE, USER), None: (NATIVE, USER)}[form]
+    turns = (BARE, WRAPPED, USER) if speaks(plain) else (WRAPPED, BARE, USER)
+    order = {True: (BARE, NATIVE, USER), False: turns, None: (NATIVE, USER)}[form]
     for one in order if tool_role == "auto" else [one for one in LAYOUTS if one.name == tool_role]:
         if one.calls and plain.codec.inline and tool_role == "auto":  # results are part of replies
             continue
@@ -143,7 +144,7 @@ def said(renderer: Renderer) -> str:
 
 
 _ROLES = {
-    BARE.name: "role tool (bare, the template has its own form)",
+    BARE.name: "role tool (bare, in the template's form)",
     NATIVE.name: "role tool (bare, behind calls as data)",
     WRAPPED.name: "role tool (in the codec's form)",
     USER.name: "role user (in the codec's form)",

@@ -36,6 +36,10 @@ class Renderer(Protocol):
         """Return the whole prompt, up to where the assistant writes."""
         ...
 
+    def reply(self, message: Message) -> str:
+        """Return a reply as the model would write it there, less the end of its turn."""
+        ...
+
     def extension(self, messages: Sequence[Message], closed: bool) -> str:
         """Return what follows a sampled reply, up to where the assistant writes again.
 
@@ -169,6 +173,10 @@ class ChatML:
         """Return all turns and the assistant header (left out while an inline result keeps the turn open)."""
         text, open_turn = self._turns(with_tools(messages, self.codec, tools, self.default_system), False)
         return text if open_turn else text + self._head("assistant")
+
+    def reply(self, message: Message) -> str:
+        """Return the content and calls in the form of the codec."""
+        return self.codec.write(message)
 
     def extension(self, messages: Sequence[Message], closed: bool) -> str:
         """Return the text after a reply: its end if missing, the new turns, the next assistant header."""

@@ -15,7 +15,7 @@ from ferrule.core.records import Call, Message
 
 __all__ = [
     "CLOSES", "MAX_READ", "OPENS", "THINKING", "THINK_CLOSE", "THINK_OPEN", "UNFINISHED", "Found", "Marks", "NextPlace",
-    "Scan", "assemble", "join", "label", "note", "scan", "thinking", "without_thinking",
+    "Scan", "assemble", "join", "label", "note", "rethought", "scan", "thinking", "without_thinking",
 ]  # fmt: skip
 
 THINK_OPEN = "<think>"
@@ -27,8 +27,10 @@ THINKING: tuple[tuple[str, str], ...] = (
     ("<seed:think>", "</seed:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<thinking>", "</thinking>"),
+    ("<mm:think>", "</mm:think>"),
 )
-"""The marks around thinking, by family: most; Mistral; Gemma 4; Seed; Cohere; Kimi."""
+"""The marks around thinking, by family: most; Mistral; Gemma 4; Seed; Cohere; Kimi; prompted ones; MiniMax."""
 _CLOSE_OF = dict(THINKING)
 OPENS = re.compile("|".join(re.escape(opening) for opening, _ in THINKING))
 """Matches a mark that opens thinking."""
@@ -151,6 +153,16 @@ def thinking(text: str) -> tuple[int, int] | None:
     if closing and not (opening and opening.start() < closing.start()):
         return 0, closing.end()
     return None
+
+
+def rethought(text: str, before: str, behind: str) -> str:
+    """Return a text that opens and closes thinking at its beginning with what stands around it replaced."""
+    block = thinking(text)
+    opening = OPENS.match(text, block[0]) if block is not None and block[1] >= 0 else None
+    if block is None or opening is None:
+        return text
+    thought = text[opening.end() : block[1] - len(_CLOSE_OF[opening[0]])].strip()
+    return f"{before}{thought}{behind}{text[block[1] :].lstrip(chr(10))}"
 
 
 def without_thinking(text: str) -> str:

@@ -20,6 +20,7 @@ __all__ = ["CODEC", "Tagged"]
 _NAME = r"[A-Za-z_][\w.-]{0,63}"
 _TAG = re.compile(rf"<({_NAME})>")
 _ANY = re.compile(rf"<(/?)({_NAME})(\s[^<>]*)?>")
+_THOUGHTS = {"think", "thinking"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Tagged:
 
     @property
     def _reserved(self) -> set[str]:
-        return {"think", self.result, *([self.answer] if self.answer else [])}
+        return {*_THOUGHTS, self.result, *([self.answer] if self.answer else [])}
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -215,7 +216,7 @@ class Tagged:
     def _opens(self, name: str, close: int) -> bool:
         """Say whether a tag opens a call, or a part in which none is read; one that is not known must be closed."""
         if name in self._reserved:
-            return name != "think" and close >= 0
+            return name not in _THOUGHTS and close >= 0
         return name in dict(self.arguments) or (close >= 0 and not self.known_only)
 
     def _one(self, text: str, tag: re.Match[str], close: int) -> tuple[int, list[Found]]:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +17,15 @@ from ferrule.chat.layout import WRAPPED, Entry, Layout, standing_in
 from ferrule.chat.parsing import defuse
 from ferrule.chat.renderer import added, after_results, flat, text_of, with_tools
 from ferrule.chat.reply import open_thought
-from ferrule.chat.scan import THINKING
-from ferrule.core.records import Call, Message, Tool
+from ferrule.chat.scan import CLOSES, THINK_OPEN, THINKING, rethought, thinking
+from ferrule.core.records import Call, Message, Tool, plain_text
 
 __all__ = ["Template"]
 
 _PROBE = "\u2402ferrule probe\u2403"
+_THOUGHT = "ferrule thinks"
 _ARGUMENT = "ferrule stands in"
+_CLOSED = re.compile(rf"\s*(?:{CLOSES.pattern})\s*")
 _INSIDE = re.compile(r'[:,\[{]\s*"\Z')
 _USER: Entry = {"role": "user", "content": "x"}
 _CLOCK = re.compile(r"""\bstrftime_now\(\s*(?P<quote>["'])(?P<form>[^"']*)(?P=quote)\s*\)""")
@@ -174,7 +176,7 @@ class Template:
                 else:
                     entries += self.layout.results(self.codec, results)
             elif message.role == "assistant":
-                pending += defuse(self.codec.write(message), *markers)
+                pending += defuse(self._written(message), *markers)
                 if not (self.codec.inline and stop < len(messages) and messages[stop].role == "tool"):
                     entries.append({"role": "assistant", "content": pending})
                     pending = ""
@@ -205,6 +207,49 @@ class Template:
         return open_thought(text)
 
     @cached_property
+    def around_thought(self) -> tuple[str, str]:
+        """What the family writes before and behind thinking, line breaks included; two empty texts where unknown.
+
+        A template that is given thinking as data shows it; one that shows none may still name the mark that closes it.
+        """
+        call = {"type": "function", "id": "000000000", "function": {"name": "a", "arguments": {"mark": _ARGUMENT}}}
+        reply: Entry = {"role": "assistant", "content": _PROBE, "reasoning_content": _THOUGHT, "reasoning": _THOUGHT}
+        further: tuple[Entry, ...] = ({}, {"thinking": _THOUGHT}, {"tool_calls": [call]})
+        for more in further:
+            with suppress(Exception):  # a template may raise anything
+                before, _, behind = self.render([_USER, {**reply, **more}], False).partition(_THOUGHT)
+                opening = next((mark for mark, _ in THINKING if before.rstrip().endswith(mark)), "")
+                close = _CLOSED.match(behind)
+                if opening and close:
+                    begin, head = before.rindex(opening), self.render([_USER], True)
+                    blank = before.startswith(head) and not before[len(head) : begin].strip()
+                    return before[min(len(head), begin) if blank else begin :], close[0]
+        source = str(getattr(self.tokenizer, "chat_template", "") or "")
+        named = next((pair for pair in THINKING if pair[1] in source), None)
+        return (f"{named[0]}\n", f"\n{named[1]}") if named is not None and named[0] != THINK_OPEN else ("", "")
+
+    def _written(self, message: Message) -> str:
+        """Return a reply in the form of the codec, with its thinking in that of the family."""
+        if any(self.around_thought) and not self.codec.inline:
+            text = rethought(plain_text(message), *self.around_thought)
+            message = replace(message, content=text)
+        return self.codec.write(message)
+
+    def reply(self, message: Message) -> str:
+        """Return a reply in the forms of codec and family, less the mark of thinking that the generation prompt wrote.
+
+        Where that opens thinking and the reply has none, thinking is closed at once.
+        """
+        text = self._written(message)
+        opened = self.opens.rstrip()
+        if not opened or self.codec.inline:
+            return text
+        if text.startswith(opened):
+            return text[len(opened) :].removeprefix(self.opens[len(opened) :])
+        closed = self.around_thought[1] or f"\n{dict(THINKING).get(opened, '')}\n\n"
+        return text if thinking(text) else closed + text
+
+    @cached_property
     def end(self) -> str:
         """Text of the end-of-turn token: what closes a reply, else the tokenizer's end of text.
 
@@ -233,7 +278,7 @@ class Template:
         replies = [i for i, message in enumerate(messages) if message.role == "assistant"]
         pieces = []
         for here, after in zip(replies, [*replies[1:], len(messages)], strict=True):
-            written = defuse(self.codec.write(messages[here]), *self._markers)
+            written = defuse(self.reply(messages[here]), *self._markers)
             pieces += [written, added(self, written, messages[here + 1 : after])]
         return "".join(pieces)
 

@@ -53,7 +53,7 @@ def conversation(
     ids = list(encode(renderer.opening(messages[: places[0]], tools)))
     turn = [-1] * len(ids)
     for k, place in enumerate(places):
-        text = renderer.codec.write(messages[place])
+        text = renderer.reply(messages[place])
         closed = not text.endswith(tuple(renderer.codec.stop) or ("\0",))
         written = list(encode(text + renderer.end if closed else text))
         ids += written

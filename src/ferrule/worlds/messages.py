@@ -40,11 +40,11 @@ def from_messages(
     """Read messages in the form of OpenAI, Hugging Face (``role``, ``content``) or ShareGPT (``from``, ``value``).
 
     ``developer`` is a system message, and joined to one before it; ``reasoning_content`` (``reasoning``, ``thinking``)
-    becomes a think block before the content; ``function_call`` is a call, and ``refusal`` the content where there is
-    no other. ``images`` fill image parts without a source, in order. Keys that are null say nothing: ``datasets`` puts
-    null where another row has a key. So it does in arguments, of which nulls go unless the tool of that name in
-    ``tools`` takes them; in arguments that are a JSON text they stay. Raises ``ValueError`` with the message's place
-    for unknown fields, roles and parts.
+    becomes a think block before the content, which renderers write in the marks of a family; ``function_call`` is a
+    call, and ``refusal`` the content where there is no other. ``images`` fill image parts without a source, in order.
+    Keys that are null say nothing: ``datasets`` puts null where another row has a key. So it does in arguments, of
+    which nulls go unless the tool of that name in ``tools`` takes them; in arguments that are a JSON text they stay.
+    Raises ``ValueError`` with the message's place for unknown fields, roles and parts.
     """
     return marked_messages(rows, tools, images)[0]
 
