@@ -14,9 +14,13 @@ from tests.toys import layout
 from ferrule.cli import main
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, plain_text
+from ferrule.data.labelled_calls import demonstrated_calls, read_calls
+from ferrule.evaluate.probed import tools_world
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.documents import about, edited, read_documents, write_documents
 from ferrule.tools.overlay import Overlay
+from ferrule.worlds.apis import Apis
+from ferrule.worlds.session import Toolbox
 
 HEARD: list[Ask] = []
 
@@ -133,20 +137,23 @@ def test_tools_of_a_world_are_documented(own: Path) -> None:
     ],
 )  # fmt: skip
 def test_rows_of_calls_that_do_not_fit_are_named(own: Path, row: dict[str, Any], problem: str) -> None:
-    from ferrule.data.labelled_calls import read_calls
-    from ferrule.evaluate.probed import tools_world
-
     Path("calls.jsonl").write_text(json.dumps(row))
     with pytest.raises(ValueError, match=rf"calls\.jsonl.*: {problem}"):
         read_calls("calls.jsonl", tools_world("sea.py").tools)
 
 
-def test_reference_solutions_are_labelled_calls() -> None:
-    from ferrule.data.labelled_calls import demonstrated_calls
-    from ferrule.worlds.apis import Apis
-
+def test_reference_solutions_are_labelled_calls(own: Path) -> None:
     world = Apis()
     tasks = world.tasks("train", 5, levels=(1,))
-    labelled = demonstrated_calls(world, tasks)
+    tools, labelled = demonstrated_calls(world, tasks)
     assert [item.query for item in labelled] == [task.prompt for task in tasks]
     assert [item.gold for item in labelled] == [world.demonstrate(task).calls[0] for task in tasks]
+    assert {item.gold.name for item in labelled} <= {tool.name for tool in tools}
+    with pytest.raises(ValueError, match="toolbox has no reference solutions"):
+        demonstrated_calls(Toolbox(()), [])
+    result = invoked("documents", "improve", "--world", "apis", "--rounds", "1", "--train-tasks", "6")
+    assert "0.0% at first, 0.0% at best" in result.output
+    assert (
+        "give --tools with --dataset, or --world"
+        in invoked("documents", "improve", "--world", "apis", "--tools", "sea.py").output
+    )

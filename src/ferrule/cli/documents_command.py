@@ -77,9 +77,11 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
 @command.command("improve")
 @tools_option()
 @click.option(
-    "--dataset", "calls", required=True, type=click.Path(path_type=Path),
+    "--dataset", "calls", type=click.Path(path_type=Path),
     help="Requests with their calls: rows with a query and a call (name, arguments).",
 )  # fmt: skip
+@click.option("--world", "suite", default=None, help="Tasks of this world and the first calls of their solutions.")
+@click.option("--train-tasks", default=64, show_default=True, type=click.IntRange(2), help="Tasks of the world.")
 @click.option("--model", default="pocket", show_default=True, help="Makes the calls: a model or a URL.")
 @click.option("--reflector", default=None, help="Reads what was wrong and edits [default: the model].")
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1), help="Reflections.")
@@ -92,29 +94,43 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @guarded
-def improve(tools: Any, calls: Path, model: str, reflector: str | None, as_json: bool, **given: Any) -> None:
-    """Search for rules and documents of --tools under which a model makes the right calls (JTPRO, paper 56)."""
-    from ferrule.data.labelled_calls import read_calls
-    from ferrule.evaluate.probed import tools_world
+def improve(model: str, reflector: str | None, as_json: bool, **given: Any) -> None:
+    """Search for rules and documents under which a model makes the right calls (JTPRO, paper 56).
+
+    Calls are those of --dataset for --tools, or of a --world with reference solutions.
+    """
     from ferrule.papers.jtpro import optimised
     from ferrule.tools.documents import write_documents
 
-    if tools is None:
-        raise click.UsageError("give --tools: documents are written of your own tools")
+    tools, examples = _labelled(given)
     options = {**computing_options(given), **chat_options(given)}
-    world = tools_world(tools)
-    examples = read_calls(calls, world.tools)
     solver = load_policy(model, **options)
     same = reflector is None or reflector == model
     policy = {"solver": solver, "reflector": solver if same else load_policy(str(reflector), **options)}
     most = {"size": min(given["size"], max(1, len(examples) // 2))}
-    result = optimised(world.tools, examples, policy, rounds=given["rounds"], seed=given["seed"], **most)
+    result = optimised(tools, examples, policy, rounds=given["rounds"], seed=given["seed"], **most)
     write_documents(given["output"], result.context.overlay, result.context.rules)
     first, best = (one.checked.score for one in (result.refined.candidates[0], result.refined.best))
     data = {"file": str(given["output"]), "first": first, "best": best, "calls": result.runs}
     data["rules"] = dict(result.context.rules)
     told = f"right calls on held-out requests: {first:.1%} at first, {best:.1%} at best; calls made: {result.runs}"
     emit(data, as_json, lambda: click.echo(f"{told}\ndocuments: {given['output']}"))
+
+
+def _labelled(given: dict[str, Any]) -> tuple[Any, Any]:
+    """Return tools, and requests with their calls."""
+    from ferrule.data.labelled_calls import demonstrated_calls, read_calls
+    from ferrule.evaluate.probed import tools_world
+    from ferrule.evaluate.suites import suite as suite_of
+
+    tools, calls, suite = given["tools"], given["calls"], given["suite"]
+    if suite is not None and tools is None and calls is None:
+        world, tasks = suite_of(suite, split="train", count=given["train_tasks"], seed=given["seed"])
+        return demonstrated_calls(world, tasks)
+    if suite is not None or tools is None or calls is None:
+        raise click.UsageError("give --tools with --dataset, or --world")
+    own = tools_world(tools)
+    return own.tools, read_calls(calls, own.tools)
 
 
 @command.command("show")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ferrule.agents.contexts import LabelledCall
 from ferrule.core.arrays import nearest
 from ferrule.core.demonstration import Demonstrates
+from ferrule.core.flows import World
 from ferrule.core.records import Call, Task, Tool
+from ferrule.tools.schema import violations
 from ferrule.worlds.files import read_file
 
 __all__ = ["demonstrated_calls", "read_calls"]
@@ -26,10 +29,24 @@ def read_calls(path: str | Path, tools: Sequence[Tool]) -> list[LabelledCall]:
     return [_labelled(where, row, known) for where, row in read_file(Path(path)).rows]
 
 
-def demonstrated_calls(world: Demonstrates, tasks: Sequence[Task]) -> list[LabelledCall]:
-    """Return the prompt of each task with the first call of its reference solution, where it has one."""
-    calls = [(task.prompt, world.demonstrate(task).calls) for task in tasks]
-    return [LabelledCall(prompt, made[0]) for prompt, made in calls if made]
+def demonstrated_calls(world: World, tasks: Sequence[Task]) -> tuple[tuple[Tool, ...], list[LabelledCall]]:
+    """Return the tools of tasks, and the prompt of each with the first call of its reference solution.
+
+    Of tools of one name the first counts; tasks whose call does not fit it, or that have no call, are left out. Raises
+    ``ValueError`` for a world without reference solutions.
+    """
+    if not isinstance(world, Demonstrates):
+        raise ValueError(f"{world.name} has no reference solutions; give rows with calls instead")
+    tools: dict[str, Tool] = {}
+    labelled: list[LabelledCall] = []
+    for task in tasks:
+        with closing(world.start(task)) as session:
+            for tool in session.tools:
+                tools.setdefault(tool.name, tool)
+        call = next(iter(world.demonstrate(task).calls), None)
+        if call is not None and call.name in tools and not violations(call.arguments, tools[call.name].parameters):
+            labelled.append(LabelledCall(task.prompt, call))
+    return tuple(tools.values()), labelled
 
 
 def _labelled(where: str, row: Mapping[str, Any], known: Mapping[str, Tool]) -> LabelledCall:
