@@ -44,7 +44,7 @@ from ferrule.memory.critique import Critique, comparing
 from ferrule.memory.entries import EXPERIENCE, Change, Entry, Origin
 from ferrule.memory.library import Library
 from ferrule.memory.memory import Memory, Recalled, shown_in
-from ferrule.memory.recall import HEADER, library_memory, listed, nothing_more
+from ferrule.memory.recall import HEADER, defused, library_memory, listed, nothing_more
 from ferrule.memory.skills import adapted_skill, keep_skill, merged_skill, refined_skill, skill_of, written_skill
 from ferrule.studies.paper import Paper
 
@@ -137,7 +137,7 @@ def recalled_for(
     if document is None:
         return Recalled(listed(task, entries), (), tuple(entry.id for entry in entries))
     text = yield from returned(adapt(task, document.text, entries))
-    return Recalled(f"{HEADER}\n\n{text}", (), (document.id, *(entry.id for entry in entries)))
+    return Recalled(f"{HEADER}\n\n{defused(text)}", (), (document.id, *(entry.id for entry in entries)))
 
 
 def memory(library: Library, **settings: Any) -> Memory:

@@ -108,8 +108,8 @@ def critique(
     task: Task, paths: Sequence[Trajectory], scores: Sequence[Score], entries: Sequence[Entry]
 ) -> list[Change]:
     """Propose a note for each situation in which one setting came back best."""
-    found = [(words, _best(task, paths, place)) for place, words in enumerate(situations_of(task), 1)]
-    return [Change("add", text=f"If {words}: use setting {best}") for words, best in found if best is not None]
+    settings = [(words, _best(task, paths, place)) for place, words in enumerate(situations_of(task), 1)]
+    return [Change("add", text=f"If {words}: use setting {best}") for words, best in settings if best is not None]
 
 
 def pooled(texts: Sequence[str]) -> str:
