@@ -69,6 +69,7 @@ VARIANTS = (plain, beside_text, spaced, cut)
 KNOWN = {
     ("hermes", "cut"): "drops the finished calls with the one that is cut off",
     ("llama3_json", "cut"): "drops the finished calls with the one that is cut off",
+    ("lfm2", "cut"): "drops the finished calls with the one that is cut off",
     ("llama3_json", "beside_text"): "takes a brace in the text before for the call",
     ("qwen3_coder", "cut"): "reads a call that is cut off as one with fewer arguments",
     ("gemma4", "cut"): "reads a call that is cut off as one with fewer arguments",
