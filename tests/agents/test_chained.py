@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ferrule.agents.chained import ChainProgram, code_of, document, outcome_of, sounds_good
+from ferrule.agents.chained import ChainProgram, code_of, document_of, outcome_of, sounds_good
 from ferrule.agents.probe_program import documented, probe_by_program, result_of_program
 from ferrule.core.flows import Ask
 from ferrule.core.records import Message, Observation, Reply, Task, Tool, plain_text
@@ -110,8 +110,8 @@ def test_documents_say_what_tools_return() -> None:
     text = plain_text(request.messages[0])
     assert "1. find(name: str)" in text
     assert "Returns: dict[str, int]" in text
-    assert "Returns" not in document(find, output=False)
-    assert "- person:  (type: int)" in document(age)
+    assert "Returns" not in document_of(find, output=False)
+    assert "- person:  (type: int)" in document_of(age)
 
 
 def test_a_reviewer_names_the_tools_to_look_at() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ferrule.agents.toolmaking import (
     UNKNOWN,
     ToolUser,
-    Wrapped,
+    WrappedTool,
     answer_variable,
     code_blocks,
     dispatched,
@@ -44,7 +44,7 @@ def played(flow: Any, policies: dict[str, Any]) -> Any:
     return box[0]
 
 
-def made(replies: Sequence[str], **how: Any) -> tuple[Wrapped, list[Ask]]:
+def made(replies: Sequence[str], **how: Any) -> tuple[WrappedTool, list[Ask]]:
     asked: list[Ask] = []
     left = iter(replies)
 
@@ -81,7 +81,7 @@ def test_a_mended_function_and_mended_tests_are_wrapped() -> None:
     """Worked example 4: an error of the proposal, then ok; an error of the tests, then ok; then it is wrapped."""
     replies = [fenced("def double(n) return"), fenced(SOURCE), fenced(TESTS.replace("'8'", "'9'")), fenced(TESTS), WRAP]
     wrapped, asked = made(replies)
-    assert wrapped == Wrapped(SOURCE, WRAP, "", 5)
+    assert wrapped == WrappedTool(SOURCE, WRAP, "", 5)
     assert "SyntaxError" in plain_text(asked[1].messages[-1])
     assert "AssertionError" in plain_text(asked[3].messages[-1])
     assert len(asked[4].messages) == 9  # one dialogue: four replies and five requests
@@ -114,8 +114,8 @@ def test_leftovers_of_a_failed_function_are_gone() -> None:
     assert not wrapped.text
 
 
-def answers(reply: str, tool: Wrapped | None = None, **how: Any) -> list[str | None]:
-    user = ToolUser({"twice": tool or Wrapped(SOURCE, WRAP)}, **how)
+def answers(reply: str, tool: WrappedTool | None = None, **how: Any) -> list[str | None]:
+    user = ToolUser({"twice": tool or WrappedTool(SOURCE, WRAP)}, **how)
     tasks = [Task("q/7", "What is twice 7?", "14", meta={"class": "twice"}), Task("q/x", "Who?", meta={"class": "x"})]
     policies = {
         "solver": Scripted(lambda ask, sample: reply),
@@ -132,7 +132,7 @@ def test_the_user_writes_the_call() -> None:
     assert answers(fenced("ans = double('a', 'b')"))[0] is None
     assert answers(fenced("ans = object()"))[0] is None
     assert answers(fenced("ans = double(7)"), known={"twice": "What is twice 1?"}) == ["14", "14"]
-    assert answers("", Wrapped(SOURCE, "", "the tests fail"))[0] is None
+    assert answers("", WrappedTool(SOURCE, "", "the tests fail"))[0] is None
 
 
 @pytest.mark.parametrize(

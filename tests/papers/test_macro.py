@@ -16,7 +16,7 @@ from ferrule.papers.claims.macro import STUDY, Chains, first, second
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.studies.table import plain
-from ferrule.tools.forge_composite import Composite, CompositeStep, Source
+from ferrule.tools.forge_composite import ArgumentSource, Composite, CompositeStep
 from ferrule.tools.tool import tool
 from ferrule.worlds.session import Toolbox
 
@@ -109,7 +109,7 @@ def test_composites_are_paid_for_with_right_answers_only() -> None:
 
 
 def test_a_writer_names_composites() -> None:
-    steps = (CompositeStep("find", {"name": Source("name")}), CompositeStep("age", {}))
+    steps = (CompositeStep("find", {"name": ArgumentSource("name")}), CompositeStep("age", {}))
     two = [Composite("find_age", steps), Composite("age_find", steps[::-1])]
     box: list[Any] = []
 

@@ -10,10 +10,10 @@ from ferrule.core.records import Call, Message, Observation, Task, Trajectory, T
 from ferrule.tools.budget import Budget
 from ferrule.tools.contracts import Contract
 from ferrule.tools.forge_composite import (
+    ArgumentSource,
     Composite,
     Frequent,
     RunLog,
-    Source,
     composed,
     contract_of,
     expanded,
@@ -92,8 +92,8 @@ def test_data_flow_is_read_off_the_runs() -> None:
     """Worked example 5: the id is passed on, the limit is always 5, and the name is what is left."""
     one = composed(("find", "read"), [found("ann"), found("peter")])
     assert (one.name, one.parameters, one.mined_from) == ("find_read", ("name",), 2)
-    assert one.steps[0].arguments == {"name": Source("name"), "limit": Source(constant=5)}
-    assert one.steps[1].arguments == {"id": Source(step=0, path=("people", 0, "id"))}
+    assert one.steps[0].arguments == {"name": ArgumentSource("name"), "limit": ArgumentSource(constant=5)}
+    assert one.steps[1].arguments == {"id": ArgumentSource(step=0, path=("people", 0, "id"))}
     with pytest.raises(ValueError, match="no verified run"):
         composed(("read", "find"), [found("ann")])
     unlike = run_of(Call("find", {"name": "bo"}), Call("read", {"id": 2}))
@@ -153,7 +153,7 @@ def test_composites_are_replayed_and_idle_steps_found() -> None:
     assert [step.tool for step in one.steps] == ["find", "look", "read"]
     assert replayed(one, runs, lambda run: session()) == 1.0
     assert needless_steps(one, runs, lambda run: session()) == (1,)
-    wrong = Composite(one.name, (*one.steps[:2], one.steps[2].__class__("read", {"id": Source(constant=1)})))
+    wrong = Composite(one.name, (*one.steps[:2], one.steps[2].__class__("read", {"id": ArgumentSource(constant=1)})))
     assert replayed(wrong, runs, lambda run: session()) == 0.0
     assert replayed(one, [log("find,read", False)], lambda run: session()) == 0.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from ferrule.agents.attribution import attributed
 from ferrule.agents.code import blocks_of
@@ -17,7 +17,7 @@ from ferrule.core.records import Answer, Call, Message, Observation, Reply, Task
 from ferrule.tools.schema import heading, type_text
 from ferrule.worlds.coded import CODE, Coded
 
-__all__ = ["FAILURES", "ChainProgram", "Outcome", "code_of", "document", "documents", "outcome_of", "sounds_good"]
+__all__ = ["FAILURES", "ChainProgram", "code_of", "document_of", "documents_of", "outcome_of", "sounds_good"]
 
 FAILURES = (
     '"success":false', "not available", "no results found", "no keywords found", "out of range", "is not subscriptable",
@@ -25,8 +25,6 @@ FAILURES = (
 )  # fmt: skip
 """What an output holds, in any case of letters, that tells of a failure."""
 _WORDS = ("error", "fail", '"error":', "invalid", "n't")
-Outcome: TypeAlias = int
-"""0 good, 1 raised, 2 ran and its output tells of a failure."""
 
 
 def sounds_good(output: str | None) -> bool:
@@ -40,7 +38,7 @@ def sounds_good(output: str | None) -> bool:
     return not any(text in lowered for text in FAILURES) and not any(word in _WORDS for word in lowered.split())
 
 
-def outcome_of(observation: Observation, *, by_text: bool = True) -> Outcome:
+def outcome_of(observation: Observation, *, by_text: bool = True) -> int:
     """Return what became of a program: 1 where it raised, 2 where its output tells of a failure, else 0.
 
     Without ``by_text`` the output is bad only where nothing was printed.
@@ -66,7 +64,7 @@ def code_of(reply: Reply) -> Call:
     return blocks[0] if blocks else Call(CODE, {"code": "" if "```" in text else text})
 
 
-def document(tool: Tool, *, output: bool = True) -> str:
+def document_of(tool: Tool, *, output: bool = True) -> str:
     """Return the document of a tool: name, first line of its description, parameters, and the type of its result.
 
     A description that goes on, with the outline of a result or examples (``ferrule.tools.overlay``), is shown whole.
@@ -82,9 +80,9 @@ def document(tool: Tool, *, output: bool = True) -> str:
     return "\n".join(lines)
 
 
-def documents(tools: Sequence[Tool], *, output: bool = True) -> str:
+def documents_of(tools: Sequence[Tool], *, output: bool = True) -> str:
     """Return the numbered documents of tools."""
-    return "\n\n".join(f"{number}. {document(tool, output=output)}" for number, tool in enumerate(tools, 1))
+    return "\n\n".join(f"{number}. {document_of(tool, output=output)}" for number, tool in enumerate(tools, 1))
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class ChainProgram:
         """Play one episode."""
         coded = Coded(session)
         tools = [tool for tool in session.tools if tool.name.isidentifier() and not tool.terminal and tool.name != CODE]
-        request = _REQUEST.format(documents=documents(tools, output=self.output), query=task.prompt)
+        request = _REQUEST.format(documents=documents_of(tools, output=self.output), query=task.prompt)
         if self.longest and len(request) > self.longest:
             return None
         talk = [*([Message("system", self.system)] if self.system else []), Message("user", request)]
@@ -133,7 +131,7 @@ class ChainProgram:
         return answer
 
     def _repair(
-        self, task: Task, tools: Sequence[Tool], code: str, observation: Observation, outcome: Outcome
+        self, task: Task, tools: Sequence[Tool], code: str, observation: Observation, outcome: int
     ) -> Flow[str]:
         """Return the request for another program, with the tools that a reviewer names."""
         wrong = _raised(observation) if outcome == 1 else _printed(observation).strip() or "(nothing was printed)"

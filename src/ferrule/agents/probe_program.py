@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ferrule.agents.attribution import mentioned
-from ferrule.agents.chained import code_of, document, outcome_of
+from ferrule.agents.chained import code_of, document_of, outcome_of
 from ferrule.agents.probe import Probed, Trial, documents, probe_in_rounds
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Message, Observation, Tool, plain_text
@@ -21,7 +21,7 @@ from ferrule.tools.overlay import Overlay, ToolText, apply
 from ferrule.tools.results import induced
 from ferrule.worlds.coded import Coded
 
-__all__ = ["DOCUMENTED", "documented", "helpers", "probe_by_program", "result_of_program"]
+__all__ = ["DOCUMENTED", "documented", "picked_helpers", "probe_by_program", "result_of_program"]
 
 DOCUMENTED = "documented"
 """Why probing a tool ends where it worked (``Probed.ended``)."""
@@ -32,12 +32,14 @@ def documented(probed: Probed) -> bool:
     return probed.ended == DOCUMENTED
 
 
-def helpers(tool: Tool, known: Sequence[Tool], *, role: str = "prober", max_tokens: int = 256) -> Flow[tuple[str, ...]]:
+def picked_helpers(
+    tool: Tool, known: Sequence[Tool], *, role: str = "prober", max_tokens: int = 256
+) -> Flow[tuple[str, ...]]:
     """Ask which of the tools that are known already may provide what a tool needs; returns the names in the reply."""
     listed = "\n".join(f"- {other.name}: {other.description.strip().splitlines()[0]}" for other in known)
     text = (
-        f"This tool is to be tried out, and may need values that other tools return:\n\n{document(tool, output=False)}"
-        f"\n\nKnown tools:\n{listed}\n\nWhich of them provide such values? Name them."
+        "This tool is to be tried out, and may need values that other tools return:\n\n"
+        f"{document_of(tool, output=False)}\n\nKnown tools:\n{listed}\n\nWhich of them provide such values? Name them."
     )
     (reply,) = yield from ask(Ask((Message("user", text),), role=role, max_tokens=max_tokens))
     return mentioned(plain_text(reply.message), [other.name for other in known])
@@ -58,9 +60,9 @@ def _tried(
     max_tokens: int,
 ) -> Flow[Probed]:  # fmt: skip
     """Let a prober write programs that call a tool until one prints its raw result as JSON."""
-    beside = "\n\n".join(document(other) for other in others)
+    beside = "\n\n".join(document_of(other) for other in others)
     request = _REQUEST.format(
-        tool=document(tool, output=False), others=f"You may also call:\n\n{beside}\n\n" if beside else ""
+        tool=document_of(tool, output=False), others=f"You may also call:\n\n{beside}\n\n" if beside else ""
     )
     talk = [Message("user", request)]
     trials: list[Trial] = []
@@ -104,7 +106,7 @@ def probe_by_program(
     def one(tool: Tool, worked: Sequence[Probed]) -> Flow[Probed]:
         texts = {each.tool: each.texts[-1] for each in worked}
         known = apply([by_name[name] for name in texts], Overlay(texts))
-        picked = (yield from helpers(tool, known, role=role)) if known else ()
+        picked = (yield from picked_helpers(tool, known, role=role)) if known else ()
         if known and not picked:
             return Probed(tool.name, (), (ToolText(),), "no helper was picked")
         others = [other for other in known if other.name in picked]

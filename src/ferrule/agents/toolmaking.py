@@ -22,7 +22,7 @@ from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Answer, Call, Message, Observation, Task, plain_text
 
 __all__ = [
-    "UNKNOWN", "ToolUser", "Wrapped", "answer_variable", "code_blocks", "dispatched", "make_wrapped", "normalised",
+    "UNKNOWN", "ToolUser", "WrappedTool", "answer_variable", "code_blocks", "dispatched", "make_wrapped", "normalised",
 ]  # fmt: skip
 
 UNKNOWN = "unknown"
@@ -64,7 +64,7 @@ def normalised(value: Any, question: str) -> str:
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class WrappedTool:
     """What a maker made of a class of questions: the source of the function, and the text that its user is shown.
 
     ``problem`` says why there is none (``text`` is empty then); ``asks`` is how often the maker was asked.
@@ -79,7 +79,7 @@ class Wrapped:
 def make_wrapped(
     train: Sequence[Task], validation: Sequence[Task], *, tries: int = 3, verify: bool = True, role: str = "maker",
     max_tokens: int = 2048, temperature: float | None = 0.3,
-) -> Flow[Wrapped]:  # fmt: skip
+) -> Flow[WrappedTool]:  # fmt: skip
     """Let a maker propose a function from ``train``, write tests of it from ``validation``, and wrap both for a user.
 
     All of it is one dialogue. A function that cannot be run, and tests that fail, are written again at most ``tries``
@@ -91,16 +91,16 @@ def make_wrapped(
     with closing(fresh_python()) as python:
         source, problem, asks = yield from _until(talk, python, "", 0, _FIX, tries, how)
         if problem:
-            return Wrapped(source, "", f"no function could be run: {problem}", asks)
+            return WrappedTool(source, "", f"no function could be run: {problem}", asks)
         if not verify:
-            return Wrapped(source, f"```python\n{source}\n```", "", asks)
+            return WrappedTool(source, f"```python\n{source}\n```", "", asks)
         talk.append(Message("user", f"{_pairs(validation)}\n\n{_VERIFY}"))
         _, problem, more = yield from _until(talk, python, source, len(validation), _FIX_CALLS, tries, how)
     if problem:
-        return Wrapped(source, "", f"the tests fail: {problem}", asks + more)
+        return WrappedTool(source, "", f"the tests fail: {problem}", asks + more)
     talk.append(Message("user", _WRAP))
     (reply,) = yield from ask(Ask(tuple(talk), **how))
-    return Wrapped(source, plain_text(reply.message), "", asks + more + 1)
+    return WrappedTool(source, plain_text(reply.message), "", asks + more + 1)
 
 
 def _until(
@@ -177,7 +177,7 @@ class ToolUser:
     has an example of each; a question of no class that has a tool gets no answer.
     """
 
-    tools: Mapping[str, Wrapped] = field(default_factory=dict)
+    tools: Mapping[str, WrappedTool] = field(default_factory=dict)
     known: Mapping[str, str] = field(default_factory=dict)
     label: str = "class"
     role: str = "solver"

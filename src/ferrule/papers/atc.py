@@ -34,9 +34,9 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.agents.attribution import attributed, first_failed
-from ferrule.agents.chained import ChainProgram, document, outcome_of, sounds_good
+from ferrule.agents.chained import ChainProgram, document_of, outcome_of, sounds_good
 from ferrule.agents.probe import Probed
-from ferrule.agents.probe_program import documented, helpers, probe_by_program
+from ferrule.agents.probe_program import documented, picked_helpers, probe_by_program
 from ferrule.core.flows import Flow, Session, World
 from ferrule.core.recipe import Recipe, vary
 from ferrule.core.records import Task
@@ -87,13 +87,13 @@ PAPER = Paper(
     url="https://arxiv.org/abs/2405.16533",
     pieces={
         "agent": ChainProgram,
-        "document": document,
+        "document": document_of,
         "good": sounds_good,
         "outcome": outcome_of,
         "attribution": attributed,
         "by_record": first_failed,
         "probing": probe_by_program,
-        "helpers": helpers,
+        "helpers": picked_helpers,
         "documented": documented,
         "schema": induced,
         "outline": outline,

@@ -39,7 +39,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ferrule.agents.toolmaking import ToolUser, Wrapped, dispatched, make_wrapped, normalised
+from ferrule.agents.toolmaking import ToolUser, WrappedTool, dispatched, make_wrapped, normalised
 from ferrule.core.flows import Flow, Session
 from ferrule.core.records import Answer, Task
 from ferrule.rollout.drive import Policies, drive
@@ -47,7 +47,7 @@ from ferrule.rollout.spent import Spent, added
 from ferrule.studies.paper import Paper
 from ferrule.worlds.session import Toolbox
 
-__all__ = ["PAPER", "Made", "break_even", "cost", "made_tools", "making", "served", "split"]
+__all__ = ["PAPER", "MadeTools", "break_even", "cost", "made_tools", "making", "served", "split"]
 
 
 def split(tasks: Sequence[Task], *, train: int = 3, validation: int = 3) -> tuple[Sequence[Task], Sequence[Task]]:
@@ -68,7 +68,7 @@ def making(
     tries: int = 3,
     verify: bool = True,
     **how: Any,
-) -> Flow[Wrapped]:
+) -> Flow[WrappedTool]:
     """Make a tool, beginning anew at most ``makes`` times in all while its tests fail; ``asks`` counts all of them.
 
     ``how`` are further keywords of ``ferrule.agents.toolmaking.make_wrapped``.
@@ -83,7 +83,7 @@ def making(
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeTools:
     """The agent that uses what was made, and what each role took for it."""
 
     user: ToolUser
@@ -93,7 +93,7 @@ class Made:
 def made_tools(
     classes: Mapping[str, Sequence[Task]], policies: Policies, *, dispatch: bool = True, seed: int = 0, train: int = 3,
     validation: int = 3, user: ToolUser | None = None, **how: Any,
-) -> Made:  # fmt: skip
+) -> MadeTools:  # fmt: skip
     """Make a tool for every class of tasks and return the agent that uses them, beside those that ``user`` has.
 
     With ``dispatch`` the role ``dispatcher`` is asked for the class of a question, shown the first task of each class;
@@ -102,7 +102,7 @@ def made_tools(
     user, parts = user or ToolUser(), list[Mapping[str, Spent]]()
     for name, tasks in classes.items():
         shown, held = split(tasks, train=train, validation=validation)
-        box: list[Wrapped] = []
+        box: list[WrappedTool] = []
 
         def agent(task: Task, session: Session, shown: Any = shown, held: Any = held, box: Any = box) -> Flow[str]:
             box.append((yield from making(shown, held, **how)))
@@ -114,19 +114,19 @@ def made_tools(
         known = {**user.known, name: shown[0].prompt} if dispatch else user.known
         user = replace(user, tools={**user.tools, name: box[0]}, known=known)
         parts.append(episode.spent)
-    return Made(user, added(parts))
+    return MadeTools(user, added(parts))
 
 
 def served(
     tasks: Sequence[Task], policies: Policies, examples: Callable[[Task], tuple[str, Sequence[Task]]], *,
     user: ToolUser | None = None, seed: int = 0, **how: Any,
-) -> tuple[list[Answer], Made]:  # fmt: skip
+) -> tuple[list[Answer], MadeTools]:  # fmt: skip
     """Answer tasks in order, making a tool whenever a question belongs to no known class; return answers and tools.
 
     ``examples(task)`` names the class of an unknown question and returns solved questions of it. A class is made once:
     where that failed its questions get no answer. ``how`` are keywords of ``making``.
     """
-    made, answers, parts = Made(user or ToolUser()), list[Answer](), list[Mapping[str, Spent]]()
+    made, answers, parts = MadeTools(user or ToolUser()), list[Answer](), list[Mapping[str, Spent]]()
     tried: set[str] = set(made.user.tools)
     for task in tasks:
         (episode,) = drive(made.user, [task], Toolbox(()), policies, seed=seed)
@@ -142,7 +142,7 @@ def served(
                 parts.append(episode.spent)
                 answer = episode.trajectories[0].answer if episode.trajectories else None
         answers.append(answer)
-    return answers, Made(made.user, added(parts))
+    return answers, MadeTools(made.user, added(parts))
 
 
 def _of(task: Task, name: str) -> Task:

@@ -18,8 +18,19 @@ from ferrule.tools.effects import result_of
 from ferrule.tools.schema import json_differs
 
 __all__ = [
-    "Composite", "CompositeStep", "Frequent", "RunLog", "Source", "composed", "contract_of", "expanded", "frequent",
-    "mined", "outdone", "run_log", "schema_of",
+    "ArgumentSource",
+    "Composite",
+    "CompositeStep",
+    "Frequent",
+    "RunLog",
+    "composed",
+    "contract_of",
+    "expanded",
+    "frequent",
+    "mined",
+    "outdone",
+    "run_log",
+    "schema_of",
 ]  # fmt: skip
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -106,7 +117,7 @@ def _within(one: Frequent, other: Frequent) -> bool:
 
 
 @dataclass(frozen=True)
-class Source:
+class ArgumentSource:
     """Where an argument comes from: a ``parameter``, the field ``path`` of the result of ``step``, or a constant."""
 
     parameter: str = ""
@@ -120,7 +131,7 @@ class CompositeStep:
     """One call of a composite: the tool, and a source for each of its arguments."""
 
     tool: str
-    arguments: Mapping[str, Source] = field(default_factory=dict)
+    arguments: Mapping[str, ArgumentSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ class Composite:
 _LEFT_OUT = object()
 
 
-def _value(source: Source, given: Mapping[str, Any], results: Sequence[Any]) -> Any:
+def _value(source: ArgumentSource, given: Mapping[str, Any], results: Sequence[Any]) -> Any:
     if source.parameter:
         return given.get(source.parameter, _LEFT_OUT)
     if source.step is None:
@@ -201,19 +212,19 @@ def _window(run: RunLog, names: Sequence[str]) -> tuple[tuple[Call, Observation]
 
 def _source(
     key: str, number: int, windows: Sequence[Sequence[tuple[Call, Observation]]], taken: dict[str, list[Any]], tool: str
-) -> Source:
+) -> ArgumentSource:
     values = [window[number][0].arguments[key] for window in windows]
     for step in range(number - 1, -1, -1):
         results = [result_of(window[step][1]) for window in windows]
         for path in _paths(results[0]):
             if all(_same(_at(result, path), value) for result, value in zip(results, values, strict=True)):
-                return Source(step=step, path=path)
+                return ArgumentSource(step=step, path=path)
     if len(values) > 1 and all(_same(value, values[0]) for value in values):
-        return Source(constant=values[0])
+        return ArgumentSource(constant=values[0])
     known = next((name for name, others in taken.items() if name == key and _all_same(others, values)), "")
     fresh = key if key not in taken else f"{key}_of_{tool}"
     taken.setdefault(known or fresh, values)
-    return Source(parameter=known or fresh)
+    return ArgumentSource(parameter=known or fresh)
 
 
 def _all_same(first: Sequence[Any], second: Sequence[Any]) -> bool:
