@@ -45,7 +45,7 @@ CHEM = Helper("chem", "Knows chemistry.", ToolLoop(), ("rings",))
 
 
 def test_a_call_returns_the_answer_and_the_helpers_turns_are_a_trace_of_their_own() -> None:
-    """Example 5 of sheet 03: the outer trace holds one observation, the inner one lies beside it, not in its tokens."""
+    """Example 5 of paper 03: the outer trace holds one observation, the inner one lies beside it, not in its tokens."""
     agent = WithHelpers(ToolLoop(), (CHEM,), tools=())
     episode = _played(agent, _call("chem", request="count the rings of abc"), "3")
     (outer,), (inner,) = episode.of_role("solver"), episode.of_role("chem")
@@ -125,3 +125,9 @@ def test_helpers_that_cannot_be_told_apart_are_refused() -> None:
         WithHelpers(ToolLoop(), ())
     with pytest.raises(ValueError, match="cannot be named 'solver'"):
         WithHelpers(ToolLoop(), (Helper("solver", "d", ToolLoop()),))
+
+
+def test_a_request_that_has_to_be_repaired_is_played_as_it_is_read() -> None:
+    episode = _played(WithHelpers(ToolLoop(), (CHEM,), tools=()), _call("chem", request=35), "done")
+    (observation,) = episode.of_role("solver")[0].turns[0].observations
+    assert (observation.text, observation.repairs) == ("I found: 35 has 2 rings", ("text:request",))

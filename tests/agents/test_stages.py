@@ -216,3 +216,63 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         OneStep(RIGHT, k=0)
     with pytest.raises(ValueError, match=r"Iterative\.retries is -1"):
         Iterative(RIGHT, retries=-1)
+
+
+@pytest.mark.parametrize("given", [[1], "A", None])
+@pytest.mark.parametrize("played", [OneStep, Iterative])
+def test_arguments_that_are_no_object_are_a_call_that_failed(given: Any, played: Any) -> None:
+    stages = Stages(RIGHT.plan, RIGHT.select, lambda part, record, tools: [Call("height", given)], integrated())
+    record = record_of(_played(played(stages)).trajectories[0])
+    assert record is not None
+    assert record.calls[0].arguments == {"": given}
+    assert record.calls[0].problem == f"should be an object of named values, not {type(given).__name__}"
+    assert record.calls[0].status == "malformed"
+
+
+@pytest.mark.parametrize("played", [OneStep, Iterative])
+def test_a_plan_with_one_id_twice_is_refused(played: Any) -> None:
+    twice = (Subtask(1, "find the height"), Subtask(1, "convert it"))
+    stages = Stages(lambda record, tools: twice, RIGHT.select, RIGHT.call, integrated())
+    (episode,) = drive(played(stages), Towers().tasks("train", 1), Towers(), Scripted(["33"]))
+    assert "two parts with the id 1" in episode.problem
+
+
+def test_parts_of_one_text_are_told_apart() -> None:
+    """The second that says the same as a part that was begun is another part."""
+
+    def script(request: Ask, sample: int) -> str:
+        asked = "Which parts" in plain_text(request.messages[-1])
+        return '[{"text": "find it"}, {"text": "Find  it"}]' if asked else "no"
+
+    for played in (OneStep, Iterative):
+        stages = Stages(
+            planned(), lambda *_: (("height", 1.0),), lambda *_: [Call("height", {"of": "A"})], integrated()
+        )
+        record = record_of(_played(played(stages), script).trajectories[0])
+        assert record is not None
+        assert len({part.id for part in record.subtasks}) == len(record.subtasks)
+        assert {each.subtask for each in record.calls} >= {1, 2}
+
+
+def test_stages_ask_at_the_temperature_of_the_run_so_that_samples_differ_in_training() -> None:
+    heats: list[float | None] = []
+
+    def script(request: Ask, sample: int) -> str | Message:
+        heats.append(request.temperature)
+        text = plain_text(request.messages[-1])
+        if request.tools:
+            return Message("assistant", "", (Call("height", {"of": "A"}),))
+        return '["height"]' if "Which of these" in text else "[]" if "Done so far" in text else '[{"text": "find it"}]'
+
+    drive(agent("stages"), Towers().tasks("train", 1), Towers(), Scripted(script), temperature=0.7)
+    assert heats == [0.7] * 5  # plan, select, call, plan, respond
+    with pytest.raises(ValueError, match=r"Iterative.k is 0"):
+        agent("stages:k=0")
+
+
+def test_oracles_tell_gold_parts_of_one_text_apart() -> None:
+    again = (Subtask(1, "find the height"), Subtask(2, "find the height"))
+    calls = {1: (Call("height", {"of": "A"}),), 2: (Call("height", {"of": "B"}),)}
+    right = oracles(lambda task: Gold(again, {1: ("height",), 2: ("height",)}, calls, "33"))
+    (trajectory,) = _played(OneStep(right)).trajectories
+    assert trajectory.answer == "33"

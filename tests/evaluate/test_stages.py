@@ -1,4 +1,4 @@
-"""Measures of the stages: the worked numbers of sheet 30, and where a run failed first."""
+"""Measures of the stages: the worked examples of paper 30, and where a run failed first."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_arguments_usage_and_texts() -> None:
     """Examples 4 and 5."""
     assert argument_overlap({"city": "Rome", "days": 3}, {"city": "Rome", "days": 4}).f1 == 0.5
     assert argument_overlap({"a": 1}, {"a": True}).f1 == 0.0  # equal in Python, not in JSON
+    assert argument_overlap({"a": [1, {"b": 2}]}, {"a": [1.0, {"b": 2.0}]}).f1 == 1.0  # one number in JSON
     assert argument_overlap({}, {}).f1 == 1.0
     assert overlap("aab", "abb").precision == pytest.approx(2 / 3)  # a and b once each: multisets
     told = usage([True, True, False, False, True], [True, False, False, True, True])

@@ -162,3 +162,18 @@ def test_reading_what_came_back_matters() -> None:
     assert loop["4 steps, errors 0.2"] > plan["4 steps, errors 0.2"] + 0.2
     assert loop["asks, 4 steps, errors 0"] == 5.0
     assert plan["asks, 4 steps, errors 0"] == 1.0
+
+
+def test_operations_of_one_path_have_names_of_their_own() -> None:
+    """The platform's names are paths alone; documents of a real kind have several methods on most of them."""
+    spec = {"openapi": "3.0.0", "paths": {"/b/{id}": {"get": {}, "put": {}, "delete": {}}, "/": {"get": {}}}}
+    names = [tool.name for tool in platform_tools(spec, server="http://127.0.0.1:1")]
+    assert names == ["b.id", "b.id.put", "b.id.delete", "get"]
+
+
+def test_where_no_server_answers_there_is_no_code() -> None:
+    spec = {"openapi": "3.0.0", "paths": {"/a": {"get": {}}}}
+    (tool,) = platform_tools(spec, server="http://127.0.0.1:1")
+    said = invoke(tool, Call("a", {"input": "{}"}))
+    assert said.text.startswith("no answer from 127.0.0.1: ConnectError")
+    assert said.text.endswith(ADVICE)

@@ -37,6 +37,8 @@ def test_each_stage_that_errs_is_found_by_attribution_and_mended_by_its_oracle()
         assert all(_records(replaced(bad, stage, oracles(gold_of)))[1])
         others = [each for each in ("plan", "select", "call") if each != stage]
         assert not any(_records(replaced(bad, each, oracles(gold_of)))[1][1] for each in others)
+    with pytest.raises(ValueError, match="one run at least"):
+        losses([], [], gold_of)
     records, right = _records(erring({"respond": 1.0}, 0))
     assert losses(records, right, gold_of)["respond"] == 1.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ferrule.core.records import Call, Observation, Task
+from ferrule.core.records import Call, Observation, Task, Tool
 from ferrule.tools.invoke import invoke
 from ferrule.tools.openapi import openapi
 from ferrule.tools.openapi_document import load_document, operations, path_name
@@ -124,6 +125,12 @@ class _Shelf(BaseHTTPRequestHandler):
             kind, payload = "text/plain", b"x" * 5000
         elif self.path == "/v1/odd":
             kind, payload = "application/json; charset=moon", b'{"a": "\xff"'
+        elif self.path == "/v1/nan":
+            payload = b'{"a": NaN}'
+        elif self.path == "/v1/half":
+            payload = b'{"a": "\\ud800"}'
+        elif self.path == "/v1/cut":
+            more, self.close_connection = {"content-length": "500"}, True
         elif self.path == "/v1/picture":
             kind, payload = "image/png", b"\x89PNG"
         elif self.path == "/openapi.json":
@@ -265,3 +272,93 @@ def test_what_is_no_document_is_refused(address: str, tmp_path: Path) -> None:
         openapi(outside, server=address)
     with pytest.raises(ValueError, match="effects names an unknown tool 'getbook'; did you mean 'getBook'"):
         openapi(SPEC, server=address, effects={"getbook": "read"})
+
+
+def _tools(paths: dict[str, Any], server: str = "http://x", **more: Any) -> dict[str, Tool]:
+    return {tool.name: tool for tool in openapi({"openapi": "3.1.0", "paths": paths, **more}, server=server)}
+
+
+def _body(schema: Any, **more: Any) -> dict[str, Any]:
+    return {"post": {"requestBody": {"content": {"application/json": {"schema": schema}}, **more}, "responses": {}}}
+
+
+def test_schemas_are_whole_however_deep_they_lie_and_whatever_their_properties_are_called() -> None:
+    """Of a schema that lies too deep nothing is left, never a part that is no schema."""
+
+    def inside(levels: int) -> dict[str, Any]:
+        leaf: dict[str, Any] = {"type": "string", "enum": ["x", "y"]}
+        return {"type": "object", "properties": {"a": inside(levels - 1)}} if levels else leaf
+
+    tools = _tools({"/four": _body(inside(4)), "/five": _body(inside(5))})
+    assert tools["post_four"].parameters["properties"] == inside(4)["properties"]
+    four = tools["post_five"].parameters["properties"]["a"]["properties"]["a"]["properties"]["a"]["properties"]["a"]
+    assert four == {"type": "object", "properties": {"a": {}}}
+    names = {name: {"type": "string"} for name in ("type", "default", "example", "nullable", "$ref", "allOf", "items")}
+    (odd,) = _tools({"/odd": _body({"type": "object", "properties": names, "required": ["example"]})}).values()
+    assert dict(odd.parameters["properties"]) == names
+    tree = {"type": "object", "properties": {"of": {"type": "array", "items": {"$ref": "#/components/schemas/T"}}}}
+    (grown,) = _tools({"/t": _body({"$ref": "#/components/schemas/T"})}, components={"schemas": {"T": tree}}).values()
+    assert grown.parameters["properties"]["of"]["items"]["properties"]["of"] == {"type": "array", "items": {}}
+
+
+def test_pointers_are_unescaped_and_parts_of_allof_inside_are_one_schema() -> None:
+    far = "#/paths/~1a~1b/post/requestBody/content/application~1json/schema"
+    word = {"type": "string", "enum": ["x"]}
+    inner = {"type": "object", "properties": {"w": {"allOf": [{"$ref": far}], "description": "A word."}}}
+    tools = _tools({"/a/b": _body(word), "/c": _body(inner)})
+    assert tools["post_c"].parameters["properties"] == {"w": {"description": "A word.", **word}}
+
+
+def test_what_documents_forget_or_forbid(address: str) -> None:
+    """Parameters of a path that are not listed, fields that only answers have, bodies of optional fields alone."""
+    made = {"id": {"type": "string", "readOnly": True}, "n": {"type": "string"}}
+    paths = {
+        "/books/{id}": {"get": {"responses": {}}},
+        "/made": _body({"type": "object", "properties": made, "required": ["id"]}, required=True),
+        "/fixed?kind=a": {"get": {"parameters": [{"name": "q", "in": "query"}], "responses": {}}},
+        "/nothing": None,
+    }
+    tools = _tools(paths, f"{address}/v1")
+    assert tools["get_books_id"].parameters["required"] == ["id"]
+    assert list(tools["post_made"].parameters["properties"]) == ["n"]
+    assert tools["post_made"].parameters["required"] == []
+    assert json.loads(invoke(tools["get_books_id"], Call("", {"id": "7"})).text)["path"] == "/v1/books/7"
+    assert json.loads(invoke(tools["post_made"], Call("")).text)["body"] == "{}"
+    assert json.loads(invoke(tools["get_fixed_kind_a"], Call("", {"q": "1"})).text)["path"] == "/v1/fixed?kind=a&q=1"
+    long = _tools({f"/{'a' * 80}/{end}": {"get": {}} for end in "bc"})
+    assert [len(name) for name in long] == [64, 64]
+
+
+def test_answers_that_are_broken_are_text_or_errors(address: str) -> None:
+    tools = _tools({f"/{name}": {"get": {}} for name in ("nan", "half", "cut")}, f"{address}/v1")
+    said = {name: invoke(tool, Call(name)) for name, tool in tools.items()}
+    assert (said["get_nan"].text, said["get_nan"].data["body"]) == ('{"a": NaN}', None)  # no JSON
+    assert said["get_half"].data["body"] is None  # half a character cannot be stored
+    assert said["get_cut"].status == "error"
+    assert "RemoteProtocolError" in said["get_cut"].text
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"swagger": "2.0", "paths": {}}, "the document is no OpenAPI 3 document; it is Swagger 2"),
+        ({"openapi": "3.0.0", "paths": ["/a"]}, "'paths' should be an object"),
+        ({"openapi": "3.0.0", "paths": {}, "servers": {"url": "http://x"}}, "'servers' should be a list"),
+        ({"openapi": "3.0.0", "paths": {"/a": {"get": {"parameters": [{"in": "query"}]}}}}, "GET /a has no name"),
+        (
+            {"openapi": "3.0.0", "paths": {"/a": {"get": {"parameters": [{"name": "q", "content": [1]}]}}}},
+            "GET /a is not described as OpenAPI 3",
+        ),
+    ],
+)
+def test_broken_documents_are_refused_where_they_break(spec: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        openapi(spec, server="http://x")
+
+
+def test_servers_are_addresses_and_a_secret_is_sent_where_it_may_be_left_out(address: str) -> None:
+    with pytest.raises(ValueError, match="server is 'shelf'; write an address"):
+        openapi(SPEC, server="shelf")
+    paths = {"/books/1": {"get": {"security": [{}, {"shelf_key": []}]}}}
+    (tool,) = openapi({**SPEC, "paths": paths}, server=f"{address}/v1", secrets={"shelf_key": "k"})
+    assert json.loads(invoke(tool, Call("")).text)["X-Key"] == "k"

@@ -83,6 +83,14 @@ def test_what_an_episode_writes_is_its_own_and_tools_do_not_share_it() -> None:
         ("route", {"start": "Arden", "end": "Gorin"}, "no way leads from Arden to Gorin"),
         ("table", {"csv_text": "a\nx", "column": "a", "operation": "mean"}, "holds more than numbers"),
         ("chart", {"labels": ["a"], "values": []}, "1 labels for 0 values"),
+        ("chart", {"labels": ["a"], "values": [float("nan")]}, "should be finite numbers"),
+        ("chart", {"labels": ["a", "b"], "values": [1e308, -1e308]}, "should be finite numbers"),
+        ("units", {"value": 1e308, "from_unit": "km", "to_unit": "mm"}, "no finite number"),
+        ("table", {"csv_text": "a\n1e308\n1e308", "column": "a", "operation": "sum"}, "no finite number"),
+        ("table", {"csv_text": "a,b\n1,2,3", "column": "c", "operation": "sum"}, "no column 'c'"),
+        ("calendar", {"day": "9999-12-31", "add_days": 1}, "outside the years 1 to 9999"),
+        ("chemistry", {"formula": "H9999999999"}, "is no formula"),
+        ("shop", {"action": "add", "product": "pen", "count": 0}, "count is 0; the least is 1"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said(name: str, arguments: dict[str, Any], problem: str) -> None:
@@ -95,7 +103,7 @@ def test_formulas_and_ways() -> None:
     masses = {"H": 1.0, "O": 16.0, "C": 12.0}
     assert molar_mass("C6H12O6", masses) == 180.0
     assert molar_mass("C(H(O2)2)2", masses) == 12 + 2 * (1 + 2 * 32)
-    for wrong in ("", "(H", "H)", "h2", "2H"):
+    for wrong in ("", "(H", "H)", "h2", "2H", "()", "H0"):
         with pytest.raises(ValueError, match=r"formula|closes more|unknown element"):
             molar_mass(wrong, masses)
     roads = [["a", "b", 1], ["b", "c", 1], ["a", "c", 3]]
@@ -111,3 +119,21 @@ def test_files_of_ones_own_take_the_place_of_those_that_come_along(tmp_path: Pat
         pack(["unit"])
     with pytest.raises(FileNotFoundError, match="no folder"):
         pack(data=tmp_path / "none")
+
+
+def test_marks_cases_and_spaces_do_not_matter(tmp_path: Path) -> None:
+    assert _said("translate", {"text": "Good. Night, (moon)!", "to": "FR"}) == "bon nuit lune"
+    assert _said("table", {"csv_text": "a, b\n1, 2", "column": "b", "operation": "sum"}) == "2.0"
+    assert _said("recipes", {"ingredients": ["Eggs", " butter", "salt"]}).startswith('{"omelette":')
+    (tmp_path / "recipes.json").write_text('{"Tea": {"ingredients": ["Water"], "minutes": 5, "steps": []}}')
+    assert _said("recipes", {"ingredients": ["water"]}, data=tmp_path).startswith('{"Tea":')
+
+
+def test_a_database_of_ones_own_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "database.json").write_text('{"a\\"b": [{"x\\"y": 1}]}')
+    assert _said("sql", {"query": "SELECT * FROM sqlite_master"}, data=tmp_path).startswith("type | name")
+    tables = {"[]": "needs rows", '[{"a": 1}, {"b": 2}]': "same columns", '[{"a": [1]}]': "holds lists or objects"}
+    for rows, problem in tables.items():
+        (tmp_path / "database.json").write_text(f'{{"t": {rows}}}')
+        with pytest.raises(ValueError, match=problem):
+            pack(["sql"], data=tmp_path)

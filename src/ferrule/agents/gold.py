@@ -40,8 +40,9 @@ class Gold:
         return any(part.text for part in self.subtasks)
 
     def like(self, part: Subtask) -> Subtask | None:
-        """Return the gold part that says the same as a part, None where there is none."""
-        return next((gold for gold in self.subtasks if same_text(gold.text, part.text)), None)
+        """Return the gold part that says the same as a part, of several that of its id; None where there is none."""
+        same = [gold for gold in self.subtasks if same_text(gold.text, part.text)]
+        return next((gold for gold in same if gold.id == part.id), same[0] if same else None)
 
     def ran(self, calls: Sequence[Called], subtask: int) -> bool:
         """Tell whether each right call of a part is among calls that went well, with equal arguments and no others."""

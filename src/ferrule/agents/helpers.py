@@ -14,7 +14,8 @@ from typing import Any
 from ferrule.agents.flow import Requests, placed, relayed, together
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Agent, Ask, Flow, Leaves, Session, Use
-from ferrule.core.records import Observation, Task, Tool, Turn
+from ferrule.core.records import Call, Observation, Task, Tool, Turn
+from ferrule.tools.invoke import Malformed, arguments
 from ferrule.worlds.added import Added
 from ferrule.worlds.only import Only
 
@@ -80,26 +81,35 @@ class WithHelpers:
         offered = Added(Only(session, self.tools), added)
 
         def change(requests: Requests) -> Flow[Requests]:
-            yield from self._play(task, session, requests, results, count)
+            yield from self._play(task, session, requests, results, count, {tool.name: tool for tool in added})
             return tuple(placed(request, offered) for request in requests)
 
         return (yield from relayed(self.agent(task, offered), change))
 
     def _play(
-        self, task: Task, session: Session, requests: Requests, results: dict[str, list[Observation]], count: Any
-    ) -> Flow[None]:
+        self, task: Task, session: Session, requests: Requests, results: dict[str, list[Observation]], count: Any,
+        added: Mapping[str, Tool],
+    ) -> Flow[None]:  # fmt: skip
         """Play the calls of helpers in requests, side by side."""
         known = {helper.name: helper for helper in self.helpers}
         flows: list[Flow[Observation]] = []
         keys: list[str] = []
         for call in (call for request in requests if isinstance(request, Use) for call in request.calls):
-            request = call.arguments.get("request") if isinstance(call.arguments, Mapping) else None
-            if call.name in known and not call.problem and isinstance(request, str) and len(call.arguments) == 1:
+            request = _request(added[call.name], call) if call.name in known else None
+            if request is not None:
                 keys.append(_key(call.name, request))
                 flows.append(_played(known[call.name], task, session, request, str(next(count))))
         if flows:
             for key, observation in zip(keys, (yield from together(*flows)), strict=True):
                 results.setdefault(key, []).append(observation)
+
+
+def _request(tool: Tool, call: Call) -> str | None:
+    """Return the request of a call as its tool will read it, repaired where it has to be; None for no valid call."""
+    try:
+        return None if call.problem else str(arguments(tool, call.arguments)[0]["request"])
+    except Malformed:
+        return None
 
 
 def _key(name: str, request: str) -> str:

@@ -76,7 +76,7 @@ def _array(text: str) -> list[Any] | None:
 
 
 def _asked(prompt: str, role: str, max_tokens: int) -> Flow[str]:
-    (reply,) = yield from ask(Ask((Message("user", prompt),), max_tokens=max_tokens, temperature=0.0, role=role))
+    (reply,) = yield from ask(Ask((Message("user", prompt),), max_tokens=max_tokens, role=role))
     return plain_text(reply.message)
 
 
@@ -103,14 +103,14 @@ def planned(*, role: str = "solver", max_tokens: int = 256) -> Plan:
 def _parts(entries: Sequence[Any], before: Sequence[Subtask]) -> list[Subtask]:
     """Return the parts of a list; entries that are no parts are left out.
 
-    One that says the same as a part of ``before`` has its id, others have new ones.
+    The first that says the same as a part of ``before`` has its id, others have new ones.
     """
     kept = [e for e in entries if isinstance(e, dict) and isinstance(e.get("text"), str) and e["text"].strip()]
     first = 1 + max((part.id for part in before), default=0)
-    ids = [
-        next((part.id for part in before if same_text(part.text, e["text"])), first + place)
-        for place, e in enumerate(kept)
-    ]
+    ids: list[int] = []
+    for place, e in enumerate(kept):
+        known = (part.id for part in before if same_text(part.text, e["text"]) and part.id not in ids)
+        ids.append(next(known, first + place))
     numbers = {
         e.get("id", place): id
         for place, (e, id) in enumerate(zip(kept, ids, strict=True))
@@ -171,7 +171,7 @@ def written(*, role: str = "solver", max_tokens: int = 256) -> Write:
 
     def call(part: Subtask, record: StageRecord, tools: tuple[Tool, ...]) -> Flow[Sequence[Call]]:
         prompt = _CALL.format(query=record.task.prompt, done=_done(record), part=part.text)
-        request = Ask((Message("user", prompt),), tools=tools, max_tokens=max_tokens, temperature=0.0, role=role)
+        request = Ask((Message("user", prompt),), tools=tools, max_tokens=max_tokens, role=role)
         (reply,) = yield from ask(request)
         return reply.message.calls
 
@@ -183,7 +183,7 @@ def integrated(*, role: str = "solver", max_tokens: int = 256) -> Respond:
 
     def respond(record: StageRecord) -> Flow[Answer]:
         prompt = _ANSWER.format(query=record.task.prompt, done=_done(record))
-        request = Ask((Message("user", prompt),), max_tokens=max_tokens, temperature=0.0, role=role)
+        request = Ask((Message("user", prompt),), max_tokens=max_tokens, role=role)
         (reply,) = yield from ask(request)
         return answered(reply)
 
@@ -223,9 +223,16 @@ class InStages:
     steps: int = 8
     retries: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse what ``Iterative`` refuses."""
+        self._agent()
+
     def __call__(self, task: Task, session: Session) -> Flow[Answer | Leaves]:
         """Play one episode."""
-        return Iterative(asked_stages(), self.k, self.steps, self.retries)(task, session)
+        return self._agent()(task, session)
+
+    def _agent(self) -> Iterative:
+        return Iterative(asked_stages(), self.k, self.steps, self.retries)
 
 
 AGENTS = {"stages": InStages}

@@ -48,7 +48,10 @@ class Selected:
 
 @dataclass(frozen=True)
 class Called:
-    """A call for a part and what came back. ``problem`` says how it breaks the tool's schema, "" where it fits."""
+    """A call for a part and what came back. ``problem`` says how it breaks the tool's schema, "" where it fits.
+
+    Arguments that are no object stand under the name "".
+    """
 
     subtask: int
     name: str
@@ -164,6 +167,14 @@ def _next(parts: Sequence[Subtask], over: Callable[[Subtask], bool]) -> Subtask 
     return next((part for part in left if not waiting & set(part.after)), left[0] if left else None)
 
 
+def _distinct(parts: Sequence[Subtask]) -> tuple[Subtask, ...]:
+    """Return the parts of a plan; raises ``ValueError`` for two of one id, of which one would never be done."""
+    ids = [part.id for part in parts]
+    if twice := next((id for id in ids if ids.count(id) > 1), None):
+        raise ValueError(f"the plan has two parts with the id {twice}; give each an id of its own")
+    return tuple(parts)
+
+
 def _select(stages: Stages, part: Subtask, record: StageRecord, session: Session, k: int) -> Flow[StageRecord]:
     """Rank tools for a part and choose the first ``k``."""
     ranking = yield from returned(stages.select(part, record, session.tools))
@@ -175,8 +186,9 @@ def _select(stages: Stages, part: Subtask, record: StageRecord, session: Session
 def _called(part: Subtask, call: Call, observation: Observation, tools: Mapping[str, Tool]) -> Called:
     tool = tools.get(call.name)
     broken = violations(call.arguments, tool.parameters) if tool is not None else {}
-    problem = call.problem or "; ".join(f"{name}: {what}" for name, what in broken.items())
-    return Called(part.id, call.name, dict(call.arguments), problem, observation.status, observation.text)
+    problem = call.problem or "; ".join(f"{name}: {what}".removeprefix(": ") for name, what in broken.items())
+    arguments = dict(call.arguments) if isinstance(call.arguments, Mapping) else {"": call.arguments}
+    return Called(part.id, call.name, arguments, problem, observation.status, observation.text)
 
 
 def _call(stages: Stages, part: Subtask, record: StageRecord, session: Session) -> Flow[tuple[StageRecord, Answer]]:
@@ -211,7 +223,7 @@ class OneStep:
 
     def _run(self, record: StageRecord, session: Session) -> Flow[StageRecord]:
         parts = yield from returned(self.stages.plan(record, session.tools))
-        record = replace(record, subtasks=tuple(parts))
+        record = replace(record, subtasks=_distinct(parts))
         for part in parts:
             record = yield from _select(self.stages, part, record, session, self.k)
         over: set[int] = set()
@@ -251,7 +263,7 @@ class Iterative:
         for _ in range(self.steps):
             parts = yield from returned(self.stages.plan(record, session.tools))
             begun = tuple(part for part in record.subtasks if record.calls_of(part.id))
-            ids = {part.id for part in parts}
+            ids = {part.id for part in _distinct(parts)}
             record = replace(record, subtasks=(*(part for part in begun if part.id not in ids), *parts))
             part = _next(parts, record.done)
             if part is None:

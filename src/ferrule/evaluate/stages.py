@@ -78,12 +78,22 @@ def overlap(given: Iterable[Hashable], gold: Iterable[Hashable]) -> Overlap:
 
 
 def argument_overlap(given: Mapping[str, Any], gold: Mapping[str, Any]) -> Overlap:
-    """Compare the arguments of a call as a multiset of (name, value), values equal as JSON."""
+    """Compare the arguments of a call as a multiset of (name, value), values equal as JSON (1 is 1.0)."""
 
     def pairs(arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
-        return [(name, json.dumps(value, sort_keys=True, default=repr)) for name, value in arguments.items()]
+        plain = {name: _whole(value) for name, value in arguments.items()}
+        return [(name, json.dumps(value, sort_keys=True, default=repr)) for name, value in plain.items()]
 
     return overlap(pairs(given), pairs(gold))
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with its whole floats as integers, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(key): _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def rouge_l(text: str, gold: str) -> float:

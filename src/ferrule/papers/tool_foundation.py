@@ -15,15 +15,20 @@ Departures from the paper:
 3. ``platform_tools`` is ``ferrule.tools.openapi`` with the names, texts and answers of the platform's client. Its
    answers are cut at 4000 characters, which may cut JSON; a tool of ``openapi`` alone keeps the parsed body as data.
    The platform sends arguments of GET as a query and all others as a body, here they go where the document says.
-   Arguments that break the schema are not sent.
+   Arguments that break the schema are not sent. Any answer within 2xx is fine, not 200 alone. The second and further
+   operations of one path have their method in the name, ``v1.shelf.post``: the platform gives all of them one name.
 4. Serving and mounting tools is ``ferrule serve tools``; ``manifest`` has the platform's fields. Retrieval by inner
    product takes vectors as they are given: ``ferrule.tools.dense`` makes them, by cosine.
-5. A sub-agent's steps lie in the record under its own role (``ferrule.agents.helpers.child_turns``), not hidden.
-6. Of the 18 tools the pack has 14, offline and small; ``TOOLS`` says which. Wikipedia shares the search of the pack.
+   Its document of a tool is "name. description"; ``ferrule.tools.search`` indexes what it is given.
+5. Temperatures are those of a run (0 in the paper's evaluation). A sub-agent's steps are limited by its own agent,
+   those of the controller above by ``two_level``; a planner with a memory above sub-agents is not built.
+6. A sub-agent's steps lie in the record under its own role (``ferrule.agents.helpers.child_turns``), not hidden.
+7. Of the 18 tools the pack has 14, offline and small; ``TOOLS`` says which. Wikipedia shares the search of the pack.
    Household, image generation and 3-D models are left out.
-7. Semi-supervised learning is ``ferrule.train.stage.successes`` of a policy's own runs; self-supervised learning, which
+8. Semi-supervised learning is ``ferrule.train.stage.successes`` of a policy's own runs; self-supervised learning, which
    keeps calls that lower the loss of the text after them, is not built.
-8. The claim has a scripted controller on drawn tools in place of GPT models on 18 tools.
+9. Parts that do not depend on each other are still called one after the other, not in parallel.
+10. The claim has a scripted controller on drawn tools in place of GPT models on 18 tools.
 """
 
 from __future__ import annotations
@@ -61,7 +66,7 @@ HINT = 'The input is not JSON. Write the arguments as a JSON object, such as {"c
 ADVICE = "Change the input, or call another function; after 4 equal errors give up."
 """What a caller is told after an error."""
 LIMIT, RETRIEVED, STEPS = 4000, 3, 10
-"""Characters of an answer, tools retrieved, and steps of a sub-agent."""
+"""Characters of an answer, tools retrieved, and steps of a controller above sub-agents."""
 TOOLS: Mapping[str, str] = {
     "machine translator": "translate", "calculator": "calculator", "map": "route", "weather": "weather",
     "stock": "stocks", "slide making": "slides", "table processing": "table", "knowledge graph": "knowledge",
@@ -127,7 +132,8 @@ def platform_tool(tool: Tool) -> Tool:
         observation: Observation = await tool.run(**given)
         if observation.status == "ok":
             return replace(observation, text=clip(observation.text, LIMIT))
-        text = f"Error code {observation.data['http']}. {observation.text}"
+        code = observation.data["http"]
+        text = observation.text if code is None else f"Error code {code}. {observation.text}"
         return replace(observation, text=f"{clip(text, LIMIT)} {ADVICE}")
 
     return replace(tool, description=about, parameters=schema, run=called, output=None)
@@ -138,7 +144,15 @@ def platform_tools(document: Any, **options: Any) -> tuple[Tool, ...]:
 
     Raises what ``openapi`` raises.
     """
-    return tuple(map(platform_tool, openapi(document, named=dotted, **options)))
+    taken: set[str] = set()
+
+    def named(operation: Operation) -> str:
+        name = dotted(operation) or operation.method
+        name = f"{name}.{operation.method}" if name in taken else name
+        taken.add(name)
+        return name
+
+    return tuple(map(platform_tool, openapi(document, named=named, **options)))
 
 
 def manifest(name: str, description: str, document_url: str, *, title: str = "", human: str = "") -> dict[str, Any]:

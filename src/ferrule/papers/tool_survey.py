@@ -92,7 +92,12 @@ def iterative(stages: Stages | None = None, *, k: int = 5, steps: int = 8, retri
 def losses(
     records: Sequence[StageRecord], right: Sequence[bool], gold_of: Callable[[Any], Any]
 ) -> dict[str, float]:  # fmt: skip
-    """Return the share of runs lost at each stage, by the first that failed; together they are ``1 - pass rate``."""
+    """Return the share of runs lost at each stage, by the first that failed; together they are ``1 - pass rate``.
+
+    Raises ``ValueError`` without runs, and for lists of different length.
+    """
+    if not records:
+        raise ValueError("losses needs one run at least")
     failed = [first_failure(r, gold_of(r.task), ok) for r, ok in zip(records, right, strict=True)]
     return {stage: failed.count(stage) / len(failed) for stage in ("plan", "select", "call", "respond")}
 

@@ -15,7 +15,7 @@ import httpx
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
-from ferrule.tools.openapi_document import Operation, address, load_document, operations
+from ferrule.tools.openapi_document import Operation, address, checked, load_document, operations
 from ferrule.tools.openapi_wire import Secret, request_of, send
 from ferrule.tools.schema import resolve
 
@@ -53,15 +53,17 @@ def openapi(
     """
     if not seconds > 0 or limit < 1 or largest < 1:
         raise ValueError("seconds must be above 0, limit and largest at least 1")
+    if server and not _web(server):
+        raise ValueError(f"server is {server!r}; write an address such as https://example.org/v1")
     where = "the document" if isinstance(document, Mapping) else str(document)
-    spec = document if isinstance(document, Mapping) else load_document(document)
+    spec = checked(document, where) if isinstance(document, Mapping) else load_document(document)
     keys = _secrets(spec, secrets)
     tools: dict[str, Tool] = {}
     for operation in operations(spec):
         base = server or _server(spec, operation, where)
         build = partial(
             request_of, operation.method, base, operation.path, operation.slots, operation.media,
-            headers=dict(headers or {}), secrets=_wanted(spec, operation, keys),
+            headers=dict(headers or {}), secrets=_wanted(spec, operation, keys), required=operation.required,
         )  # fmt: skip
         run = _sending(build, limit, largest)
         name = named(operation)
@@ -95,10 +97,14 @@ def _sending(
 def _server(spec: Mapping[str, Any], operation: Operation, where: str) -> str:
     servers = [address(entry) for entry in operation.entry.get("servers") or spec.get("servers") or ()]
     first = servers[0] if servers else ""
-    if urlsplit(first).scheme not in ("http", "https"):
+    if not _web(first):
         named = f"the server {first!r}, without a host" if first else "no server"
         raise ValueError(f"{where} names {named}; give its address: server=URL, or openapi:DOCUMENT URL in the shell")
     return first
+
+
+def _web(text: str) -> bool:
+    return urlsplit(text).scheme in ("http", "https") and bool(urlsplit(text).netloc)
 
 
 def _secrets(spec: Mapping[str, Any], given: Mapping[str, str] | None) -> dict[str, Secret]:
@@ -123,9 +129,9 @@ def _secret(scheme: Mapping[str, Any], value: str) -> Secret:
 
 
 def _wanted(spec: Mapping[str, Any], operation: Operation, keys: Mapping[str, Secret]) -> tuple[Secret, ...]:
-    """Return the secrets of the first way of signing in for which all are there."""
+    """Return the secrets of the first way of signing in for which all are there; none is the last choice."""
     ways = operation.entry.get("security", spec.get("security")) or ()
-    for way in ways:
+    for way in sorted(ways, key=lambda way: not way):
         if all(name in keys for name in way):
             return tuple(keys[name] for name in way)
     return ()

@@ -49,17 +49,18 @@ class Secret:
 
 def request_of(
     method: str, server: str, path: str, slots: Sequence[Slot], media: str, given: Mapping[str, Any], *,
-    headers: Mapping[str, str] | None = None, secrets: Sequence[Secret] = (),
+    headers: Mapping[str, str] | None = None, secrets: Sequence[Secret] = (), required: bool = False,
 ) -> httpx.Request:  # fmt: skip
     """Return the request of a call: ``given`` are its checked arguments by name.
 
+    A ``required`` body is sent although no field of it is given. A query that the path has already is kept.
     Raises ``ValueError`` for an argument of the path that would lead elsewhere (empty, ``.`` or ``..``).
     """
     query: list[tuple[str, str | int | float | bool | None]] = []
     cookies: dict[str, str] = {}
     sent = httpx.Headers(dict(headers or {}))
     fields: dict[str, Any] = {}
-    whole: Any = None
+    whole: list[Any] = []
     for slot in slots:
         if slot.argument not in given:
             continue
@@ -75,7 +76,7 @@ def request_of(
         elif slot.name:
             fields[slot.name] = value
         else:
-            whole = value
+            whole.append(value)
     for secret in secrets:
         if secret.place == "query":
             query.append((secret.name, secret.value))
@@ -87,11 +88,12 @@ def request_of(
             sent[secret.name] = secret.value
     if cookies:
         sent["cookie"] = "; ".join(f"{name}={quote(value, safe='')}" for name, value in cookies.items())
-    body = _body(media, whole if whole is not None else fields or None)
+    body = _body(media, whole or ([fields] if fields or required else []))
     if "content" in body:
         sent["content-type"] = media
     url = f"{server.rstrip('/')}/{path.lstrip('/')}"
-    return httpx.Request(method.upper(), url, params=query or None, headers=sent, **body)
+    target = httpx.URL(url).copy_merge_params(query) if query else url
+    return httpx.Request(method.upper(), target, headers=sent, **body)
 
 
 def _in_path(slot: Slot, value: Any) -> str:
@@ -134,16 +136,18 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _body(media: str, value: Any) -> dict[str, Any]:
-    """Return the body of a request in its media type, as httpx takes it."""
+def _body(media: str, given: Sequence[Any]) -> dict[str, Any]:
+    """Return the body of a request in its media type, as httpx takes it; ``given`` holds its value, or nothing."""
     kind = media.split(";")[0].strip()
-    if not media or value is None:
+    if not media or not given:
         return {}
+    value = given[0]
     if kind == "application/x-www-form-urlencoded" and isinstance(value, Mapping):
         return {"data": {name: [_text(each) for each in item] if isinstance(item, list) else _text(item)
                          for name, item in value.items()}}  # fmt: skip
     if kind == "multipart/form-data" and isinstance(value, Mapping):
-        return {"files": {name: (None, _text(item)) for name, item in value.items()}}
+        parts = [(name, each) for name, item in value.items() for each in (item if isinstance(item, list) else [item])]
+        return {"files": [(name, (None, _text(each))) for name, each in parts]}
     content = _json_text(value) if kind.endswith("json") else _text(value)
     return {"content": content.encode()}
 
@@ -189,14 +193,19 @@ def _observation(response: httpx.Response, body: bytes, limit: int) -> Observati
         text = body.decode("utf-8", "replace").strip()
     if kind.endswith("json") or not kind:
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_refused)
             text = _json_text(value)
+            text.encode()
         except (ValueError, RecursionError):
             value = None
     if response.is_success:
         return Observation(clip(text or line, limit), data={"http": code, "body": value})
     leads = f" (leads to {response.headers['location']})" if "location" in response.headers else ""
     return Observation(clip(f"{line}{leads}: {text}".rstrip(": "), limit), "error", data={"http": code, "body": value})
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _readable(kind: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from ferrule.chat.parsing import Number
 from ferrule.core.arrays import nearest
@@ -108,12 +109,16 @@ def type_text(schema: Any, root: Schema, depth: int = 0) -> str:
 
 
 def resolve(schema: Any, root: Schema) -> Any:
-    """Follow ``$ref`` pointers of the form ``#/a/b`` inside ``root``; anything else is returned as it is."""
+    """Follow ``$ref`` pointers of the form ``#/a/b`` inside ``root``; anything else is returned as it is.
+
+    ``~1`` and ``~0`` in a pointer stand for ``/`` and ``~`` (RFC 6901), and percent signs are read as in addresses.
+    """
     for _ in range(16):
         if not (isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str)):
             return schema
         target: Any = root
-        for step in schema["$ref"].removeprefix("#/").split("/"):
+        for escaped in schema["$ref"].removeprefix("#/").split("/"):
+            step = unquote(escaped).replace("~1", "/").replace("~0", "~")
             target = target.get(step) if isinstance(target, Mapping) else None
         schema = target if target is not None else {}
     return {}
@@ -131,7 +136,8 @@ def merged(schema: Schema, root: Schema) -> dict[str, Any]:
         resolved = resolve(part, root)
         properties = {**whole.get("properties", {}), **resolved.get("properties", {})}
         required = [*whole.get("required", ()), *resolved.get("required", ())]
-        whole = {**whole, **resolved, "properties": properties, "required": required}
+        summed = {"properties": properties, "required": required}
+        whole = {**whole, **resolved, **{key: value for key, value in summed.items() if value}}
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Literal
@@ -84,6 +85,8 @@ def chart(labels: list[str], values: list[float], kind: Literal["bar", "line"] =
     """
     if len(labels) != len(values) or not values:
         raise ValueError(f"{len(labels)} labels for {len(values)} values; as many of each are needed, and one at least")
+    if not all(map(math.isfinite, [*values, max(values) - min(values)])):
+        raise ValueError("the values and what lies between them should be finite numbers")
     image = svg(labels, values, kind, title)
     source = f"data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()}"
     largest = max(range(len(values)), key=lambda place: values[place])
@@ -146,6 +149,8 @@ def shop_tool(products: Mapping[str, Mapping[str, Any]]) -> Tool:
             }
             return {"products": fitting}
         if action in ("add", "remove"):
+            if count < 1:
+                raise ValueError(f"count is {count}; the least is 1")
             _move(state, products, product, count if action == "add" else -count)
         price = round(sum(products[name]["price"] * n for name, n in state.items()), 2)
         said: dict[str, Any] = {"cart": dict(state), "price": price}
@@ -164,7 +169,7 @@ def _move(cart: dict[str, int], products: Mapping[str, Mapping[str, Any]], name:
     if name not in products:
         raise ValueError(f"no product {name!r}; {nearest(name, list(products))}")
     left = cart.get(name, 0) + count
-    if count == 0 or left < 0 or left > products[name]["stock"]:
+    if left < 0 or left > products[name]["stock"]:
         raise ValueError(f"the cart would hold {left} of {name}; possible are 0 to {products[name]['stock']}")
     cart[name] = left
     if left == 0:

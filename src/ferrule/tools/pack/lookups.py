@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import heapq
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -46,9 +47,10 @@ def translate_tool(words: Mapping[str, Mapping[str, str]]) -> Tool:
             to: the language, such as de, fr or es
         """
         languages = sorted({language for entry in words.values() for language in entry})
-        if to not in languages:
+        if to.lower() not in languages:
             raise ValueError(f"no language {to!r}; {nearest(to, languages)}")
-        return " ".join(words.get(word, {}).get(to, f"[{word}]") for word in text.lower().replace(",", " ").split())
+        parts = re.findall(r"[\w'-]+", text.lower())
+        return " ".join(words.get(part, {}).get(to.lower(), f"[{part}]") for part in parts)
 
     return translate
 
@@ -156,7 +158,15 @@ def articles_tool(articles: Sequence[Mapping[str, str]]) -> Tool:
 
 
 def database_tool(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Tool:
-    """Return the tool ``sql`` over tables, each a list of rows with the same columns."""
+    """Return the tool ``sql`` over tables, each a list of rows with the same columns.
+
+    Raises ``ValueError`` for a table without rows, rows that differ in their columns, and lists or objects as values.
+    """
+    for name, rows in tables.items():
+        if not rows or any(list(row) != list(rows[0]) for row in rows):
+            raise ValueError(f"table {name!r} needs rows, all with the same columns in the same order")
+        if any(isinstance(value, list | Mapping) for row in rows for value in row.values()):
+            raise ValueError(f"table {name!r} holds lists or objects; a value is a text, a number or null")
     return sql_tool(_database(json.dumps(tables)))
 
 
@@ -168,12 +178,19 @@ def _database(tables: str) -> Path:
     path = Path(folder) / "pack.db"
     with closing(sqlite3.connect(path)) as connection:
         for name, rows in json.loads(tables).items():
-            columns = ", ".join(f'"{column}"' for column in rows[0])
-            connection.execute(f'CREATE TABLE "{name}" ({columns})')
+            columns = ", ".join(map(_quoted, rows[0]))
+            connection.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
             marks = ", ".join("?" for _ in rows[0])
-            connection.executemany(f'INSERT INTO "{name}" VALUES ({marks})', [tuple(row.values()) for row in rows])
+            connection.executemany(
+                f"INSERT INTO {_quoted(name)} VALUES ({marks})", [tuple(row.values()) for row in rows]
+            )
         connection.commit()
     return path
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def recipes_tool(recipes: Mapping[str, Mapping[str, Any]]) -> Tool:
@@ -187,10 +204,10 @@ def recipes_tool(recipes: Mapping[str, Mapping[str, Any]]) -> Tool:
             ingredients: what is there
             most_missing: how many ingredients of a dish may be missing
         """
-        there = {name.lower() for name in ingredients}
+        there = {name.strip().lower() for name in ingredients}
         offered: dict[str, Any] = {}
         for dish, entry in recipes.items():
-            missing = [name for name in entry["ingredients"] if name not in there]
+            missing = [name for name in entry["ingredients"] if name.lower() not in there]
             if len(missing) <= most_missing:
                 offered[dish] = {**entry, "missing": missing}
         return offered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
@@ -37,7 +38,10 @@ def calendar(day: str, add_days: int = 0, until: str = "") -> dict[str, object]:
         add_days: days to add, negative for earlier
         until: another date, to count the days to it
     """
-    moment = _date(day) + timedelta(days=add_days)
+    try:
+        moment = _date(day) + timedelta(days=add_days)
+    except OverflowError:
+        raise ValueError("the date lies outside the years 1 to 9999") from None
     result: dict[str, object] = {"date": moment.isoformat(), "weekday": moment.strftime("%A")}
     return {**result, "days_until": (_date(until) - moment).days} if until else result
 
@@ -68,15 +72,21 @@ def units(value: float, from_unit: str, to_unit: str) -> float:
         raise ValueError(f"{from_unit} is a unit of {kind}, {to_unit} one of {known[to_unit]}")
     if kind == "temperature":
         (factor, offset), (other, base) = _DEGREES[from_unit], _DEGREES[to_unit]
-        return round((value * factor + offset - base) / other, 9)
-    return float(f"{value * _UNITS[kind][from_unit] / _UNITS[kind][to_unit]:.12g}")
+        return _finite(round((value * factor + offset - base) / other, 9))
+    return _finite(float(f"{value * _UNITS[kind][from_unit] / _UNITS[kind][to_unit]:.12g}"))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"the result is {value}, no finite number")
+    return value
 
 
 def molar_mass(formula: str, masses: Mapping[str, float]) -> float:
     """Return the molar mass (g/mol) of a formula such as ``Ca(OH)2``; raises ``ValueError`` for an invalid one."""
     stack: list[float] = [0.0]
     last = 0
-    for match in re.finditer(r"([A-Z][a-z]?)(\d*)|(\()|(\))(\d*)", formula):
+    for match in re.finditer(r"([A-Z][a-z]?)(\d{0,6})|(\()|(\))(\d{0,6})", formula):
         if match.start() != last:
             break
         last = match.end()
@@ -92,7 +102,7 @@ def molar_mass(formula: str, masses: Mapping[str, float]) -> float:
             raise ValueError(f"unknown element {symbol!r} in {formula!r}")
         else:
             raise ValueError(f"{formula!r} closes more than it opens")
-    if last != len(formula) or len(stack) != 1 or not formula:
+    if last != len(formula) or len(stack) != 1 or not stack[0]:
         raise ValueError(f"{formula!r} is no formula; write it as Ca(OH)2")
     return round(stack[0], 3)
 
@@ -107,7 +117,7 @@ def chemistry_tool(masses: Mapping[str, float]) -> Tool:
         Args:
             formula: a chemical formula such as H2O or Ca(OH)2
         """
-        return f"{molar_mass(formula, masses):g} g/mol"
+        return f"{molar_mass(formula.strip(), masses):.12g} g/mol"
 
     return chemistry
 
@@ -129,8 +139,9 @@ def table(
         operation: what to compute
         where: keep only rows in which a column has a value, such as city=Rome
     """
-    rows = list(csv.DictReader(io.StringIO(csv_text.strip())))
-    names = list(rows[0]) if rows else []
+    reader = csv.DictReader(io.StringIO(csv_text.strip()), skipinitialspace=True)
+    rows = list(reader)
+    names = list(reader.fieldnames or ()) if rows else []
     name, _, value = where.partition("=")
     for each in (column, *([name] if where else [])):
         if each not in names:
@@ -144,4 +155,4 @@ def table(
         raise ValueError(f"column {column!r} holds more than numbers: {error}") from None
     if not numbers:
         raise ValueError("no row is left")
-    return float(_OPERATIONS[operation](numbers))
+    return _finite(float(_OPERATIONS[operation](numbers)))
