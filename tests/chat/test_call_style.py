@@ -65,6 +65,11 @@ LISTED = {
         '<top>int = 3</top><near>float?</near><tags>[int]</tags><at>{"x": int, "on": bool?}?</at></find>\n'
         "To answer: <answer>...</answer>"
     ),
+    "in_stream": (
+        'Tools:\nFind the id of a castle\n<tool_call>{"name": "find", "arguments": ' + JSON + "}\n"
+        'To call a tool, write <tool_call>{"name": ..., "arguments": {...}}</tool_call>. Results come back in the text, '
+        "and you go on from there."
+    ),
     "llama3": 'Tools:\nFind the id of a castle\n{"name": "find", "parameters": ' + JSON + "}",
     "mistral": 'Tools:\nFind the id of a castle[TOOL_CALLS][{"name": "find", "arguments": ' + JSON + "}]",
     "deepseek": (

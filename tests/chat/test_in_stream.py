@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ferrule.chat.in_stream import InStreamCodec, last_block
+from ferrule.chat.scan import UNFINISHED
 from ferrule.core.records import Call, Message, Tool
 
 CODEC = InStreamCodec()
@@ -32,10 +33,12 @@ def test_actions(text: str, call: Call) -> None:
     assert (read.name, read.arguments, read.problem) == (call.name, call.arguments, "")
 
 
-def test_what_is_not_closed_is_text() -> None:
-    for text in ("<tool_search>maps", '<tool_call>{"name": "f"}', "<fold_thou"):
+def test_a_search_that_is_not_closed_is_text_and_a_call_is_read_with_a_repair() -> None:
+    for text in ("<tool_search>maps", "<fold_thou", "<tool_search>maps</tool_search"):
         message = CODEC.read(text)
         assert (message.calls, message.content) == ((), text)
+    (call,) = CODEC.read('<tool_call>{"name": "f", "arguments": {}}').calls
+    assert (call.name, call.repairs) == ("f", (UNFINISHED,))
 
 
 def test_labels_tell_the_kinds_apart() -> None:

@@ -13,7 +13,7 @@ from ferrule.chat.parsing import MAX_CALLS, Parsed, defuse, dump, parse_json, pa
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Scan, assemble, join, label, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
-__all__ = ["CODEC", "Hermes"]
+__all__ = ["CODEC", "Hermes", "read_block"]
 
 _OPEN = "<tool_call>"
 _CLOSE = "</tool_call>"
@@ -100,13 +100,13 @@ class Hermes:
 
 
 def _scan(text: str) -> Scan:
-    scanned = scan(text, lambda at: text.find(_OPEN, at), lambda start: _block(text, start))
+    scanned = scan(text, lambda at: text.find(_OPEN, at), lambda start: read_block(text, start))
     if scanned.calls or _OPEN in text:
         return scanned
     return replace(scanned, calls=_unopened(text, scanned.thoughts[-1][1] if scanned.thoughts else 0))
 
 
-def _block(text: str, start: int) -> tuple[int, list[Found]]:
+def read_block(text: str, start: int) -> tuple[int, list[Found]]:
     """Read the block that opens at ``start``; return where it ends and its calls: all of them, or a malformed one."""
     begin = start + len(_OPEN)
     row = parse_row(text, _skip(text, begin))

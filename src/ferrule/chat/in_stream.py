@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ferrule.chat.codec import Labelled
-from ferrule.chat.describe import Style, check_style, listing
-from ferrule.chat.objects import call_from
-from ferrule.chat.parsing import defuse, dump, parse_json
+from ferrule.chat.describe import Style, check_style, fields, listing, template
+from ferrule.chat.hermes import read_block
+from ferrule.chat.parsing import defuse, dump
 from ferrule.chat.scan import THINK_CLOSE, Found, Scan, assemble, join, label, scan
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -33,7 +33,7 @@ class InStreamCodec:
     """``<tool_search>query</tool_search>``, JSON in ``<tool_call>``, the mark ``<fold_thought>``: each ends a reply.
 
     Calls of ``search`` with a query alone, and of ``fold`` without arguments, have marks of their own; all others are
-    JSON. What is not closed is no call. Results stand in ``<tool_search_result>`` and ``<tool_call_result>``. Spans of
+    JSON as in ``ferrule.chat.hermes``. Results stand in ``<tool_search_result>`` and ``<tool_call_result>``. Spans of
     searches and folds are labelled ``search`` and ``fold``.
     """
 
@@ -73,8 +73,11 @@ class InStreamCodec:
         if self.fold in names:
             lines.append(f"To put short memories in the place of the history, write {fold}.")
         listed = [tool for tool in tools if tool.name not in (self.search, self.fold)]
-        shown = f"Tools:\n{listing(listed, self.style)}\n" if listed else ""
+        shown = f"Tools:\n{listing(listed, self.style, self._template)}\n" if listed else ""
         return f"{shown}{' '.join(lines)} Results come back in the text, and you go on from there."
+
+    def _template(self, tool: Tool) -> str:
+        return template(tool, self.write, fields(tool), _CALL_END)
 
     def write(self, message: Message) -> str:
         """Return the content, then one mark per call."""
@@ -93,7 +96,7 @@ class InStreamCodec:
         return f"{_CALL}{body}{_CALL_END}"
 
     def read(self, text: str) -> Message:
-        """Return content and calls; a mark that is never closed is content."""
+        """Return content and calls; a search that is never closed is content, and a call is read as Hermes reads it."""
         return assemble(text, self._scan(text).calls)
 
     def show(self, message: Message) -> str:
@@ -122,23 +125,23 @@ class InStreamCodec:
             mark = opens.search(text, at)
             return mark.start() if mark else -1
 
-        return scan(text, place, lambda start: self._one(text, start))
+        last = text.rfind(self._marks[1])  # beyond it no search is closed, and none is looked for
+        return scan(text, place, lambda start: self._one(text, start, last))
 
-    def _one(self, text: str, start: int) -> tuple[int, list[Found]]:
-        """Read the action that is opened at a place; return the index after it, and its call where it is closed."""
+    def _one(self, text: str, start: int, last: int) -> tuple[int, list[Found]]:
+        """Read the action that is opened at a place; return the index after it, and its calls."""
         search, search_end, fold = self._marks
         if text.startswith(fold, start):
             stop = start + len(fold)
             return stop, [(start, stop, Call(self.fold, {}, raw=fold))]
-        opening, close = (search, search_end) if text.startswith(search, start) else (_CALL, _CALL_END)
-        begin = start + len(opening)
-        end = text.find(close, begin)
+        if text.startswith(_CALL, start):
+            return read_block(text, start)
+        begin = start + len(search)
+        end = text.find(search_end, begin) if begin <= last else -1
         if end < 0:
             return begin, []
-        stop, body = end + len(close), text[begin:end].strip()
-        if opening == search:
-            return stop, [(start, stop, Call(self.search, {"query": body}, raw=text[start:stop]))]
-        return stop, [(start, stop, call_from(parse_json(body), text[start:stop], []))]
+        stop, query = end + len(search_end), text[begin:end].strip()
+        return stop, [(start, stop, Call(self.search, {"query": query}, raw=text[start:stop]))]
 
 
 CODEC = InStreamCodec
