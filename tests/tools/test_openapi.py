@@ -312,7 +312,7 @@ def test_pointers_are_unescaped_and_parts_of_allof_inside_are_one_schema() -> No
 def test_what_documents_forget_or_forbid(address: str) -> None:
     """Parameters of a path that are not listed, fields that only answers have, bodies of optional fields alone."""
     made = {"id": {"type": "string", "readOnly": True}, "n": {"type": "string"}}
-    paths = {
+    paths: dict[str, Any] = {
         "/books/{id}": {"get": {"responses": {}}},
         "/made": _body({"type": "object", "properties": made, "required": ["id"]}, required=True),
         "/fixed?kind=a": {"get": {"parameters": [{"name": "q", "in": "query"}], "responses": {}}},
@@ -359,6 +359,6 @@ def test_broken_documents_are_refused_where_they_break(spec: dict[str, Any], pro
 def test_servers_are_addresses_and_a_secret_is_sent_where_it_may_be_left_out(address: str) -> None:
     with pytest.raises(ValueError, match="server is 'shelf'; write an address"):
         openapi(SPEC, server="shelf")
-    paths = {"/books/1": {"get": {"security": [{}, {"shelf_key": []}]}}}
+    paths: dict[str, Any] = {"/books/1": {"get": {"security": [{}, {"shelf_key": []}]}}}
     (tool,) = openapi({**SPEC, "paths": paths}, server=f"{address}/v1", secrets={"shelf_key": "k"})
     assert json.loads(invoke(tool, Call("")).text)["X-Key"] == "k"

@@ -18,8 +18,8 @@ Departures from the paper:
    Arguments that break the schema are not sent. Any answer within 2xx is fine, not 200 alone. The second and further
    operations of one path have their method in the name, ``v1.shelf.post``: the platform gives all of them one name.
 4. Serving and mounting tools is ``ferrule serve tools``; ``manifest`` has the platform's fields. Retrieval by inner
-   product takes vectors as they are given: ``ferrule.tools.dense`` makes them, by cosine.
-   Its document of a tool is "name. description"; ``ferrule.tools.search`` indexes what it is given.
+   product takes vectors as they are given: ``ferrule.tools.dense`` makes them, by cosine, of the documents that it is
+   given; the platform's document of a tool is "name. description".
 5. Temperatures are those of a run (0 in the paper's evaluation). A sub-agent's steps are limited by its own agent,
    those of the controller above by ``two_level``; a planner with a memory above sub-agents is not built.
 6. A sub-agent's steps lie in the record under its own role (``ferrule.agents.helpers.child_turns``), not hidden.
@@ -28,7 +28,8 @@ Departures from the paper:
 8. Semi-supervised learning is ``ferrule.train.stage.successes`` of a policy's own runs; self-supervised learning, which
    keeps calls that lower the loss of the text after them, is not built.
 9. Parts that do not depend on each other are still called one after the other, not in parallel.
-10. The claim has a scripted controller on drawn tools in place of GPT models on 18 tools.
+10. The claim has a scripted controller on drawn tools in place of GPT models on 18 tools. It varies the steps with 6
+   tools, and the tools with 2 steps.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ Departures from the paper:
    not right, unless that is its expected answer.
 6. The win rate is ``ferrule.rewards.tooleval``, whose judge sees both orders.
 7. ``BENCHMARKS`` are the survey's numbers of tools and instances; two different sets are called ToolBench.
-8. The claim replaces stages of a script that errs as often as it is told, and ranks with scores that are drawn.
+8. Measures of selection and of arguments are means over the parts of all runs, not over queries.
+9. The claim replaces stages of a script that errs as often as it is told. Its retrievers are drawn scores, between
+   much noise and a discount of further tools, in place of trained ones, a model or BM25.
 """
 
 from __future__ import annotations
