@@ -46,8 +46,12 @@ OTHER_WORDS = {
 }
 """The name of a setting, and words for it that nothing may use beside; ``eval_tasks`` is this project's own."""
 _LENGTH = {"max_length"}
-MEANT_OTHERWISE = {"plan": {"turns"}, "Workload": {"turns"}, "sft": _LENGTH, "prefer": _LENGTH}
-"""``plan`` calculates with the mean number of replies, which is not their limit; rows have a length, prompt included."""
+MEANT_OTHERWISE = {
+    "plan": {"turns"}, "Workload": {"turns"}, "sft": _LENGTH, "prefer": _LENGTH, "forge": {"out"},
+    "memory prune": {"limit"},
+}  # fmt: skip
+"""``plan`` calculates with the mean number of replies, which is not their limit; rows have a length, prompt included;
+``forge`` writes one file, not a run's folder; a library has a limit of entries."""
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
