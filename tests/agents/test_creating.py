@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ferrule.agents.creating import Creating, Ticket, build, request_tool, ticket_of
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Observation, Task, plain_text
@@ -138,3 +140,22 @@ def test_what_is_no_ticket() -> None:
     episode = played([Message("assistant", "", (Call("request_tool", {"name": "x"}),)), "none"], [], [])
     assert episode.trajectories[0].calls[0][1].status == "malformed"
     assert request_tool(lambda ticket: Observation("")).effects == "write"
+
+
+def test_arguments_of_a_ticket_are_repaired_as_those_of_every_call() -> None:
+    """Inputs as JSON text and one example as text: the ticket that is built is the one that is answered."""
+    asked = {**TICKET, "inputs": '{"a": "float", "b": "float"}', "examples": "hyp(3, 4) = 5"}
+    assert ticket_of(Call("request_tool", asked)) == ticket_of(Call("request_tool", TICKET))
+    episode = played([Message("assistant", "", (Call("request_tool", asked),)), USED, "10"], [RIGHT], ["AGREE"])
+    assert [o.status for _, o in episode.trajectories[0].calls] == ["ok", "ok"]
+    numbered = ticket_of(Call("request_tool", {**TICKET, "name": 5}))
+    assert numbered is None or numbered.name == "5"
+
+
+def test_a_ticket_for_a_name_that_is_taken_is_not_built() -> None:
+    replies = [Message("assistant", "", (Call("request_tool", {**TICKET, "name": "request_tool"}),)), "none"]
+    episode = played(replies, [], [])
+    assert [o.status for _, o in episode.trajectories[0].calls] == ["refused"]
+    assert "another name" in episode.trajectories[0].calls[0][1].text
+    with pytest.raises(ValueError, match=r"Creating.rounds is 0"):
+        Creating(rounds=0)

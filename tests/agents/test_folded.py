@@ -76,3 +76,9 @@ def test_a_fold_asks_three_times_and_keeps_what_it_cannot_read() -> None:
     assert all(part in asked[0] for part in ("Leave.", "older", "[1] first", "[2] then", "-> [error] dark"))
     assert folded.text.splitlines()[0] == "Episodic memory: I looked twice."
     assert settled.spent["helper"].asks == 3
+
+
+def test_null_is_empty_and_what_follows_the_object_does_not_matter() -> None:
+    text = '{"key_events": [{"step": null, "outcome": "seen"}], "current_progress": null}\nNote: {so far}'
+    assert read_memory(Episodic, text) == Episodic(key_events=(Event(outcome="seen"),))
+    assert read_memory(Episodic, '{"current_progress": "half') is None

@@ -227,3 +227,31 @@ def test_from_the_command_line_by_name() -> None:
     assert agent("in-stream:fold_at=500,given=false,folds=2") == InStream(fold_at=500, given=False, folds=2)
     with pytest.raises(ValueError, match="actions is 0"):
         InStream(actions=0)
+
+
+def test_the_helper_picks_by_whole_names_and_a_fold_reads_what_the_model_read() -> None:
+    """``double`` is part of ``double_up``, which alone is named; the 50 words were condensed before the fold."""
+    asked: list[str] = []
+    up = Tool("double_up", "Twice a number again.", double.parameters, run=int)
+
+    def helper(request: Ask, sample: int) -> str:
+        asked.append(plain_text(request.messages[-1]))
+        return "double_up." if "Name those that fit" in asked[-1] else "in short"
+
+    find = "<tool_search>twice a number</tool_search>"
+    episode = played(InStream(given=False, long_list=10), find, "x", tools=(double, up), helper=Scripted(helper))
+    shown = plain_text(episode.trajectories[0].turns[1].messages[0])
+    assert ('"double_up"' in shown, '"double"' in shown) == (True, False)
+    long, mark = Message("assistant", "", (Call("tell", {"words": 50}),)), "<fold_thought>"
+    played(InStream(long_result=100), long, mark, "x", tools=(tell,), helper=Scripted(helper))
+    assert "in short" in asked[-1]
+    assert "word word" not in asked[-1]
+
+
+def test_tools_of_one_name_and_description_are_shown_with_their_parameters() -> None:
+    """Two worlds after each other: the second search shows the second world's parameter."""
+    for parameter in ("metres", "feet"):
+        schema = {"type": "object", "properties": {parameter: {"type": "number"}}}
+        tools = (Tool("climb", "Climb.", schema, run=str),)
+        episode = played(InStream(given=False), "<tool_search>climb</tool_search>", "x", tools=tools)
+        assert parameter in plain_text(episode.trajectories[0].turns[1].messages[0])

@@ -114,3 +114,24 @@ def test_an_evaluation_keeps_runs_and_suggests_by_them(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, [*line, "--memory-control", "shuffled"])
     assert refused.exit_code == 2
     assert "neither shuffled nor a writer" in refused.output
+
+
+def test_only_the_word_no_means_no() -> None:
+    assert played(asked, "Not sure").trajectories[0].answer == "tool graph suggestion: refund, cancel"
+    assert played(asked, "**No**, never").trajectories[0].answer == "tool graph suggestion: cancel, refund"
+
+
+def test_after_a_tool_that_the_graph_does_not_know_nothing_is_suggested() -> None:
+    """get_order came before it, and what followed that is no suggestion here."""
+    odd = Tool("odd", "", NOTHING, run=lambda: "done")
+    replies = [*(Message("assistant", "", (Call(name),)) for name in ("get_order", "odd")), "done"]
+    guide = suggesting(lambda: GRAPH, needs=never)
+    (episode,) = drive(Guided(guide), [Task("t", "?")], Toolbox((*TOOLS, odd)), Scripted(replies))
+    assert ["suggested" in turn.notes for turn in episode.trajectories[0].turns] == [False, True, False]
+
+
+def test_no_suggestions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Suggested.k is 0"):
+        Suggested(k=0)
+    with pytest.raises(ValueError, match="k is -1"):
+        suggesting(lambda: GRAPH, k=-1)

@@ -69,3 +69,13 @@ def test_only_what_is_on_offer_is_described() -> None:
 def test_invalid_marks() -> None:
     with pytest.raises(ValueError, match="cannot use 'tool_call'"):
         InStreamCodec(search="tool_call")
+
+
+def test_what_is_opened_twice_begins_where_it_was_opened_last() -> None:
+    (search,) = CODEC.read("<tool_search>ma <tool_search>maps</tool_search>").calls
+    assert search.arguments == {"query": "maps"}
+    call = CODEC.read('<tool_call>{"name": "f", <tool_call>{"name": "g", "arguments": {}}</tool_call>').calls[-1]
+    assert (call.name, call.problem) == ("g", "")
+    inside = '<tool_call>{"name": "f", "arguments": {"x": "<tool_call>"}}</tool_call>'
+    (call,) = CODEC.read(inside).calls
+    assert (call.name, call.arguments) == ("f", {"x": "<tool_call>"})

@@ -140,3 +140,24 @@ def test_nothing_is_recalled_before_an_episode() -> None:
     from ferrule.memory.memory import Recalled
 
     assert graph_memory(Library()).recall(Task("t", "?"), ()) == Recalled()
+
+
+def test_an_entry_that_holds_no_run_is_named() -> None:
+    library = Library()
+    library.add("a -> b", kind=RUN, data={"steps": ["a", {"text": "s"}, "b"]})
+    with pytest.raises(ValueError, match="'E1' of kind 'run' holds no run"):
+        graph_of(library)
+
+
+def test_a_score_that_is_no_number_keeps_nothing() -> None:
+    library = Library()
+    graph_memory(library).keep(Episode(Task("t", "?"), 0, 0, (NOTED,)), [Score(float("nan"))])
+    assert not library.entries(kind=RUN)
+
+
+def test_a_cycle_and_a_run_of_one_tool() -> None:
+    """a, a: one edge from a to itself, of weight 1 + 1 / 2."""
+    graph = learned(learned(ToolGraph(), ("a", "a")), ("b",))
+    assert graph.edges["a", "a"].weight == pytest.approx(1.5)
+    assert ranked(graph, "a", ["a", "b"], normalise=True) == [("a", 1.0)]
+    assert ranked(graph, "b", ["a"]) == []

@@ -302,3 +302,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_written_after_fifty_ki
     ), "numbers without gaps: no transaction took one and wrote nothing"
     link.close()
     library.close()
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none/x\.sqlite cannot be opened as a library"):
+        Library(tmp_path / "none" / "x.sqlite")

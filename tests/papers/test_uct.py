@@ -10,7 +10,7 @@ import pytest
 from tests.agents.test_creating import ASKED, RIGHT, TRIAL, USED, WRONG, roles
 
 from ferrule.agents.forge import Forging
-from ferrule.core.records import Call, Message, Task
+from ferrule.core.records import Call, Message, Observation, Task, Trajectory, Turn
 from ferrule.papers import find, uct
 from ferrule.papers.claims.uct import STUDY
 from ferrule.rollout.drive import drive
@@ -135,7 +135,7 @@ def test_a_tool_that_failed_gets_a_version_that_passes_all_earlier_tests() -> No
     first = shelf(Forged("hyp", Proposal(source, tests, "hyp")))
     failing = Message("assistant", "", (Call("hyp", {"a": 1e200, "b": 1e200}),))
     (episode,) = drive(uct.agent(_loop(), lambda: first), [Task("t", "?")], Toolbox(()), roles([], [], [failing, "x"]))
-    failed = uct.failures_of(episode.trajectories[0], ["hyp"])
+    failed = uct.failures_of(episode.trajectories[0], first)
     mended, forging = _settled(first, RIGHT.replace("math.sqrt(a * a + b * b)", "math.hypot(a, b)"), failed)
     assert forging.promotable
     assert [version.version for version in mended.versions["hyp"]] == [1, 2]
@@ -177,3 +177,28 @@ def test_the_ablations_differ() -> None:
 
 def test_paper_is_found() -> None:
     assert find("uct") is uct.PAPER
+
+
+def test_calls_under_a_merged_name_count_for_the_tool_that_is_reached() -> None:
+    held = uct.consolidated(shelf(HYP, HYP2), 5, trial=TRIAL)
+    calls = (Call("hyp2", {"a": 6.0, "b": 8.0}), Call("hyp2", {"a": "x", "b": 8.0}))
+    seen = (Observation("10.0"), Observation("TypeError", "error"))
+    turn = Turn(0, None, (), (), (), Message("assistant", "", calls), observations=seen)
+    path = Trajectory(Task("t", "?"), (turn,))
+    after = uct.kept(held, path, now=6)
+    assert after.newest("hyp").uses == Uses(10, 1, last=6)
+    assert after.newest("hyp2").uses == Uses(2)
+    assert list(uct.failures_of(path, held)) == ["hyp"]
+
+
+def test_what_failed_before_a_new_version_was_built_is_not_held_against_it() -> None:
+    source, tests = (part.split("```")[0] for part in RIGHT.split("```python\n")[1:])
+    held = shelf(Forged("hyp", Proposal(source, tests, "hyp")))
+    built = {"built": {"name": "hyp", "source": source, "tests": tests, "ticket": ""}}
+    calls = (Call("hyp", {"a": 1.0, "b": 1.0}), Call("request_tool"))
+    seen = (Observation("OverflowError", "error"), Observation("a tool arrived", data=built))
+    turn = Turn(0, None, (), (), (), Message("assistant", "", calls), observations=seen)
+    path = Trajectory(Task("t", "?"), (turn,))
+    assert uct.failures_of(path, held) == {}
+    after = uct.kept(held, path, trial=TRIAL)
+    assert [entry.uses.failures for entry in after.versions["hyp"]] == [1, 0]

@@ -153,3 +153,8 @@ def test_told_answers_the_very_calls_it_was_given() -> None:
     assert (told.act(one).text, told.act(other).text) == ("told", "2")
     assert Told([]).act(one).status == "refused"
     assert told.fork().act(one).text == "told"
+
+
+def test_a_tool_that_is_there_is_reached_before_the_one_that_took_its_name() -> None:
+    session = growing(double, halve, also={"halve": "double"})
+    assert session.act(Call("halve", {"number": 4})).text == "2.0"

@@ -13,6 +13,7 @@ from typing import Any
 from ferrule.agents.flow import Requests, placed, relayed
 from ferrule.agents.forge import Forging, Workbench, declared, read_proposal, reviewed_by
 from ferrule.agents.react import ToolLoop
+from ferrule.agents.search import refuse_below_one
 from ferrule.core.flows import Agent, Ask, Flow, Session, Use, ask
 from ferrule.core.records import Call, Message, Observation, Task, Tool
 from ferrule.tools.catalogue import arriving, schema_line
@@ -20,6 +21,7 @@ from ferrule.tools.forge import Proposal
 from ferrule.tools.forge_run import Sandboxed, forged_source, runnable
 from ferrule.tools.forge_shelf import Forged
 from ferrule.tools.forge_trial import Made, Trial
+from ferrule.tools.invoke import Malformed, arguments
 from ferrule.worlds.growing import Growing
 
 __all__ = ["REQUEST", "Creating", "Ticket", "build", "request_tool", "ticket_of"]
@@ -80,12 +82,15 @@ def _ticket(given: Mapping[str, Any]) -> Ticket:
 
 
 def ticket_of(call: Call) -> Ticket | None:
-    """Return the ticket of a call; None where its arguments are no ticket."""
+    """Return the ticket of a call, its arguments repaired as those of every call; None where they are no ticket."""
     try:
-        ticket = _ticket(dict(call.arguments))
-    except TypeError:
+        given, _ = arguments(_FORM, call.arguments)
+    except Malformed:
         return None
-    return ticket if isinstance(ticket.inputs, Mapping) and not call.problem else None
+    return None if call.problem else _ticket(given)
+
+
+_FORM = request_tool(lambda ticket: Observation(""))
 
 
 _ASKED = (
@@ -135,8 +140,8 @@ class Creating:
     A ticket is built in a loop of its own (``build``): the roles ``maker`` and ``critic`` see the ticket and nothing
     of the task beside it. What is built arrives with the observation of the call, whose data hold ``built`` (source and
     tests), and can be called from the next turn on. Where nothing could be built the agent goes on without. Equal
-    tickets of an episode are built once. Names of tools that were merged into one of the shelf reach that one. Created
-    tools run in a sandbox that ends with the episode.
+    tickets of an episode are built once; one for a name of the world's is refused. Names of tools that were merged into
+    one of the shelf reach that one. Created tools run in a sandbox that ends with the episode.
     """
 
     agent: Agent = field(default_factory=ToolLoop)
@@ -144,6 +149,10 @@ class Creating:
     rounds: int = 3
     trial: Trial | None = None
     seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse a build loop without a round."""
+        refuse_below_one(self, "rounds")
 
     @property
     def role(self) -> str:
@@ -155,10 +164,13 @@ class Creating:
         results: dict[str, Forging] = {}
         places: list[Sandboxed] = []  # one for each tool: two versions have the same name
 
+        taken = {REQUEST, *(tool.name for tool in session.tools)}
+
         def answer(ticket: Ticket) -> Observation:
+            if ticket.name in taken:
+                return Observation(f"a tool {ticket.name!r} is on offer already; ask under another name", "refused")
             return self._answer(results[ticket.text], places)
 
-        taken = {tool.name for tool in session.tools}
         entries = [entry for entry in self.shelf() if entry.name not in taken]
         ready = [self._runnable(entry.proposal, places) for entry in entries]
         earlier = {name: entry.name for entry in entries for name in entry.covers if name not in taken}
@@ -167,7 +179,7 @@ class Creating:
         def change(requests: Requests) -> Flow[Requests]:
             for call in (call for request in requests if isinstance(request, Use) for call in request.calls):
                 ticket = ticket_of(call) if call.name == REQUEST else None
-                if ticket is not None and ticket.text not in results:
+                if ticket is not None and ticket.name not in taken and ticket.text not in results:
                     results[ticket.text] = yield from build(ticket, rounds=self.rounds, trial=self.trial)
             return tuple(placed(request, here) for request in requests)
 

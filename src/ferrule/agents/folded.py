@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ferrule.chat.parsing import parse_json
+from ferrule.chat.parsing import parse_json, parse_prefix
 from ferrule.core.clip import clip
 from ferrule.core.flows import Ask, Flow
 from ferrule.core.records import Call, Message, Observation, plain_text
@@ -109,16 +109,24 @@ def call_text(call: Call) -> str:
 def read_memory(kind: type[M], text: str) -> M | None:
     """Read a memory from the JSON object in a text; None where there is none, or its entries have other types.
 
-    Entries that are missing are empty, and unknown ones are left out.
+    Entries that are missing or null are empty, and unknown ones are left out.
     """
     begin, end = text.find("{"), text.rfind("}")
-    value = parse_json(text[begin : end + 1]).value if 0 <= begin < end else None
+    whole = parse_prefix(text, begin) if begin >= 0 else None
+    value = whole[0].value if whole else parse_json(text[begin : end + 1]).value if 0 <= begin < end else None
+    value = _without_null(value)
     if not isinstance(value, dict) or not set(value) & set(kind.__dataclass_fields__):
         return None
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
         return None
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
+    return [_without_null(entry) for entry in value if entry is not None] if isinstance(value, list) else value
 
 
 def counted(past: Past) -> ToolMemory:

@@ -5,8 +5,10 @@ Source: "DeepAgent: A General Reasoning Agent with Scalable Toolsets" (36).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from ferrule.agents.flow import answered, opening, results
 from ferrule.agents.folded import call_text, fold
@@ -45,9 +47,9 @@ def fold_tool() -> Tool:
 
 @dataclass(frozen=True)
 class _Listed:
-    """Tools by what a search reads of them, so that the index of a world's tools is built once for all its episodes."""
+    """Tools by what a search reads and shows of them: the index of a world's tools is built once for its episodes."""
 
-    key: tuple[tuple[str, str], ...]
+    key: tuple[tuple[str, str, str], ...]
     tools: tuple[Tool, ...] = field(compare=False)
 
 
@@ -88,6 +90,11 @@ def _final(message: Message) -> str:
     text = plain_text(message)
     inner = boxed(text)
     return (text if inner is None else inner).strip()
+
+
+def _names(text: str, name: Any) -> bool:
+    """Tell whether a text names a tool, not merely another one whose name holds it."""
+    return re.search(rf"(?<![\w-]){re.escape(str(name))}(?![\w-])", text) is not None
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class InStream:
         search = self.search
         if search is None and not self.given:
             hidden = tuple(each for each in session.tools if not each.terminal)
-            listed = _Listed(tuple((each.name, each.description) for each in hidden), hidden)
+            listed = _Listed(tuple((each.name, each.description, repr(each.parameters)) for each in hidden), hidden)
             search = _finder(listed, self.found) if hidden else None
         acting = search is not None or bool(session.tools)
         extra = [*([search] if search else []), *([fold_tool()] if acting and self.folds else [])]
@@ -162,6 +169,8 @@ class InStream:
             story.paragraphs.append(plain_text(reply.message))
             text = yield from self._short(task, story, calls[-1], seen, search)
             shown = [*(seen for _, seen in passed), replace(seen, text=text)]
+            if story.past and story.past[-1][0] is calls[-1]:
+                story.past[-1] = (calls[-1], shown[-1])  # a fold reads what the model read
             due = story.size(reply) + len(text) >= self.fold_at > 0 and story.folds < self.folds
             story.messages += [reply.message, *results(calls, shown)]
             if due or (calls[-1].name == FOLD and seen.status == "ok"):
@@ -184,7 +193,7 @@ class InStream:
         if call.name == FOLD and not call.problem and self.folds:
             left = story.folds < self.folds
             told = Observation("folded") if left else Observation(_NO_FOLD.format(self.folds), "refused")
-        elif key in story.made:
+        elif key in story.made and not call.problem:
             told = Observation(_AGAIN_SEARCH if call.name == search else _AGAIN, "refused")
         (seen,) = yield from use(call, session=Told([(call, told)]) if told else session)
         if told is None:
@@ -214,7 +223,7 @@ class InStream:
         names = {line: parse_json(line).value for line in lines}
         named = {line: value["name"] for line, value in names.items() if isinstance(value, dict) and "name" in value}
         said = yield from self._helped(f"Wanted: {wanted}\n\nTools:\n{listed}\n\nName those that fit, one a line.")
-        picked = [line for line in lines if named.get(line, line) in said]
+        picked = [line for line in lines if _names(said, named.get(line, line))]
         return "\n".join(picked or lines)
 
     def _helped(self, text: str) -> Flow[str]:

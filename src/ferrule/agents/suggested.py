@@ -5,6 +5,7 @@ Source: "SIT-Graph: State Integrated Tool Graph for Multi-Turn Agents" (20).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 from ferrule.agents.flow import returned
 from ferrule.agents.guided import Guidance, Guided, Moment, forced
 from ferrule.agents.react import ToolLoop
+from ferrule.agents.search import refuse_below_one
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import Ask, Flow, Session, ask
 from ferrule.core.records import Message, Task, Tool, plain_text
@@ -59,7 +61,7 @@ def asked(moment: Moment, last: str, edges: Mapping[str, Edge], *, role: str = "
         "the state of the conversation which of them comes next? Reply with yes or no."
     )
     (reply,) = yield from ask(Ask((Message("user", text),), role=role, max_tokens=10, temperature=0.0))
-    return not plain_text(reply.message).strip().lower().startswith("no")
+    return re.match(r"\W*no\b", plain_text(reply.message), re.IGNORECASE) is None
 
 
 def suggesting(
@@ -72,13 +74,15 @@ def suggesting(
     ``summary``, and its summary is compared with those of the edges. Without a last tool, or without a known one after
     it, nothing is put before the model. ``nodes`` says which tool of the graph each tool stands for, where names differ
     (``ferrule.memory.graph.aligned``). ``Turn.notes`` says what was suggested. Further settings are those of
-    ``ranked``.
+    ``ranked``. Raises ``ValueError`` for ``k`` below 1.
     """
+    if k < 1:
+        raise ValueError(f"k is {k}; the least is 1")
 
     def guide(moment: Moment) -> Flow[Guidance]:
         known, node = graph(), dict(nodes or {})
-        last = next((n for n in (node.get(name, name) for name in reversed(moment.called)) if n in known.nodes), "")
         offered = {node.get(each.name, each.name): each.name for each in moment.tools if each.name != summary}
+        last = next((n for n in (node.get(name, name) for name in reversed(moment.called)) if n in offered), "")
         edges = {name: edge for name, edge in known.after(last).items() if name in offered}
         if not edges:
             return Guidance()
@@ -113,7 +117,8 @@ class Suggested:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse an unknown ``state``."""
+        """Refuse an unknown ``state``, and no suggestions."""
+        refuse_below_one(self, "k")
         if self.state not in _NEEDS:
             raise ValueError(f"Suggested.state is {self.state!r}; {nearest(self.state, list(_NEEDS))}")
 

@@ -140,7 +140,8 @@ class InStreamCodec:
         end = text.find(search_end, begin) if begin <= last else -1
         if end < 0:
             return begin, []
-        stop, query = end + len(search_end), text[begin:end].strip()
+        start = text.rfind(search, start, end)  # what was opened twice begins where it was opened last
+        stop, query = end + len(search_end), text[start + len(search) : end].strip()
         return stop, [(start, stop, Call(self.search, {"query": query}, raw=text[start:stop]))]
 
 

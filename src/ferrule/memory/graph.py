@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from ferrule.core.records import Message, Score, Task, Trajectory
-from ferrule.memory.entries import Origin
+from ferrule.memory.entries import Entry, Origin
 from ferrule.memory.library import Library
 from ferrule.memory.memory import Memory, Played, Recalled
 
@@ -168,16 +168,25 @@ def watching(library: Library, *, efficiency: float = 1.0) -> Callable[[], ToolG
 
     def graph() -> ToolGraph:
         nonlocal latest
-        entries = library.entries(kind=RUN)
+        entries, before = library.entries(kind=RUN), latest  # another thread may put a later one there
         ids = tuple(entry.id for entry in entries)
-        known, built = latest if ids[: len(latest[0])] == latest[0] else ((), ToolGraph())
+        known, built = before if ids[: len(before[0])] == before[0] else ((), ToolGraph())
         for entry in entries[len(known) :]:
-            steps = [step if isinstance(step, str) else Summary(step["summary"]) for step in entry.data["steps"]]
-            built = learned(built, steps, efficiency=efficiency)
+            built = learned(built, _steps(entry), efficiency=efficiency)
         latest = (ids, built)
         return built
 
     return graph
+
+
+def _steps(entry: Entry) -> list[str | Summary]:
+    """Read the run of an entry; raises ``ValueError`` naming one that holds none."""
+    try:
+        steps = [step if isinstance(step, str) else Summary(str(step["summary"])) for step in entry.data["steps"]]
+    except (KeyError, TypeError):
+        wanted = 'data {"steps": [tool or {"summary": text}, ...]}'
+        raise ValueError(f"the entry {entry.id!r} of kind {RUN!r} holds no run; wanted are {wanted}") from None
+    return steps
 
 
 def _nothing(task: Task, messages: Sequence[Message]) -> Recalled:
@@ -187,7 +196,7 @@ def _nothing(task: Task, messages: Sequence[Message]) -> Recalled:
 def _keep(library: Library, least: float, summary: str, episode: Played, scores: Sequence[Score]) -> None:
     steps = run_of(episode.trajectories[0], summary=summary)
     names = [step for step in steps if isinstance(step, str)]
-    if scores[0].value <= least or not names:
+    if not scores[0].value > least or not names:  # a score that is no number keeps nothing
         return
     data = {"steps": [step if isinstance(step, str) else {"summary": step.text} for step in steps]}
     origin = Origin(episode.task.id, episode.sample)

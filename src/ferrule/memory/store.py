@@ -126,7 +126,10 @@ class Store:
         self._link, self._owner = self._opened(), os.getpid()
 
     def _opened(self) -> sqlite3.Connection:
-        link = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        try:
+            link = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as problem:
+            raise ValueError(f"{self.path} cannot be opened as a library of entries: {problem}") from None
         try:
             if self.path != ":memory:":
                 _write_ahead(link)

@@ -19,7 +19,8 @@ Departures from the paper:
 5. The claim judges savings by pairs of seeds, every arm at the best of three learning rates.
 6. Search, call and fold are calls in whatever form a model writes calls (then all three are labelled ``call`` and
    credited); ``ferrule.chat.in_stream`` writes them as the paper's marks. Calls inside ``<think>`` are never carried
-   out, so the stream stands outside. A reply ends with its first action.
+   out, so the stream stands outside. A reply ends with its first action. A call whose closing mark is missing is read
+   all the same unless the token limit cut it; the reference takes none from it.
 7. Lengths are tokens, words only where a policy has no ids. All 50 actions are carried out (the reference makes 49),
    and folds are actions. A short result is never passed over.
 8. The reference refuses every repeated call outside interactive worlds. Here calls that only read are refused until a

@@ -10,7 +10,8 @@ Departures from the paper:
    of consolidation (more than half of at least 3 calls failed; never used again in 10 tasks; likeness 0.7) and the
    procedure itself are choices.
 2. The sandbox check is the forge's: tests must pass, assert at least three things, and notice changes of the source; a
-   critic is asked only when they do.
+   critic is asked only when they do. Examples of the task that the maker does not see are a setting of ``build``; the
+   agent has none, since its tickets come from the text of the problem alone.
 3. Equal tickets are answered by one build within an episode; across episodes a tool is there once it is on the shelf.
 4. A tool that failed in use is rebuilt between tasks (``mended``), from a ticket with the failing call, and must pass
    all tests of its earlier versions. A merge is kept only if the survivor passes the loser's tests; calls under the
@@ -24,14 +25,14 @@ Departures from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ferrule.agents.creating import Creating, Ticket, build
 from ferrule.agents.forge import Forging
 from ferrule.core.flows import Agent, Flow, World
-from ferrule.core.records import Task, Trajectory
+from ferrule.core.records import Observation, Task, Trajectory
 from ferrule.memory.graph import Alike, word_overlap
 from ferrule.rollout.drive import Policies, drive
 from ferrule.rollout.record import Episode
@@ -71,34 +72,52 @@ def agent(base: Agent, shelf: Callable[[], Shelf], *, rounds: int = 3, trial: Tr
 
 def built_in(trajectory: Trajectory) -> list[Proposal]:
     """Return the tools that were built and admitted in an episode, from its record."""
-    rows = [o.data["built"] for _, o in trajectory.calls if isinstance(o.data, dict) and "built" in o.data]
-    return [Proposal(row["source"], row["tests"], row["name"], origin=row["ticket"]) for row in rows]
+    return [proposal for _, observation in trajectory.calls if (proposal := _built(observation)) is not None]
+
+
+def _built(observation: Observation) -> Proposal | None:
+    row = observation.data.get("built") if isinstance(observation.data, Mapping) else None
+    return Proposal(row["source"], row["tests"], row["name"], origin=row["ticket"]) if row else None
+
+
+def _reached(shelf: Shelf) -> dict[str, str]:
+    """Return the tool on offer that calls under each name reach: the tool itself, or the one it was merged into."""
+    covered = {name: entry.name for entry in shelf.offered for name in entry.covers}
+    return covered | {entry.name: entry.name for entry in shelf.offered}
 
 
 def kept(shelf: Shelf, trajectory: Trajectory, *, now: int = 0, trial: Trial | None = None) -> Shelf:
     """Return the shelf after an episode: what it built is on it, and calls and failures of its tools are counted.
 
-    A tool is examined again before it gets onto the shelf, with all tests of earlier versions of its name.
+    A tool is examined again before it gets onto the shelf, with all tests of earlier versions of its name. Calls count
+    for the version that was there when they were made, and under the name of a merged tool for the one it became part
+    of.
     """
-    for proposal in built_in(trajectory):
-        earlier = [entry.proposal.tests for entry in shelf.versions.get(proposal.name, ())]
-        examined = agreed(examine(proposal, earlier=earlier, trial=trial), True)
-        if examined.passed:
-            shelf = promoted(shelf, examined, now=now)
     for call, observation in trajectory.calls:
-        if call.name in shelf.versions and observation.executed:
-            shelf = used(shelf, call.name, failed=observation.status != "ok", now=now)
+        proposal = _built(observation)
+        if proposal is not None:
+            earlier = [entry.proposal.tests for entry in shelf.versions.get(proposal.name, ())]
+            examined = agreed(examine(proposal, earlier=earlier, trial=trial), True)
+            shelf = promoted(shelf, examined, now=now) if examined.passed else shelf
+        name = _reached(shelf).get(call.name)
+        if name is not None and observation.executed:
+            shelf = used(shelf, name, failed=observation.status != "ok", now=now)
     return shelf
 
 
-def failures_of(trajectory: Trajectory, names: Iterable[str]) -> dict[str, str]:
-    """Return the last failing call of each of these tools in an episode, with what it said."""
-    known = set(names)
-    return {
-        call.name: f"{call.name}({dict(call.arguments)}) -> {observation.text}"
-        for call, observation in trajectory.calls
-        if call.name in known and observation.executed and observation.status != "ok"
-    }
+def failures_of(trajectory: Trajectory, shelf: Shelf) -> dict[str, str]:
+    """Return the last failing call of each tool of a shelf in an episode, with what it said.
+
+    What failed before a new version was built in the episode is left out.
+    """
+    failures, names = dict[str, str](), _reached(shelf)
+    for call, observation in trajectory.calls:
+        proposal = _built(observation)
+        if proposal is not None:
+            failures.pop(proposal.name, None)
+        if call.name in names and observation.executed and observation.status != "ok":
+            failures[names[call.name]] = f"{call.name}({dict(call.arguments)}) -> {observation.text}"
+    return failures
 
 
 def mended(shelf: Shelf, name: str, failed: str, *, now: int = 0, **settings: Any) -> Flow[tuple[Shelf, Forging]]:
@@ -190,7 +209,7 @@ def solve_in_order(
         episodes.append(episode)
         path = episode.trajectories[0]
         now_on = kept(now_on, path, now=number, trial=trial)
-        for name, failed in failures_of(path, [entry.name for entry in now_on.offered]).items():
+        for name, failed in failures_of(path, now_on).items():
             settled = settle([mended(now_on, name, failed, now=number, trial=trial)], policies, seed=seed)
             if settled.values[0] is None:
                 raise RuntimeError(f"the tool {name!r} could not be mended: {settled.problems[0]}")

@@ -45,8 +45,8 @@ class Growing:
     the session. One that arrives under the name of an earlier one takes its place. The name of a tool of ``session`` is
     refused, as an observation of an error, unless ``hidden``: then tools of ``session`` are on offer only when an
     observation has brought their names (terminal ones always are), and calls of them run in ``session``. ``also`` maps
-    earlier names to those of tools that took their place: calls under them run, and are not offered. Raises
-    ``ValueError`` for ``tools`` under names of the session's.
+    earlier names to those of tools that took their place: calls under them run, and are not offered, unless a tool of
+    the name is there. Raises ``ValueError`` for ``tools`` under names of the session's.
     """
 
     def __init__(
@@ -81,7 +81,10 @@ class Growing:
 
     def act(self, call: Call, place: Place | None = None) -> Observation:
         """Run one call, and put the tools on offer that its observation brings."""
-        call = replace(call, name=self.also[call.name]) if call.name in self.also else call
+        if call.name in self.also:
+            with self._lock:
+                known = call.name in self._entries or call.name in self._own()[0]
+            call = call if known else replace(call, name=self.also[call.name])
         observation = self._run(call, place)
         if not isinstance(observation.data, Arrived):
             return observation
