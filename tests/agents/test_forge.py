@@ -14,6 +14,7 @@ from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import drive
 from ferrule.tools.forge import Proposal, agreed, examine
 from ferrule.tools.forge_shelf import Shelf, promoted
+from ferrule.tools.forge_trial import Trial
 from ferrule.worlds.session import Toolbox
 
 TASKS = [
@@ -62,6 +63,52 @@ def test_a_wrong_function_is_made_right() -> None:
     assert all(f"What is twice {n}?" in plain_text(asked[1].messages[-1]) for n in (4, 5, 6))
     assert not any("What is twice 7?" in plain_text(message) for ask in asked for message in ask.messages)
     assert asked[2].messages[: len(asked[1].messages)] == asked[1].messages  # one dialogue that only grows
+
+
+def test_a_tool_takes_no_other_tools_name() -> None:
+    """The second class wants the same name for another function: the first tool stays, and the second is renamed."""
+    other = [
+        Task(f"halve/{n}", f"What is half of {n}?", str(n // 2), meta={"category": "half", "arguments": {"n": n}})
+        for n in range(2, 10)
+    ]
+    half = RIGHT.replace("2 * n", "n // 2").replace("twice", "half of")
+    tests = TESTS.replace('4) == "8"', '4) == "2"').replace('5) == "10"', '5) == "2"').replace('"-2"', '"-1"')
+    told: list[str] = []
+
+    def speak(ask: Ask, sample: int) -> str:
+        told.append(plain_text(ask.messages[-1]))
+        if "half" not in plain_text(ask.messages[0]):
+            return fenced(RIGHT, TESTS)
+        fresh = "another name" in told[-1]
+        return (
+            fenced(half.replace("double", "halve"), tests.replace("double", "halve")) if fresh else fenced(half, tests)
+        )
+
+    policies = {"maker": Scripted(speak), "critic": Scripted(["AGREE"] * 2)}
+    run = forge_tools(by_class([*TASKS, *other]), policies)
+    assert [row.tool for row in run.rows] == ["double", "halve"]
+    assert "another tool is called 'double'" in told[-1]
+    assert run.shelf.newest("double").proposal.source.strip() == RIGHT.strip()
+
+
+def test_a_tool_of_the_same_class_passes_the_tests_of_the_one_before() -> None:
+    shelf = promoted(
+        Shelf(), agreed(examine(Proposal(RIGHT, TESTS + 'assert double(50) == "100"\n')), True), category="twice"
+    )
+    policies = {
+        "maker": Scripted([fenced(RIGHT.replace("2 * n", "2 * min(n, 9)"), TESTS)]),
+        "critic": Scripted(["AGREE"]),
+    }
+    run = forge_tools(by_class(TASKS), policies, shelf=shelf, rounds=1)
+    assert "the tests of version 1" in run.rows[0].attempts[0]
+    assert run.shelf == shelf
+
+
+def test_tests_assert_something_for_every_task() -> None:
+    forging, _ = made(
+        [fenced(RIGHT, 'assert double(4) == "8"\nassert double(5) == "10"\n')], [], rounds=1, trial=Trial(asserts=1)
+    )
+    assert [finding.check for finding in forging.last.findings] == ["assertions"]  # type: ignore[attr-defined]
 
 
 def test_a_critic_who_does_not_agree_stops_it() -> None:

@@ -84,14 +84,44 @@ def test_what_reaches_out_is_stopped(head: str) -> None:
 
 
 def test_what_the_rules_overlook_ends_the_process() -> None:
-    """No rule knows of ``io.FileIO`` or of annotations that are evaluated; the hook in the sandbox does."""
-    door = list(ESCAPES)[4]
-    for head in ("import io\n", door):
-        proposal = changed("return part", f"{ESCAPES[head]}\n    return part", head)
-        assert not list(broken(proposal.source))
-        examined = examine(proposal)
-        assert [finding.check for finding in examined.findings] == ["escape"]
-        assert "it opens '/etc/" in examined.feedback
+    """A tool that writes may open files, and no rule knows which; the hook in the sandbox does."""
+    proposal = changed(
+        "return part", "io.FileIO('/etc/passwd').read()\n    return part", "import io\n", effects="write"
+    )
+    assert not list(broken(proposal.source, "write"))
+    examined = examine(proposal)
+    assert [finding.check for finding in examined.findings] == ["escape"]
+    assert "it opens '/etc/" in examined.feedback
+
+
+HIDDEN = {
+    "a module by another name": ("import json\n_j = json\n", "_j.codecs.sys.exit()"),
+    "a module below": ("import json.tool as t\n", "t.sys.exit()"),
+    "a module below, in a chain": ("import html.parser\n", "html.parser.re.enum.sys.exit()"),
+    "a pattern": ("", "match share:\n            case object(__globals__=space):\n                space.clear()"),
+    "an attribute, handed on": ("_get = getattr\n", "_get(share, '_' * 2 + 'globals' + '_' * 2)"),
+    "an attribute, put together": ("import operator\n", "operator.attrgetter('_' * 2 + 'globals' + '_' * 2)(share)"),
+    "a field of a template": ("import string\n", "string.Formatter().get_field('0.' + '_' * 2 + 'x', (share,), {})"),
+    "code": ("import types\n", "types.CodeType(0)"),
+    "a text that is evaluated": ("import typing\n", "typing.get_type_hints(share)"),
+    "a copied attribute": ("import functools\n", "functools.update_wrapper(share, share, ('_' * 2 + 'x',))"),
+    "an imported name": ("import math as __builtins__\n", "pass"),
+    "the end of the process": ("", "raise SystemExit(0)"),
+}
+
+
+@pytest.mark.parametrize("way", HIDDEN)
+def test_what_reaches_out_for_rare_arguments_alone_is_stopped_by_its_text(way: str) -> None:
+    """The line never runs while it is examined, so that nothing but a rule can stop it."""
+    head, line = HIDDEN[way]
+    proposal = changed("return part", f"if part == 999.0:\n        {line}\n    return part", head)
+    assert "escape" in [finding.check for finding in broken(proposal.source)]
+
+
+def test_tests_meet_the_same_rules() -> None:
+    """They run where an exported file is used, and a module that the source imports is theirs as well."""
+    head = "import json\n"
+    assert "escape" in checks(changed("return part", "return part", head, tests=TESTS + "json.codecs.sys.exit()\n"))
 
 
 def test_a_tool_cannot_tell_where_it_runs() -> None:
@@ -119,6 +149,12 @@ EFFECTS = {
     "counts its calls": ("_calls = []\n", "_calls.append(1)\n    return part"),
     "writes a file": ("import io\n", "io.FileIO('left', 'w').close()\n    return part"),
     "keeps a result": ("", "share.last = part\n    return part"),
+    "counts in a class": ("class _Kept:\n    count = 0\n", "_Kept.count += 1\n    return part"),
+    "keeps in a slot": ("class _Kept:\n    __slots__ = ('x',)\n_kept = _Kept()\n", "_kept.x = part\n    return part"),
+    "moves an iterator": ("_ticks = iter(range(999))\n", "next(_ticks)\n    return part"),
+    "moves a generator": ("_ticks = (n for n in range(999))\n", "next(_ticks)\n    return part"),
+    "draws": ("import random\n_dice = random.Random(1)\n", "_dice.random()\n    return part"),
+    "prints": ("", "print(part)\n    return part"),
 }
 
 
@@ -128,6 +164,38 @@ def test_a_tool_that_lies_about_its_effects_is_stopped(lie: str) -> None:
     honest = changed("return part", line, head, effects="write")
     assert "effects" in checks(replace(honest, effects="read"))
     assert examine(honest).passed
+
+
+@pytest.mark.parametrize("line", ["string.digits = 'x'", "Decimal.x = part", "decimal.DefaultContext.prec = 3"])
+def test_what_is_imported_stays_as_it_is(line: str) -> None:
+    head = "import decimal\nimport string\nfrom decimal import Decimal\n"
+    proposal = changed("return part", f"{line}\n    return part", head, effects="write")
+    assert "effects" in checks(proposal)
+
+
+def test_tests_cannot_reach_the_record_of_calls() -> None:
+    source = 'def grow(values: list[int]) -> int:\n    """Grow."""\n    values.append(1)\n    return len(values)\n'
+    tests = "assert grow([]) == 1\nassert grow([5]) == 2\nassert grow([5, 6]) == 3\n"
+    assert checks(Proposal(source, tests)) == ["effects"]
+    assert checks(Proposal(source, tests + "grow.changed.clear()\n")) == ["tests"]
+
+
+def test_examples_show_what_tests_hide() -> None:
+    source = (
+        'def top(values: list[int]) -> int:\n    """Return the largest."""\n    if len(values) > 3:\n'
+        "        values.sort()\n    return max(values)\n"
+    )
+    tests = "assert top([1, 3, 2]) == 3\nassert top([5, 4]) == 5\nassert top([7]) == 7\n"
+    assert checks(Proposal(source, tests), examples=[Made({"values": [4, 3, 2, 1]}, 4)]) == ["effects"]
+
+
+def test_tests_that_a_constant_passes_say_nothing() -> None:
+    source = 'def spell(n: int) -> str:\n    """Return a number as text."""\n    return str(n)\n'
+    loose = "assert spell(1) is not None\nassert spell(2) != 2\nassert spell(3)\n"
+    examined = examine(Proposal(source, loose))
+    assert [finding.check for finding in examined.findings] == ["assertions"]
+    assert "always gives '1'" in examined.feedback
+    assert not checks(Proposal(source, loose + "assert spell(4) == '4'\n"))
 
 
 def test_changing_what_is_given_is_an_effect() -> None:

@@ -11,7 +11,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -20,7 +20,7 @@ from ferrule.agents.flow import cut_off
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Call, Effect, Message, Observation, Reply, Task, Tool, plain_text
 from ferrule.tools.forge import Examined, Proposal, agreed, examine
-from ferrule.tools.forge_rules import MODULES, Finding
+from ferrule.tools.forge_rules import MODULES, Finding, main_function
 from ferrule.tools.forge_shelf import Forged, Shelf
 from ferrule.tools.forge_trial import Made, Trial
 from ferrule.tools.schema import signature
@@ -49,12 +49,17 @@ class Forging:
 class Workbench:
     """A session with the one tool ``examine``, so that the driver runs examinations and the record shows them.
 
-    ``results`` holds the examinations by proposal.
+    ``results`` holds the examinations by proposal. ``earlier`` are tests that every version must pass, or such tests by
+    the name of the tool.
     """
 
-    def __init__(self, examples: Sequence[Made] = (), earlier: Sequence[str] = (), trial: Trial | None = None) -> None:
+    def __init__(
+        self, examples: Sequence[Made] = (), earlier: Sequence[str] | Mapping[str, Sequence[str]] = (),
+        trial: Trial | None = None,
+    ) -> None:  # fmt: skip
         self.results: dict[Proposal, Examined] = {}
-        self._how: dict[str, Any] = {"examples": examples, "earlier": earlier, "trial": trial}
+        self._earlier = earlier
+        self._how: dict[str, Any] = {"examples": examples, "trial": trial}
         texts = {"type": "array", "items": {"type": "string"}}
         words = {name: {"type": "string"} for name in ("source", "tests", "name", "effects", "origin")}
         schema = {
@@ -68,7 +73,10 @@ class Workbench:
 
     def _examine(self, **given: Any) -> Observation:
         proposal = _proposal(given)
-        examined = self.results[proposal] = examine(proposal, **self._how)
+        earlier = self._earlier
+        if isinstance(earlier, Mapping):
+            earlier = earlier.get(_name_of(proposal), ())
+        examined = self.results[proposal] = examine(proposal, earlier=earlier, **self._how)
         findings = [{"check": finding.check, "text": finding.text} for finding in examined.findings]
         return Observation(examined.feedback or "nothing is wrong", data={"findings": findings})
 
@@ -86,18 +94,29 @@ def _proposal(given: Mapping[str, Any]) -> Proposal:
     return Proposal(**fields)
 
 
+def _name_of(proposal: Proposal) -> str:
+    try:
+        return main_function(proposal.source, proposal.name).name
+    except ValueError:
+        return ""  # the examination says what is wrong with it
+
+
 def make_tool(
-    shown: Sequence[Task], held: Sequence[Task] = (), *, examples: Sequence[Made] = (), earlier: Sequence[str] = (),
+    shown: Sequence[Task], held: Sequence[Task] = (), *, examples: Sequence[Made] = (),
+    earlier: Sequence[str] | Mapping[str, Sequence[str]] = (), taken: Collection[str] = (),
     before: Proposal | None = None, said: str = "", rounds: int = 3, trial: Trial | None = None, role: str = "maker",
     critic: str = "critic", max_tokens: int = 2048, temperature: float | None = 0.3, origin: str = "",
 ) -> Flow[Forging]:  # fmt: skip
     """Let a maker write a function for a class of tasks, and its tests, until it may be promoted or for ``rounds``.
 
     The maker sees the tasks ``shown`` with their answers, writes the function, then sees those ``held`` and writes
-    tests. What the examination finds and what the critic says comes back to it. ``examples`` and ``earlier`` are those
-    of ``ferrule.tools.forge.examine``. With ``before`` and ``said`` it starts from a tool that failed, and how.
+    tests, of which at least as many assertions are carried out as there are tasks in ``held``. What the examination
+    finds and what the critic says comes back to it. ``examples`` and ``earlier`` are those of
+    ``ferrule.tools.forge.examine``, the latter also by the name of the tool; ``taken`` are the names of other tools.
+    With ``before`` and ``said`` it starts from a tool that failed, and how.
     """
-    bench = Workbench(examples, earlier, trial)
+    trial = trial or Trial()
+    bench = Workbench(examples, earlier, replace(trial, asserts=max(trial.asserts, len(held))))
     how: dict[str, Any] = {"role": role, "max_tokens": max_tokens, "temperature": temperature}
     messages = [Message("user", _request(shown, before, said))]
     source, tests, name = (before.source, before.tests, before.name) if before else ("", "", "")
@@ -111,7 +130,7 @@ def make_tool(
             _, written = read_proposal((yield from _said(messages, how)))
             tests = written or tests
         proposal = replace(declared(source), tests=tests, name=name, origin=origin)
-        examined = yield from bench.examined(proposal)
+        examined = _free(taken, (yield from bench.examined(proposal)))
         if examined.passed:
             examined = yield from reviewed_by(examined, shown, role=critic)
         attempts.append(examined)
@@ -119,6 +138,13 @@ def make_tool(
             break
         messages.append(Message("user", _AGAIN.format(findings=examined.feedback)))
     return Forging(tuple(attempts))
+
+
+def _free(taken: Collection[str], examined: Examined) -> Examined:
+    if examined.tool is None or examined.tool.name not in taken:
+        return examined
+    finding = Finding("signature", f"another tool is called {examined.tool.name!r}; give this one another name")
+    return replace(examined, findings=(*examined.findings, finding))
 
 
 def _said(messages: list[Message], how: Mapping[str, Any]) -> Flow[Reply]:

@@ -75,15 +75,18 @@ def forge_tools(
 
     The first ``shown`` tasks of a class are shown with the request for the function and the next ``held`` with the
     request for tests. Tasks with ``meta["arguments"]`` are examples as well, all of them, which the function must get
-    right. ``done`` is called with each row. Raises ``ValueError`` for a class of fewer than ``shown`` + 1 tasks.
+    right. A tool on the shelf is replaced by one of its own class alone, which must pass its tests as well; the name of
+    another class's tool is refused. ``done`` is called with each row. Raises ``ValueError`` for a class of fewer than
+    ``shown`` + 1 tasks, before anything is made.
     """
     shelf, rows = shelf or Shelf(), list[ForgeRow]()
     for category, tasks in classes.items():
         if len(tasks) <= shown:
             raise ValueError(f"the class {category!r} has {len(tasks)} tasks; {shown} are shown, and tests need more")
+    for category, tasks in classes.items():
         box: list[Forging] = []
         how: dict[str, Any] = {"rounds": rounds, "trial": trial, "max_tokens": max_tokens, "temperature": temperature}
-        how |= {"examples": examples_of(tasks), "origin": category}
+        how |= {"examples": examples_of(tasks), "origin": category, **_beside(shelf, category)}
 
         def agent(task: Task, session: Session, tasks: Any = tasks, how: Any = how, box: Any = box) -> Flow[str | None]:
             box.append((yield from make_tool(tasks[:shown], tasks[shown : shown + held], **how)))
@@ -100,6 +103,16 @@ def forge_tools(
         if done is not None:
             done(row)
     return ForgeRun(shelf, tuple(rows), added([row.episode.spent for row in rows if row.episode is not None]))
+
+
+def _beside(shelf: Shelf, category: str) -> dict[str, Any]:
+    """Return the names that tools of other classes have, and the tests of the earlier versions of this class's."""
+    taken = [name for name, entries in shelf.versions.items() if entries[-1].category != category]
+    earlier = {
+        name: [entry.proposal.tests for entry in entries]
+        for name, entries in shelf.versions.items() if name not in taken
+    }  # fmt: skip
+    return {"taken": taken, "earlier": earlier}
 
 
 def _name(forging: Forging) -> str:

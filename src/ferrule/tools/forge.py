@@ -10,6 +10,7 @@ Sources: "Large Language Models as Tool Makers" (43), "Chain of Tools" (21).
 
 from __future__ import annotations
 
+import builtins
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ def examine(
     finding = _repeats(source, name, tried.calls, how) or _examples(source, name, examples, how)
     if finding is not None:
         return replace(examined, findings=(finding,))
-    count, varied, finding = noticed(source, name, proposal.tests, **how)
+    count, varied, finding = noticed(source, name, proposal.tests, calls=tried.calls, **how)
     examined = replace(examined, noticed=count, varied=varied, findings=(finding,) if finding else ())
     return _contracted(examined, examples) if examined.passed else examined
 
@@ -145,7 +146,12 @@ def _read(proposal: Proposal, earlier: Sequence[str], trial: Trial) -> Examined:
             _readable(text)
     except ValueError as problem:
         return failed(Finding("source", str(problem)))
-    rules = [*broken(proposal.source, proposal.effects), *broken(proposal.tests, "write", script=True)]
+    if function.name in dir(builtins):
+        return failed(Finding("signature", f"{function.name!r} is the name of a builtin; give it another one"))
+    rules = [
+        *broken(proposal.source, proposal.effects),
+        *broken(proposal.tests, "write", script=True, beside=proposal.source),
+    ]
     if rules:
         return failed(*rules)
     try:

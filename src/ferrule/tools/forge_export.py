@@ -51,13 +51,6 @@ def exported(tools: Sequence[Exported], path: str = "tools.py") -> str:
     return "\n".join(part for part in parts if part) + "\n"
 
 
-_OFFER = """
-try:
-    from ferrule.tools import tool as _tool
-except ImportError:
-    pass
-else:
-"""
 _MAIN = """
 
 if __name__ == "__main__":

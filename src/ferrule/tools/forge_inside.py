@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import operator
 import os
 import random
 import signal
@@ -152,27 +153,69 @@ def _loaded(source: str, backwards: bool = False) -> dict[str, Any]:
     return space
 
 
-def told(value: Any, depth: int = 0) -> str:
-    """Return a text that is the same for equal plain values of the same types."""
+def told(value: Any, depth: int = 0, known: set[int] | None = None) -> str:
+    """Return a text that is the same for equal plain values of the same types, and for objects that hold the same."""
+    known = set() if known is None else known
     if depth > 20:
         return "..."
+
+    def inner(part: Any) -> str:
+        return told(part, depth + 1, known)
+
     if isinstance(value, (list, tuple)) and type(value).__module__ == "builtins":
-        return f"{type(value).__name__}[{', '.join(told(part, depth + 1) for part in value)}]"
+        return f"{type(value).__name__}[{', '.join(map(inner, value))}]"
     if isinstance(value, (set, frozenset)):
-        return f"set[{', '.join(sorted(told(part, depth + 1) for part in value))}]"
-    if isinstance(value, dict):
-        return f"dict[{', '.join(f'{told(k, depth + 1)}: {told(v, depth + 1)}' for k, v in value.items())}]"
+        return f"set[{', '.join(sorted(map(inner, value)))}]"
+    if isinstance(value, (dict, types.MappingProxyType)):
+        return f"dict[{', '.join(f'{inner(key)}: {inner(part)}' for key, part in value.items())}]"
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)
+    if id(value) in known:
+        return f"{type(value).__name__} again"
+    known.add(id(value))
+    held = _held(value)
+    if held:
+        return f"{type(value).__name__}({inner(held)})"
+    return f"{type(value).__name__}({'' if repr(value) == object.__repr__(value) else repr(value)})"
+
+
+def _held(value: Any) -> Any:
+    """Return what an object holds that calls could change; nothing where its text says it."""
     if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        kept = [value.__defaults__, value.__kwdefaults__, vars(value), cells]
-        return f"{value.__name__}({told(kept, depth + 1)})"
-    if isinstance(value, (type, types.ModuleType)):
-        return f"{type(value).__name__} {value.__name__}"
-    inner = vars(value) if hasattr(value, "__dict__") else {}
-    shown = "" if repr(value) == object.__repr__(value) else repr(value)
-    return f"{type(value).__name__}({told(inner, depth + 1) if inner else shown})"
+        return [value.__name__, value.__defaults__, value.__kwdefaults__, vars(value), _cells(value)]
+    if isinstance(value, type):
+        own = value.__module__ == "tool"
+        return [value.__name__, {k: part for k, part in vars(value).items() if own and not k.startswith("__")}]
+    if isinstance(value, types.ModuleType):
+        plain = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
+        kept = {k: part for k, part in vars(value).items() if k[0] != "_" and type(part) in plain}
+        return [value.__name__, kept]
+    if isinstance(value, types.GeneratorType):
+        frame = value.gi_frame
+        return [frame.f_lasti, dict(frame.f_locals)] if frame is not None else ["ended"]
+    if isinstance(value, (classmethod, staticmethod)):
+        return [value.__func__]
+    if isinstance(value, random.Random):
+        return [random.Random.getstate(value)]
+    if hasattr(value, "__next__"):
+        return [type(value).__name__, repr(value).partition(" at 0x")[0], operator.length_hint(value, -1)]
+    slots = [name for kind in type(value).__mro__ for name in _listed(vars(kind).get("__slots__", ()))]
+    parts = {name: getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)}
+    return {**parts, **(vars(value) if hasattr(value, "__dict__") else {})}
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _cells(function: types.FunctionType) -> list[Any]:
+    values = []
+    for cell in function.__closure__ or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:  # it is not bound yet
+            values.append(None)
+    return values
 
 
 def _plain(value: Any, listed: bool = False) -> tuple[bool, Any]:
@@ -217,7 +260,17 @@ class _Record:
         code = function.__code__
         self.names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
-    def __call__(self, *given: Any, **named: Any) -> Any:
+    def shield(self) -> Callable[..., Any]:
+        """Return a function that makes recorded calls, from which nothing leads to the record."""
+
+        def call(*given: Any, **named: Any) -> Any:
+            return self.call(*given, **named)
+
+        call.__name__, call.__doc__ = self.function.__name__, self.function.__doc__
+        return call
+
+    def call(self, *given: Any, **named: Any) -> Any:
+        """Make a call and note its outcome."""
         by_name = {**dict(zip(self.names, given)), **named}  # noqa: B905 - too many are refused by the function itself
         before = copy.deepcopy(by_name)
         begun = self.clock()
@@ -229,7 +282,7 @@ class _Record:
             took = max(self.clock() - begun, 1.1 * self.seconds)  # the timer counts a little differently
             self._note(before, by_name, took, "is stopped", None)
             raise
-        except Exception as problem:
+        except BaseException as problem:
             self.timer(self.kind, 0)
             self._note(before, by_name, self.clock() - begun, f"raises {type(problem).__name__}", None)
             raise
@@ -266,7 +319,7 @@ def _tested(space: dict[str, Any], name: str, text: str, seconds: float) -> dict
         count[0] += 1
 
     tree = ast.fix_missing_locations(_Counted().visit(ast.parse(text)))
-    scope = {**space, "__name__": "tests", name: record, "_counted_": counted}
+    scope = {**space, "__name__": "tests", name: record.shield(), "_counted_": counted}
     known, problem = set(scope), ""
     try:
         exec(compile(tree, "<tests>", "exec", dont_inherit=True), scope)
@@ -303,14 +356,12 @@ def run_tests(
     """Run a module and its tests: which failed, how many assertions ran, the calls, and what was changed by them."""
     random.seed(seed)
     moved = [object() for _ in range(1000 + 517 * seed)]  # so that addresses differ from run to run
-    switch(True)
+    switch(True)  # also while the state is read, which runs methods of the proposal
     space = _loaded(source, backwards)
-    switch(False)
     before = _state(space)
-    switch(True)
     outcome = _tested(space, name, text, seconds)
-    switch(False)
     after = _state(space)
+    switch(False)
     del moved
     outcome["state"] = sorted(key for key in after if before.get(key) != after[key])
     return outcome
@@ -324,7 +375,7 @@ def replay(
     record = _Record(_loaded(source)[name], seconds)
     for arguments in calls:
         try:
-            record(**arguments)
+            record.call(**arguments)
         except Exception:
             continue
     switch(False)

@@ -14,7 +14,7 @@ from ferrule.sandbox.interpreter import Interpreter
 from ferrule.sandbox.settings import Isolation, Settings
 from ferrule.tools import forge_inside
 from ferrule.tools.forge_rules import Finding
-from ferrule.tools.forge_variants import stubs, variants
+from ferrule.tools.forge_variants import always, stubs, variants
 
 __all__ = ["Made", "Trial", "Tried", "called", "noticed", "tested"]
 
@@ -137,6 +137,8 @@ def called(
     slow = max((call["longest"] for call in outcome), default=0.0)
     if slow > trial.seconds:
         return Finding("slow", f"a call takes {slow:.2f} s; the most is {trial.seconds:g} s")
+    if changed := [text for call in outcome for text in call["changed"]]:
+        return Finding("effects", f"{name} changes what it is given: {changed[0]}")
     return tuple(map(_made, calls, outcome))
 
 
@@ -150,23 +152,29 @@ class _NoData(str):
     """Says what a result is that has no form in JSON; equal to nothing that has one."""
 
 
-def noticed(source: str, name: str, tests: str, *, reads: bool, trial: Trial) -> tuple[int, int, Finding | None]:
+def noticed(
+    source: str, name: str, tests: str, *, reads: bool, trial: Trial, calls: Sequence[Made] = ()
+) -> tuple[int, int, Finding | None]:
     """Return how many variants of a source its tests notice, of how many, and what is wrong with the tests if anything.
 
-    Tests that say nothing about results do not notice a function that does nothing.
+    Tests that say nothing about results do not notice a function that does nothing, or one that always gives the result
+    of the first of their ``calls`` (which is tried for tools that read, where the calls have different arguments).
     """
+    results = [call.result for call in calls if not call.raised]
+    constant = results[:1] if reads and len({repr(call.arguments) for call in calls}) > 1 else []
     empty, varied = stubs(source, name), variants(source, name, trial.variants)
-    seen = _seen([*empty, *varied], name, tests, reads, trial)
+    tried = [*empty, *varied, *(always(source, name, result) for result in constant)]
+    seen = _seen(tried, name, tests, reads, trial)
+    told = seen[len(empty) : len(empty) + len(varied)]
+    text = ""
     if not all(seen[: len(empty)]):
         text = "the tests pass as well where the function does nothing: assert what it returns"
-        return sum(seen[len(empty) :]), len(varied), Finding("assertions", text)
-    count = sum(seen[len(empty) :])
-    if count < trial.least * len(varied):
-        missed = next(text for text, told in zip(varied, seen[len(empty) :], strict=True) if not told)
-        missing = _differing(source, missed)
-        text = f"the tests notice {count} of {len(varied)} small changes; one that they miss: {missing}"
-        return count, len(varied), Finding("assertions", text)
-    return count, len(varied), None
+    elif sum(told) < trial.least * len(varied):
+        missing = _differing(source, next(text for text, one in zip(varied, told, strict=True) if not one))
+        text = f"the tests notice {sum(told)} of {len(varied)} small changes; one that they miss: {missing}"
+    elif constant and not seen[-1]:
+        text = f"the tests pass as well where the function always gives {constant[0]!r}"[:300]
+    return sum(told), len(varied), Finding("assertions", text) if text else None
 
 
 def _seen(sources: Sequence[str], name: str, tests: str, reads: bool, trial: Trial) -> list[bool]:

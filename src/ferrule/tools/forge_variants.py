@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
-__all__ = ["stubs", "variants"]
+__all__ = ["always", "stubs", "variants"]
 
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
@@ -23,16 +24,21 @@ def stubs(source: str, name: str) -> list[str]:
 
     Tests that say anything about results notice both, save the second for a function that does return its argument.
     """
-    made = []
-    tree = ast.parse(source)
-    function = _function(tree, name)
+    function = _function(ast.parse(source), name)
     given = [*function.args.args, *function.args.kwonlyargs]
-    bodies = [ast.Return(ast.Constant(None)), *(ast.Return(ast.Name(one.arg, ast.Load())) for one in given[:1])]
-    for body in bodies:
-        twin = ast.parse(source)
-        _function(twin, name).body = [body]
-        made.append(ast.unparse(ast.fix_missing_locations(twin)))
-    return made
+    bodies = [ast.Constant(None), *(ast.Name(one.arg, ast.Load()) for one in given[:1])]
+    return [_returning(source, name, body) for body in bodies]
+
+
+def always(source: str, name: str, result: Any) -> str:
+    """Return the source with the function always returning one result, which is plain data."""
+    return _returning(source, name, ast.parse(repr(result), mode="eval").body)
+
+
+def _returning(source: str, name: str, body: ast.expr) -> str:
+    tree = ast.parse(source)
+    _function(tree, name).body = [ast.Return(body)]
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def variants(source: str, name: str, most: int = 12) -> list[str]:
