@@ -56,3 +56,22 @@ def test_tasks_are_needed(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["forge", "--out", str(tmp_path / "tools.py")])
     assert done.exit_code == 2
     assert "--tasks names the tasks" in done.output
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("option", ["--out", "--shelf"])
+def test_a_folder_that_is_not_there_is_told_before_anything_is_made(option: str, tmp_path: Path) -> None:
+    words = ["forge", "--tasks", "tasks.jsonl", "--out", str(tmp_path / "t.py"), *PLAYERS]
+    done = CliRunner().invoke(main, [*words, option, str(tmp_path / "no" / "file")])
+    assert done.exit_code == 2
+    assert "there is no folder" in done.output
+    assert "proposals" not in done.output
+
+
+def test_arguments_have_names(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {n}?", "answer": str(n), "arguments": [n]} for n in range(5)]
+    (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ["forge", "--tasks", str(tmp_path / "tasks.jsonl"), "--out", str(tmp_path / "t.py")]
+    done = CliRunner().invoke(main, [*words, "--maker", "script:json:dumps"])
+    assert done.exit_code == 2
+    assert "they are an object, by name" in done.output

@@ -210,3 +210,49 @@ def test_tests_become_one_function() -> None:
     exec(as_test("f", "def test_a():\n    assert 1 == 2\n"), space)
     with pytest.raises(AssertionError):
         space["test_f"]()  # type: ignore[operator]
+
+
+def one(name: str, result: str = "n + 1", head: str = "", tests: str = "") -> tuple[str, str, str, str]:
+    source = f'{head}def {name}(n: int) -> int:\n    """Return a number."""\n    return {result}\n'
+    return name, source, tests or f"assert {name}(1) == 2\n", "read"
+
+
+HELPER = "def {name}(n):\n    return n + 1\n\n\n"
+TEMPLATE = "_L = {value}\n\n\n"
+TOGETHER = {
+    "tests that bind the tool's name": [one("a", tests="a = a(1)\nassert a == 2\n")],
+    "a tool called as another one is offered": [one("a"), one("a_tool")],
+    "a helper called as the file's": [
+        one("a", "_tool(_tests(n)) - 1", HELPER.format(name="_tool") + HELPER.format(name="_tests"))
+    ],
+    "a helper that hides a builtin": [one("a", "max(n)", HELPER.format(name="max")), one("b", "max(n + 1, 0)")],
+    "a helper called as a test": [one("a", "test_b(n)", HELPER.format(name="test_b")), one("b")],
+    "two things that are imported": [
+        one("a", head="import datetime\n\n\n", tests="assert a(1) == 2\nassert datetime.date(2000, 1, 1).day == 1\n"),
+        one("b", head="from datetime import datetime\n\n\n", tests="assert datetime(2000, 1, 1).day == b(0)\n"),
+    ],
+    "names within templates": [
+        one("a", 'int(f"{_L}")', TEMPLATE.format(value=2)),
+        one("b", 'int(f"{_L}")', TEMPLATE.format(value=3), "assert b(1) == 3\n"),
+    ],
+    "two statements on a line": [one("a", "n + _x", "import math; _x = 1\n\n\n")],
+    "spaces in texts": [one("a", "len(_T)", '_T = """a  \nb\x0cc"""\n\n\n', "assert a(1) == 7\n")],
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_what_is_exported_does_what_it_did(case: str, tmp_path: Path) -> None:
+    """Whether Ferrule is there (the second run) or not, and in whichever order."""
+    for tools in (TOGETHER[case], TOGETHER[case][::-1]):
+        (tmp_path / "tools.py").write_text(exported(tools), encoding="utf-8")  # type: ignore[arg-type]
+        for bare in (["-I", "-S"], []):  # without packages there is no Ferrule
+            run = subprocess.run(
+                [sys.executable, *bare, str(tmp_path / "tools.py")], capture_output=True, text=True, check=False
+            )
+            assert run.stdout == f"{len(tools)} tests passed\n", run.stderr
+
+
+@pytest.mark.parametrize("name", ["sum", "test_it"])
+def test_a_tool_with_a_name_that_the_file_needs_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be exported"):
+        exported([one(name)])  # type: ignore[list-item]

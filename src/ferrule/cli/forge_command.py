@@ -51,6 +51,9 @@ def command(**given: Any) -> None:
     from ferrule.tools.forge_shelf import Shelf, from_json, to_json
 
     tasks, path, out = _tasks(given), given["shelf"], given["out"]
+    for option, file in (("--out", out), ("--shelf", path)):
+        if file is not None and not file.parent.is_dir():  # said before anything is made
+            raise click.UsageError(f"{option} {file}: there is no folder {str(file.parent)!r}")
     shelf = from_json(path.read_text(encoding="utf-8")) if path is not None and path.exists() else Shelf()
     names = ("shown", "held", "rounds", "seed", "temperature")
     run = forge_tools(

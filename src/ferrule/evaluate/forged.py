@@ -62,7 +62,13 @@ def by_class(tasks: Sequence[Task], label: str = "category") -> dict[str, list[T
 
 
 def examples_of(tasks: Sequence[Task]) -> list[Made]:
-    """Return the calls with known results among tasks: those with ``meta["arguments"]``, whose answer is the result."""
+    """Return the calls with known results among tasks: those with ``meta["arguments"]``, whose answer is the result.
+
+    Raises ``ValueError`` for arguments that have no names.
+    """
+    for task in tasks:
+        if not isinstance(task.meta.get("arguments", {}), Mapping):
+            raise ValueError(f"{task.id}: the arguments are {task.meta['arguments']!r}; they are an object, by name")
     return [Made(dict(task.meta["arguments"]), task.answer) for task in tasks if "arguments" in task.meta]
 
 
@@ -83,6 +89,7 @@ def forge_tools(
     for category, tasks in classes.items():
         if len(tasks) <= shown:
             raise ValueError(f"the class {category!r} has {len(tasks)} tasks; {shown} are shown, and tests need more")
+        examples_of(tasks)
     for category, tasks in classes.items():
         box: list[Forging] = []
         how: dict[str, Any] = {"rounds": rounds, "trial": trial, "max_tokens": max_tokens, "temperature": temperature}
