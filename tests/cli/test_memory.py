@@ -188,6 +188,21 @@ def test_a_missing_library_and_an_unknown_entry_are_refused(tmp_path: Path) -> N
     assert "unknown entry 'E2'; known: E1" in unknown.stderr
 
 
+def test_a_library_is_not_overwritten_and_its_texts_move_no_cursor(tmp_path: Path) -> None:
+    path = str(tmp_path / "lib.sqlite")
+    ran("memory", "add", path, "a \x1b[31mred\x1b[0m text", "--when", "b\x07")
+    onto = ran("memory", "export", path, path)
+    assert "is the library itself" in onto.stderr
+    for shown in (ran("memory", "show", path), ran("memory", "show", path, "E1")):
+        assert "\\x1b[31mred" in shown.output
+        assert not {"\x1b", "\x07"} & set(shown.output)
+    refused = ran("memory", "prune", path, "--limit", "-1")
+    assert "limit is -1; the least is 0" in refused.stderr
+    absent = ran("memory", "add", str(tmp_path / "none" / "lib.sqlite"), "x")
+    assert absent.exit_code == 2
+    assert "cannot be opened as a library" in absent.stderr
+
+
 def test_training_keeps_episodes_and_its_checkpoint_holds_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

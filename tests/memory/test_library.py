@@ -188,6 +188,21 @@ def test_a_state_is_put_back_and_others_notice(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_state_does_not_wipe_out_another_library(tmp_path: Path) -> None:
+    library, other, fresh = (Library(tmp_path / name) for name in ("one", "other", "fresh"))
+    library.add("one")
+    state = library.state()
+    library.add("two")
+    other.add("something else")
+    with pytest.raises(ValueError, match="is another library than the one of this state, and would be lost"):
+        other.load(state)
+    assert texts(other) == {"E1": "something else"}
+    fresh.load(state)
+    library.load(state)
+    assert texts(fresh) == texts(library) == {"E1": "one"}
+    fresh.load(library.state())
+
+
 def test_two_connections_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "lib.sqlite"
     one, two = Library(path), Library(path)
@@ -307,3 +322,66 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_written_after_fifty_ki
 def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none/x\.sqlite cannot be opened as a library"):
         Library(tmp_path / "none" / "x.sqlite")
+
+
+def test_a_file_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
+    link = sqlite3.connect(tmp_path / "shop.db")
+    link.execute("CREATE TABLE orders (number INTEGER)")
+    link.commit()
+    link.close()
+    before = (tmp_path / "shop.db").read_bytes()
+    with pytest.raises(ValueError, match="no library of entries: it holds tables of something else"):
+        Library(tmp_path / "shop.db")
+    assert (tmp_path / "shop.db").read_bytes() == before
+    link = sqlite3.connect(tmp_path / "half.db")
+    link.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)")
+    link.execute("INSERT INTO facts VALUES ('format', 1)")
+    link.commit()
+    link.close()
+    with pytest.raises(ValueError, match="another format"):
+        Library(tmp_path / "half.db")
+
+
+def test_a_file_that_is_locked_or_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lib.sqlite"
+    library = Library(path)
+    for number in range(40):
+        library.add(f"{number} " * 400)
+    library.store._link.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OSError, match=r"the library .*lib.sqlite: database is locked"):
+        library.add("x")
+    other.execute("ROLLBACK")
+    other.close()
+    assert library.add("x").id == "E41"
+    library.close()
+    held = bytearray(path.read_bytes())
+    held[3 * 4096 :: 5] = bytes(len(held[3 * 4096 :: 5]))
+    path.write_bytes(held)
+    with pytest.raises((OSError, ValueError), match=r"lib\.sqlite"):
+        Library(path).entries()
+
+
+def test_line_separators_in_a_text_are_read_back() -> None:
+    library = Library()
+    library.add("one\u2028two\x85three\x0cfour")
+    library.add("five")
+    assert from_lines(as_lines(library.entries())) == library.entries()
+
+
+def test_an_entry_that_is_named_twice_is_merged_and_counted_once() -> None:
+    library = Library()
+    library.add("x")
+    library.credit("t", 1.0, ["E1"])
+    merged = library.merge(["E1", "E1"], "y")
+    assert (merged.merged, merged.tally.shown) == (("E1",), 1)
+
+
+@pytest.mark.parametrize("given", [{"limit": -1}, {"worth": 1.0, "shown": 0}, {"worth": float("nan")}])
+def test_numbers_out_of_range_prune_nothing(given: dict[str, float]) -> None:
+    library = Library()
+    library.add("x")
+    with pytest.raises(ValueError, match=r"the least is|not a number"):
+        library.prune(**given)  # type: ignore[arg-type]
+    assert len(library) == 1

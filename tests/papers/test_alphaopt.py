@@ -72,6 +72,8 @@ def test_retrieval_goes_by_labels_and_then_by_conditions() -> None:
     assert found() == ["E1"]
     assert "E1 (General Formulation/Variable Definition/Integrality" in asked[1]
     assert "E2" not in asked[1]
+    for odd in ("null", "3", '{"Bounds": 1}', '"Bounds"'):
+        found(f'{{"General Formulation": {{"Variable Definition": {odd}}}, "Domain Modeling": []}}', "[]")
     assert found("{}") == [], "without labels nothing is retrieved, and no second question asked"
     assert found('{"General Formulation": {"Variable Definition": ["Bounds"]}}', "[]") == []
     assert settle([picked(TASK, taxonomy)], {"retriever": Scripted(["no object"])}).values == ({},)
@@ -79,6 +81,8 @@ def test_retrieval_goes_by_labels_and_then_by_conditions() -> None:
 
 def test_conditions_are_checked_in_batches_and_unreadable_replies_keep_all() -> None:
     many = [Entry(f"E{number}", "x") for number in range(1, 8)]
+    unquoted = settle([applicable(TASK, many[:2])], {"retriever": Scripted(["[E2]"])}).values[0]
+    assert [entry.id for entry in unquoted or ()] == ["E1", "E2"], "brackets alone are no list"
     replies = ['["E2"]', "cannot say", '["E7", "E99"]']
     result = settle([applicable(TASK, many, batch=3)], {"retriever": Scripted(replies)}).values[0]
     assert [entry.id for entry in result or ()] == ["E2", "E4", "E5", "E6", "E7"]
@@ -101,6 +105,21 @@ def test_only_merges_that_solve_all_their_tasks_are_carried_out() -> None:
     assert [entry.text for entry in written] == ["B"]
     assert [entry.text for entry in library.entries()] == ["i0", "i1", "B"], "the unmerged originals of A stay"
     assert tried == [("A", "0"), ("A", "0"), ("B", "2"), ("B", "3")]
+
+
+def test_merges_of_unknown_tasks_and_entries_prove_nothing_and_notes_of_a_person_need_no_proof() -> None:
+    library = Library()
+    for task in ("", "1", "elsewhere"):
+        library.add("x", origins=[Origin(task)])
+    library.delete(library.add("gone").id)
+
+    def solve(task: Task, shown: Sequence[Entry]) -> Solved:
+        return Solved(True)
+
+    pairs = (("E1", "E3"), ("E1", "E9"), ("E1", "E4"), ("E1", "E2"))
+    changes = [Change("merge", pair, "/".join(pair)) for pair in pairs]
+    written = settled(merged(library, changes, {"1": Task("1", "")}, solve))
+    assert [entry.text for entry in written] == ["E1/E2"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- study

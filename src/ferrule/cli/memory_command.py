@@ -60,6 +60,11 @@ def show(path: Path, id: str | None, every: bool, as_json: bool) -> None:
     emit(data, as_json, lambda: _entry(entry, versions, log))
 
 
+def _shown(text: str) -> str:
+    """Return a text that moves no cursor and colours nothing: whoever wrote it may have been a model."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
 def _table(entries: Sequence[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -70,7 +75,13 @@ def _table(entries: Sequence[Any]) -> None:
     for entry in entries:
         tally = entry.tally
         grid.add_row(
-            entry.id, entry.state, str(tally.shown), str(tally.cited), f"{tally.worth:+.2f}", entry.when, entry.text
+            entry.id,
+            entry.state,
+            str(tally.shown),
+            str(tally.cited),
+            f"{tally.worth:+.2f}",
+            _shown(entry.when),
+            _shown(entry.text),
         )
     Console(width=max(120, Console().width), markup=False).print(grid)
 
@@ -80,7 +91,7 @@ def _entry(entry: Any, versions: Sequence[Any], log: Sequence[Mapping[str, Any]]
     click.echo(f"{entry.id} ({entry.kind}, {entry.state}), version {entry.version}")
     for name, text in (("when", entry.when), ("text", entry.text)):
         if text:
-            click.echo(f"  {name}: {text}")
+            click.echo(f"  {name}: {_shown(text)}")
     for origin in entry.origins:
         turn = "" if origin.turn is None else f", turn {origin.turn}"
         click.echo(f"  learned from: {origin.task}, sample {origin.sample}{turn}, by {origin.writer or 'nobody named'}")
@@ -88,7 +99,9 @@ def _entry(entry: Any, versions: Sequence[Any], log: Sequence[Mapping[str, Any]]
         click.echo(f"  merged: {', '.join(entry.merged)}")
     click.echo(f"  shown in {tally.shown} episodes, cited in {tally.cited}, mean credit {tally.worth:+.3f}")
     for version in versions[:-1]:
-        click.echo(f"  version {version.version}: {f'{version.when}: ' if version.when else ''}{version.text}")
+        click.echo(
+            f"  version {version.version}: {_shown(f'{version.when}: ' if version.when else '')}{_shown(version.text)}"
+        )
     for row in log:
         note = f" ({row['note']})" if row["note"] else ""
         click.echo(f"  {row['kind']} {' '.join(row['ids'])}{note}")
@@ -121,6 +134,8 @@ def export(path: Path, target: Path, every: bool, as_json: bool) -> None:
     """Write the entries of the library PATH to TARGET: as Markdown (.md), else one JSON line each."""
     from ferrule.memory.files import as_lines, as_page
 
+    if target.exists() and target.samefile(path):
+        raise click.UsageError(f"{str(target)!r} is the library itself; export it to another file")
     entries = _opened(path).entries(every=every)
     target.write_text((as_page if target.suffix == ".md" else as_lines)(entries), encoding="utf-8")
     data = {"entries": len(entries), "file": str(target)}

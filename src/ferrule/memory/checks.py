@@ -9,6 +9,7 @@ Library" (46).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -41,11 +42,11 @@ def at_most(words: int = 64) -> Check:
 
 _MARKS = re.compile(
     r"<\|[^|>]{0,40}\|>|</?(?:s|tool_call|tool_response|function_calls?|think|answer|system|im_start)\b[^>]{0,40}>"
-    r"|\[/?INST\]|^\s*(?:system|assistant|user|tool|developer)\s*:",
+    r"|</?\w+_of_(?:turn|text|sequence)>|<[be]os>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS))\]|^\s*(?:system|assistant|user|tool|developer)\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
 _ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
+    r"\b(?:ignore|disregard|forget|override|bypass)\b[^.]{0,40}"
     r"\b(?:instructions?|prompts?|rules?|guidelines?|previous|above|earlier|system)\b"
     r"|\b(?:you are now|act as|pretend to be|new instructions?|system prompt|do not tell|don't tell|without telling)\b"
     r"|\b(?:reveal|print|send|leak|exfiltrate|upload)\b[^.\n]{0,40}\b(?:password|secret|token|api key|credentials?)\b"
@@ -61,7 +62,8 @@ def no_orders(entry: Entry, replaced: Sequence[Entry] = ()) -> str:
     These are: marks of roles, calls and thinking; orders to drop instructions, to pose as somebody, to hand over
     secrets, or to give one answer whatever is asked; links. A wording that this does not know passes.
     """
-    text = f"{entry.when}\n{entry.text}"
+    given = unicodedata.normalize("NFKC", f"{entry.when}\n{entry.text}")  # wide letters and bars are letters and bars
+    text = "".join(letter for letter in given if unicodedata.category(letter) != "Cf")  # nothing that is not to be seen
     if mark := _MARKS.search(text):
         return f"the text holds a mark of the conversation, {mark[0].strip()!r}"
     if order := _ORDERS.search(text):
@@ -86,11 +88,14 @@ def no_secrets(tasks: Iterable[Task]) -> Check:
 
 
 def still_solves(solves: Solves) -> Check:
-    """Refuse an entry with which a task that it, or what it replaces, was learned from is not solved."""
+    """Refuse an entry with which a task that it, or what it replaces, was learned from is not solved.
+
+    What a person added comes from no task, and has none to solve.
+    """
 
     def check(entry: Entry, replaced: Sequence[Entry]) -> Flow[str]:
         for task in entry.tasks:
-            if not (yield from returned(solves(task, entry))):
+            if task and not (yield from returned(solves(task, entry))):
                 return f"the task {task!r} is not solved with it"
         return ""
 

@@ -100,7 +100,8 @@ class Change:
     data: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse a change that says too little or too much to be carried out."""
+        """Refuse a change that says too little or too much to be carried out; an entry named twice is named once."""
+        object.__setattr__(self, "ids", tuple(dict.fromkeys(self.ids)))
         least, most = {"add": (0, 0), "modify": (1, 1), "merge": (1, None)}.get(self.kind, (1, None))
         if len(self.ids) < least or (most is not None and len(self.ids) > most):
             span = f"{least}" if most == least else f"at least {least}"

@@ -19,7 +19,7 @@ def as_lines(entries: Iterable[Entry]) -> str:
 def from_lines(text: str) -> list[Entry]:
     """Return the entries that ``as_lines`` wrote; raises ``ValueError`` naming the line that is none."""
     entries = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(filter(str.strip, text.split("\n")), 1):
         try:
             entries.append(read(Entry, json.loads(line)))
         except ValueError as error:

@@ -58,8 +58,9 @@ def learn_from(
 ) -> Flow[list[Entry]]:  # fmt: skip
     """Solve a task several times, learn from every failure, and add what makes the task solvable.
 
-    An insight is kept only if the task is solved with it beside the entries that were retrieved at first; it is
-    extracted up to ``tries`` times. A task that all attempts solve teaches nothing. Return what was added.
+    What does not pass ``check`` is left out before anything is proved. An insight is kept only if the task is solved
+    with it beside the entries that were retrieved at first; it is extracted up to ``tries`` times. A task that all
+    attempts solve teaches nothing. Return what was added.
     """
     old = list((yield from returned(retrieve(task, library.entries()))))
     failed = []
@@ -71,7 +72,10 @@ def learn_from(
         for _ in range(tries):
             origin = (Origin(task.id, writer=writer),)
             proposed = yield from returned(extract(task, failure))
-            changes = [replace(change, origins=origin) for change in proposed]
+            changes = []
+            for change in (replace(change, origins=origin) for change in proposed):
+                if not (yield from returned(check(preview(change, ()), ()))):
+                    changes.append(change)
             if not changes:
                 continue
             fresh = [preview(change, (), id=f"E{-place}") for place, change in enumerate(changes, 1)]
@@ -130,14 +134,14 @@ def diagnose(
 def refine_condition(
     library: Library, id: str, *, exclude: Callable[[Entry, str], Any], include: Callable[[Entry, str], Any],
     vary: Callable[[Entry, Sequence[str], Sequence[str]], Any],
-    retrieves: Callable[[Entry, str], Flow[bool] | bool],
+    retrieves: Callable[[Entry, str], Flow[bool] | bool], check: Check = no_orders,
 ) -> Flow[Entry | None]:  # fmt: skip
     """Rewrite the condition of an entry that misled or was missing, where that retrieves it better.
 
     ``exclude(entry, task)`` says what of a negative task the entry does not apply to, ``include`` what of an
     unretrieved one it applies to, and ``vary(entry, applies, not_applies)`` proposes conditions
-    (``conditions.conditioned`` words one). The best by ``best_condition`` becomes a new version; None where none is
-    better than the present one.
+    (``conditions.conditioned`` words one). The best by ``best_condition`` of those that pass ``check`` becomes a new
+    version; None where none is better than the present one.
     """
     entry = library[id]
     negative, unretrieved = fared_of(entry, "negative"), fared_of(entry, "unretrieved")
@@ -148,9 +152,12 @@ def refine_condition(
         apart.append((yield from returned(exclude(entry, task))))
     for task in unretrieved:
         inside.append((yield from returned(include(entry, task))))
-    variants: list[str] = list((yield from returned(vary(entry, inside, apart))))
+    variants: list[str] = []
+    for when in dict.fromkeys((yield from returned(vary(entry, inside, apart)))):
+        if not (yield from returned(check(replace(entry, when=when), [entry]))):
+            variants.append(when)
     hits: set[tuple[str, str]] = set()
-    for when in dict.fromkeys(variants):
+    for when in variants:
         changed = replace(entry, when=when)
         for task in (*fared_of(entry, "positive"), *unretrieved, *negative):
             if (yield from returned(retrieves(changed, task))):
@@ -161,7 +168,10 @@ def refine_condition(
 
 @dataclass(frozen=True)
 class Evolution:
-    """Who does what in ``evolve``: the parts of ``diagnose`` and of ``refine_condition``; each may be a flow."""
+    """Who does what in ``evolve``: the parts of ``diagnose`` and of ``refine_condition``; each may be a flow.
+
+    With ``extract`` a task that stays unsolved is learned from, as in ``learn_from``.
+    """
 
     solve: Solve
     retrieve: Retrieve
@@ -171,6 +181,7 @@ class Evolution:
     include: Callable[[Entry, str], Any]
     vary: Callable[[Entry, Sequence[str], Sequence[str]], Any]
     retrieves: Callable[[Entry, str], Flow[bool] | bool]
+    extract: Extract | None = None
 
 
 def evolve(library: Library, tasks: Sequence[Task], by: Evolution, *, passes: int = 4) -> Flow[list[float]]:
@@ -185,9 +196,12 @@ def evolve(library: Library, tasks: Sequence[Task], by: Evolution, *, passes: in
         for task in tasks:
             said = yield from diagnose(library, task, by.solve, by.retrieve, label=by.label, missing=by.missing)
             right += said.solved
+            if by.extract is not None and not said.solved:
+                yield from learn_from(library, task, by.solve, by.extract, by.retrieve, attempts=1)
             for id, how in said.fared.items():
                 fared.setdefault(id, {})[task.id] = how
-        for id, labels in fared.items():
+        live = {entry.id for entry in library.entries()}  # others may have taken entries out meanwhile
+        for id, labels in ((id, labels) for id, labels in fared.items() if id in live):
             note_fared(library, id, labels)
             yield from refine_condition(
                 library, id, exclude=by.exclude, include=by.include, vary=by.vary, retrieves=by.retrieves

@@ -7,6 +7,7 @@ are. ``ferrule.memory.checks`` decides what gets in, ``ferrule.memory.recall`` m
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -186,8 +187,13 @@ class Library:
 
         These are: all that were shown in at least ``shown`` episodes and whose mean credit is below ``worth``; all that
         were learned from ``task`` or written by ``writer``, entries that such ones were merged into included; and the
-        least worthy beyond ``limit``.
+        least worthy beyond ``limit``. Raises ``ValueError`` for numbers out of range.
         """
+        for name, number, floor in (("limit", limit, 0), ("shown", shown, 1)):
+            if number is not None and number < floor:
+                raise ValueError(f"{name} is {number}; the least is {floor}")
+        if worth is not None and math.isnan(worth):
+            raise ValueError("worth is not a number")
         live = sorted(self.entries(), key=_worth)
         out = [e for e in live if worth is not None and e.tally.shown >= shown and e.tally.worth < worth]
         out += [e for e in live if task is not None and learned_from(e, task)]

@@ -42,7 +42,7 @@ Tell: TypeAlias = Callable[[Task, Sequence[Entry]], "Flow[str] | str"]
 Write: TypeAlias = Callable[[Task, Trajectory, Score], Sequence[Change]]
 """Proposes changes from an episode without asking anybody."""
 
-_MARKUP = re.compile(r"<(?=[|/a-zA-Z!])|\|(?=>)|\[(?=/?INST\])")
+_MARKUP = re.compile(r"<(?=[|｜/a-zA-Z!])|[|｜](?=>)|\[(?=/?[A-Z_]{4,}\])")
 
 
 def listed(task: Task, entries: Sequence[Entry]) -> str:
@@ -52,7 +52,7 @@ def listed(task: Task, entries: Sequence[Entry]) -> str:
 
 
 def defused(text: str) -> str:
-    """Break up what a chat template or a codec could take for its own: marks in ``<|...|>``, tags, ``[INST]``."""
+    """Break up what a template or a codec could take for its own: ``<|...|>``, tags, ``[INST]``, ``[TOOL_CALLS]``."""
     return _MARKUP.sub(lambda mark: f"{mark[0]} ", text)
 
 

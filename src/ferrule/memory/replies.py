@@ -6,13 +6,18 @@ import json
 import re
 from typing import Any
 
-__all__ = ["list_in", "object_in"]
+__all__ = ["list_in", "list_or_none", "object_in"]
 
 
 def list_in(text: str) -> list[Any]:
     """Return the JSON list from the first ``[`` to the last ``]`` of a text; empty where there is none."""
+    return list_or_none(text) or []
+
+
+def list_or_none(text: str) -> list[Any] | None:
+    """Return the list of ``list_in``, and None in place of an empty one where the text holds none."""
     rows = _read(r"\[.*\]", text)
-    return rows if isinstance(rows, list) else []
+    return rows if isinstance(rows, list) else None
 
 
 def object_in(text: str) -> dict[str, Any] | None:

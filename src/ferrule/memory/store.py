@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS results (task TEXT PRIMARY KEY, count INTEGER NOT NUL
 INSERT OR IGNORE INTO facts VALUES ('format', {_FORMAT}), ('revision', 0), ('loaded', 0), ('numbers', 0);
 COMMIT;
 """
+_CLOSED = ("unable to open", "readonly", "locked", "disk")
+_NEEDS = "a library needs a file and a folder that can be written, and no other program that holds the file for long"
 _CONTENTS = ("facts", "entries", "versions", "log", "results")
 
 
@@ -104,6 +106,21 @@ def _write_ahead(link: sqlite3.Connection) -> None:
     raise ValueError("the file system of this library has no shared memory, which several writers need")
 
 
+def _foreign(link: sqlite3.Connection) -> bool:
+    """Tell whether the file holds tables and none of a library: then nothing may be written to it."""
+    tables = [name for (name,) in link.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()]
+    return bool(tables) and "facts" not in tables
+
+
+def _akin(link: sqlite3.Connection, state: dict[str, list[list[Any]]]) -> bool:
+    """Tell whether a file and a state began in the same way; what is empty is like everything."""
+    for name in ("log", "versions"):
+        mine = link.execute(f"SELECT * FROM {name} ORDER BY rowid LIMIT 1").fetchone()
+        if mine is not None and state[name] and list(mine) != list(state[name][0]):
+            return False
+    return True
+
+
 def _counted(link: sqlite3.Connection, name: str) -> int:
     """Count a fact up by one and return it."""
     rows = link.execute("UPDATE facts SET value = value + 1 WHERE name = ? RETURNING value", (name,)).fetchall()
@@ -117,7 +134,8 @@ def _entry(body: str) -> Entry:
 class Store:
     """The tables of a library at ``path`` (``":memory:"``: in this process alone, and gone with it).
 
-    Safe for threads and after a fork. Raises ``ValueError`` for a file that is no library.
+    Safe for threads and after a fork. Raises ``ValueError`` for a file that is no library, which stays as it is, and
+    ``OSError`` where one is locked, damaged, or cannot be written.
     """
 
     def __init__(self, path: str | Path = ":memory:") -> None:
@@ -131,16 +149,20 @@ class Store:
         except sqlite3.OperationalError as problem:
             raise ValueError(f"{self.path} cannot be opened as a library of entries: {problem}") from None
         try:
+            if _foreign(link):
+                raise sqlite3.DatabaseError("it holds tables of something else")
             if self.path != ":memory:":
                 _write_ahead(link)
             link.execute("PRAGMA synchronous = FULL")
             if not link.execute("SELECT * FROM sqlite_master WHERE name = 'facts'").fetchall():
                 link.executescript(_TABLES)
-            row = link.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
+            facts = dict(link.execute("SELECT name, value FROM facts").fetchall())
         except sqlite3.DatabaseError as problem:
             link.close()
+            if any(words in str(problem) for words in _CLOSED):
+                raise OSError(f"the library {self.path}: {problem}; {_NEEDS}") from None
             raise ValueError(f"{self.path} is no library of entries: {problem}") from None
-        if row is None or row[0] != _FORMAT:
+        if facts.get("format") != _FORMAT or not {"revision", "loaded", "numbers"} <= set(facts):
             link.close()
             raise ValueError(f"{self.path} is a library of another format; this version reads format {_FORMAT}")
         return link
@@ -154,10 +176,20 @@ class Store:
         return self._link
 
     @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say which file it was that is locked, full or damaged."""
+        try:
+            yield
+        except sqlite3.DatabaseError as problem:
+            if type(problem) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                raise
+            raise OSError(f"the library {self.path}: {problem}; {_NEEDS}") from problem
+
+    @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read several times as of one moment."""
         link = self._connected()
-        with self._lock:
+        with self._lock, self._telling():
             link.execute("BEGIN")
             try:
                 yield link
@@ -168,13 +200,14 @@ class Store:
     def writing(self) -> Iterator[Writing]:
         """Open a transaction with a revision of its own; an exception undoes all of it."""
         link = self._connected()
-        with self._lock:
+        with self._lock, self._telling():
             link.execute("BEGIN IMMEDIATE")
             try:
                 yield Writing(link, _counted(link, "revision"))
                 link.execute("COMMIT")
             except BaseException:
-                link.execute("ROLLBACK")
+                if link.in_transaction:  # SQLite has undone it already where the disk was full
+                    link.execute("ROLLBACK")
                 raise
 
     def since(self, revision: int) -> tuple[int, bool, list[Entry]]:
@@ -206,17 +239,26 @@ class Store:
     def state(self) -> dict[str, list[list[Any]]]:
         """Return all that the library holds as JSON data, read at one moment."""
         with self.reading() as link:
-            return {name: [list(row) for row in link.execute(f"SELECT * FROM {name}").fetchall()] for name in _CONTENTS}
+            return {
+                name: [list(row) for row in link.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()]
+                for name in _CONTENTS
+            }
 
     def load(self, state: dict[str, list[list[Any]]]) -> None:
         """Put back what ``state`` returned, in one transaction; what was written since is gone.
 
-        The revision goes on counting, so that other processes notice.
+        The revision goes on counting, so that other processes notice. Raises ``ValueError`` for the state of a library
+        that began with something else than what this file holds.
         """
         if set(state) != set(_CONTENTS):
             raise ValueError(f"a state of a library has {', '.join(_CONTENTS)}; this one {', '.join(sorted(state))}")
         with self.writing() as writing:
             link = writing.link
+            if self.path != ":memory:" and not _akin(link, state):
+                raise ValueError(
+                    f"{self.path} is another library than the one of this state, and would be lost; go on with that "
+                    "one, or with a file that does not exist yet"
+                )
             for name, rows in state.items():
                 link.execute(f"DELETE FROM {name}")
                 if rows:

@@ -18,9 +18,16 @@ Taxonomy: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def labels_in(picked: Mapping[str, Any]) -> tuple[Label, ...]:
-    """Return the labels of ``{stage: {group: names}}``, where names are a list or a mapping."""
-    groups = ((stage, group, names) for stage, inside in picked.items() for group, names in inside.items())
-    return tuple((stage, group, str(name)) for stage, group, names in groups for name in names)
+    """Return the labels of ``{stage: {group: names}}``: a list, a mapping or a single name; anything else is none."""
+    inside = ((stage, groups) for stage, groups in picked.items() if isinstance(groups, Mapping))
+    rows = [(stage, group, names) for stage, groups in inside for group, names in groups.items()]
+    several = [(stage, group, [names] if isinstance(names, str) else names) for stage, group, names in rows]
+    return tuple(
+        (stage, group, str(name))
+        for stage, group, names in several
+        if isinstance(names, Sequence | Mapping)
+        for name in names
+    )
 
 
 def filed(entries: Sequence[Entry], picked: Mapping[str, Any]) -> list[Entry]:

@@ -18,8 +18,11 @@ Departures from the paper:
    published numbering, which sorts ids as texts, so that E10 comes before E2 and cited ids go stale.
 3. The released runner drops ``modify`` and its id, so every operation adds; ``applied(reference=True)`` does that.
 4. What is merged must pass a check as well (no orders to the model, 64 words); the paper has quality rules in prompts.
-5. The document is merged after every task in place of every batch, from the best rollout in place of the first.
-6. A recalled tip needs a cosine above 0; the published minimum of 0 lets three through for every query.
+5. Operations are applied, and the document is merged, after every task in place of every batch; the document
+   is from the best rollout in place of the first. There is no last batch: the library is tidied and the document
+   shortened only where they are too large, unless you call ``tidied`` in the end.
+6. What is recalled stands after a task's own system message, not before it. A recalled tip
+   needs a cosine above 0; the published minimum of 0 lets three through for every query.
 7. Images of tasks reach models that read them; summaries tell results by their text. There is no separate pass of
    summaries: the critique is shown the rollouts themselves, each result cut to 300 characters.
 8. The encoder hashes words; ``Library(encode=...)`` takes any other (the paper: text-embedding-3-small). The tools of
@@ -112,8 +115,9 @@ def learn(
             fresh = yield from written_skill(task, paths[best], scores[best])
             known = skill_of(library, skill)
             text = (yield from merged_skill(known.text, [fresh])) if known is not None and fresh else fresh
+            text = (yield from refined_skill(text)) if text else ""
             if text and not no_orders(Entry("E0", text)):
-                keep_skill(library, (yield from refined_skill(text)), name=skill, origins=origins)
+                keep_skill(library, text, name=skill, origins=origins)
         return results
 
     return learned
