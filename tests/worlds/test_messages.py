@@ -56,6 +56,32 @@ def test_messages_that_cannot_be_read_are_refused_with_their_place(row: Any, mes
         from_messages([row])
 
 
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ({"function": {"name": "f"}, "arguments": {"x": 1}}, ""),
+        ({"name": "f", "args": {"x": 1}, "description": None, "status": "completed"}, ""),
+        ({"function": "f", "arguments": '{"x": 1}'}, ""),
+        ({"name": "f", "x": 1}, "'x'"),
+        ({"function": {"name": "f"}, "x": 1}, "'x'"),
+        ({"function": {"name": "f", "arguments": {}, "x": 1}}, "'x'"),
+        ({"function": {"name": "f", "arguments": {"x": 1}, "parameters": {"y": 1}}}, "'parameters'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["tool_calls", "function_call", "sharegpt"])
+def test_arguments_beside_the_name_are_read_or_refused(entry: Any, wrong: str, form: str) -> None:
+    row = {
+        "tool_calls": {"role": "assistant", "tool_calls": [entry]},
+        "function_call": {"role": "assistant", "function_call": entry},
+        "sharegpt": {"from": "function_call", "value": json.dumps(entry)},
+    }[form]
+    if wrong:
+        with pytest.raises(ValueError, match=rf"message 0, call 0: \[{wrong}\] stand beside"):
+            from_messages([row])
+    else:
+        assert [call.arguments for call in from_messages([row])[0].calls] == [{"x": 1}]
+
+
 def test_content_in_parts_is_joined_text_and_images() -> None:
     parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}]
     (message,) = from_messages([{"role": "user", "content": parts}])

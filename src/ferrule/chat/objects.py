@@ -9,11 +9,29 @@ from typing import Any
 from ferrule.chat.parsing import Parsed, parse_json, parse_prefix
 from ferrule.core.records import Call
 
-__all__ = ["ARGUMENT_KEYS", "arguments_from", "call_from", "numbered", "object_in"]
+__all__ = ["ARGUMENT_KEYS", "arguments_from", "arguments_in", "call_from", "numbered", "object_in"]
 
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
 """What the arguments of a call are named, the usual name first."""
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
+_ABOUT = frozenset(
+    [
+        "call_id",
+        "description",
+        "extra_content",
+        "function",
+        "id",
+        "index",
+        "name",
+        "output",
+        "parsed_arguments",
+        "provider_specific_fields",
+        "status",
+        "strict",
+        "thought_signature",
+        "type",
+    ]
+)  # what servers and data sets write about a call, and no argument of it
 
 
 def _first_key(value: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -58,6 +76,26 @@ def _beside(value: Mapping[str, Any], *known: str) -> dict[str, Any]:
     if beside.get("type") in ("function", "tool_call", "function_call", "tool_use"):
         del beside["type"]
     return beside
+
+
+def arguments_in(entry: Mapping[str, Any], function: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the value that bears the arguments of a call in an API's form, and what is wrong ("" if nothing).
+
+    ``function`` holds the name and is the entry itself, or what the entry has for ``"function"``; arguments stand in
+    either, under one of `ARGUMENT_KEYS`. Two values of them, and what else stands beside the name, are wrong, for a
+    tool must not run without arguments that were written. Beside arguments the entry around a function may hold more.
+    """
+    parts = (function,) if function is entry else (function, entry)
+    values = [(key, part[key]) for part in parts for key in ARGUMENT_KEYS if part.get(key) is not None]
+    key, given = values[0] if values else ("", None)
+    empty = given is None or given == {} or (isinstance(given, str) and given.strip() in ("", "{}"))
+    others = {other for other, value in values[1:] if value != given}
+    for part in parts if empty else (function,):
+        others |= {name for name in part if name not in _ABOUT | {*ARGUMENT_KEYS} and part[name] is not None}
+    if not others:
+        return given, ""
+    place = f"beside {key!r}" if key else "beside the name, and there are no arguments"
+    return None, f"{sorted(others)} stand {place}; write all arguments into one object"
 
 
 def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:

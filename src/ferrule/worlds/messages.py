@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ferrule.chat.objects import arguments_in
 from ferrule.chat.scan import THINK_CLOSE, THINK_OPEN
 from ferrule.core.arrays import nearest
 from ferrule.core.described import without_nulls
@@ -29,7 +30,6 @@ _FIELDS = (
     "thinking", "refusal", "weight", "from", "value",
 )  # fmt: skip
 _THOUGHT = ("reasoning_content", "reasoning", "thinking")
-_ARGUMENTS = ("arguments", "parameters")
 
 Entry = Mapping[str, Any]
 
@@ -137,8 +137,10 @@ def _call(entry: Any, number: int, where: str, tools: Mapping[str, Tool]) -> Cal
     name = function.get("name") if isinstance(function, Mapping) else function
     if not isinstance(name, str) or not name:
         raise ValueError(f"{where}: no name")
-    source = function if isinstance(function, Mapping) else entry
-    arguments: Any = next((source[key] for key in _ARGUMENTS if source.get(key) is not None), {})
+    arguments, misplaced = arguments_in(entry, function if isinstance(function, Mapping) else entry)
+    if misplaced:
+        raise ValueError(f"{where}: {misplaced}")
+    arguments = {} if arguments is None else arguments
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments) if arguments.strip() else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ferrule.chat.codec import Codec
 from ferrule.chat.entries import message_content
-from ferrule.chat.objects import ARGUMENT_KEYS, arguments_from, numbered
+from ferrule.chat.objects import arguments_from, arguments_in, numbered
 from ferrule.chat.parsing import parse_prefix
 from ferrule.chat.renderer import with_tools
 from ferrule.chat.reply import broken_off, first_stop, read_reply
@@ -22,7 +22,6 @@ _FINISH: Mapping[str, Finish] = {
     **dict.fromkeys(("stop", "tool_calls", "function_call", "eos", "end_turn", "stop_sequence", "tool_use"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
 }
-_ENTRY = ("description", "function", "id", "index", "name", "output", "strict", "type", *ARGUMENT_KEYS)
 _FAILED = ("content_filter", "error", "abort")
 
 
@@ -87,15 +86,13 @@ def _call(entry: Any, index: int) -> Call:
     """Read one entry of ``tool_calls``; whatever is wrong with it becomes the call's problem.
 
     Name and arguments may stand in the entry itself, as some servers write them; arguments may be JSON text, in quotes
-    twice, or an object, and bear another name (``ferrule.chat.objects.ARGUMENT_KEYS``).
+    twice, or an object, and bear another name (``ferrule.chat.objects.arguments_in``).
     """
     raw = json.dumps(entry, ensure_ascii=False)
     function = entry.get("function", entry) if isinstance(entry, Mapping) else None
     if not isinstance(function, Mapping) or not function:
         return Call("", id=f"call_{index}", raw=raw, problem="the call has no function")
-    places = ((part, key) for part in (function, entry) for key in ARGUMENT_KEYS)
     name = function.get("name")
-    given = next((part[key] for part, key in places if part.get(key) is not None), None)
     identity = entry.get("id")
     call = Call(
         name if isinstance(name, str) else "",
@@ -104,9 +101,9 @@ def _call(entry: Any, index: int) -> Call:
     )
     if not call.name:
         return replace(call, problem="the call has no name")
-    beside = sorted(key for key, value in function.items() if key not in _ENTRY and value is not None)
-    if given is None and beside:
-        return replace(call, problem=f"{beside} stand beside the name, and there are no arguments")
+    given, misplaced = arguments_in(entry, function)
+    if misplaced:
+        return replace(call, problem=misplaced)
     arguments, notes, problem = arguments_from(given, "the arguments", repair=False)
     expected = {"no arguments", "arguments as text"}  # text, empty or not, is how servers write arguments
     repairs = [note for i, note in enumerate(notes) if note not in expected or note in notes[:i]]
