@@ -103,3 +103,13 @@ def test_edits_of_different_texts_are_united() -> None:
 def test_tools_that_were_taken_for_others_are_implicated() -> None:
     example = LabelledCall("x", Call("a"))
     assert implicated([Case(example, Call("b"), ()), Case(example, None, ())]) == {"a", "b"}
+
+
+def test_a_rule_that_is_pointed_to_stays() -> None:
+    """Taken away it would leave ``see R1`` without a meaning."""
+    key = ("book", about("day"))
+    context = Context({"R1": DAYS, "old": "x"}, Overlay())
+    context = joined(context, Edits(texts={key: "see R1"}))
+    assert joined(context, Edits({"R1": None, "old": None})).rules == {"R1": DAYS}
+    assert joined(context, Edits({"R1": "DMY"})).rules["R1"] == "DMY"
+    assert joined(context, Edits({"R1": None}, {key: DAYS})).rules == {"old": "x"}

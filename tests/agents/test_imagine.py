@@ -65,6 +65,24 @@ def test_memories_are_shown_where_they_belong() -> None:
     assert all("Solved: Yes" not in plain_text(message) for ask in imagining for message in ask.messages[:-1])
 
 
+def test_a_call_in_place_of_a_request_leaves_no_call_without_a_result() -> None:
+    asks: list[Ask] = []
+
+    def reply(request: Ask, sample: int) -> Message:
+        asks.append(request)
+        return Message("assistant", "ask it", (Call("echo", {"n": 1}),))
+
+    def play(tool: Tool, session: Any) -> Flow[Probed]:
+        return (yield from imagine(tool, lambda: Dialogue(session, turns=1), episodes=1, slots=2))
+
+    _, (episode,) = probe_tools(play, Bench((ECHO,)), Scripted(reply, renderer=layout("hermes")), only=["echo"])
+    assert episode.problem == ""
+    messages = asks[-1].messages
+    called = [place for place, message in enumerate(messages) if message.calls]
+    assert len(called) == 2  # one per trial
+    assert all(messages[place + 1].role == "tool" for place in called)
+
+
 def test_what_is_left_out_is_not_shown() -> None:
     speaker = Speaker()
     probed = explored(speaker, episodes=2, slots=2, memory=False, reflects=False)
@@ -94,6 +112,7 @@ def test_the_long_term_memory_is_a_line_per_request() -> None:
     """Worked example 6 of STE."""
     trials = [Trial("t", "q1", solved=True), Trial("t", "q2", solved=False), Trial("t", "", problem="x")]
     assert remembered(trials) == "Query: q1 | Solved: Yes\nQuery: q2 | Solved: No"
+    assert remembered([Trial("t", "one\n  two")]) == "Query: one two | Solved: No"
 
 
 def test_yes_and_no_are_whole_words() -> None:

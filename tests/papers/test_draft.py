@@ -141,6 +141,23 @@ def test_documents_are_written_of_a_persons_tools(tmp_path: Path) -> None:
     assert done.overviews == {"sea": "The sea, 2 functions."}
     settled = mastered(world, policy, rounds=5, only=["swell"])  # its second description is the first one again
     assert [(one.tool, len(one.trials), one.ended) for one in settled.probed] == [("swell", 2, "settled")]
+    with pytest.raises(ValueError, match="unknown tool 'tode' in groups; did you mean 'tide'"):
+        mastered(world, policy, groups={"sea": ["tode"]})
+
+
+def test_a_reply_that_cannot_be_read_has_not_settled_a_description() -> None:
+    """The text stays as it was, equal to itself; the rewrite of the second round is read and repeats its words."""
+    words = "Says how calm the sea is"
+    replies = iter(["I cannot.", json.dumps({"description": words}), json.dumps({"description": words})])
+    tool = Tool("swell", words, {"type": "object", "properties": {}}, run=lambda: "calm")
+
+    def reply(request: Ask, sample: int) -> str:
+        if request.role == "writer":
+            return next(replies)
+        return json.dumps({"query": "How calm is it?", "arguments": {}, "suggestions": "none"})
+
+    (probed,) = mastered(tools_world((tool,)), Scripted(reply, renderer=layout()), similar=1.5).probed
+    assert (len(probed.trials), probed.ended) == (2, "settled")
 
 
 # ------------------------------------------------------------------------------------------------------------ the claim

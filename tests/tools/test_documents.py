@@ -129,3 +129,28 @@ def test_rules_are_numbered_by_how_many_tools_share_them() -> None:
     assert overlay.texts["c"].parameters["w"].description == "see dates"
     with pytest.raises(ValueError, match="least is 1"):
         lifted(tools, Overlay(), least=1)
+
+
+def test_what_points_to_a_rule_is_not_lifted_and_no_number_is_given_twice() -> None:
+    """Pointers are equal texts of two tools as well; a rule R1 of them would say ``see dates``."""
+    tools = [described("a", start="ISO date"), described("b", end="iso date")]
+    kept = {"dates": "ISO date"}
+    overlay, rules = lifted(tools, Overlay(), kept)
+    assert rules == kept
+    assert lifted(tools, overlay, rules) == (overlay, rules)
+    pointing = [described("a", x="see R1", y="long"), described("b", y="long")]
+    assert lifted(pointing, Overlay())[1] == {"R2": "long"}
+
+
+@pytest.mark.parametrize("output", [{"type": "object", "properties": 5}, {"anyOf": 5}])
+def test_a_file_with_a_broken_schema_is_refused(tmp_path: Path, output: dict[str, object]) -> None:
+    path = tmp_path / "new" / "docs.json"
+    write_documents(path, edited(Overlay(), {("a", "output"): output}))
+    with pytest.raises(ValueError, match=r"docs\.json: overlay of a: output cannot be"):
+        read_documents(path)
+
+
+def test_a_file_of_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.json: not an overlay: brackets are nested too deep"):
+        read_documents(tmp_path / "deep.json")

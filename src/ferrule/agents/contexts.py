@@ -74,9 +74,15 @@ Reflect: TypeAlias = Callable[[Context, Sequence[Case]], "Flow[Edits] | Edits"]
 
 
 def joined(context: Context, edits: Edits) -> Context:
-    """Return a context with edits: those of different texts are united, on the same text the edit wins."""
-    rules = {name: text for name, text in {**context.rules, **edits.rules}.items() if text is not None}
-    return Context(rules, edited(context.overlay, edits.texts))
+    """Return a context with edits: those of different texts are united, on the same text the edit wins.
+
+    A rule that a parameter still points to (``see R1``) is not taken away, as nothing would say what it said.
+    """
+    overlay = edited(context.overlay, edits.texts)
+    said = {entry.description for text in overlay.texts.values() for entry in text.parameters.values()}
+    gone = {name for name, text in edits.rules.items() if text is None and f"see {name}" not in said}
+    changed = {name: text for name, text in edits.rules.items() if text is not None}
+    return Context({name: text for name, text in {**context.rules, **changed}.items() if name not in gone}, overlay)
 
 
 def implicated(cases: Sequence[Case]) -> set[str]:

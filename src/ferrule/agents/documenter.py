@@ -91,19 +91,20 @@ class Documenter:
     The roles are ``prober`` (thinks of a request with arguments), ``analyst`` (says what the document lacks) and
     ``writer`` (writes it, and says in ``hint`` what to try next). With ``examples`` the last call that ran is kept as
     an example. With ``returns`` the schema of all results is kept as well (``ferrule.tools.results``). A reply
-    that cannot be read leaves the text as it is.
+    that cannot be read leaves the text as it is, and ``wrote`` says whether the last one could be.
     """
 
     max_tokens: int = 2000
     examples: bool = True
     returns: bool = False
     hint: str = ""
+    wrote: bool = False
 
     def invent(self, tool: Tool, trials: Sequence[Trial], complaint: str) -> Flow[Idea]:
         """Ask for a request and its arguments."""
         text = _INVENT.format(record=_record(tool))
-        if trials:
-            tried = "\n".join(f"- {trial.query}" for trial in trials)
+        if any(trial.query for trial in trials):
+            tried = "\n".join(f"- {trial.query}" for trial in trials if trial.query)
             text += f"\n\nRequests that were tried, from which yours must differ:\n{tried}"
         for more in filter(None, (self.hint and f"To be tried next: {self.hint}", complaint)):
             text += f"\n\n{more}"
@@ -119,7 +120,8 @@ class Documenter:
         request = _REWRITE.format(**known, said=_words(compared.get("suggestions")) or "none")
         written, _ = object_in((yield from self._ask("writer", request)))
         self.hint = _words(written.get("explore")) or self.hint
-        description = _words(written.get("description")) or texts[-1].description
+        said = _words(written.get("description"))
+        self.wrote, description = bool(said), said or texts[-1].description
         examples = example_of(trials) if self.examples else texts[-1].examples
         output = results_schema(trials) if self.returns else texts[-1].output
         return replace(texts[-1], description=description, examples=examples, output=output)

@@ -42,7 +42,9 @@ def solved_in(text: str) -> bool | None:
 def remembered(trials: Sequence[Trial]) -> str:
     """Return the long-term memory: a line ``Query: ... | Solved: Yes`` (or ``No``) per trial that had a request."""
     return "\n".join(
-        f"Query: {trial.query} | Solved: {'Yes' if trial.solved else 'No'}" for trial in trials if trial.query
+        f"Query: {' '.join(trial.query.split())} | Solved: {'Yes' if trial.solved else 'No'}"
+        for trial in trials
+        if trial.query.strip()
     )
 
 
@@ -111,7 +113,8 @@ class Dialogue:
         (reply,) = yield from ask(
             Ask(messages, role=self.role, max_tokens=self.max_tokens, temperature=self.temperature)
         )
-        return reply.message
+        # nothing is called here, and servers refuse a dialogue in which a call has no result
+        return replace(reply.message, calls=()) if reply.message.calls else reply.message
 
 
 def imagine(

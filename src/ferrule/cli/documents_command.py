@@ -31,8 +31,9 @@ def command() -> None:
 @click.option("--max-completion-length", default=512, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("tool-docs.json"), show_default=True, help="The file."
-)
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("tool-docs.json"), show_default=True,
+    help="The file.",
+)  # fmt: skip
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print what was tried as JSON.")
@@ -88,8 +89,9 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
 @click.option("--size", default=16, show_default=True, type=click.IntRange(1), help="Most calls that one is about.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the search.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("tool-docs.json"), show_default=True, help="The file."
-)
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("tool-docs.json"), show_default=True,
+    help="The file.",
+)  # fmt: skip
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -153,8 +155,9 @@ def show(file: Path, tool: str, since: str, last: str, as_json: bool) -> None:
     overlay, rules = read_documents(file)
     before = at_version(overlay, since) if since else Overlay()
     after = at_version(overlay, last) if last else overlay
-    if tool and tool not in after.texts:
-        raise click.UsageError(f"{file} has no texts of {tool!r}; {nearest(tool, list(after.texts))}")
+    known = list({**before.texts, **after.texts})
+    if tool and tool not in known:
+        raise click.UsageError(f"{file} has no texts of {tool!r}; {nearest(tool, known)}")
     history = overlay.history
     pairs = zip((Overlay(), *history), history, strict=False)
     versions = [{"id": version.id, "changed": len(diff(earlier, version))} for earlier, version in pairs]

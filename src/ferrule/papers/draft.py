@@ -13,8 +13,8 @@ Departures from the paper:
 1. A tool here is a function, so what the paper calls an API. Descriptions of several functions that belong together are
    written last (``overviews``); they are returned beside the overlay, as no tool carries them.
 2. The prompts are our own. A reply that cannot be read is asked for once more within the same three tries, or leaves
-   the text as it is; the release takes none and fails later. Its prompt for the analyst has a place that is never
-   filled; here that is the history of descriptions.
+   the text as it is, which does not count as settled; the release takes none and fails later. Its prompt for the
+   analyst has a place that is never filled; here that is the history of descriptions.
 3. How alike two requests or descriptions are is the cosine of their words where no encoder is given (``by_vectors``
    takes one); the paper's is text-embedding-ada-002, to which its limits 0.9 and 0.75 belong.
 4. Every trial calls the tool in a branch of its session, so that none changes what the next one meets; tools that
@@ -35,14 +35,16 @@ Departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from ferrule.agents.documenter import Documenter, overview, unchanged
 from ferrule.agents.flow import together
-from ferrule.agents.probe import Diverse, Probed, by_call, documents, probe
+from ferrule.agents.probe import Diverse, Probed, Trial, by_call, documents, probe
 from ferrule.agents.stage_parts import asked_stages
 from ferrule.agents.stages import Iterative, Ranking, StageRecord, Stages, Subtask
+from ferrule.core.arrays import nearest
 from ferrule.core.flows import Flow, Policy, Session, World
 from ferrule.core.records import Observation, Task, Tool
 from ferrule.data.toolbench import plain_name
@@ -50,7 +52,7 @@ from ferrule.evaluate.probed import played_flow, probe_tools
 from ferrule.studies.paper import Paper
 from ferrule.tools.alike import Alike, by_words, sentence_bleu
 from ferrule.tools.documents import texts_of
-from ferrule.tools.overlay import Overlay
+from ferrule.tools.overlay import Overlay, ToolText
 
 __all__ = [
     "PAPER",
@@ -118,9 +120,14 @@ def refined(
     def changed(before: str, after: str) -> float:
         return change(before, after, alike=alike)
 
+    still = unchanged(tool, changed, limit=settled)
+
+    def ended(texts: Sequence[ToolText], trials: Sequence[Trial]) -> str:
+        return still(texts, trials) if writer.wrote else ""
+
     return (yield from probe(
-        tool, writer.invent, by_call(session, limit=limit), learn=writer.learn,
-        ended=unchanged(tool, changed, limit=settled), diverse=Diverse(alike, similar, tries), rounds=rounds,
+        tool, writer.invent, by_call(session, limit=limit), learn=writer.learn, ended=ended,
+        diverse=Diverse(alike, similar, tries), rounds=rounds,
     ))  # fmt: skip
 
 
@@ -156,8 +163,14 @@ def mastered(
 
     ``task`` is one that the world starts, whose tools are documented (None: one without a prompt). The roles are
     ``prober``, ``analyst`` and ``writer``; ``settings`` are those of ``refined``. ``groups`` names tools that belong
-    together, by what they are together.
+    together, by what they are together. Raises ``ValueError`` for an unknown name, before anything is tried.
     """
+    if groups:
+        with closing(world.start(task or Task("tools", "", world=world.name))) as session:
+            known = [tool.name for tool in session.tools]
+        for name in (name for names in groups.values() for name in names):
+            if name not in known:
+                raise ValueError(f"unknown tool {name!r} in groups; {nearest(name, known)}")
 
     def play(tool: Tool, session: Session) -> Flow[Probed]:
         return refined(tool, session, **settings)

@@ -18,6 +18,7 @@ Departures from the paper, of which there is no public code and for which only o
    not fall; one that fell is dropped and never picked.
 4. Rules across tools come from equal descriptions of parameters, in small letters and with single spaces, of at least
    two tools (``tools.documents.lifted``), never from names; a model may bring paraphrases into the same words before.
+   A rule that documents point to can be replaced, and not taken away.
 5. The prompts are our own; sizes of minibatches (16) and rounds (8) are those of the claim, and the reflector is any
    policy under that role. An edit longer than ``longest`` words is left out, as words of failing requests pile up.
 6. What a call brings about is not looked at: tools are not executed. A call is right where it is the labelled one.

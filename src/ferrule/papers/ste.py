@@ -16,13 +16,14 @@ Departures from the paper:
 3. What a model says of itself is read as whole words; ``said_no`` is the published test, a search for the letters "No",
    by which "None" and "Not" count, and "no" does not. Unclear replies are unsolved. The judge's lines are read by their
    first words; in the release "No." with its full stop rejects.
-4. Every trial acts in a branch of the session, and tools that cannot be undone are refused.
+4. Every trial acts in a branch of the session, and tools that cannot be undone are refused. Of an explorer that sees
+   no results (``runs`` False) nothing is left after the filter, as no call of it ran.
 5. Names of tools are written as the codec does; ``add_tokens`` of ``policies.vocab`` makes each a token, as published,
    beside a frozen model.
 6. The nearest examples are taken by the cosine of words where no encoder is given (``by_vectors``); the published one
    is of sentences. An oracle that lists neighbours of the right tool is not assumed.
 7. ``scores`` counts a call of the right tool with the right arguments as texts; a judge of free-form arguments, which
-   the paper has for 19 of its 50 tools, is not part.
+   the paper has for 19 of its 50 tools, is not part, and neither is its reading of an unknown name as the closest one.
 8. The claim on replay trains small networks on drawn requests, and in the part ``pocket`` a model on calls of tools
    that it is shown without documents; that on memory has a scripted explorer.
 """

@@ -143,7 +143,8 @@ def documents_of(text: str) -> tuple[Overlay, dict[str, str]]:
 
 
 def write_documents(path: str | Path, overlay: Overlay, rules: Mapping[str, str] | None = None) -> None:
-    """Write an overlay and rules to a file, as ``documents_text``."""
+    """Write an overlay and rules to a file, as ``documents_text``; folders on the way are created."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(documents_text(overlay, rules) + "\n", encoding="utf-8")
 
 
@@ -151,7 +152,9 @@ def read_documents(path: str | Path) -> tuple[Overlay, dict[str, str]]:
     """Read what ``write_documents`` wrote; raises ``ValueError`` naming the file where that is not possible."""
     try:
         return documents_of(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path}: not an overlay: brackets are nested too deep") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
@@ -168,23 +171,27 @@ def lifted(
     Descriptions are compared by meaning as far as their words tell it: in small letters, with single spaces. One that
     at least ``least`` tools have becomes a rule (``R1``, ``R2``, ..., after the given ``rules``; those of most tools
     first, equal ones in the order of the alphabet), and its parameters say ``see R1``. A description that one of the
-    given rules has in the same words points to that rule. Raises ``ValueError`` for ``least`` below 2. Source: JTPRO
-    (56), its rules across tools.
+    given rules has in the same words points to that rule. What points to a rule is never lifted itself, and a number
+    that something points to is not given anew. Raises ``ValueError`` for ``least`` below 2. Source: JTPRO (56), its
+    rules across tools.
     """
     if least < 2:
         raise ValueError(f"least is {least}; a rule is shared by 2 tools or more")
-    places: dict[str, list[Key]] = {}
-    for (tool, key), text in texts_of(tools, overlay).items():
-        plain = _plain(text)
-        if key != "description" and plain and not re.fullmatch(r"see r\d+", plain):
-            places.setdefault(plain, []).append((tool, key))
     kept = dict(rules or {})
+    texts = {key: _plain(text) for key, text in texts_of(tools, overlay).items() if key[1] != "description"}
+    pointers = {_plain(f"see {name}") for name in kept}
+    taken = {int(match[1]) for text in texts.values() if (match := re.fullmatch(r"see r(\d+)", text))}
+    taken |= {int(name[1:]) for name in kept if re.fullmatch(r"R\d+", name)}
+    places: dict[str, list[Key]] = {}
+    for key, text in texts.items():
+        if text and text not in pointers and not re.fullmatch(r"see r\d+", text):
+            places.setdefault(text, []).append(key)
     named = {_plain(text): name for name, text in kept.items()}
     counts = {text: len({tool for tool, _ in keys}) for text, keys in places.items()}
     shared = (text for text, count in counts.items() if count >= least and text not in named)
     for text in sorted(shared, key=lambda text: (-counts[text], text)):
-        numbers = [int(name[1:]) for name in kept if re.fullmatch(r"R\d+", name)]
-        named[text] = f"R{max(numbers, default=0) + 1}"
+        taken.add(number := max(taken, default=0) + 1)
+        named[text] = f"R{number}"
         kept[named[text]] = text
     edits = {key: f"see {name}" for text, name in named.items() for key in places.get(text, ())}
     return edited(overlay, edits), kept

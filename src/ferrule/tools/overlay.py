@@ -232,6 +232,15 @@ def _tool_text(tool: str, entry: Any) -> ToolText:
     return ToolText(**{**keywords, "parameters": parameters, "examples": tuple(keywords.get("examples", ()))})
 
 
+def _outlined(schema: Mapping[str, Any]) -> bool:
+    """Say whether a schema can be shown to a model."""
+    try:
+        outline(schema)
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
 def _checked(where: str, entry: Any, kind: type[ToolText] | type[ParameterText]) -> dict[str, Any]:
     """Return the entry as keywords of ``kind``; unknown keys and values of a wrong type are refused."""
     known = [field.name for field in fields(kind)]
@@ -240,7 +249,9 @@ def _checked(where: str, entry: Any, kind: type[ToolText] | type[ParameterText])
     for key, value in entry.items():
         if key not in known:
             raise ValueError(f"overlay of {where}: unknown key {key!r}; {nearest(key, known)}")
-        if key in ("parameters", "output"):
+        if key == "output":
+            fits = isinstance(value, Mapping) and _outlined(value)
+        elif key == "parameters":
             fits = isinstance(value, Mapping)
         elif key == "examples":
             fits = isinstance(value, list) and all(isinstance(line, str) for line in value)
