@@ -108,7 +108,8 @@ def test_what_a_study_cannot_do_is_refused() -> None:
 def test_goldens_tell_a_changed_arm(tmp_path: Path) -> None:
     golden.write(tmp_path, study())
     stored = golden.read(tmp_path, "otc")["arms"]
-    assert golden.read(tmp_path, "otc")["asks"] == {"better minus plain": [0.3, 0.2]}
+    asked = golden.read(tmp_path, "otc")["asks"]["better minus plain"]
+    assert (asked["value"], asked["threshold"]) == (0.3, 0.2)
     assert stored["plain"] == {"plain": {"success": 0.1}}  # what measures the machine is left out
     assert golden.differences(stored["plain"], golden.golden(study(), "plain")) == []
 
