@@ -106,6 +106,9 @@ def test_the_date_is_that_of_loading_and_stays(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(json.dumps({"policy": facts(policy)}))
     assert prompt_date(tmp_path) == "2026-02-03"
     assert prompt_date(tmp_path / "a") == ""
+    undated = load(folder(tmp_path / "c", STRICT_TURNS))
+    (tmp_path / "settings.json").write_text(json.dumps({"policy": facts(undated)}))
+    assert prompt_date(tmp_path) == ""
 
 
 def test_ways_that_are_asked_for_win_over_kept_ones(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ def facts(policy: Trains) -> dict[str, Any]:
     weights = list(policy.model.parameters())
     renderer = getattr(policy, "renderer", None)
     exact = str(weights[0].dtype).removeprefix("torch.") if weights else None
+    chat = kept_renderer(renderer)
+    if not getattr(renderer, "dated", False):
+        chat.get("template", {}).pop("date", None)  # no prompt holds it, so a run that goes on needs none
     return {
         "kind": type(policy).__name__,
         "name": getattr(policy, "name", None),
@@ -97,7 +100,7 @@ def facts(policy: Trains) -> dict[str, Any]:
         "bf16": bool(getattr(policy, "autocast", False)),
         "device": str(policy.device),
         "codec": described(getattr(renderer, "codec", None)),
-        "chat": kept_renderer(renderer),
+        "chat": chat,
     }
 
 
