@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ferrule.chat.parsing import parse_json
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,3 +21,10 @@ def test_outputs_that_were_tampered_with_raise_nowhere(tmp_path: Path) -> None:
     assert figures["codecs"]["outputs"] == 2000
     assert figures["driver"]["outputs"] >= 200
     assert set(figures["driver"]["finishes"]) <= {"answer", "turns", "length", "stopped"}
+
+
+def test_what_the_library_that_repairs_json_raises_is_a_broken_call() -> None:
+    """A key that opens two blocks of code, one in the other, fails an assertion of the library."""
+    broken = parse_json('{"```json\n{"```json\n{"x": 7}')
+    assert broken.problem.startswith("broken JSON")
+    assert broken.value is None

@@ -230,7 +230,7 @@ def _repaired(text: str, why: str) -> Parsed:
 
     try:
         value = json_repair.loads(_quoted(text), skip_json_loads=True)
-    except (ValueError, RecursionError, IndexError, TypeError, KeyError):
+    except Exception:  # it is made for what is nearly JSON, and what it raises on other texts is not said
         return Parsed(problem=f"broken JSON ({why})")
     if not isinstance(value, dict | list) or not value:
         return Parsed(problem=f"not a JSON object ({why})")
