@@ -12,7 +12,7 @@ from ferrule.worlds.skills import SKILLS, Skills, zipf
 
 
 def test_meetings_are_the_earliest_common_time() -> None:
-    """Example 5 of the paper's sheet: the common times of A and B are 08:30 - 09:00 and 11:00 - 12:00."""
+    """The common times of A and B are 08:30 - 09:00 and 11:00 - 12:00."""
     free = [["08:00 - 09:00", "10:30 - 12:00"], ["08:30 - 09:00", "11:00 - 12:00"]]
     assert solvers.scheduling(free, 0.5) == "08:30 - 09:00"
     assert solvers.scheduling(free, 1.0) == "11:00 - 12:00"

@@ -12,8 +12,8 @@ memory in ``agents.composing`` (part of checkpoints, so that a resumed run goes 
 
 Departures from the paper (the order of the loop is that of the abstract; all contents are a reconstruction):
 
-1. Candidates are contiguous sequences of 2 or 3 calls. Kept are those in at least ``support`` verified runs (5, as in
-   the sheet's experiment; 2 for few data) and in verified runs at least in the share ``rate`` (0.6) of all that have
+1. Candidates are contiguous sequences of 2 or 3 calls. Kept are those in at least ``support`` verified runs (5, or
+   2 for few data) and in verified runs at least in the share ``rate`` (0.6) of all that have
    them; at most ``most`` (6) are offered.
 2. What a step passed on in all supporting runs is a wire, also from within an object or a list; what was the same in
    all of at least two runs is a constant, the rest are parameters. A wire goes before a constant.

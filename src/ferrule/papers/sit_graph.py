@@ -22,7 +22,7 @@ Departures from the paper:
 6. Runs are entries of a library, so that the graph is that of the live ones; no run is weakened by age.
 7. The RL part is known from notes: the graph grows between steps from groups that were played, and ``share`` of the
    steps are guided. Batch 8 and 8 rollouts are the base's own settings; the KL weight is 0.001.
-8. The claim is measured on drawn worlds as the sheet states them, not on tau-bench or ToolSandbox. "Nearest run" is
+8. The claim is measured on drawn worlds, not on tau-bench or ToolSandbox. "Nearest run" is
    the run with the most equal tools: whole runs, as they are kept elsewhere, hold no summaries. Runs that hold them are
    an arm beside the claim, and do better than the graph where one fact holds for a whole run.
 """

@@ -20,7 +20,7 @@ Departures from the paper:
    result. Retired tools stay in the shelf's record.
 6. Problems with images are whatever the model and the world carry; tools are Python on JSON values.
 7. The claim is measured on the world ``skills`` with drawn mistakes in code and tests, not on the paper's benchmark.
-   Tools and tests are real Python in the sandbox; the critic is left out there, as in the sheet.
+   Tools and tests are real Python in the sandbox; the critic is left out there.
 """
 
 from __future__ import annotations
