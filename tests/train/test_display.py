@@ -23,10 +23,10 @@ def piped(total: int, *rows: dict[str, Any]) -> str:
 
 
 def test_a_pipe_gets_plain_lines_the_first_and_the_last() -> None:
-    """Lines in between come at most every five seconds."""
+    """Lines in between come at most every five seconds. The first step, in which kernels are compiled, foretells nothing."""
     lines = piped(3, row(1), row(2), row(3)).splitlines()
     assert len(lines) == 2
-    assert re.fullmatch(r"mine 1/3  reward 0\.500  success 25%  loss -0\.1250  left \d+s", lines[0])
+    assert lines[0] == "mine 1/3  reward 0.500  success 25%  loss -0.1250"
     assert lines[1].startswith("mine 3/3")
     assert lines[1].endswith("left 0s")
 
@@ -63,7 +63,7 @@ def test_a_line_fits_80_columns_and_holds_whole_numbers_only() -> None:
         display.show(row(12, **FULL))
     (line,) = out.getvalue().splitlines()
     assert len(line) <= 80
-    assert line.startswith("a-name-that-is-… 12/400  reward 0.500  success 25%  calls 1.25  left ")
+    assert line.startswith("a-name-that-is-… 12/400  reward 0.500  success 25%  calls 1.25")
     assert fitting(row(1), 25) == "reward 0.500  success 25%"
     assert fitting(row(1), 24) == "reward 0.500"
 

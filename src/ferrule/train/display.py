@@ -67,8 +67,7 @@ class Display:
         # Name, bar, count and time left with a space after each; the numbers get what is left of the terminal's width.
         self._room = self.console.width - len(self.title) - bar - (2 * len(str(total)) + 1) - len("0:00:00 left") - 5
         self._printed = 0.0
-        self._began = time.monotonic()
-        self._first: int | None = None
+        self._first: tuple[int, float] | None = None
         self._planned: set[tuple[Any, Any]] = set()
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -109,13 +108,15 @@ class Display:
         if row.get("groups") and (row.get("round"), row.get("part")) not in self._planned:
             self._planned.add((row.get("round"), row.get("part")))
             self.console.print(_plan(row), markup=False, highlight=False)
-        self._first = step - 1 if self._first is None else self._first
+        self._first = self._first or (step, time.monotonic())
         if self._live:
             self._progress.update(self._task, completed=step, line=fitting(row, self._room))
         elif time.monotonic() - self._printed > 5 or step == self.total:
             self._printed = time.monotonic()
-            spent = time.monotonic() - self._began
-            left = f"left {_duration(spent / max(step - self._first, 1) * (self.total - step))}"
+            before, since = self._first
+            spent = (time.monotonic() - since) / max(step - before, 1)
+            # The first step says little: caches are filled and kernels compiled in it.
+            left = f"left {_duration(spent * (self.total - step))}" if step > before or step == self.total else ""
             count = f"{self.title} {step}/{self.total}"
             line = fitting(row, self.console.width - len(count) - len(left) - 4)
             self._say("  ".join(filter(None, (count, line, left))))
