@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,11 @@ def test_the_example_of_the_readme_is_short_and_has_one_import() -> None:
     _, code = blocks(ROOT / "README.md", "python")[0]
     assert len(code.strip().splitlines()) <= 10
     assert [line for line in code.splitlines() if "import" in line] == ["import ferrule as fe"]
+
+
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise() -> None:
+    told = [sys.executable, "-c", "import os, ferrule; print(os.environ['GOMP_SPINCOUNT'])"]
+    for given, wanted in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"} | given
+        done = subprocess.run(told, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == wanted

@@ -7,8 +7,13 @@ else. Everything more particular is imported from the folder that names its kind
 from __future__ import annotations
 
 import importlib
+import os
 
 __version__ = "0.1.0"
+
+# Read when torch is first loaded. Threads of GNU OpenMP wait for each other by turning for milliseconds, which costs
+# nothing on a free machine and a hundredfold where another program holds one of the cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Where each name of the face comes from: a module that holds it under the same name, or the import path of an object.
 # ``__init__.pyi`` says the same to editors and type checkers.
