@@ -75,6 +75,7 @@ def test_values_become_answers() -> None:
     assert normalised(("09:00", "10:00"), "When?") == "09:00 - 10:00"
     assert normalised(None, "When?") == "No time slot works."
     assert normalised("a b", "Sort") == "a b"
+    assert normalised(7, "What is the least number?") == "7"  # published: "(G)", so right answers below 11 are wrong
 
 
 def test_a_mended_function_and_mended_tests_are_wrapped() -> None:

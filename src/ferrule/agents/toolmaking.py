@@ -48,8 +48,8 @@ def answer_variable(code: str) -> str:
 def normalised(value: Any, question: str) -> str:
     """Return the answer that a value stands for: the label of an option where the question has some, else its text.
 
-    No value is the answer that no time works, a pair a span of time. Numbers 1 to 10 and letters A to J are options. A
-    value that names no option is the first one whose line holds it.
+    No value is the answer that no time works, a pair a span of time. Where there are options, numbers 1 to 10 and
+    letters A to J are theirs, and a value that names none is the first one whose line holds it.
     """
     if value is None:
         return NO_SLOT
@@ -60,7 +60,7 @@ def normalised(value: Any, question: str) -> str:
     known = {*options, *(f"({letter})" for letter in options)}
     if options and text not in known:
         text = next((f"({letter})" for letter, line in options.items() if text in f"({letter}) {line}"), text)
-    return {**_NUMBERS, **_LETTERS}.get(text, text)
+    return {**_NUMBERS, **_LETTERS}.get(text, text) if options else text
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,12 @@ def command() -> None:
     """Write documents of tools from trials of them, and show what changed; --tool-docs of run and eval uses them."""
 
 
+_output = click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("tool-docs.json"), show_default=True,
+    help="The file.",
+)  # fmt: skip
+
+
 @command.command("write")
 @tools_option()
 @click.option("--world", "suite", default=None, help="Document the tools of this world, by name, in place of --tools.")
@@ -30,10 +36,7 @@ def command() -> None:
 @click.option("--temperature", default=0.2, show_default=True, type=float, help="Sampling temperature.")
 @click.option("--max-completion-length", default=512, show_default=True, help="Longest reply in tokens.")
 @click.option("--seed", default=0, show_default=True, help="Sampling seed.")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("tool-docs.json"), show_default=True,
-    help="The file.",
-)  # fmt: skip
+@_output
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print what was tried as JSON.")
@@ -88,10 +91,7 @@ def write(tools: Any, suite: str | None, model: str, as_json: bool, **given: Any
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1), help="Reflections.")
 @click.option("--size", default=16, show_default=True, type=click.IntRange(1), help="Most calls that one is about.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the search.")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("tool-docs.json"), show_default=True,
-    help="The file.",
-)  # fmt: skip
+@_output
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -23,7 +23,8 @@ Departures from the paper:
 5. A class is ``meta["class"]`` of a task; variants of one problem that share a tool have one class.
 6. ``makes`` begins the whole dialogue anew where tests fail to the end; the paper makes each tool once (``makes=1``).
 7. The answer of a reply is read as a literal of the variable that is assigned last with a name beginning with ``ans``.
-   Code that fails gives no answer (published: the answer "Error").
+   Code that fails gives no answer (published: the answer "Error"). Numbers and letters name options only where the
+   question has some (published: everywhere). No value and pairs are times in every class, as published.
 8. A class is split into its first three tasks and the next three (published: three of the first five, and three of
    the next five). ``served`` makes a tool for a question that the dispatcher calls unknown, from solved questions that
    ``examples`` returns for it.
