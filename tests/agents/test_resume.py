@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.continuing import DRIVERS, goes_on_from_any_token, pocket_episodes, real_model_goes_on
 from tests.toys import Bench, layout, tiny_policy
 
 from ferrule.agents.react import ToolLoop
@@ -18,8 +18,6 @@ from ferrule.agents.resume import Prefix, Resume, prefix_of, resumed
 from ferrule.core.arrays import pack
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
-from ferrule.policies.local import load
-from ferrule.policies.models import folder_of
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import dump, parse
@@ -227,17 +225,6 @@ def test_tasks_with_a_prefix_travel_and_reload() -> None:
 # ---------------------------------------------------------------------------------------- from the middle of a reply
 
 
-def pocket_episodes() -> tuple[Any, Any, list[Any]]:
-    """Greedy episodes of the pocket model that call a tool and then answer."""
-    world, policy = Arithmetic(tools=("python",)), load(folder_of("pocket"))
-    tasks = world.tasks("test", 12, levels=(2, 5))
-    episodes = drive(ToolLoop(turns=4, max_tokens=64), tasks, world, policy, temperature=0.0)
-    return world, policy, [e for e in episodes if len(e.trajectories[0].turns) >= 2][:2]
-
-
-DRIVERS: dict[str, Any] = {"batched": drive, "asyncio": lambda *args, **more: asyncio.run(adrive(*args, **more))}
-
-
 @pytest.fixture(scope="module")
 def recorded_pocket() -> Any:
     return pocket_episodes()
@@ -245,31 +232,7 @@ def recorded_pocket() -> Any:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_reply_goes_on_from_any_of_its_tokens(recorded_pocket: Any, driver: str) -> None:
-    """Greedily the rest is the rest of the original, call, observation and answer included, with the log-probs it had."""
-    world, policy, episodes = recorded_pocket
-    assert len(episodes) == 2
-    for episode in episodes:
-        whole = episode.trajectories[0]
-        places = [
-            (k, cut)
-            for k, turn in enumerate(whole.turns)
-            for cut in (0, 1, len(turn.sampled) // 2, len(turn.sampled) - 1, len(turn.sampled))
-        ]
-        tasks = [
-            resumed(episode.task, prefix_of(whole, k, cut=cut), label=f"{k}/{cut}", world_seed=episode.seed)
-            for k, cut in places
-        ]
-        agent = Resume(rounds=4, max_tokens=64)
-        for (k, cut), again in zip(places, DRIVERS[driver](agent, tasks, world, policy, temperature=0.0), strict=True):
-            assert not again.problem
-            (path,) = again.trajectories
-            first, original = path.turns[0], whole.turns[k]
-            assert first.given[-cut:] == original.sampled[:cut] or not cut
-            assert first.sampled == original.sampled[cut:]
-            assert first.logps == pytest.approx(original.logps[cut:], abs=1e-4)
-            assert first.reply == original.reply
-            assert [t.sampled for t in path.turns[1:]] == [t.sampled for t in whole.turns[k + 1 :]]
-            assert (path.answer, path.final) == (whole.answer, whole.final)
+    goes_on_from_any_token(recorded_pocket, DRIVERS[driver])
 
 
 def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorded_pocket: Any) -> None:
@@ -293,23 +256,7 @@ def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorde
 @pytest.mark.timeout(900)  # where the model has to be fetched first
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_reply_of_a_real_model_goes_on_from_its_middle(smollm: Path, driver: str) -> None:
-    """SmolLM2-135M: the ids up to the cut are those that were sampled, with their log-probs, and so is the rest."""
-    world, policy = Arithmetic(tools=("python",)), load(smollm)
-    task = world.tasks("test", 1, levels=(2,))[0]
-    (episode,) = drive(ToolLoop(turns=1, max_tokens=24), [task], world, policy, temperature=0.0)
-    whole = episode.trajectories[0]
-    (turn,) = whole.turns
-    tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}") for cut in (1, 11)]
-    agent = Resume(max_tokens=24)
-    for cut, again in zip((1, 11), DRIVERS[driver](agent, tasks, world, policy, temperature=0.0), strict=True):
-        assert not again.problem
-        first = again.trajectories[0].turns[0]
-        assert first.given == (*turn.given, *turn.sampled[:cut])
-        assert first.sampled[: 24 - cut] == turn.sampled[cut:]
-        ids_NT = np.array([[*first.given, *first.sampled]])
-        turn_NT = np.where(np.arange(ids_NT.shape[1]) < len(turn.given), -1, 0)[None]
-        scores = policy.scores(ids_NT, turn_NT)[0, len(turn.given) :]
-        assert scores[: len(turn.sampled)].tolist() == pytest.approx(turn.logps, abs=1e-3)
+    real_model_goes_on(smollm, DRIVERS[driver])
 
 
 def test_sampled_continuations_are_the_same_under_every_driver() -> None:

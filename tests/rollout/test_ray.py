@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.branching import Fanout
+from tests.continuing import goes_on_from_any_token, pocket_episodes, real_model_goes_on
 from tests.rollout.ray_kit import Calling, Desk, tool, two_nodes, word
 from tests.toys import WORLDS, layout, tiny_policy
 
@@ -63,6 +64,16 @@ def test_replies_are_gone_on_with_from_the_middle(workers: RayWorkers) -> None:
     here = asyncio.run(adrive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more))
     assert here == workers.drive(Resume(rounds=2, max_tokens=8), tasks, world, tiny_policy(), **more)
     assert not any(one.problem for one in here)
+
+
+def test_a_reply_of_pocket_goes_on_from_any_of_its_tokens(workers: RayWorkers) -> None:
+    goes_on_from_any_token(pocket_episodes(1), workers.drive)
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)  # where the model has to be fetched first
+def test_a_reply_of_a_real_model_goes_on_from_its_middle(smollm: Path, workers: RayWorkers) -> None:
+    real_model_goes_on(smollm, workers.drive)
 
 
 def test_a_server_is_asked_by_the_workers(workers: RayWorkers) -> None:
