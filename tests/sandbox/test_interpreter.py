@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from tests.limits import LATE
@@ -87,6 +88,22 @@ def test_exceptions_of_all_kinds(python: Interpreter, code: str, kind: str) -> N
     seen = python.run(code)
     assert (seen.status, seen.data["kind"]) == ("error", kind)
     assert outcome(python.run("6 * 7")) == ("ok", "42")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tracebacks_do_not_tell_where_things_lie(mode: str) -> None:
+    def add(a: int) -> int:
+        raise ValueError(f"no {a}")
+
+    code = "import json\ntry:\n    json.loads('{')\nexcept ValueError as error:\n    raise KeyError(add(3)) from error"
+    with closing(Interpreter(Settings(isolation=mode), functions={"add": add})) as python:
+        said = python.run(code).text
+    assert [line.split(", ")[0].strip() for line in said.splitlines() if line.lstrip().startswith("File")] == [
+        'File "<code 1>"',
+        *['File "json/__init__.py"', 'File "json/decoder.py"', 'File "json/decoder.py"'],
+        'File "<code 1>"',
+    ]
+    assert said.endswith("ValueError: no 3")
 
 
 def test_a_clean_exit_is_a_clean_end(python: Interpreter) -> None:

@@ -140,12 +140,27 @@ def _shown(problem: BaseException, cap: int) -> str:
         trace = problem.__traceback__
         while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<code "):
             trace = trace.tb_next
-        lines = traceback.format_exception(type(problem), problem, trace, limit=-6)
+        report = traceback.TracebackException(type(problem), problem, trace, limit=-6)
+        _without_places(report)
+        lines = list(report.format())
         if trace is None and lines and lines[0].startswith("Traceback"):
             lines = lines[1:]
         return "".join(lines).rstrip()[-cap:]
     except BaseException as worse:
         return f"{type(problem).__name__} (which cannot be shown: {type(worse).__name__})"
+
+
+def _without_places(report: traceback.TracebackException) -> None:
+    """Leave out frames of this file, and where modules lie: what code is told is the same on every machine."""
+    here, folders = _without_places.__code__.co_filename, sorted(filter(None, sys.path), key=len, reverse=True)
+    part: traceback.TracebackException | None = report
+    while part is not None:
+        part.stack[:] = [frame for frame in part.stack if frame.filename != here]
+        for frame in part.stack:
+            folder = next((folder for folder in folders if frame.filename.startswith(f"{folder}/")), None)
+            if folder is not None:
+                frame.filename = frame.filename[len(folder) + 1 :]
+        part = part.__cause__ or part.__context__
 
 
 class _Link:
