@@ -68,8 +68,15 @@ def test_what_is_refused(arguments: tuple[str, ...], told: str, folder: Path) ->
 
 
 def test_why_there_is_no_chart(folder: Path) -> None:
-    Path("words.csv").write_text("a,b\nx,y\nz,w\n")
-    assert "can be read: it has no column of numbers" in ran("words.csv", "--ranker", "0").output
+    Path("words.csv").write_text("a,b\nx,y\nx,y\n")
+    assert "can be read: it has no column of numbers, and none of 2 to 40" in ran("words.csv", "--ranker", "0").output
     result = ran("my trips.csv", "--ranker", "0", "--pick", "mark=arc", "--pick", "aggregate=average")
     assert "can be read with these picks" in result.output
     assert "y is 'city', which is categorical" in ran("my trips.csv", "--pick", "y=city").output
+
+
+def test_words_alone_are_counted(folder: Path) -> None:
+    Path("words.csv").write_text("who,what\n" + "ann,tea\n" * 5 + "bob,tea\n" * 3 + "cy,milk\n")
+    assert "bar: x = who, y = count, grouped by who" in ran("words.csv", "--ranker", "0").output
+    result = ran("words.csv", "--ranker", "0", "--pick", "y=who", "--pick", "x=who")  # a hint may say so
+    assert "1. bar: x = who, y = count" in result.output

@@ -12,7 +12,7 @@ import pytest
 
 from ferrule.view.charts import svg_of, vega_lite, write_charts
 from ferrule.worlds.charts.columns import plotted
-from ferrule.worlds.charts.drawing import marks_of
+from ferrule.worlds.charts.drawing import _WEEK, marks_of
 from ferrule.worlds.charts.grammar import Chart
 from ferrule.worlds.charts.making import all_charts, draw_table
 
@@ -43,6 +43,32 @@ def test_values_are_those_that_were_scored() -> None:
     table = plotted("t", {"city": ["Rome", "Oslo", "Rome"], "delay": [4, 5, 8]})
     svg = svg_of(vega_lite(table, Chart("bar", "city", "delay", True, "average", "city")))
     assert dict(re.findall(r'aria-label="city: (\w+); average of delay: (\d+)"', svg)) == {"Oslo": "5", "Rome": "6"}
+
+
+def test_many_rows_are_added_up_to_the_same_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of every mark, and where a line goes, is the same as by the aggregates of Vega-Lite."""
+
+    def marks(chart: Chart) -> tuple[list[str], list[str]]:
+        svg = svg_of(vega_lite(TABLE, chart))
+        lines = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]*)"', svg)
+        return sorted(re.findall(r'aria-label="([^"]*)" role="graphics-symbol"', svg)), lines
+
+    together = {(chart.bin, chart.mark): chart for chart in kinds() if chart.aggregate is not None}
+    plain = {key: marks(chart) for key, chart in together.items()}
+    assert len(plain) > 10
+    monkeypatch.setattr("ferrule.view.charts._MOST_ROWS", 0)
+    for key, chart in together.items():
+        assert len(vega_lite(TABLE, chart)["data"]["values"]) == len(marks_of(TABLE, chart).x)
+        assert marks(chart) == plain[key], chart
+        assert any(plain[key])
+    days = next(labels for (how, mark), (labels, _) in plain.items() if (how, mark) == ("day", "bar"))
+    assert {label.partition(";")[0].removeprefix("day: ") for label in days} <= set(_WEEK)
+
+
+def test_a_large_table_makes_no_large_page() -> None:
+    table = plotted("t", {"x": list(range(20_000)), "c": ["a", "b"] * 10_000})
+    values = vega_lite(table, Chart("bar", "c", "x", True, "sum", "c"))["data"]["values"]
+    assert values == [{"x": "a", "y": 99_990_000}, {"x": "b", "y": 100_000_000}]  # 2 (0 + ... + 9,999), and 10,000 more
 
 
 def test_names_of_columns_may_be_anything() -> None:

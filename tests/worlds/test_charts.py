@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Task
 from ferrule.worlds.charts.choosing import Filling
 from ferrule.worlds.charts.columns import Plotted, plotted, read_plotted
-from ferrule.worlds.charts.drawing import CHART_FEATURES, chart_features, marks_of, problem_of, rule_score, step_of
+from ferrule.worlds.charts.drawing import (
+    CHART_FEATURES,
+    Marks,
+    chart_features,
+    marks_of,
+    problem_of,
+    rule_score,
+    step_of,
+)
 from ferrule.worlds.charts.grammar import (
     STOP,
     Chart,
@@ -279,6 +288,32 @@ def test_cells_that_no_chart_has_room_for() -> None:
     assert [(each.kind, each.cells) for each in table.variables] == [
         ("numerical", (1.0, None, None)), ("numerical", (1.0, None, None)), ("categorical", ("nan", "Rome", None)),
     ]  # fmt: skip
+
+
+def test_words_for_no_value_are_empty_among_numbers_and_dates() -> None:
+    table = plotted("t", {"n": ["1", "N/A", "null"], "d": ["2024-01-02", "-", "NaT"], "c": ["NA", "Rome", "none"]})
+    assert [(each.kind, each.cells) for each in table.variables] == [
+        ("numerical", (1.0, None, None)), ("temporal", (datetime(2024, 1, 2), None, None)),
+        ("categorical", ("NA", "Rome", "none")),
+    ]  # fmt: skip
+
+
+def test_a_table_without_numbers_is_counted() -> None:
+    """Four rows of a and one of b; where there are numbers only they are counted, as before."""
+    words = plotted("t", {"c": ["a", "b", "a", "a", "a"], "d": ["x"] * 5})
+    partial = (("mark", "bar"), ("x", "c"), ("transform", True), ("aggregate", "count"))
+    assert legal_choices(words, partial) == (("y", "c"),)
+    assert legal_choices(words, (*partial[:3], ("aggregate", "sum"))) == ((STOP, "y"),)
+    chart = Chart("bar", "c", "c", True, "count", "c")
+    assert marks_of(words, chart) == Marks(("a", "b"), (4.0, 1.0), "categorical")
+    assert not problem_of(words, chart)
+    assert problem_of(words, replace(chart, aggregate="sum"))
+    check_picks(words, {"y": "c"})
+    with pytest.raises(ValueError, match=r"y is a column of numbers \(here: none\)"):
+        check_picks(words, {"y": "c", "aggregate": "sum"})
+    numbers = plotted("t", {"c": ["a", "b"], "n": [1, 2]})
+    assert legal_choices(numbers, partial) == (("y", "n"),)
+    assert problem_of(numbers, chart) == "'c' has no numbers"
 
 
 def test_days_of_any_year_are_features() -> None:

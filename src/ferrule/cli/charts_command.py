@@ -90,7 +90,8 @@ def _data(recommender: Any, path: Path, top: int) -> dict[str, Any]:
 def _summary(data: dict[str, Any], numbers: bool) -> str:
     lines = [f"{place}. {row['chart']} (score {row['score']:.2f})" for place, row in enumerate(data["charts"], 1)]
     lines += [f"hints: {', '.join(data['hints'])}"] if data["hints"] else []
-    why = (" with these picks" if data["picks"] else "") if numbers else ": it has no column of numbers"
+    alone = ": it has no column of numbers, and none of 2 to 40 different values that could be counted"
+    why = " with these picks" if data["picks"] else "" if numbers else alone
     return "\n".join([*(lines or [f"no chart of this table can be read{why}"]), f"page: {data['page']}"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ferrule.view.episodes import visible
 from ferrule.view.report import templates
 from ferrule.worlds.charts.columns import Plotted
-from ferrule.worlds.charts.drawing import step_of, unit_of
+from ferrule.worlds.charts.drawing import marks_of, step_of, unit_of
 from ferrule.worlds.charts.grammar import Chart, SlotChoice, chart_text, value_text
 
 __all__ = ["svg_of", "vega_lite", "write_charts"]
@@ -21,6 +21,8 @@ __all__ = ["svg_of", "vega_lite", "write_charts"]
 _NEEDS = 'drawing charts needs {}: pip install "ferrule[charts]"'
 _POINTS = 2_000
 """The most rows that points are drawn of; of more, evenly spaced ones are."""
+_MOST_ROWS = 10_000
+"""The most rows that a specification holds of a chart that puts rows together."""
 _UNITS = {"year": "year", "month": "yearmonth", "date": "yearmonthdate"}
 _TYPES = {"categorical": "N", "numerical": "Q", "temporal": "T"}
 
@@ -28,8 +30,9 @@ _TYPES = {"categorical": "N", "numerical": "Q", "temporal": "T"}
 def vega_lite(table: Plotted, chart: Chart, *, width: int = 340, height: int = 220) -> dict[str, Any]:
     """Return a chart as a Vega-Lite specification with its data, checked against the schema by Altair.
 
-    Columns are the fields ``x`` and ``y`` and keep their names as titles. Bins and aggregates are Vega-Lite's own.
-    ``ImportError`` names the extra where altair is missing.
+    Columns are the fields ``x`` and ``y`` and keep their names as titles. Bins and aggregates are Vega-Lite's own;
+    of more than 10,000 rows, and by days of the week, which readers aloud could not name otherwise, the specification
+    holds what they come to in place of the rows. ``ImportError`` names the extra where altair is missing.
     """
     try:
         import altair as alt
@@ -37,9 +40,12 @@ def vega_lite(table: Plotted, chart: Chart, *, width: int = 340, height: int = 2
         raise ImportError(_NEEDS.format("altair")) from error
     aggregate = chart.aggregate if chart.transform else None
     y_title = "count" if aggregate == "count" else f"{aggregate} of {chart.y}" if aggregate else chart.y
-    y = {"count": "count()", None: "y:Q"}.get(aggregate, f"{aggregate}(y):Q")
-    drawn = alt.Chart(alt.Data(values=_rows(table, chart)))  # type: ignore[no-untyped-call]
-    if chart.transform and chart.bin == "zero":
+    rows, done = _rows(table, chart), False
+    if aggregate is not None and (len(rows) > _MOST_ROWS or chart.bin == "day"):
+        rows, done = _added_up(table, chart), True
+    y = {"count": "count()", None: "y:Q"}.get(None if done else aggregate, f"{aggregate}(y):Q")
+    drawn = alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
+    if chart.transform and chart.bin == "zero" and not done:
         drawn = drawn.transform_calculate(x="datum.x > 0 ? 'above 0' : '0 or less'")
     if chart.mark == "arc":
         encoded = {"theta": alt.Theta(y, title=_title(y_title)), "color": alt.Color("x:N", title=_title(chart.x))}
@@ -63,7 +69,7 @@ def _place(table: Plotted, chart: Chart) -> dict[str, Any]:
     variable = table.variable(chart.x)
     how = chart.bin if chart.transform else None
     if variable.kind == "temporal" and how == "day":
-        return {"shorthand": "x:O", "timeUnit": "day"}
+        return {"shorthand": "x:O", "sort": None}
     if variable.kind == "temporal" and how is not None:
         return {"shorthand": "x:T", "timeUnit": _UNITS["date" if how == "date" else unit_of(variable)]}
     if variable.kind == "numerical" and how == "auto":
@@ -76,8 +82,17 @@ def _place(table: Plotted, chart: Chart) -> dict[str, Any]:
 def _rows(table: Plotted, chart: Chart) -> list[dict[str, Any]]:
     """Return the rows that a chart is drawn of, without those that have an empty cell in it."""
     cells = zip(table.variable(chart.x).cells, table.variable(chart.y).cells, strict=True)
-    rows = [{"x": _plain(x), "y": y} for x, y in cells if x is not None and y is not None]
+    rows = [{"x": _plain(x), "y": _plain(y)} for x, y in cells if x is not None and y is not None]
     return rows[:: 1 + (len(rows) - 1) // _POINTS] if chart.mark == "point" and chart.aggregate is None else rows
+
+
+def _added_up(table: Plotted, chart: Chart) -> list[dict[str, Any]]:
+    """Return the marks of a chart that puts rows together as rows of their own, one each."""
+    marks = marks_of(table, chart)
+    # A step begins at a multiple of its width, which rounding may put into the step before: its middle is told.
+    middle = step_of(table.variable(chart.x)) / 2 if chart.bin == "auto" and marks.kind == "numerical" else 0
+    xs = [x + middle if isinstance(x, float) else _plain(x) for x in marks.x]
+    return [{"x": x, "y": y} for x, y in zip(xs, marks.y, strict=True)]
 
 
 def _plain(cell: Any) -> Any:

@@ -16,6 +16,8 @@ __all__ = ["ColumnKind", "Plotted", "Variable", "plotted", "read_plotted"]
 
 ColumnKind: TypeAlias = Literal["categorical", "numerical", "temporal"]
 Cell: TypeAlias = "str | float | datetime | None"
+_MISSING = frozenset({"na", "n/a", "#n/a", "nan", "nat", "null", "none", "-"})
+"""Texts that stand for an empty cell in a column that otherwise holds numbers or dates; in others they are words."""
 _LARGEST = 1e100
 """The largest number: of sums of squares of larger ones floats have no room."""
 
@@ -72,7 +74,7 @@ def plotted(name: str, columns: Mapping[str, Sequence[Any]]) -> Plotted:
 
     A column is numerical where all its values are numbers (or texts of numbers), temporal where all are dates or texts
     of dates in ISO 8601, and categorical otherwise. Blank texts, None, and numbers that are not finite or beyond 1e100
-    are empty cells.
+    are empty cells, and so are words for "no value" (``NA``, ``null``, ``-``) among numbers or dates.
     """
     return Plotted(name, tuple(_variable(str(key), values) for key, values in columns.items()))
 
@@ -97,7 +99,7 @@ def _variable(name: str, values: Sequence[Any]) -> Variable:
     given = [None if _blank(value) else value for value in values]
     for kind, convert in (("numerical", _number), ("temporal", _moment)):
         try:
-            cells = tuple(None if value is None else convert(value) for value in given)
+            cells = tuple(None if value is None or _missing(value) else convert(value) for value in given)
         except (TypeError, ValueError, OverflowError):
             continue
         if any(cell is not None for cell in cells):
@@ -107,6 +109,10 @@ def _variable(name: str, values: Sequence[Any]) -> Variable:
 
 def _blank(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _missing(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() in _MISSING
 
 
 def _number(value: Any) -> float | None:

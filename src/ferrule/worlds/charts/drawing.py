@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ferrule.worlds.charts.columns import Plotted, Variable
-from ferrule.worlds.charts.grammar import CHOICES, X_KINDS, Chart
+from ferrule.worlds.charts.grammar import CHOICES, X_KINDS, Chart, counts_itself
 
 __all__ = [
     "CHART_FEATURES",
@@ -126,7 +126,7 @@ def problem_of(table: Plotted, chart: Chart, marks: Marks | None = None) -> str:
         return "it puts rows together without saying how"
     if chart.aggregate not in (None, "count") and chart.x == chart.y:
         return f"it shows {chart.x!r} against itself"
-    if table.variable(chart.y).kind != "numerical":
+    if table.variable(chart.y).kind != "numerical" and not counts_itself(table, chart.aggregate):
         return f"{chart.y!r} has no numbers"
     marks = marks or marks_of(table, chart)
     if len(marks.x) < 2:

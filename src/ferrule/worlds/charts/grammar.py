@@ -24,6 +24,7 @@ __all__ = [
     "chart_text",
     "check_picks",
     "choices_of",
+    "counts_itself",
     "fill",
     "filled",
     "legal_choices",
@@ -116,12 +117,19 @@ def _values(table: Plotted, slot: str, known: Mapping[str, Any], picks: Mapping[
         return (False, True) if known["mark"] == "point" and not forced else (True,)
     if slot == "y":
         left_out = None if known["transform"] else known["x"]
+        if counts_itself(table, known["aggregate"]):
+            return (known["x"],)
         return [name for name in table.named("numerical") if name != left_out]
     if slot == "group":
         return (known["x"],) if known["aggregate"] is not None else (known["x"], None)
     if slot == "bin":
         return _BINS[table.variable(known["x"]).kind]
     return CHOICES[slot]
+
+
+def counts_itself(table: Plotted, aggregate: str | None) -> bool:
+    """Tell whether rows are counted by the column on x: in a table without numbers there is no other y."""
+    return aggregate == "count" and not table.named("numerical")
 
 
 def fill(partial: Partial, choice: SlotChoice) -> Partial:
@@ -181,7 +189,7 @@ def check_picks(table: Plotted, picks: Mapping[str, Any]) -> None:
         if slot in ("x", "y", "group"):
             if not (slot == "group" and value is None):
                 kind = table.variable(str(value)).kind
-                if slot == "y" and kind != "numerical":
+                if slot == "y" and kind != "numerical" and not counts_itself(table, picks.get("aggregate", "count")):
                     numbers = ", ".join(table.named("numerical")) or "none"
                     raise ValueError(f"y is {value!r}, which is {kind}; y is a column of numbers (here: {numbers})")
         elif value not in CHOICES[slot]:
