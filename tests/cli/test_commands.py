@@ -151,7 +151,9 @@ def test_eval_measures_and_keeps_the_episodes(here: Path) -> None:
     data = json.loads(ran("eval", "apis", "--eval-tasks", "10", "--output", "episodes.jsonl", "--json"))
     assert data["count"] == 10
     assert 0 <= data["interval"][0] <= data["success"] <= data["interval"][1] <= 1
-    assert len((here / "episodes.jsonl").read_text().splitlines()) == 10
+    rows = [json.loads(line) for line in (here / "episodes.jsonl").read_text().splitlines()]
+    assert len(rows) == 10
+    assert sum(row["extra"]["scores"][0]["value"] for row in rows) / 10 == pytest.approx(data["success"])
     (here / "one.jsonl").write_text('{"prompt": "What is 1 + 1?", "answer": "2", "verifier": "numeric"}\n')
     told = CliRunner().invoke(main, ["eval", "--tasks", "one.jsonl"])
     assert "one holds 1 test tasks among 1 rows; 0 are for training; 100 were asked for" in told.output
@@ -169,7 +171,10 @@ def test_eval_with_and_without_tools(here: Path) -> None:
     assert list(data["sides"]) == ["without tools", "with tools"]
     assert data["sides"]["with tools"]["missing"]["count"] + data["sides"]["with tools"]["missing"]["unknown"] == 1
     assert data["spent"]["judge"]["asks"] >= 4
-    assert len(Path("both.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    rows = [json.loads(line)["extra"] for line in Path("both.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["phase"]: row["scores"][0]["value"] for row in rows} == {
+        f", {side}": told["success"] for side, told in data["sides"].items()
+    }
     told = ran(*short)
     assert "without tools: " in told
     assert "comparisons without a result" not in told

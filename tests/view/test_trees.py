@@ -11,7 +11,7 @@ from tests.agents.test_depth_first import TWO, played
 from tests.view.test_episodes import NESTED
 
 from ferrule.agents.depth_first import DepthFirst
-from ferrule.rollout.record import dump, save
+from ferrule.rollout.record import append, dump, save
 from ferrule.view.episodes import sample, step_in_words
 from ferrule.view.report import write_report
 from ferrule.view.trees import Twig, count, lines, twigs
@@ -58,6 +58,19 @@ def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     assert "All 6 steps of the search" in page
     assert '<span class="way">found b2</span> <small>answer</small>' in page
     assert "&#34;a1&#34;" in page
+
+
+def test_a_folder_of_episodes_alone_has_a_page_of_those(tmp_path: Path) -> None:
+    """With their scores, and the tree of the first unfolded; nothing is said of the training that there was not."""
+    scores = [{"scores": [{"value": value}]} for value in (1.0, 0.0, 0.5)]
+    append(tmp_path / "episodes.jsonl", [searched()] * 3, scores)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "1 of 3 episodes solved." in page
+    assert '<details class="search" open>' in page
+    assert not any(said in page for said in ("recorded.", "Before and after", "Curves", "Health", "Settings"))
+    (tmp_path / "settings.json").write_text('{"seed": 3}')
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert all(said in page for said in ("Success before and after was not recorded.", "Curves", "Health", "Settings"))
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,6 @@ def command(suite: str | None, **given: Any) -> None:
     from ferrule.evaluate.evaluate import evaluate
     from ferrule.evaluate.stages import stage_profile
     from ferrule.policies.recorded import recorded as recorded_policy
-    from ferrule.rollout.record import save
     from ferrule.worlds.recorded import recorded
 
     if suite is None and given["tasks"] is None:
@@ -104,18 +104,19 @@ def command(suite: str | None, **given: Any) -> None:
         given["temperature"] = temperature_for(given["agent"])
     how = {name: given[name] for name in ("num_generations", "seed", "temperature")}
     if given["paired"]:
-        measured, episodes = play_paired(agent, policy, world, tasks, judge=given["judge"], loads=options, **how)
+        measured, played = play_paired(agent, policy, world, tasks, judge=given["judge"], loads=options, **how)
     elif given["memory"] is not None:
-        measured, episodes = play_memory(agent, policy, world, tasks, given, loads=options, **how)
+        measured, evaluation = play_memory(agent, policy, world, tasks, given, loads=options, **how)
+        played = {"": evaluation}
     else:
         evaluation = evaluate(agent, policy, world, tasks, **how)
         stages = stage_profile(evaluation, home)
-        measured, episodes = {**evaluation.as_dict(), **({"stages": stages} if stages else {})}, evaluation.episodes
+        measured, played = {**evaluation.as_dict(), **({"stages": stages} if stages else {})}, {"": evaluation}
     cassette.close()
     if cassette.misses:
         click.echo(f"{len(cassette.misses)} calls or states were not recorded, first: {cassette.misses[0]}", err=True)
     if given["output"] is not None:
-        save(given["output"], episodes)
+        _save(given["output"], played)
     data = {
         "suite": suite or str(given["tasks"]),
         "model": given["model"],
@@ -123,6 +124,16 @@ def command(suite: str | None, **given: Any) -> None:
         "settings": {**{name: given[name] for name in _SETTINGS}, "policy": _facts(loaded)},
     }
     emit(data, given["as_json"], lambda: (paired_text if given["paired"] else _text)(data))
+
+
+def _save(path: Path, played: Mapping[str, Any]) -> None:
+    """Write the episodes of evaluations to a new file, each with its score and the condition it was played under."""
+    from ferrule.rollout.record import append
+
+    path.unlink(missing_ok=True)
+    for condition, evaluation in played.items():
+        about = {"phase": f", {condition}"} if condition else {}
+        append(path, evaluation.episodes, [{**about, "scores": [{"value": v}]} for v in evaluation.values])
 
 
 def _facts(policy: Any) -> dict[str, Any] | None:

@@ -37,20 +37,19 @@ def check_paired(given: Mapping[str, Any]) -> None:
 def play_paired(
     agent: Any, policy: Any, world: Any, tasks: Sequence[Any], *, judge: str | None, loads: Mapping[str, Any],
     **settings: Any,
-) -> tuple[dict[str, Any], tuple[Any, ...]]:  # fmt: skip
-    """Return what both conditions are like as data, and the episodes of both.
+) -> tuple[dict[str, Any], Mapping[str, Any]]:  # fmt: skip
+    """Return what both conditions are like as data, and the evaluation of each by its name.
 
     ``judge`` is the name of a model, and ``loads`` are options of loading it; without one reference steps are looked up
     by their text.
     """
-    from ferrule.evaluate.evaluate import WITH, WITHOUT
     from ferrule.evaluate.paired import Judges, by_role, paired
     from ferrule.rewards.derivation import stated
 
     judges = Judges(covers=stated) if judge is None else by_role()
     asked = None if judge is None else {"judge": load_policy(judge, **loads)}
     both = paired(agent, policy, world, tasks, judges=judges, judge=asked, **settings)
-    return both.as_dict(), (*both.evaluations[WITH].episodes, *both.evaluations[WITHOUT].episodes)
+    return both.as_dict(), both.evaluations
 
 
 def paired_text(data: Mapping[str, Any]) -> None:

@@ -71,8 +71,8 @@ def check_memory(given: Mapping[str, Any]) -> None:
 def play_memory(
     agent: Any, policy: Any, world: Any, tasks: Sequence[Any], given: Mapping[str, Any], *, loads: Mapping[str, Any],
     **settings: Any,
-) -> tuple[dict[str, Any], tuple[Any, ...]]:  # fmt: skip
-    """Return the measures of a stream of tasks with a memory as data, and its episodes; ``loads`` load the writer."""
+) -> tuple[dict[str, Any], Any]:  # fmt: skip
+    """Return the measures of a stream of tasks with a memory as data, and its evaluation; ``loads`` load the writer."""
     from ferrule.evaluate.stream import controlled, stream
     from ferrule.memory.critique import learning
     from ferrule.memory.library import Library
@@ -93,7 +93,7 @@ def play_memory(
     )  # fmt: skip
     data = {**streamed.as_dict(), "memory": {"path": str(given["memory"]), "entries": len(library)}}
     library.close()
-    return data, streamed.evaluation.episodes
+    return data, streamed.evaluation
 
 
 def _by_paper(slug: str, library: Any) -> tuple[Any, Any]:

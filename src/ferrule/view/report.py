@@ -110,10 +110,18 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [(name, episodes.visible(value)) for name, value in shown if value]
 
 
-def _tasks(run: Run) -> list[dict[str, Any]]:
+def _verdict(run: Run, blocks: list[compare.Block], samples: list[episodes.Sample], alone: bool) -> str:
+    """Say in one sentence how the run went, or how many episodes were solved where there is nothing else."""
+    if not alone:
+        return compare.verdict(blocks)
+    scored = [item.solved for item in samples if item.solved is not None]
+    if not scored or run.recorded > len(samples):
+        return f"{run.recorded:,} recorded episode{'s' * (run.recorded != 1)}."
+    return f"{sum(scored):,} of {len(scored):,} episodes solved."
+
+
+def _tasks(samples: list[episodes.Sample]) -> list[dict[str, Any]]:
     """Return the chosen episodes by task, those of one task side by side."""
-    read = reader(run.folder)
-    samples = [episodes.sample(row, read) for row in run.episodes]
     chosen = episodes.choose(sorted(samples, key=lambda item: item.arm.startswith("without")))
     tasks = []
     for (name, prompt), items in groupby(chosen, key=lambda item: (item.task, item.prompt)):
@@ -128,22 +136,25 @@ def write_report(run_dir: str | Path) -> Path:
 
     Reads ``settings.json``, ``versions.json``, ``metrics.jsonl``, ``evaluations.json``, ``warnings.jsonl`` and the
     episodes of ``evaluation.jsonl`` (``episodes.jsonl`` where nothing was evaluated); whatever is missing or damaged is
-    named on the page. Raises ``FileNotFoundError`` when the folder is missing and ``ImportError`` when the ``view``
-    extra is not installed.
+    named on the page, and a folder of episodes alone gets a page of those. Raises ``FileNotFoundError`` when the folder
+    is missing and ``ImportError`` when the ``view`` extra is not installed.
     """
     environment = templates()
     run = read_run(run_dir)
-    blocks = compare.blocks(run.evaluations)
+    read, blocks = reader(run.folder), compare.blocks(run.evaluations)
+    samples = [episodes.sample(row, read) for row in run.episodes]
+    alone = bool(samples) and not (run.metrics or run.evaluations or run.settings or run.versions)
     curves = figures.curves(run.metrics)
     steady = [(episodes.visible(c.title), c.say(c.ends[0])) for c in curves if c.constant]
     page = environment.get_template("report.html.j2").render(
         name=episodes.visible(run.name),
-        verdict=episodes.visible(compare.verdict(blocks)),
+        verdict=episodes.visible(_verdict(run, blocks, samples, alone)),
+        alone=alone,
         facts=_facts(run),
         blocks=blocks,
         curves=list(_curves(run, figures.distinct(curve for curve in curves if not curve.constant))),
         steady=steady,
-        tasks=_tasks(run),
+        tasks=_tasks(samples),
         count=trees.count,
         recorded=run.recorded,
         settings=_table(run.settings),
