@@ -31,7 +31,12 @@ def test_agents_by_name() -> None:
     [
         ("dfsd", None, "unknown agent 'dfsd'; .*dfsdt"),
         ("beam:widht=2", None, "'widht=2' is no setting of 'beam'; .*width"),
-        ("beam:width", None, "write field=value"),
+        ("beam:width", None, "beam: 'width' has no value; write width=VALUE"),
+        ("beam:2", None, "write field=value"),
+        ("beam:width=2,depth=3,width=4", None, "beam: 'width' is set twice"),
+        ("mcts:weight=nan", None, "weight is a number"),
+        ("mcts:weight=-1", None, "MonteCarlo.weight is -1.0; it is a number from 0 on"),
+        ("mcts:weight=inf", None, "MonteCarlo.weight is inf"),
         ("beam:width=two", None, "width is a whole number"),
         ("beam:width=0", None, "Beam.width is 0; the least is 1"),
         ("beam:value=best", None, "unknown; .*likelihood"),

@@ -115,10 +115,12 @@ class MonteCarlo:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a search that draws nothing, and keys of fragments."""
+        """Refuse a search that draws nothing, a bound that orders nothing, and keys of fragments."""
         refuse_below_one(self, "iterations", "branch", "least", "depth", "parts")
         if self.ahead < 0:
             raise ValueError(f"MonteCarlo.ahead is {self.ahead}; the least is 0")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"MonteCarlo.weight is {self.weight}; it is a number from 0 on")
         for name in ("node_key", "shares"):
             if self.split is not None and getattr(self, name) is not None:
                 raise ValueError(f"MonteCarlo.{name} is for whole steps; leave split or {name} out")

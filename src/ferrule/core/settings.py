@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -28,14 +29,18 @@ def settings_from_text(
     """Return the keywords that ``field=value,...`` names for the data class ``kind``, which is called ``name``.
 
     Fields may hold whole numbers, numbers, texts and truth values (``true``, ``false``); ``choices`` gives further
-    types, with what each word stands for. Raises ``ValueError`` naming what is there.
+    types, with what each word stands for. Raises ``ValueError`` naming what is there, and for a field that is named
+    twice.
     """
     types, named = field_types(kind), choices or {}
     known = [field for field, of in types.items() if of in (*_KINDS, "str", *named)]
     chosen: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
-        if not equals or key not in types:
+        if key in types and (not equals or key in chosen):
+            why = f"{key!r} is set twice" if key in chosen else f"{key!r} has no value; write {key}=VALUE"
+            raise ValueError(f"{name}: {why}")
+        if key not in types:
             raise ValueError(f"{part!r} is no setting of {name!r}; write field=value, {nearest(key, known)}")
         chosen[key] = _read(f"{name}:{key}", value, types[key], named)
     return chosen
@@ -51,7 +56,10 @@ def _read(where: str, value: str, of: str, choices: Mapping[str, Mapping[str, An
     if of == "str":
         return value
     try:
-        return _NUMBERS[of](value)
+        number = _NUMBERS[of](value)
+        if isinstance(number, float) and math.isnan(number):
+            raise ValueError
+        return number
     except (KeyError, ValueError):
         field = where.rpartition(":")[2]
         raise ValueError(f"{where} is {value!r}; {field} is {_KINDS.get(of, 'set from Python only')}") from None
