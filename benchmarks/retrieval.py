@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,16 @@ def read(folder: Path) -> tuple[list[str], list[str]]:
             row = json.loads(line)
             queries.append(row["query"])
             for api in row["api_list"]:
-                fields = [api[name] for name in ("category_name", "tool_name", "api_name", "api_description")]
-                for entry in (*api["required_parameters"], *api["optional_parameters"]):
-                    fields += [entry["name"], entry["description"]]
-                apis[api["tool_name"], api["api_name"]] = " ".join(str(field) for field in fields if field)
+                apis[api["tool_name"], api["api_name"]] = described(api)
     return list(apis.values()), queries
+
+
+def described(api: Mapping[str, Any]) -> str:
+    """Return what is read of an API's document: its names, its description, and what its parameters say."""
+    fields = [api[name] for name in ("category_name", "tool_name", "api_name", "api_description")]
+    for entry in (*api["required_parameters"], *api["optional_parameters"]):
+        fields += [entry["name"], entry["description"]]
+    return " ".join(str(field) for field in fields if field)
 
 
 def many(real: Texts, count: int) -> list[str]:

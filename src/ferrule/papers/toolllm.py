@@ -22,9 +22,10 @@ Departures from the paper:
 6. The coin of an unsure verdict is seeded, and 0 makes it strict; what a judge says unreadably is a failure. Pairs are
    judged in both orders; ``reference=True`` shows one, as the release does in effect. Equal answers tie.
 7. Texts of prompts and of questions to judges are worded anew. The longer context by position interpolation is a
-   property of the model. Instructions for sampled APIs are written by ``ferrule.data.instructions``. Training a dense
-   retriever is left out; any retrieval is measured by ``ndcg``, whose ``reference=True`` counts only what was returned,
-   as published (the release chooses its model by the least of three depths).
+   property of the model. Instructions for sampled APIs are written by ``ferrule.data.instructions``. The dense
+   retriever is a sum of word vectors trained by the same loss, with hard negatives beside those of the batch
+   (``ferrule.tools.encoder``), not BERT. Any retrieval is measured by ``ndcg``, whose ``reference=True`` counts only
+   what was returned, as published (the release chooses its model by the least of three depths).
 8. In the filtered form all steps at a place are drawn in one batch, so none is told of the others. Descriptions of
    whole tools, which the release adds to the system text cut to 512 characters, are left out; those of APIs are cut to
    256 by ``ferrule.data.toolbench.api_tool``.

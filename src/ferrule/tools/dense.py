@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ferrule.tools.search import Document, Retrieve
 
-__all__ = ["Encode", "WordVectors", "dense", "unit_vectors", "word_vectors"]
+__all__ = ["Encode", "WordVectors", "dense", "unit_vectors", "word_vectors", "words_of"]
 
 Vectors = npt.NDArray[np.float32]
 Encode: TypeAlias = Callable[[Sequence[str]], npt.ArrayLike]
@@ -59,7 +59,8 @@ def unit_vectors(encode: Encode, texts: Sequence[str]) -> Vectors:
     return unit
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in small letters."""
     return re.findall(r"\w+", text.lower())
 
 
@@ -73,7 +74,7 @@ class WordVectors:
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return a vector per text, shape (texts, size)."""
         rows = [
-            self.vectors[[self.places[word] for word in _words(text) if word in self.places]].sum(0) for text in texts
+            self.vectors[[self.places[word] for word in words_of(text) if word in self.places]].sum(0) for text in texts
         ]
         return np.asarray(rows, dtype=np.float32)
 
@@ -88,7 +89,7 @@ def word_vectors(texts: Sequence[str], *, size: int = 128, seed: int = 0) -> Wor
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import svds
 
-    counts = [Counter(_words(text)) for text in texts]
+    counts = [Counter(words_of(text)) for text in texts]
     places = {word: place for place, word in enumerate(dict.fromkeys(word for row in counts for word in row))}
     if min(len(texts), len(places)) <= size:
         raise ValueError(f"{len(texts)} texts of {len(places)} words are too few for vectors of size {size}")
