@@ -35,8 +35,8 @@ def hard_negatives(retrieve: Retrieve, needs: Needs, *, count: int = 1) -> list[
 
 
 def train_vectors(
-    needs: Needs, documents: Sequence[Document], *, start: WordVectors | None = None, epochs: int = 5, batch: int = 32,
-    rate: float = 0.01, temperature: float = 0.05, hard: int = 1, seed: int = 0,
+    needs: Needs, documents: Sequence[Document], *, start: WordVectors | None = None, epochs: int = 10, batch: int = 32,
+    rate: float = 0.05, temperature: float = 0.05, hard: int = 2, seed: int = 0,
 ) -> WordVectors:  # fmt: skip
     """Train word vectors so that the cosine of a query and a document that it needs is larger than of any other.
 
