@@ -19,6 +19,7 @@ from ferrule.core.records import Call, Message, Task, Tool, plain_text
 from ferrule.policies.recorded import recorded as recorded_policy
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import Limits, adrive, drive
+from ferrule.rollout.prompt import run
 from ferrule.rollout.record import Episode, load, save
 from ferrule.studies.standins.rooms import Rooms, folder, walker
 from ferrule.tools.tool import tool
@@ -28,6 +29,22 @@ from ferrule.worlds.recorded import recorded
 from ferrule.worlds.session import Toolbox
 
 TASK = Task("t", "How much is twice two?", "4")
+
+
+def test_a_run_in_the_shell_has_its_own_limits() -> None:
+    """Two calls and the answer that is asked for after them; fifty calls of 1,024 tokens are for larger models."""
+    asks: list[Ask] = []
+
+    def going_on(ask: Ask, sample: int) -> Message:
+        asks.append(ask)
+        return Message("assistant", "", (Call("double", {"number": len(asks)}),))
+
+    run("Go on.", Scripted(going_on), tools=[double], agent="in-stream", max_tool_calling_iterations=2)
+    assert len(asks) == 4
+    assert {ask.max_tokens for ask in asks} == {256}
+    asks.clear()
+    run("Go on.", Scripted(going_on), tools=[double], agent="in-stream:actions=5")
+    assert len(asks) == 7
 
 
 @tool

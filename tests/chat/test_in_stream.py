@@ -53,6 +53,23 @@ def test_a_query_with_marks_is_written_as_json() -> None:
         assert CODEC.read(written).calls[0].arguments == {"query": query}
 
 
+def test_a_fold_mark_inside_a_call_folds_nothing() -> None:
+    """A call that holds the mark is written without it; one that the mark cut short is malformed, and no fold."""
+    call = Call("note", {"text": "a <fold_thought> b"})
+    written = CODEC.write(Message("assistant", "", (call,)))
+    assert "<fold_thought>" not in written
+    assert CODEC.read(written).calls[0].arguments == call.arguments
+    for cut in (
+        '{"name": "note", "arguments": {"text": "<fold_thought>',
+        '{"name": "note", "arguments": <fold_thought>',
+    ):
+        (read,) = CODEC.read(f"<tool_call>{cut}").calls
+        assert "ended at <fold_thought>" in read.problem
+    whole = '<tool_call>{"name": "note", "arguments": {}}'
+    assert [each.name for each in CODEC.read(f"{whole}<fold_thought>").calls] == ["note", "fold_thought"]
+    assert [each.name for each in CODEC.read(f"{whole}</tool_call><fold_thought>").calls] == ["note", "fold_thought"]
+
+
 def test_results_stand_in_marks_of_their_own() -> None:
     assert CODEC.show(Message("tool", "x", name="tool_search")) == "\n<tool_search_result>x</tool_search_result>\n"
     assert CODEC.show(Message("tool", "x", name="f")) == "\n<tool_call_result>x</tool_call_result>\n"

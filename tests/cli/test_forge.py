@@ -35,7 +35,12 @@ def test_the_tutorial(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, out], capture_output=True, text=True, check=True)
     assert run.stdout == "2 tests passed\n"
     assert [entry.version for entry in from_json(shelf.read_text()).offered] == [1, 1]
-    again = CliRunner().invoke(main, [*words, "--json"])
+    before = out.read_text()
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert "give --overwrite to replace it" in refused.output
+    assert out.read_text() == before
+    again = CliRunner().invoke(main, [*words, "--overwrite", "--json"])
     assert again.exit_code == 0
     assert [entry.version for entry in from_json(shelf.read_text()).offered] == [2, 2]
     assert json.loads(again.stdout)["spent"]["critic"]["asks"] == 2
@@ -72,6 +77,14 @@ def test_arguments_have_names(tmp_path: Path) -> None:
     rows = [{"prompt": f"What is {n}?", "answer": str(n), "arguments": [n]} for n in range(5)]
     (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     words = ["forge", "--tasks", str(tmp_path / "tasks.jsonl"), "--out", str(tmp_path / "t.py")]
-    done = CliRunner().invoke(main, [*words, "--maker", "script:json:dumps"])
+    done = CliRunner().invoke(main, [*words, "--maker", "script:operator:add"])
     assert done.exit_code == 2
     assert "they are an object, by name" in done.output
+
+
+@pytest.mark.usefixtures("here")
+def test_a_script_takes_an_ask_and_the_number_of_a_sample(tmp_path: Path) -> None:
+    words = ["forge", "--tasks", "tasks.jsonl", "--out", str(tmp_path / "t.py"), "--maker", "script:json:dumps"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "script:json:dumps cannot be called as (ask, sample) -> text: too many positional arguments" in done.output

@@ -182,6 +182,12 @@ def test_a_missing_library_and_an_unknown_entry_are_refused(tmp_path: Path) -> N
     assert missing.exit_code == 2
     assert "no library" in missing.stderr
     assert not (tmp_path / "none.sqlite").exists()
+    (tmp_path / "empty.sqlite").touch()
+    for words in (("show",), ("export", str(tmp_path / "out.md")), ("prune", "--limit", "3")):
+        empty = ran("memory", words[0], str(tmp_path / "empty.sqlite"), *words[1:])
+        assert (empty.exit_code, "no library" in empty.stderr) == (2, True), empty.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["empty.sqlite"]
+    assert not (tmp_path / "empty.sqlite").stat().st_size
     path = str(tmp_path / "lib.sqlite")
     ran("memory", "add", path, "x")
     unknown = ran("memory", "show", path, "E2")

@@ -126,6 +126,8 @@ def test_calls_of_episodes_are_counted(shelf: Shelf) -> None:
     counted = noted(shelf, [Trajectory(Task("t", ""), (turn,))], now=9)
     assert counted.newest("double").uses == Uses(3, 1, 1, 9)
     assert counted.newest("twice").uses == Uses(1, 0, 0, 9)
+    gone = noted(retired(shelf, "double", "enough"), [Trajectory(Task("t", ""), (turn,))], now=9)
+    assert gone.newest("double").uses == Uses()  # whatever bears its name now is another tool
 
 
 def test_tools_that_do_the_same_are_consolidated(shelf: Shelf) -> None:

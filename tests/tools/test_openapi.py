@@ -264,8 +264,9 @@ def test_what_is_no_document_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="HTTP 404"):
         load_document(f"{address}/v1/missing")
     twice = {**SPEC, "paths": {p: {"get": {"operationId": "x", "responses": {}}} for p in ("/a", "/b")}}
-    with pytest.raises(ValueError, match="two operations named 'x'"):
-        openapi(twice, server=address)
+    with pytest.raises(ValueError, match="two operations named 'y'"):
+        openapi(twice, server=address, named=lambda operation: "y")
+    assert [tool.name for tool in openapi(twice, server=address)] == ["get_a", "get_b"]  # one operationId for both
     assert [tool.name for tool in openapi(twice, server=address, named=path_name)] == ["get_a", "get_b"]
     outside = {**SPEC, "paths": {"/a": {"get": {"parameters": [{"$ref": "other.json#/x"}], "responses": {}}}}}
     with pytest.raises(ValueError, match=r"'other.json#/x' points out of the document; bundle it"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style, fields, listing, template
@@ -93,6 +93,7 @@ class InStreamCodec:
         if call.name == self.fold and not call.arguments:
             return fold
         body = dump({"name": call.name, "arguments": dict(call.arguments)}, _CALL_END, search_end, THINK_CLOSE)
+        body = body.replace(fold, f"\\u003c{fold[1:]}")  # it stands in a string, and would end the reply
         return f"{_CALL}{body}{_CALL_END}"
 
     def read(self, text: str) -> Message:
@@ -135,7 +136,12 @@ class InStreamCodec:
             stop = start + len(fold)
             return stop, [(start, stop, Call(self.fold, {}, raw=fold))]
         if text.startswith(_CALL, start):
-            return read_block(text, start)
+            stop, found = read_block(text, start)
+            if text.endswith(fold) and stop > len(text) - len(fold) and found:  # the mark ended the reply in the call
+                problem = f"the call ended at {fold}; write \\u003c{fold[1:]} for it inside a call"
+                cut = replace(found[-1][2], problem=problem, raw=text[start:])
+                return len(text), [(start, len(text), cut)]
+            return stop, found
         begin = start + len(search)
         end = text.find(search_end, begin) if begin <= last else -1
         if end < 0:

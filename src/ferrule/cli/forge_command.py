@@ -36,6 +36,7 @@ _PLAYER = (
 @click.option(
     "--shelf", type=click.Path(path_type=Path, dir_okay=False), help="Keep versions and statistics here (JSON)."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the file that --out names.")
 @computing_flags
 @chat_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -54,6 +55,8 @@ def command(**given: Any) -> None:
     for option, file in (("--out", out), ("--shelf", path)):
         if file is not None and not file.parent.is_dir():  # said before anything is made
             raise click.UsageError(f"{option} {file}: there is no folder {str(file.parent)!r}")
+    if out.exists() and not given["overwrite"]:
+        raise click.UsageError(f"--out {out}: the file is there already; give --overwrite to replace it")
     shelf = from_json(path.read_text(encoding="utf-8")) if path is not None and path.exists() else Shelf()
     names = ("shown", "held", "rounds", "seed", "temperature")
     run = forge_tools(
@@ -96,8 +99,19 @@ def _player(name: str, given: dict[str, Any]) -> Any:
     if name == "person":
         return Scripted(_person)
     if name.startswith("script:"):
-        return Scripted(by_path(name.removeprefix("script:")))
+        return Scripted(_script(by_path(name.removeprefix("script:")), name))
     return load_policy(name, **computing_options(given), **chat_options(given))
+
+
+def _script(function: Any, name: str) -> Any:
+    """Return a function that a script is; refuses what cannot be called with an ask and the number of a sample."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(None, 0)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(f"{name} cannot be called as (ask, sample) -> text: {error}") from None
+    return function
 
 
 def _person(ask: Any, sample: int) -> str:

@@ -21,7 +21,7 @@ def command() -> None:
 def _opened(path: Path) -> Any:
     from ferrule.memory.library import Library
 
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # an empty file would become a library
         raise click.UsageError(f"no library {str(path)!r}; ferrule eval --memory and ferrule memory add make one")
     return Library(path)
 

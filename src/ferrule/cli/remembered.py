@@ -81,23 +81,38 @@ def play_memory(
     library, writer = Library(given["memory"]), given["memory_writer"]
     agent, graph = _by_graph(agent, library, given)
     memory = graph or (library_memory(library) if writer is None else library_memory(library, write=nothing_more))
-    learn, policies = None, policy
+    learn, policies, tidy = None, policy, None
     if writer is not None:
         other = policy if writer == given["model"] else load_policy(writer, **loads)
         policies, learn = {"solver": policy, "writer": other, "adapter": other}, learning(library)
     if given["memory_by"] is not None:
-        memory, learn = _by_paper(given["memory_by"], library)
+        memory, learn, tidy = _by_paper(given["memory_by"], library)
     memory = controlled(given["memory_control"], memory, tasks, seed=settings["seed"])
     streamed = stream(
         agent, policies, world, tasks, memory, batch=given["memory_batch"], learn=learn, **settings
     )  # fmt: skip
-    data = {**streamed.as_dict(), "memory": {"path": str(given["memory"]), "entries": len(library)}}
+    data = streamed.as_dict()
+    if tidy is not None:
+        data["learning"] = _tidied(tidy(library), policies, streamed.spent, settings["seed"])
+    data = {**data, "memory": {"path": str(given["memory"]), "entries": len(library)}}
     library.close()
     return data, streamed.evaluation
 
 
-def _by_paper(slug: str, library: Any) -> tuple[Any, Any]:
-    """Return the memory of a library as a paper has it, and what learns it."""
+def _tidied(flow: Any, policies: Any, spent: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Go through a library once more in the end; return what that and all learning before it took."""
+    from ferrule.rollout.settle import settle
+    from ferrule.rollout.spent import added
+
+    settled = settle([flow], policies, seed=seed)
+    if settled.problems[0]:
+        raise RuntimeError(f"the library was not tidied in the end: {settled.problems[0]}")
+    took = added([spent, settled.spent])
+    return {role: {"asks": each.asks, "tokens": each.tokens} for role, each in took.items()}
+
+
+def _by_paper(slug: str, library: Any) -> tuple[Any, Any, Any]:
+    """Return the memory of a library as a paper has it, what learns it, and what tidies it in the end (or None)."""
     from ferrule.papers import discover, find
 
     try:
@@ -107,7 +122,7 @@ def _by_paper(slug: str, library: Any) -> tuple[Any, Any]:
     if "memory" not in pieces or "learn" not in pieces:
         able = [paper.slug for paper in discover() if {"memory", "learn"} <= set(paper.pieces)]
         raise click.UsageError(f"the paper {slug!r} has no memory that learns; known: {', '.join(able)}")
-    return pieces["memory"](library), pieces["learn"](library)
+    return pieces["memory"](library), pieces["learn"](library), pieces.get("tidy")
 
 
 def _by_graph(agent: Any, library: Any, given: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -60,7 +60,10 @@ def run(
             apply(session.tools, documents)  # refuses words for tools that there are not
         world = documented(world, documents)
     steps = max_tool_calling_iterations
-    player = agent_by_name(agent, tokens=budget, turns=steps, depth=steps, max_tokens=max_completion_length)
+    longest = max_completion_length
+    player = agent_by_name(
+        agent, tokens=budget, turns=steps, depth=steps, actions=steps, max_tokens=longest, helper_tokens=longest
+    )
     heat = temperature_for(agent) if temperature is None else temperature
     if memory is not None:
         player = Remembering(player, memory)

@@ -135,14 +135,14 @@ def used(shelf: Shelf, name: str, *, failed: bool = False, breach: bool = False,
 
 
 def noted(shelf: Shelf, trajectories: Sequence[Trajectory], *, now: int = 0) -> Shelf:
-    """Return the shelf with every call of its tools in these trajectories counted, by the newest versions' contracts.
+    """Return the shelf with every call of tools on offer in these trajectories counted, by the newest contracts.
 
     A call that did not run well has failed; one whose result, or whose arguments, the contract does not accept is a
-    breach. Calls that never ran (malformed, refused) do not count.
+    breach. Calls that never ran (malformed, refused), and calls of a name that the shelf has retired, do not count.
     """
     for call, observation in (pair for trajectory in trajectories for pair in trajectory.calls):
         entry = shelf.versions.get(call.name, (None,))[-1]
-        if entry is None or not observation.executed:
+        if entry is None or entry.retired or not observation.executed:
             continue
         made = Made(call.arguments, result_of(observation, entry.contract.output))
         failed = observation.status != "ok"

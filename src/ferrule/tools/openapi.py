@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ import httpx
 
 from ferrule.core.arrays import nearest
 from ferrule.core.records import Effect, Observation, Tool
-from ferrule.tools.openapi_document import Operation, address, checked, load_document, operations
+from ferrule.tools.openapi_document import Operation, address, checked, load_document, operations, path_name
 from ferrule.tools.openapi_wire import Secret, request_of, send
 from ferrule.tools.schema import resolve
 
@@ -30,7 +31,7 @@ def openapi(
     server: str = "",
     headers: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
-    named: Callable[[Operation], str] = lambda operation: operation.name,
+    named: Callable[[Operation], str] | None = None,
     effects: Mapping[str, Effect] | None = None,
     seconds: float = 30.0,
     limit: int = 20_000,
@@ -47,7 +48,8 @@ def openapi(
     Any answer outside 2xx is an observation of status ``error`` that begins with ``HTTP 404``; ``data`` holds the code
     under ``http`` and the ``body``. A request is stopped after ``seconds``, its text cut to ``limit`` characters, and
     an answer of more than ``largest`` bytes given up. GET, HEAD, OPTIONS and TRACE read; whatever else cannot be
-    undone, unless ``effects`` says otherwise by name of tool. ``named`` gives the names of the tools.
+    undone, unless ``effects`` says otherwise by name of tool. ``named`` gives the names of the tools
+    (None: the ``operationId``; where several operations have the same, ``path_name``).
     Raises ``ValueError`` for what is no OpenAPI 3 document, for one without a server, two tools of one name, and an
     unknown name in ``effects``; ``FileNotFoundError`` and ``ConnectionError`` where the document is not to be had.
     """
@@ -59,14 +61,16 @@ def openapi(
     spec = checked(document, where) if isinstance(document, Mapping) else load_document(document)
     keys = _secrets(spec, secrets)
     tools: dict[str, Tool] = {}
-    for operation in operations(spec):
+    found = list(operations(spec))
+    count = Counter(operation.name for operation in found)
+    for operation in found:
         base = server or _server(spec, operation, where)
         build = partial(
             request_of, operation.method, base, operation.path, operation.slots, operation.media,
             headers=dict(headers or {}), secrets=_wanted(spec, operation, keys), required=operation.required,
         )  # fmt: skip
         run = _sending(build, limit, largest)
-        name = named(operation)
+        name = named(operation) if named else operation.name if count[operation.name] == 1 else path_name(operation)
         reads = operation.method in _SAFE
         if name in tools:
             raise ValueError(f"{where} has two operations named {name!r}; give names with named=path_name")
