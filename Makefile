@@ -74,6 +74,7 @@ docs: setup ## check the generated pages and build the site into site/
 	$(BIN)/python scripts/papers_table.py --check
 	$(BIN)/python scripts/planning_table.py --check
 	$(BIN)/python scripts/arena_page.py --check
+	$(BIN)/python scripts/taught_page.py --check
 	$(BIN)/python scripts/evidence.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -81,6 +82,7 @@ serve-docs: setup ## serve the site while you write
 	$(BIN)/python scripts/papers_table.py
 	$(BIN)/python scripts/planning_table.py
 	$(BIN)/python scripts/arena_page.py
+	$(BIN)/python scripts/taught_page.py
 	$(BIN)/python scripts/evidence.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 

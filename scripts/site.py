@@ -66,7 +66,7 @@ def _existing(folder: str, order: tuple[str, ...] = ()) -> list[str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation from what exists."""
-    arena = ["arena.md"] if (ROOT / "docs/arena.md").is_file() else []
+    arena = [name for name in ("arena.md", "taught.md") if (ROOT / "docs" / name).is_file()]
     nav: list[Any] = [
         {"Start": ["index.md", "quickstart.md", "architecture.md", "extend.md"]},
         {"Guide": _existing("guide", GUIDES)},

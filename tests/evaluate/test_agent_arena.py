@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from ferrule.cli import main
-from ferrule.evaluate.agent_arena import AgentArena, agents_of, agents_page, play_agents
+from ferrule.evaluate.agent_arena import AgentArena, agents_of, play_agents
+from ferrule.evaluate.agent_page import agents_page
 
 AGENTS = ("loop", "best-of-n:samples=2")
 

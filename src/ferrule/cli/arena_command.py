@@ -11,7 +11,7 @@ import click
 from ferrule.cli.model_options import device_flag
 from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs, workers
 
-__all__ = ["command"]
+__all__ = ["command", "ways"]
 
 
 def _split(ctx: Any, param: Any, value: str) -> tuple[str, ...]:
@@ -61,20 +61,28 @@ def _refuse_given(*names: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} is about recipes; with --agents it would do nothing")
 
 
+def ways() -> dict[str, Any]:
+    """Return the ways to teach an agent by name: ``calls``, and every paper with the piece ``teach``."""
+    from ferrule.evaluate.taught import by_calls
+    from ferrule.papers import discover
+
+    papers = {paper.slug: paper.pieces["teach"] for paper in discover() if "teach" in paper.pieces}
+    return {"calls": by_calls, **papers}
+
+
 def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | None, overwrite: bool) -> dict[str, Any]:
     """Compare agents and write the page."""
-    from ferrule.evaluate.agent_arena import AgentArena, agents_of, agents_page, play_agents
+    from ferrule.evaluate.agent_arena import AgentArena, agents_of, play_agents
+    from ferrule.evaluate.agent_page import agents_page
     from ferrule.evaluate.arena import tokens
 
-    agents, worlds, model, budget, seeds, eval_tasks, device, memory, learn_tasks = chosen
-    arena = AgentArena(
-        agents_of(agents), worlds, model, tokens(budget), seeds, eval_tasks, device=device, memory=memory,
-        learn_tasks=learn_tasks,
-    )  # fmt: skip
+    agents, worlds, budget, given = chosen
+    arena = AgentArena(agents_of(agents), agents_of(",".join(worlds)), budget=tokens(budget), **given)
     with interruptible(folder):
         result = play_agents(
-            arena, folder, overwrite=overwrite, workers=jobs, ray=ray, show=lambda text: click.echo(text, err=True)
-        )
+            arena, folder, known=ways(), overwrite=overwrite, workers=jobs, ray=ray,
+            show=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
     (folder / "arena.md").write_text(agents_page(result), encoding="utf-8")
     return result
 
@@ -86,15 +94,42 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
     callback=_split,
     help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo, kto.",
 )
-@click.option("--agents", default="", help="Compare these instead, untrained: loop,best-of-n,beam:width=2,depth=4.")
+@click.option(
+    "--agents",
+    default="",
+    help="Compare these instead, untrained: loop,best-of-n,beam:width=2,depth=4. AGENT+PAPER is taught first: "
+    "loop+draft.",
+)
 @click.option(
     "--memory",
     default="",
     callback=_split,
-    help="With --agents: play each with a library that it learns before, under these controls: off,on,frozen,shuffled.",
+    help="With --agents: play each with a library that it learns before, under these controls: off,on,frozen,shuffled. "
+    "Of AGENT+PAPER: the controls of what it learned.",
 )
 @click.option(
-    "--learn-tasks", default=40, show_default=True, type=click.IntRange(0), help="With --memory: training tasks."
+    "--learn-tasks",
+    default=40,
+    show_default=True,
+    type=click.IntRange(0),
+    help="With --memory or AGENT+PAPER: training tasks.",
+)
+@click.option(
+    "--writer",
+    default="",
+    metavar="MODEL",
+    help="With AGENT+PAPER: who explores, writes and retrieves, a model or 'script' [default: the model].",
+)
+@click.option(
+    "--eval-split",
+    "split",
+    default="test",
+    show_default=True,
+    type=click.Choice(["test", "train"]),
+    help="With --agents: tasks that are measured; train: other ones than learned from, with tools that were met.",
+)
+@click.option(
+    "--first-seed", default=0, show_default=True, type=click.IntRange(0), help="With --agents: the first seed."
 )
 @click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
 @click.option(
@@ -113,7 +148,7 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @guarded
 def command(
     recipes: tuple[str, ...], agents: str, memory: tuple[str, ...], learn_tasks: int,
-    worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
+    writer: str, split: str, first_seed: int, worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
     device: str | None, eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None,
     output_dir: Path | None, jobs: int, ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -127,12 +162,19 @@ def command(
     if memory and not agents:
         raise click.UsageError("--memory is about agents; with --recipes it would do nothing")
     given = click.get_current_context().get_parameter_source("learn_tasks")
-    if given is click.core.ParameterSource.COMMANDLINE and not memory:
+    learns = memory or "+" in agents or split == "train"
+    if given is click.core.ParameterSource.COMMANDLINE and not learns:
         raise click.UsageError("--learn-tasks is what a --memory is learned from; without it nothing would be done")
+    if not agents and (writer or split != "test" or first_seed):
+        raise click.UsageError(
+            "--writer, --eval-split and --first-seed are about agents; with --recipes they do nothing"
+        )
     if agents:
         _refuse_given("num_generations_eval", "learning_rate")
         folder = run_folder(name, output_dir, "agents")
-        chosen = (agents, worlds, model, budget or "4000", seeds, eval_tasks, device or "auto", memory, learn_tasks)
+        how = {"model": model, "seeds": seeds, "eval_tasks": eval_tasks, "device": device or "auto", "memory": memory,
+               "learn_tasks": learn_tasks, "split": split, "writer": writer, "first_seed": first_seed}  # fmt: skip
+        chosen = (agents, worlds, budget or "4000", how)
         result = _play_agents(chosen, folder, jobs, ray, overwrite)
         emit({**result, "folder": str(folder)}, as_json, lambda: _agents_table(result["rows"]))
         return

@@ -39,18 +39,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ferrule.agents.flow import cut_off, returned
-from ferrule.core.flows import Ask, Flow, ask
-from ferrule.core.records import Message, Task, plain_text
-from ferrule.memory.asked import by_agent, extracting
+from ferrule.core.demonstration import Demonstrates
+from ferrule.core.flows import Agent, Ask, Flow, Policy, World, ask
+from ferrule.core.records import Message, Score, Task, plain_text
+from ferrule.evaluate.taught import Taught
+from ferrule.memory.asked import answer_of, by_agent, extracting
 from ferrule.memory.checks import admit, still_solves
 from ferrule.memory.entries import Change, Entry
 from ferrule.memory.insights import Solve, Solved, diagnose, evolve, largest_passing, learn_from, refine_condition
 from ferrule.memory.library import Library, preview
+from ferrule.memory.memory import Memory, Played, Recalled
+from ferrule.memory.recall import listed
 from ferrule.memory.replies import list_or_none, object_in
 from ferrule.memory.taxonomy import Taxonomy, filed, grown
+from ferrule.rollout.settle import settle
 from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "STAGES", "Ran", "applicable", "judged", "merged", "optimal_value", "picked", "retrieve"]
+__all__ = [
+    "PAPER", "STAGES", "Ran", "applicable", "judged", "memory", "merged", "optimal_value", "picked", "retrieve",
+    "teach",
+]  # fmt: skip
 
 STAGES = ("Domain Modeling", "General Formulation", "Code Implementation")
 """The stages of the taxonomy: from problem family to technique, component to pitfall, and area to issue."""
@@ -152,6 +160,43 @@ def merged(library: Library, changes: Sequence[Change], tasks: Mapping[str, Task
     return [one.entry for one in (yield from admit(library, chosen)) if one.entry is not None]
 
 
+# --------------------------------------------------------------------------------------------------------------- arenas
+
+
+def memory(library: Library) -> Memory:
+    """Return the memory that recalls the insights which apply to a task, and keeps nothing."""
+
+    def recall(task: Task, messages: Sequence[Message]) -> Flow[Recalled]:
+        entries = [] if messages else (yield from retrieve(task, library.entries(), library.taxonomy()))
+        return Recalled(listed(task, entries), (), tuple(entry.id for entry in entries))
+
+    def keep(episode: Played, scores: Sequence[Score]) -> None:
+        return None
+
+    return Memory(recall, keep)
+
+
+def teach(agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int, *, attempts: int = 1) -> Taught:
+    """Keep the insights that make the training task solvable which they come from (``Teach``); none is refined.
+
+    Right solutions are the calls of the world's reference solution, where it has one.
+    """
+    library, solve = Library(), by_agent(agent, world)
+
+    def right(task: Task) -> str:
+        calls = world.demonstrate(task).calls if isinstance(world, Demonstrates) else ()
+        return ", then ".join(f"{call.name} with {', '.join(call.arguments)}" for call in calls) or answer_of(task)
+
+    def near(task: Task, entries: Sequence[Entry]) -> Flow[list[Entry]]:
+        return (yield from retrieve(task, entries, library.taxonomy()))
+
+    for task in tasks:
+        flow = learn_from(library, task, solve, extracting(right=right), near, attempts=attempts, tries=1)
+        if problem := settle([flow], policy, seed=seed).problems[0]:
+            raise RuntimeError(f"learning from task {task.id!r} failed: {problem}")
+    return Taught(agent, memory=memory(library), size=len(library))
+
+
 PAPER = Paper(
     number=46,
     slug="alphaopt",
@@ -169,6 +214,7 @@ PAPER = Paper(
         "evolve": evolve,
         "check": judged,
         "taxonomy": grown,
+        "teach": teach,
     },
     summary="Keeps insights that solve the task they come from, and rewrites their conditions by where they helped.",
     reported="65 to 72 % from 100 to 300 training items; 7.7 % over the best baseline on another benchmark (abstract).",

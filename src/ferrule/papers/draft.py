@@ -39,16 +39,18 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from ferrule.agents.documented import Documented as Reader
 from ferrule.agents.documenter import Documenter, overview, unchanged
 from ferrule.agents.flow import together
 from ferrule.agents.probe import Diverse, Probed, Trial, by_call, documents, probe
 from ferrule.agents.stage_parts import asked_stages
 from ferrule.agents.stages import Iterative, Ranking, StageRecord, Stages, Subtask
 from ferrule.core.arrays import nearest
-from ferrule.core.flows import Flow, Policy, Session, World
+from ferrule.core.flows import Agent, Flow, Policy, Session, World
 from ferrule.core.records import Observation, Task, Tool
 from ferrule.data.toolbench import plain_name
 from ferrule.evaluate.probed import played_flow, probe_tools
+from ferrule.evaluate.taught import Taught, of_others
 from ferrule.studies.paper import Paper
 from ferrule.tools.alike import Alike, by_words, sentence_bleu
 from ferrule.tools.documents import texts_of
@@ -65,6 +67,7 @@ __all__ = [
     "on_path",
     "refined",
     "result_class",
+    "teach",
 ]
 
 _RESERVED = frozenset({"from", "class", "return", "false", "true", "id", "and", "empty"})
@@ -189,6 +192,18 @@ def mastered(
     return Documented(overlay, tuple(probed), dict(zip(groups, texts, strict=True)))
 
 
+def teach(agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int, *, rounds: int = 2) -> Taught:
+    """Let an agent read documents of the tools of training tasks, each tried in the first one with it (``Teach``)."""
+    texts: dict[str, ToolText] = {}
+    for task in tasks:
+        with closing(world.start(task)) as session:
+            fresh = [tool.name for tool in session.tools if tool.name not in texts]
+        if fresh:
+            texts |= mastered(world, policy, task=task, only=fresh, rounds=rounds, seed=seed).overlay.texts
+    overlay = Overlay(texts)
+    return Taught(Reader(agent, overlay), Reader(agent, of_others(overlay, seed)), size=len(texts))
+
+
 PAPER = Paper(
     number=37,
     slug="draft",
@@ -205,6 +220,7 @@ PAPER = Paper(
         "path": on_path,
         "classes": result_class,
         "names": function_name,
+        "teach": teach,
     },
     summary="Writes documents of tools anew from a model's own trials, until each description has settled.",
     reported=(

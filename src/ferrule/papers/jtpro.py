@@ -30,19 +30,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from ferrule.agents.context_asks import asked_calls, asked_edits
 from ferrule.agents.contexts import Context, LabelledCall, Optimised, search_contexts
-from ferrule.agents.flow import returned
-from ferrule.core.flows import Flow, Policy, Session
-from ferrule.core.records import Call, Tool
+from ferrule.agents.documented import Documented
+from ferrule.agents.flow import returned, together
+from ferrule.core.flows import Agent, Flow, Policy, Session, World
+from ferrule.core.records import Call, Task, Tool
+from ferrule.data.labelled_calls import demonstrated_calls
 from ferrule.evaluate.probed import played_flow, tools_world
+from ferrule.evaluate.taught import Taught, of_others
 from ferrule.rewards.slots import SlotScores, signals, slot_scores
 from ferrule.studies.paper import Paper
 from ferrule.tools.documents import lifted
+from ferrule.tools.overlay import Overlay
 
-__all__ = ["PAPER", "inventory", "optimised", "scored"]
+__all__ = ["PAPER", "inventory", "optimised", "scored", "teach"]
 
 
 def inventory(tools: Sequence[Tool], others: Sequence[Tool], count: int, *, seed: int = 0) -> list[Tool]:
@@ -93,6 +98,43 @@ def scored(
     return slot_scores(calls, [example.gold for example in examples])
 
 
+def teach(
+    agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int, *, rounds: int = 4, size: int = 8
+) -> Taught:
+    """Let an agent read rules and documents by the first calls of reference solutions (``Teach``).
+
+    Each request is asked beside the tools of its own task; every second one validates.
+    """
+    tools, examples = demonstrated_calls(world, tasks)
+    if len(examples) < 2:
+        raise ValueError(f"{len(examples)} examples; one is needed to learn from and another to validate on")
+    offered: dict[str, tuple[Tool, ...]] = {}
+    for task in tasks:
+        with closing(world.start(task)) as session:
+            offered[task.prompt] = session.tools
+
+    def predict(context: Context, items: Sequence[LabelledCall]) -> Flow[Sequence[Call | None]]:
+        asked = []
+        for item in items:
+            here = {tool.name for tool in offered[item.query]}
+            texts = {name: text for name, text in context.overlay.texts.items() if name in here}
+            near = Context(context.rules, Overlay(texts))
+            asked.append(returned(asked_calls(offered[item.query])(near, [item])))
+        return [call for (call,) in (yield from together(*asked))]
+
+    def flow(session: Session) -> Flow[Optimised]:
+        return (yield from search_contexts(
+            tools, predict, asked_edits(tools), examples, learn=range(0, len(examples), 2),
+            judge=range(1, len(examples), 2), rounds=rounds,
+            size=min(size, (len(examples) + 1) // 2), seed=seed,
+        ))  # fmt: skip
+
+    context = played_flow(flow, tools_world(tools), policy, seed=seed, temperature=0.0).context
+    other = Documented(agent, of_others(context.overlay, seed), context.rules)
+    count = len(context.overlay.texts) + len(context.rules)
+    return Taught(Documented(agent, context.overlay, context.rules), other, size=count)
+
+
 PAPER = Paper(
     number=56,
     slug="jtpro",
@@ -109,6 +151,7 @@ PAPER = Paper(
         "scores": slot_scores,
         "score": scored,
         "inventory": inventory,
+        "teach": teach,
     },
     summary="Searches for rules and tool documents together, by what was wrong with labelled calls.",
     reported=(

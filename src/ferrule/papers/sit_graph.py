@@ -29,18 +29,23 @@ Departures from the paper:
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 from ferrule.agents.guided import Guide, Guided
 from ferrule.agents.remembering import Remembering
 from ferrule.agents.suggested import Needs, asked, suggesting, summary_tool
-from ferrule.core.flows import Agent
+from ferrule.core.flows import Agent, Policy, World
 from ferrule.core.recipe import Recipe, vary
-from ferrule.memory.graph import Alike, graph_memory, learned, ranked, watching, word_overlap
+from ferrule.core.records import Task
+from ferrule.evaluate.stream import stream
+from ferrule.evaluate.taught import Taught, curve_of
+from ferrule.memory.graph import RUN, Alike, graph_memory, learned, ranked, watching, word_overlap
 from ferrule.memory.library import Library
 from ferrule.studies.paper import Paper
 
-__all__ = ["EFFICIENCY", "LEAST", "PAPER", "SUGGESTIONS", "agent", "guide", "recipe"]
+__all__ = ["EFFICIENCY", "LEAST", "PAPER", "SUGGESTIONS", "agent", "guide", "recipe", "teach"]
 
 SUGGESTIONS, EFFICIENCY, LEAST = 2, 1.0, 0.55
 """Tools suggested at a time, the weight of short runs, and the score above which a run is kept."""
@@ -76,6 +81,23 @@ def recipe(base: Recipe, library: Library, *, share: float = 1.0, beta: float = 
     )
 
 
+def teach(agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int) -> Taught:
+    """Suggest tools by the runs of training tasks that worked; ``other`` by the same ones with tools exchanged."""
+    library, others = Library(), Library()
+    memory = graph_memory(library, least=LEAST)
+    guided = Guided(guide(library), agent, (summary_tool(),))
+    played = stream(guided, policy, world, tasks, memory, seed=seed, temperature=0.0)
+    runs = library.entries(kind=RUN)
+    names = sorted({step for run in runs for step in run.data["steps"] if isinstance(step, str)})
+    drawn = random.Random(f"others/{seed}").sample(names, len(names))
+    exchanged = dict(zip(drawn, [*drawn[1:], *drawn[:1]], strict=True))
+    for run in runs:
+        steps = [exchanged[step] if isinstance(step, str) else step for step in run.data["steps"]]
+        others.add(run.text, when=run.when, kind=RUN, data={"steps": steps})
+    other = Guided(guide(others), agent, (summary_tool(),))
+    return Taught(guided, other, memory, keeps=True, size=len(runs), curve=curve_of(played))
+
+
 PAPER = Paper(
     number=20,
     slug="sit-graph",
@@ -89,6 +111,7 @@ PAPER = Paper(
         "guide": guide,
         "agent": agent,
         "with_suggestions": recipe,
+        "teach": teach,
     },
     summary="Suggests next tools from a graph of runs that worked, by the state where that decides.",
     reported="22.2 % over GPT-4.1-mini alone on tau-bench (public summary of the first version).",

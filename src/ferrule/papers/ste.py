@@ -38,7 +38,7 @@ from typing import Any
 from ferrule.agents.flow import together
 from ferrule.agents.imagine import Dialogue, ReadSolved, imagine, solved_in
 from ferrule.agents.probe import Probed, Trial
-from ferrule.core.flows import Flow, Policy, Session, World
+from ferrule.core.flows import Agent, Flow, Policy, Session, World
 from ferrule.core.recipe import Data, Drawn, Method, Recipe
 from ferrule.core.records import Call, Task, Tool
 from ferrule.data.layout import laid_out
@@ -46,10 +46,11 @@ from ferrule.data.records import Completion, Record
 from ferrule.data.replay import with_replay
 from ferrule.data.trials import judged_trial, paraphrase_count, paraphrases, shown_trials, trial_records, usable
 from ferrule.evaluate.probed import played_flow, probe_tools
+from ferrule.evaluate.taught import Taught
 from ferrule.memory.trials import trial_memory
 from ferrule.studies.paper import Paper
 
-__all__ = ["PAPER", "CallShares", "continual", "examples", "explored", "method", "said_no", "scores"]
+__all__ = ["PAPER", "CallShares", "continual", "examples", "explored", "method", "said_no", "scores", "teach"]
 
 
 def said_no(text: str) -> bool:
@@ -169,6 +170,17 @@ def _plain(call: Call, name: str) -> str | None:
     return str(call.arguments[name]).strip().lower() if name in call.arguments else None
 
 
+def teach(
+    agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int, *, slots: int = 1, count: int = 3
+) -> Taught:
+    """Recall the ``count`` nearest trials of ``slots`` per tool that each training task offers (``Teach``)."""
+    trials: list[Trial] = []
+    for task in tasks:
+        probed = explored(world, policy, task=task, episodes=1, slots=slots, seed=seed, turns=2, max_tokens=96)
+        trials += [trial for one in probed for trial in one.trials if usable(trial)]
+    return Taught(agent, memory=trial_memory(trials, count=count), size=len(trials))
+
+
 PAPER = Paper(
     number=19,
     slug="ste",
@@ -186,6 +198,7 @@ PAPER = Paper(
         "continual": continual,
         "method": method,
         "scores": scores,
+        "teach": teach,
     },
     summary="Imagines requests for a tool, tries and judges them with two memories, and learns from what is left.",
     reported=(

@@ -38,8 +38,10 @@ from functools import partial
 from typing import Any
 
 from ferrule.agents.flow import returned
-from ferrule.core.flows import Flow
+from ferrule.core.flows import Agent, Flow, Policy, World
 from ferrule.core.records import Message, Score, Task, Trajectory
+from ferrule.evaluate.stream import stream
+from ferrule.evaluate.taught import Taught, curve_of
 from ferrule.memory.adapt import by_parts, rewritten, subtasks
 from ferrule.memory.checks import Admitted, Check, admit, at_most, every, no_orders
 from ferrule.memory.consolidate import Word, insert, reduce, tidied, worded
@@ -59,6 +61,7 @@ __all__ = [
     "memory",
     "recalled_for",
     "renumbered",
+    "teach",
 ]  # fmt: skip
 
 CHECK: Check = every(at_most(64), no_orders)
@@ -149,6 +152,16 @@ def memory(library: Library, **settings: Any) -> Memory:
     return replace(library_memory(library, write=nothing_more), recall=partial(recalled_for, library, **settings))
 
 
+def teach(agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int) -> Taught:
+    """Learn tips and a document from two rollouts of each training task, in batches of four (``Teach``)."""
+    library = Library()
+    recalls, learns = memory(library), learn(library)
+    played = stream(
+        agent, policy, world, tasks, recalls, batch=4, learn=learns, num_generations=2, temperature=0.6, seed=seed
+    )
+    return Taught(agent, memory=recalls, learn=learns, keeps=True, size=len(library), curve=curve_of(played))
+
+
 PAPER = Paper(
     number=40,
     slug="xskill",
@@ -160,9 +173,10 @@ PAPER = Paper(
         "learn": learn,
         "critique": comparing,
         "apply": applied,
-        "refine": tidied,
+        "tidy": tidied,
         "recall": recalled_for,
         "skill": written_skill,
+        "teach": teach,
     },
     summary="Learns tips and a workflow document by comparing rollouts, and recalls both, adapted, before a task.",
     reported=(

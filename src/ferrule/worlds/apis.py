@@ -231,10 +231,19 @@ def _plan(key: str) -> _Plan:
 
 @dataclass(frozen=True)
 class Apis:
-    """Seeded tasks over generated tools. ``calls`` caps the tool calls of an episode."""
+    """Seeded tasks over generated tools. ``calls`` caps the tool calls of an episode.
+
+    ``level`` draws tasks of that level alone (0: all).
+    """
 
     calls: int = 8
+    level: int = 0
     name: str = "apis"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown level."""
+        if self.level not in (0, *_LEVELS):
+            raise ValueError(f"Apis.level is {self.level}; it is one of {', '.join(map(str, _LEVELS))}, or 0 for all")
 
     def tasks(self, split: str, count: int, *, seed: int = 0, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Task]:
         """Return at most ``count`` different tasks whose levels take turns.
@@ -242,6 +251,10 @@ class Apis:
         ``meta["state"]`` says which changes must hold.
         """
         check_split(split, levels)
+        if self.level:
+            if self.level not in levels:
+                raise ValueError(f"levels are {list(levels)}; the world {self.name!r} has level {self.level} alone")
+            levels = (self.level,)
         return different(lambda level, place, key: self._task(split, level, f"{seed}/{key}"), count, levels)
 
     def _task(self, split: str, level: int, drawn: str) -> Task:

@@ -50,7 +50,7 @@ _COMPLETE = Tool(
 )
 
 
-def _all_tools(store: Store, apps: tuple[str, ...]) -> tuple[Tool, ...]:
+def _all_tools(store: Store, apps: tuple[str, ...], docs: bool = True) -> tuple[Tool, ...]:
     """The documentation, the APIs, and the end."""
 
     def complete(answer: Any = None) -> str:
@@ -60,7 +60,7 @@ def _all_tools(store: Store, apps: tuple[str, ...]) -> tuple[Tool, ...]:
             store.finished, store.answer = True, answer
         return "done" if answer is None else str(answer)
 
-    return (*doc_tools(apps), *api_tools(store, apps), replace(_COMPLETE, run=complete))
+    return (*(doc_tools(apps) if docs else ()), *api_tools(store, apps), replace(_COMPLETE, run=complete))
 
 
 def _sealed(functions: Mapping[str, Callable[..., Any]], persistent: bool) -> Runner:
@@ -115,13 +115,16 @@ class Apps:
     ``face`` is ``tools`` (every API is a tool) or ``code`` (one tool ``python`` in whose code the APIs are functions).
     ``apps`` are those that exist in an episode: tasks need no others. ``narrow`` offers only those that the task needs.
     ``calls`` caps the tool calls of an episode, ``inner`` the calls that code makes. ``persistent`` keeps variables
-    from block to block; ``interpret`` makes what runs the code. Levels: 1 one app, 2 two apps (seldom three), 3 three
+    from block to block; ``interpret`` makes what runs the code. ``docs`` offers tools that tell what the others take.
+    ``level`` draws tasks of that level alone (0: all). Levels: 1 one app, 2 two apps (seldom three), 3 three
     or more, with paged lists, conditions and sums. The test split has other names and titles, and further templates.
     """
 
     face: Face = "tools"
     apps: tuple[str, ...] = tuple(APPS)
     narrow: bool = False
+    docs: bool = True
+    level: int = 0
     calls: int = 120
     inner: int = 1000
     persistent: bool = True
@@ -137,6 +140,10 @@ class Apps:
                 raise ValueError(f"Apps.apps names {app!r}; {nearest(app, list(APPS))}")
         if not self.apps:
             raise ValueError("Apps.apps is empty; name at least one app")
+        if self.level not in (0, *LEVELS):
+            raise ValueError(f"Apps.level is {self.level}; it is one of {', '.join(map(str, LEVELS))}, or 0 for all")
+        if self.face == "code" and not self.docs:
+            raise ValueError("Apps.docs would do nothing with face='code'; code always reads the documentation")
         if self.face == "tools" and not self.persistent:
             raise ValueError("Apps.persistent would do nothing without face='code'")
 
@@ -152,9 +159,10 @@ class Apps:
         when the world has too few apps for one.
         """
         check_split(split, levels)
-        chosen = [level for level in levels if level in LEVELS]
+        chosen = [level for level in levels if level in LEVELS and self.level in (0, level)]
         if not chosen:
-            raise ValueError(f"levels are {list(levels)}; the world {self.name!r} has the levels 1, 2 and 3")
+            has = f"level {self.level} alone" if self.level else "the levels 1, 2 and 3"
+            raise ValueError(f"levels are {list(levels)}; the world {self.name!r} has {has}")
         known = {level: self.templates(split, level) for level in chosen}
         for level, names in known.items():
             if not names:
@@ -193,7 +201,12 @@ class Apps:
 
         if self.face == "tools":
             return ToolSession(
-                task, lambda branch: _all_tools(branch, apps), store, budget=budget, limit=4000, final=verdict
+                task,
+                lambda branch: _all_tools(branch, apps, docs=self.docs),
+                store,
+                budget=budget,
+                limit=4000,
+                final=verdict,
             )
         coded = _Coded(store, apps, self.inner, self.persistent, lambda f: self.interpret(f, self.persistent))
         return ToolSession(task, _Coded.tools, coded, budget=budget, limit=8000, final=verdict)
