@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.agents.named import agent
-from ferrule.cli.arena_command import ways
 from ferrule.evaluate.agent_arena import SCRIPT, AgentArena, play_agents
 from ferrule.evaluate.evaluate import evaluate
+from ferrule.papers import ways
 from ferrule.policies.named import load
 from ferrule.train.loop import train
 from ferrule.train.settings import Settings

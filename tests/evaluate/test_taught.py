@@ -10,13 +10,13 @@ import pytest
 
 from ferrule.agents.react import ToolLoop
 from ferrule.chat.hermes import Hermes
-from ferrule.cli.arena_command import ways
 from ferrule.core.flows import Ask
 from ferrule.core.records import Call, Message, Task, plain_text
 from ferrule.evaluate.agent_arena import SCRIPT, AgentArena, play_agents
 from ferrule.evaluate.agent_page import agents_page, taught_part
 from ferrule.evaluate.scribe import Scribe, pattern_of, values_for
 from ferrule.evaluate.taught import Cast, of_others, play_taught
+from ferrule.papers import ways
 from ferrule.policies.scripted import Scripted
 from ferrule.tools.overlay import Overlay, ToolText
 from ferrule.worlds.apis import Apis

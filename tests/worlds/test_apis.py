@@ -125,3 +125,13 @@ def test_unknown_splits_and_levels_are_refused() -> None:
         Apis().tasks("dev", 1)
     with pytest.raises(ValueError, match="valid levels"):
         Apis().tasks("train", 1, levels=(0,))
+
+
+def test_a_world_of_one_level() -> None:
+    """Tasks of that level are the same ones as without; other levels alone, or an unknown one, are refused."""
+    chosen = Apis(level=3)
+    assert chosen.tasks("train", 3, seed=5) == Apis().tasks("train", 3, seed=5, levels=(3,))
+    with pytest.raises(ValueError, match=r"levels are \[1, 2\]; the world 'apis' has level 3 alone"):
+        chosen.tasks("train", 3, levels=(1, 2))
+    with pytest.raises(ValueError, match=r"Apis.level is 6; it is one of 1, 2, 3, 4, 5, or 0 for all"):
+        Apis(level=6)

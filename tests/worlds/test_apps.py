@@ -340,3 +340,21 @@ def test_an_expert_may_look_things_up_first() -> None:
                 seen.add(call.arguments["api"])
             else:
                 assert call.name in seen
+
+
+def test_a_world_of_one_level_without_documentation() -> None:
+    """Tasks are those of that level; the four tools that tell of others are gone, and nothing else is."""
+    short = Apps(level=1, docs=False)
+    tasks = short.tasks("train", 3, seed=5)
+    assert tasks == Apps().tasks("train", 3, seed=5, levels=(1,))
+    names = [{tool.name for tool in world.start(tasks[0]).tools} for world in (Apps(), short)]
+    assert names[0] - names[1] == {"docs_apps", "docs_list", "docs_search", "docs_show"}
+    assert names[1] < names[0]
+    with pytest.raises(ValueError, match=r"levels are \[2\]; the world 'apps' has level 1 alone"):
+        short.tasks("train", 3, levels=(2,))
+    for wrong, told in (
+        ({"level": 4}, "Apps.level is 4"),
+        ({"docs": False, "face": "code"}, "Apps.docs would do nothing"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            Apps(**wrong)  # type: ignore[arg-type]

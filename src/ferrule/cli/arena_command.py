@@ -11,7 +11,7 @@ import click
 from ferrule.cli.model_options import device_flag
 from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs, workers
 
-__all__ = ["command", "ways"]
+__all__ = ["command"]
 
 
 def _split(ctx: Any, param: Any, value: str) -> tuple[str, ...]:
@@ -61,20 +61,12 @@ def _refuse_given(*names: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} is about recipes; with --agents it would do nothing")
 
 
-def ways() -> dict[str, Any]:
-    """Return the ways to teach an agent by name: ``calls``, and every paper with the piece ``teach``."""
-    from ferrule.evaluate.taught import by_calls
-    from ferrule.papers import discover
-
-    papers = {paper.slug: paper.pieces["teach"] for paper in discover() if "teach" in paper.pieces}
-    return {"calls": by_calls, **papers}
-
-
 def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | None, overwrite: bool) -> dict[str, Any]:
     """Compare agents and write the page."""
     from ferrule.evaluate.agent_arena import AgentArena, agents_of, play_agents
     from ferrule.evaluate.agent_page import agents_page
     from ferrule.evaluate.arena import tokens
+    from ferrule.papers import ways
 
     agents, worlds, budget, given = chosen
     arena = AgentArena(agents_of(agents), agents_of(",".join(worlds)), budget=tokens(budget), **given)

@@ -13,8 +13,9 @@ from ferrule.studies.study import Study, Unit
 
 if TYPE_CHECKING:
     from ferrule.evaluate.methods import Known
+    from ferrule.evaluate.taught import Teach
 
-__all__ = ["discover", "find", "known", "measure", "slugs", "studies", "study"]
+__all__ = ["discover", "find", "known", "measure", "slugs", "studies", "study", "ways"]
 
 
 def slugs() -> list[str]:
@@ -46,6 +47,13 @@ def known() -> Known:
     from ferrule.evaluate.methods import known_of
 
     return known_of(discover())
+
+
+def ways() -> dict[str, Teach]:
+    """Return the ways to teach an agent by name, for arenas: papers with a piece ``teach``, and ``calls``."""
+    from ferrule.evaluate.taught import by_calls
+
+    return {"calls": by_calls, **{each.slug: each.pieces["teach"] for each in discover() if "teach" in each.pieces}}
 
 
 def studies(paper: str | None = None) -> list[str]:
