@@ -118,6 +118,17 @@ def test_a_paper_says_what_is_learned_and_recalled(tmp_path: Path, told: list[st
     assert data["learning"]["writer"]["asks"] >= 4
     assert any("Split this task" in text for text in told)
     assert any("Write a skill document" in text for text in told)
+    assert not any("Tidy these experiences" in text for text in told), "below ten entries nothing is tidied"
+
+
+def test_a_paper_tidies_its_library_once_in_the_end(tmp_path: Path, told: list[str]) -> None:
+    library = Library(tmp_path / "lib.sqlite")
+    for number in range(10):
+        library.add(f"tip {'abcdefghij'[number] * 9} of its own")
+    library.close()
+    evaluated(tmp_path, "--memory-writer", "smollm2-135m", "--memory-by", "xskill")
+    assert sum("Tidy these experiences" in text for text in told) == 1
+    assert "Tidy these experiences" in told[-1]
 
 
 @pytest.mark.parametrize(
