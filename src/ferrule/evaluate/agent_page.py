@@ -52,6 +52,8 @@ def _one_world(place: str, rows: Sequence[Row]) -> str:
     rest = [row for row in real if row not in better and row not in worse]
     share = as_share(first["success"], first["success_interval"])
     lines = [f"On `{place}`, where `{first['agent']}` solves {share}:\n\n"]
+    written = [f"`{row['agent']}` {row['success']:.1%} with {row['in_all']:.0f}" for row in (first, *plain)]
+    lines.append(f"- Without learning, and tokens per task: {', '.join(written)}.\n")
     for told, group in (("Helped, by the interval", better), ("Did harm", worse), ("Did not help", rest)):
         lines.append(f"- {told}: {', '.join(map(_apart, group)) or 'none'}.\n")
     for row in better:
