@@ -112,11 +112,10 @@ def main() -> None:
             arena, given.folder / name, known=ways(), show=lambda text: print(text, file=sys.stderr, flush=True)
         )
         arenas.append(result)
-    data = {"arenas": arenas, "chosen": chosen, "development": DEVELOPMENT, "least": LEAST, "most": MOST}
-    text = json.dumps(data, indent=1)
-    if given.json is not None:
-        given.json.write_text(text + "\n")
-    print(text)
+        data = {"arenas": arenas, "chosen": chosen, "development": DEVELOPMENT, "least": LEAST, "most": MOST}
+        if given.json is not None:  # after each world: what was measured is not lost where the next one cannot be
+            given.json.write_text(json.dumps(data, indent=1) + "\n")
+    print(json.dumps(data, indent=1))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.evaluate.agent_page import agents_page
+from ferrule.papers import ways
 
 __all__ = ["main", "page"]
 
@@ -44,6 +45,10 @@ def page(data: Mapping[str, Any]) -> str:
             "- `apps`: the shipped model solves nothing of it. Success by supervised steps on solutions of other tasks "
             f"{shares}; played after {steps}.\n"
         )
+    lines.append("\nWhat each way does with the training tasks:\n\n")
+    for name, teach in ways().items():
+        said = " ".join(str(teach.__doc__).split()).replace("``", "`").replace(" (`Teach`)", "")
+        lines.append(f"- `+{name}`: {said}\n")
     lines.append("\nAgain: `python benchmarks/taught.py --folder FOLDER --json docs/records/taught.json`.\n")
     for arena in data["arenas"]:
         told = agents_page(arena).replace("\n## What", "\n### What").partition("\n\n")[2]

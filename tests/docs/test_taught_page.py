@@ -50,6 +50,7 @@ def test_the_page_is_written_from_the_record(tmp_path: Path, monkeypatch: pytest
     page = (tmp_path / taught_page.PAGE).read_text()
     assert "success by level 3: 50%, 5: 0%; played at level 3." in page
     assert "### What did not help" in page
+    assert "- `+draft`: Let an agent read documents of the tools of training tasks" in page
     assert "- Without learning, and tokens per task: `loop` 50.0% with 50." in page
     assert "- Did harm: `loop+draft, frozen` -10.0" in page
     assert "| apis:level=3 | `loop+draft, frozen` |" in page
