@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ferrule.evaluate.profile_page import apart_text
 from ferrule.evaluate.standings import as_points, as_share
 from ferrule.papers import discover, measure, studies, study
 from ferrule.policies.named import weights_digest
@@ -26,12 +27,13 @@ from ferrule.studies.study import Study
 from ferrule.studies.telling import cell, cost_of, numeral, sentence
 from ferrule.view.evidence import Effect, effect_of
 
-__all__ = ["Row", "agents_part", "main", "page", "rows_of", "training_part"]
+__all__ = ["Row", "agents_part", "main", "page", "profile_part", "rows_of", "training_part"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/evidence.md")
 EFFECTS, ARENAS = Path("docs/assets/evidence-effects.png"), Path("docs/assets/evidence-arenas.png")
 TRAINING, AGENTS = Path("docs/records/arena.json"), Path("benchmarks/results/agents.json")
+PROFILE = Path("docs/records/arena-profile/arena.json")
 NOTE = "<!-- Written by scripts/evidence.py. Do not edit. -->\n\n"
 INTRO = """\
 # Evidence
@@ -219,6 +221,26 @@ def training_part(data: Mapping[str, Any]) -> str:
     )
 
 
+def profile_part(data: Mapping[str, Any]) -> str:
+    """Return what the stored arena with a profile says: column by column, and who is told apart."""
+    about, against = data["about"], data["about"]["against"]
+    rates = ", ".join(f"{rate:g}" for rate in about["rates"])
+    lines = [
+        f"### Recipes, column by column\n\n{_weights(about)} {len(about['recipes'])} recipes, {about['budget']:,} "
+        f"generated tokens per run on one mixture, each recipe at the best of the rates {rates}.\n\n"
+    ]
+    for name in (*(column["name"] for column in about["columns"]), "all"):
+        rows = [{"recipe": row["recipe"], **row["columns"][name]} for row in data["rows"] if row["seeds"]]
+        reached = next(row for row in rows if row["recipe"] == against)
+        better, worse = (_apart(rows, "recipe", sign) for sign in (1, -1))
+        head = "Mean over columns" if name == "all" else f"`{name}`"
+        lines.append(
+            f"- {head}: `{against}` reaches {as_share(reached['success'], reached['interval'])}. Better by the "
+            f"interval: {_or_none(better)}; worse: {_or_none(worse)}.\n"
+        )
+    return "".join([*lines, f"\n{apart_text(data)}\n[All numbers](arena-profile.md). Again: `{about['command']}`.\n\n"])
+
+
 def agents_part(data: Mapping[str, Any]) -> str:
     """Return what the stored arena of agents says, world by world."""
     about = data["about"]
@@ -251,8 +273,13 @@ def _failed(rows: Sequence[Row]) -> Iterator[str]:
                 yield f"{head}{what} {sentence(cell(row.claim['measured']) + ': ' + row.effect)}\n"
 
 
-def page(rows: Sequence[Row], training: Mapping[str, Any], agents: Mapping[str, Any]) -> str:
-    """Return the page."""
+def page(
+    rows: Sequence[Row],
+    training: Mapping[str, Any],
+    agents: Mapping[str, Any],
+    profile: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the page; ``profile`` is the arena with columns, where one is stored."""
     waiting = [f"`{row.slug}` ({row.study.grade})" for row in rows if row.claim is None]
     parts = [
         INTRO,
@@ -265,6 +292,7 @@ def page(rows: Sequence[Row], training: Mapping[str, Any], agents: Mapping[str, 
         f"\nNot measured yet: {_or_none(waiting)}.\n\n",
         "## What the arenas say\n\n",
         "![Recipes against plain GRPO, agents against the plain loop](assets/evidence-arenas.png)\n\n",
+        profile_part(profile) if profile else "",
         training_part(training),
         agents_part(agents),
         "## What did not help\n\nClaims that were not held, then those that stayed open:\n\n",
@@ -314,7 +342,9 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     rows = rows_of()
     training, agents = (json.loads((ROOT / path).read_text(encoding="utf-8")) for path in (TRAINING, AGENTS))
-    wanted = page(rows, training, agents)
+    stored_profile = ROOT / PROFILE
+    profile = json.loads(stored_profile.read_text(encoding="utf-8")) if stored_profile.is_file() else None
+    wanted = page(rows, training, agents, profile)
     if not check:
         (ROOT / PAGE).write_text(wanted, encoding="utf-8")
         _draw(rows, training, agents)

@@ -66,7 +66,8 @@ def _existing(folder: str, order: tuple[str, ...] = ()) -> list[str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the navigation from what exists."""
-    arena = [name for name in ("arena.md", "taught.md") if (ROOT / "docs" / name).is_file()]
+    arenas = ("arena.md", "arena-profile.md", "taught.md")
+    arena = [name for name in arenas if (ROOT / "docs" / name).is_file()]
     nav: list[Any] = [
         {"Start": ["index.md", "quickstart.md", "architecture.md", "extend.md"]},
         {"Guide": _existing("guide", GUIDES)},

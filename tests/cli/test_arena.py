@@ -69,9 +69,36 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
     assert without == [{k: v for k, v in cell.items() if k != "seconds"} for cell in first["cells"]]  # type: ignore[attr-defined]
 
 
+def test_columns_are_handed_on_with_what_goes_with_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line names reaches the profile; what it does not name keeps the profile's own default."""
+    seen: dict[str, Any] = {}
+
+    class Seen(Exception):
+        """Raised in place of the work."""
+
+    def look(profile: Any, offer: Any, folder: Path, **settings: Any) -> None:
+        seen.update(profile=profile, **settings)
+        raise Seen
+
+    monkeypatch.setattr("ferrule.evaluate.profile.play_profile", look)
+    line = "arena --recipes grpo,sft --columns chains@2,priced --rates 1e-4,2e-4 --seeds 2 --budget 1k --units u.jsonl"
+    done = CliRunner().invoke(main, line.split())
+    assert isinstance(done.exception, Seen)
+    profile = seen["profile"]
+    assert [column.name for column in profile.columns] == ["chains@2", "priced"]
+    assert (profile.rates, profile.seeds, profile.first_seed, profile.budget) == ((1e-4, 2e-4), 2, 100, 1000)
+    assert profile.eval_tasks == type(profile).eval_tasks
+    assert seen["units"] == Path("u.jsonl")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--recipes", "grpo", "--rates", "1e-4"), "--rates is about --columns; without them it would do nothing"),
+        (("--recipes", "grpo", "--columns", "chains", "--world", "apis"), "--world would do nothing: --columns say"),
+        (("--agents", "loop", "--columns", "chains"), "--columns is about recipes"),
+        (("--recipes", "grpo", "--columns", "chians"), "did you mean 'chains'"),
+        (("--recipes", "grpo", "--columns", "chains", "--rates", "fast"), "write 1e-4,3e-4,1e-3"),
         (("--recipes", "grpo,dop"), "did you mean 'dpo'"),
         (("--recipes", "otc+dpo"), "'otc+dpo' cannot run in this arena: 'dpo' cannot be stacked"),
         (

@@ -48,6 +48,28 @@ def recipes(**about: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_columns_are_told_one_by_one() -> None:
+    """Who is better and worse in which column, by the interval."""
+
+    def row(name: str, low: float, high: float) -> dict[str, Any]:
+        apart = {"difference": (low + high) / 2, "difference_interval": [low, high]} if name != "grpo" else {}
+        found = {"success": 0.5, "interval": [0.4, 0.6], "difference": None, "difference_interval": None, **apart}
+        return {"recipe": name, "seeds": [100, 101], "columns": {"chains": found, "all": found}}
+
+    data = {
+        "about": {"recipes": ["grpo", "up", "down"], "columns": [{"name": "chains"}], "model": "pocket", "rates": [1e-4],
+                  "budget": 1000, "against": "grpo", "command": "ferrule arena", "weights": "x"},
+        "rows": [row("grpo", 0, 0), row("up", 0.02, 0.04), row("down", -0.04, -0.02)], "pairs": [],
+    }  # fmt: skip
+    told = evidence.profile_part(data)
+    assert (
+        "- `chains`: `grpo` reaches 50.0% [40.0, 60.0]. Better by the interval: `up` +3.0 [+2.0, +4.0]; worse: " in told
+    )
+    assert "worse: `down` -3.0 [-4.0, -2.0]." in told
+    assert "**No pair of recipes is told apart in at least 4 columns**" in told
+    assert told in evidence.page([], recipes(), agents(), data)
+
+
 def test_the_page_and_its_figures_are_up_to_date() -> None:
     assert evidence.main(["--check"]) == 0, "run: python scripts/evidence.py"
 

@@ -8,14 +8,18 @@ from typing import Any
 
 import click
 
+from ferrule.cli.arena_columns import (
+    OF_COLUMNS,
+    column_options,
+    columns_table,
+    play_columns,
+    refuse_given,
+    split,
+)  # fmt: skip
 from ferrule.cli.model_options import device_flag
 from ferrule.cli.options import emit, guarded, interruptible, run_folder, runs, workers
 
 __all__ = ["command"]
-
-
-def _split(ctx: Any, param: Any, value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -53,14 +57,6 @@ def _agents_table(rows: Sequence[Mapping[str, Any]]) -> None:
     Console(width=max(100, Console().width)).print(grid)
 
 
-def _refuse_given(*names: str) -> None:
-    """Refuse options of training where nothing is trained."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} is about recipes; with --agents it would do nothing")
-
-
 def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | None, overwrite: bool) -> dict[str, Any]:
     """Compare agents and write the page."""
     from ferrule.evaluate.agent_arena import AgentArena, agents_of, play_agents
@@ -83,7 +79,7 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @click.option(
     "--recipes",
     default="",
-    callback=_split,
+    callback=split,
     help="Comma separated; recipes stack with +, as in tapo+aspo+otc or sft+otc. Also sft, dpo, ipo, simpo, rpo, kto.",
 )
 @click.option(
@@ -95,7 +91,7 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @click.option(
     "--memory",
     default="",
-    callback=_split,
+    callback=split,
     help="With --agents: play each with a library that it learns before, under these controls: off,on,frozen,shuffled. "
     "Of AGENT+PAPER: the controls of what it learned.",
 )
@@ -114,16 +110,18 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 )
 @click.option(
     "--eval-split",
-    "split",
     default="test",
     show_default=True,
     type=click.Choice(["test", "train"]),
     help="With --agents: tasks that are measured; train: other ones than learned from, with tools that were met.",
 )
 @click.option(
-    "--first-seed", default=0, show_default=True, type=click.IntRange(0), help="With --agents: the first seed."
+    "--first-seed",
+    default=0,
+    type=click.IntRange(0),
+    help="With --agents, --columns: the first seed [default: 0; with --columns 100, rates are chosen with 0].",
 )
-@click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=_split, help="Worlds.")
+@click.option("--world", "worlds", default="arithmetic,apis", show_default=True, callback=split, help="Worlds.")
 @click.option(
     "--budget", default=None, help="Tokens per run (400k; sft: learned from), or of an agent's search per task (4000)."
 )
@@ -133,6 +131,7 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @click.option("--eval-tasks", default=200, show_default=True, help="Held-out tasks.")
 @click.option("--num-generations-eval", default=4, show_default=True, help="Samples per held-out task.")
 @click.option("--learning-rate", default=3e-4, show_default=True, help="The same for all recipes.")
+@column_options
 @runs("arena")
 @workers
 @click.option("--overwrite", is_flag=True, help="Throw away what runs/NAME holds.")
@@ -140,8 +139,9 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
 @guarded
 def command(
     recipes: tuple[str, ...], agents: str, memory: tuple[str, ...], learn_tasks: int,
-    writer: str, split: str, first_seed: int, worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
-    device: str | None, eval_tasks: int, num_generations_eval: int, learning_rate: float, name: str | None,
+    writer: str, eval_split: str, first_seed: int, worlds: tuple[str, ...], budget: str | None, seeds: int, model: str,
+    device: str | None, eval_tasks: int, num_generations_eval: int, learning_rate: float, columns: tuple[str, ...],
+    rates: tuple[float, ...], leading: int, leading_seeds: int, units: Path | None, name: str | None,
     output_dir: Path | None, jobs: int, ray: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare training recipes at the same number of generated tokens; a killed arena goes on where it stopped.
@@ -151,24 +151,33 @@ def command(
     """
     if seeds < 1 or bool(recipes) == bool(agents):
         raise click.UsageError("an arena needs at least one seed, and either --recipes or --agents")
+    if columns and agents:
+        raise click.UsageError("--columns is about recipes; with --agents it would do nothing")
+    if not columns:
+        refuse_given("is about --columns; without them it would do nothing", *OF_COLUMNS)
     if memory and not agents:
         raise click.UsageError("--memory is about agents; with --recipes it would do nothing")
     given = click.get_current_context().get_parameter_source("learn_tasks")
-    learns = memory or "+" in agents or split == "train"
+    learns = memory or "+" in agents or eval_split == "train"
     if given is click.core.ParameterSource.COMMANDLINE and not learns:
         raise click.UsageError("--learn-tasks is what a --memory is learned from; without it nothing would be done")
-    if not agents and (writer or split != "test" or first_seed):
+    if not agents and (writer or eval_split != "test" or (first_seed and not columns)):
         raise click.UsageError(
             "--writer, --eval-split and --first-seed are about agents; with --recipes they do nothing"
         )
     if agents:
-        _refuse_given("num_generations_eval", "learning_rate")
+        refuse_given("is about recipes; with --agents it would do nothing", "num_generations_eval", "learning_rate")
         folder = run_folder(name, output_dir, "agents")
         how = {"model": model, "seeds": seeds, "eval_tasks": eval_tasks, "device": device or "auto", "memory": memory,
-               "learn_tasks": learn_tasks, "split": split, "writer": writer, "first_seed": first_seed}  # fmt: skip
+               "learn_tasks": learn_tasks, "split": eval_split, "writer": writer, "first_seed": first_seed}  # fmt: skip
         chosen = (agents, worlds, budget or "4000", how)
         result = _play_agents(chosen, folder, jobs, ray, overwrite)
         emit({**result, "folder": str(folder)}, as_json, lambda: _agents_table(result["rows"]))
+        return
+    if columns:
+        folder = run_folder(name, output_dir, "arena-profile")
+        profiled = play_columns(folder, jobs, ray, overwrite)
+        emit({**profiled, "folder": str(folder)}, as_json, lambda: columns_table(profiled))
         return
     from ferrule.evaluate.arena import Arena, play_arena, tokens
     from ferrule.evaluate.standings import page

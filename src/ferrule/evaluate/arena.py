@@ -32,7 +32,10 @@ from ferrule.train.policy import needs, refuse
 from ferrule.train.settings import Settings
 from ferrule.worlds.named import worlds
 
-__all__ = ["Arena", "Offer", "play_arena", "play_cell", "tokens"]
+__all__ = [
+    "EVAL_SEED", "UNTRAINED", "Arena", "Offer", "base_of", "entry_of", "model_of", "play_arena", "play_cell",
+    "refuse_entries", "settings_of", "tokens",
+]  # fmt: skip
 
 Offer = Callable[[], Known]
 """Returns what an arena may name; importable by its own name, so that worker processes find it."""
@@ -54,14 +57,15 @@ class Arena:
     num_generations: int = 8
     learning_rate: float = 3e-4
     max_completion_length: int = 80
+    max_tool_calling_iterations: int = 6
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     eval_tasks: int = 200
     num_generations_eval: int = 4
     device: str = "auto"
 
 
-def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
-    """The settings of one run: every step plays the same number of tasks, whatever the recipe's group size."""
+def settings_of(arena: Arena, method: Method | Part, seed: int) -> Settings:
+    """Return the settings of one run: every step plays the same number of tasks, whatever the recipe's group size."""
     samples = [recipe.num_generations for part in parts_of(method) for recipe in recipes_of(part)]
     return Settings(
         max_steps=1_000_000,
@@ -78,11 +82,15 @@ def _settings(arena: Arena, method: Method | Part, seed: int) -> Settings:
     )
 
 
-def _base(arena: Arena) -> Recipe:
-    return grpo(num_generations=arena.num_generations, max_completion_length=arena.max_completion_length)
+def base_of(arena: Arena) -> Recipe:
+    """Return what recipes change: plain GRPO on the tool loop, with which everything is evaluated."""
+    return grpo(
+        num_generations=arena.num_generations, max_completion_length=arena.max_completion_length,
+        max_tool_calling_iterations=arena.max_tool_calling_iterations,
+    )  # fmt: skip
 
 
-def _model(arena: Arena) -> Any:
+def model_of(arena: Arena) -> Any:
     """Return the model that every run starts from."""
     options: dict[str, Any] = {} if arena.device == "auto" else {"device": arena.device}
     return load(arena.model, **options)
@@ -92,7 +100,7 @@ def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluati
     """Evaluate with the plain tool loop on the held-out tasks."""
     tasks = world.tasks("test", arena.eval_tasks, seed=EVAL_SEED, levels=arena.levels)
     return evaluate(
-        _base(arena).agent,
+        base_of(arena).agent,
         policy,
         world,
         tasks,
@@ -103,18 +111,19 @@ def _measured(arena: Arena, policy: Policy, world: World, name: str) -> Evaluati
     )
 
 
-def _entry(arena: Arena, world: World, name: str, seed: int, known: Known) -> tuple[Method | Part, Changes]:
+def entry_of(arena: Arena, world: World, name: str, seed: int, known: Known) -> tuple[Method | Part, Changes]:
+    """Return what a name stands for under the arena's conditions, and which recipe set which field."""
     return entry(
-        name, _base(arena), world, known, tasks=arena.groups, levels=arena.levels, seed=seed, budget=arena.budget
+        name, base_of(arena), world, known, tasks=arena.groups, levels=arena.levels, seed=seed, budget=arena.budget
     )
 
 
-def _check(arena: Arena, world: World, known: Known) -> None:
+def refuse_entries(arena: Arena, world: World, known: Known) -> None:
     """Refuse what cannot run when it is named, before anything is played."""
-    policy = _model(arena)
+    policy = model_of(arena)
     for name in arena.recipes:
-        method, _ = _entry(arena, world, name, 0, known)
-        settings = _settings(arena, method, 0)
+        method, _ = entry_of(arena, world, name, 0, known)
+        settings = settings_of(arena, method, 0)
         try:
             check(method, settings)
             for part in parts_of(method):
@@ -129,14 +138,21 @@ def play_cell(arena: Arena, name: str, seed: int, folder: Path, offer: Offer) ->
     ``folder`` holds the run. Return JSON data: ``cell`` (a ``Cell``), and ``curve``, the success on the training tasks
     against generated tokens.
     """
-    world, policy = worlds(arena.worlds), _model(arena)
+    world, policy = worlds(arena.worlds), model_of(arena)
     if name == UNTRAINED:
         return {"cell": asdict(cell_of(name, seed, _measured(arena, policy, world, name))), "curve": []}
-    method, changes = _entry(arena, world, name, seed, offer())
+    method, changes = entry_of(arena, world, name, seed, offer())
     resume = checkpoint.latest(folder) is not None  # without one, the run was killed before its first checkpoint
     about = {"command": "ferrule arena", "model": arena.model, "world": world.name, "recipe": name}
     summary = train(
-        method, world, policy, _settings(arena, method, seed), folder, resume=resume, overwrite=not resume, about=about
+        method,
+        world,
+        policy,
+        settings_of(arena, method, seed),
+        folder,
+        resume=resume,
+        overwrite=not resume,
+        about=about,
     )
     if summary["stopped_by"] == "interrupted":
         raise KeyboardInterrupt
@@ -193,7 +209,7 @@ def play_arena(
     ``arena.json``. Workers on other machines need to see the same folder. One that holds an arena under other
     conditions is refused unless ``overwrite``; further recipes and seeds are added to what it holds.
     """
-    _check(arena, worlds(arena.worlds), offer())
+    refuse_entries(arena, worlds(arena.worlds), offer())
     conditions = _conditions(arena)
     settings = folder / "settings.json"
     if overwrite and (folder / "queue").is_dir():  # a folder that holds no arena is left as it is

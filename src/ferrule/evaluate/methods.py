@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ferrule.core.arrays import by_name, nearest
 from ferrule.core.flows import World
 from ferrule.core.recipe import Method, Part, Recipe, Stage
+from ferrule.evaluate.controls import CONTROLS
 from ferrule.evaluate.recipes import Changes, Make, Published, recipes_of, stack
 from ferrule.train.stage import best_and_worst, demonstrations, dpo, ipo, kto, labelled, rpo, sft, simpo
 
@@ -70,7 +71,7 @@ class Known:
 
 
 def known_of(papers: Iterable[Published]) -> Known:
-    """Return ``METHODS``, and the recipes and methods of the papers.
+    """Return ``METHODS``, ``CONTROLS``, and the recipes and methods of the papers.
 
     A piece that returns a ``Method``, ``Roles`` or ``Stage`` and asks for nothing but what ``MakeMethod`` is given is
     known as ``SLUG-PIECE``, such as ``thor-method``.
@@ -85,7 +86,7 @@ def known_of(papers: Iterable[Published]) -> Known:
             makes = str(signature.return_annotation) in ("Method", "Roles", "Stage")
             if makes and "base" in required and required <= {"base", *_GIVEN}:
                 methods[f"{paper.slug}-{name}"] = partial(_published, piece)
-    return Known(recipes_of(published), methods)
+    return Known({**CONTROLS, **recipes_of(published)}, methods)
 
 
 _GIVEN = ("world", "tasks", "levels", "seed", "budget")
