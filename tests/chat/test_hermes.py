@@ -1,8 +1,12 @@
+import json
+
 import pytest
 
 from ferrule.chat.codec import codec
 from ferrule.chat.parsing import MAX_CALLS
 from ferrule.core.records import Call, Message
+from ferrule.policies.endpoint.wire import from_choice
+from ferrule.worlds.messages import from_messages
 
 H = codec("hermes")
 
@@ -50,6 +54,9 @@ def test_a_closing_tag_inside_a_string_neither_ends_the_call_nor_the_reply() -> 
         ('{"name": "f", "arguments": null}', {}, ("no arguments",)),
         ('{"tool": "f", "arguments": {"a": 1}}', {"a": 1}, ("tool",)),
         ('{"function": {"name": "f", "arguments": {"a": 1}}}', {"a": 1}, ("function wrapper",)),
+        ('{"function": {"name": "f"}, "arguments": {"a": 1}}', {"a": 1}, ("function wrapper",)),
+        ('{"function": {"name": "f"}, "index": 1}', {"index": 1}, ("function wrapper", "arguments beside name")),
+        ('{"name": "f", "index": 1}', {"index": 1}, ("arguments beside name",)),
         ('{"name": "f", "arguments": {"a": 0, "a": 1}}', {"a": 1}, ("duplicate key",)),
         ('{"name": "f", "arguments": {"a": "\\ud800"}}', {"a": "\ufffd"}, ("unicode",)),
         ('{"name": "f", "arguments": {"a": 1}} }', {"a": 1}, ("trailing text",)),
@@ -76,6 +83,10 @@ def test_repairs_are_named(body: str, arguments: dict[str, object], repairs: tup
         ('{"name": "f", "arguments": {"a": 1}, "why": 2}', "['why'] stand beside 'arguments'"),
         ('{"name": "f", "arguments": {}, "parameters": {"a": 1}}', "['parameters'] stand beside 'arguments'"),
         ('{"function": {"name": "f", "arguments": {}}, "a": 1}', "['a'] stand beside 'arguments'"),
+        ('{"name": "f", "arguments": {}, "index": 1}', "['index'] stand beside 'arguments'"),
+        ('{"function": {"name": "f", "arguments": {}, "index": 1}}', "['index'] stand beside 'arguments'"),
+        ('{"index": 0, "function": {"name": "f", "arguments": {}}, "status": "open"}', "['status'] stand beside"),
+        ('{"type": "function", "name": "f", "arguments": {}, "description": "d"}', "['description'] stand beside"),
         ('{"name": "f", "arguments": {"a": 1}, "arguments": {"b": 1}}', "'arguments' twice"),
         ('{"name": "f", "arguments": [1]}', "must be a JSON object, not list"),
         ('{"name": "f", "arguments": "rome"}', "not the text 'rome'"),
@@ -90,6 +101,25 @@ def test_unreadable_calls_are_malformed(body: str, problem: str) -> None:
     call = one(f"<tool_call>\n{body}\n</tool_call>")
     assert problem in call.problem
     assert call.id == "call_0"
+
+
+SERVERS = [  # as servers write calls, in pieces and whole, and what libraries make of these
+    {"index": 0, "id": "x", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}},
+    {"index": 1, "id": "x", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}},
+    {"index": 0, "id": "x", "function": {"name": "f", "arguments": {"a": 1}}, "type": None, "status": None},
+    {"id": "fc", "call_id": "x", "type": "function_call", "name": "f", "arguments": '{"a": 1}', "status": "completed"},
+    {"index": 0, "type": "tool_use", "id": "x", "name": "f", "input": {"a": 1}},
+    {"function": {"name": "f", "arguments": {"a": 1}}, "id": "x", "arguments": None, "extra_content": None},
+]
+
+
+@pytest.mark.parametrize("entry", SERVERS)
+def test_what_servers_write_around_a_call_is_no_argument(entry: dict[str, object]) -> None:
+    calls = [one(f"<tool_call>{json.dumps(entry)}</tool_call>")]
+    calls += from_messages([{"role": "assistant", "tool_calls": [entry]}])[0].calls
+    choice = {"message": {"role": "assistant", "content": None, "tool_calls": [entry]}, "finish_reason": "tool_calls"}
+    calls += from_choice(choice, {}, codec=None).message.calls
+    assert [(call.name, call.arguments, call.id, call.problem) for call in calls] == [("f", {"a": 1}, "x", "")] * 3
 
 
 def test_text_after_a_call_is_kept_and_noted() -> None:

@@ -14,6 +14,8 @@ __all__ = ["ARGUMENT_KEYS", "arguments_from", "arguments_in", "call_from", "numb
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "input")
 """What the arguments of a call are named, the usual name first."""
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
+_TYPES = ("function", "tool_call", "function_call", "tool_use")
+_STATES = ("completed", "in_progress", "incomplete")
 _ABOUT = frozenset(
     [
         "call_id",
@@ -73,9 +75,38 @@ def arguments_from(given: Any, key: str = "arguments", *, repair: bool = True) -
 def _beside(value: Mapping[str, Any], *known: str) -> dict[str, Any]:
     """Return the entries of a call object beside the known ones and a word that it is a call."""
     beside = {key: entry for key, entry in value.items() if key not in known}
-    if beside.get("type") in ("function", "tool_call", "function_call", "tool_use"):
+    if beside.get("type") in _TYPES:
         del beside["type"]
     return beside
+
+
+def _is_about(key: str, entry: Any) -> bool:
+    """Whether an entry is what servers write around a call: its ids, its place in the reply, its state, or null."""
+    if entry is None:
+        return key in _ABOUT or key in ARGUMENT_KEYS
+    return key in ("id", "call_id", "index") or (key == "status" and entry in _STATES)
+
+
+def _unwrapped(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Return the object that holds the name, what stands around it and may be arguments, and the id of the call.
+
+    What servers write around a call goes only where the object says that it is such an entry, by a ``"function"`` or a
+    type, and has arguments: elsewhere an "index" is one that the tool takes.
+    """
+    wrapped = isinstance(value.get("function"), dict)
+    inner, outside = (dict(value["function"]), _beside(value, "function")) if wrapped else (value, {})
+    if wrapped and not any(key in inner for key in ARGUMENT_KEYS):
+        inner |= {key: outside.pop(key) for key in ARGUMENT_KEYS if key in outside}
+    identity = outside.pop("id", None)
+    if not any(key in inner and (wrapped or inner[key] is not None) for key in ARGUMENT_KEYS):
+        return inner, outside, identity
+    if wrapped:
+        identity = outside.get("call_id") or identity
+        outside = {key: entry for key, entry in outside.items() if not _is_about(key, entry)}
+    elif value.get("type") in _TYPES:
+        identity = inner.get("call_id") or inner.get("id")
+        inner = {key: entry for key, entry in inner.items() if not _is_about(key, entry)}
+    return inner, outside, identity
 
 
 def arguments_in(entry: Mapping[str, Any], function: Mapping[str, Any]) -> tuple[Any, str]:
@@ -113,12 +144,8 @@ def call_from(parsed: Parsed, raw: str, repairs: Sequence[str] = ()) -> Call:
         return wrong(parsed.problem)
     if not isinstance(value, dict):
         return wrong(f"a call must be a JSON object, not {type(value).__name__}")
-    outside: dict[str, Any] = {}
-    identity = None
-    if isinstance(value.get("function"), dict):
-        notes.append("function wrapper")
-        identity, outside = value.get("id"), _beside(value, "function", "id")
-        value = value["function"]
+    notes += ["function wrapper"] * isinstance(value.get("function"), dict)
+    value, outside, identity = _unwrapped(value)
     name_key = _first_key(value, _NAME_KEYS)
     name = value.get(name_key) if name_key else None
     if not isinstance(name, str) or not name.strip():

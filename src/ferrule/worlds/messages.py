@@ -152,7 +152,7 @@ def _call(entry: Any, number: int, where: str, tools: Mapping[str, Tool]) -> Cal
         arguments = without_nulls(arguments) if tool is None else _fitting(arguments, tool.parameters, tool.parameters)
     if not isinstance(arguments, Mapping):
         raise ValueError(f"{where}: arguments are a {type(arguments).__name__}, not an object")
-    return Call(name, arguments, id=str(entry.get("id") or f"call_{number}"))
+    return Call(name, arguments, id=str(entry.get("call_id") or entry.get("id") or f"call_{number}"))
 
 
 def _fitting(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:

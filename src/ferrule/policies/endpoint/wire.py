@@ -93,7 +93,7 @@ def _call(entry: Any, index: int) -> Call:
     if not isinstance(function, Mapping) or not function:
         return Call("", id=f"call_{index}", raw=raw, problem="the call has no function")
     name = function.get("name")
-    identity = entry.get("id")
+    identity = entry.get("call_id") or entry.get("id")
     call = Call(
         name if isinstance(name, str) else "",
         id=identity if isinstance(identity, str) and identity else f"call_{index}",
