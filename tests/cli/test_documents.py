@@ -81,6 +81,7 @@ def test_calls_improve_documents(own: Path) -> None:
     Path("calls.jsonl").write_text("\n".join(map(json.dumps, rows)))
     result = invoked("documents", "improve", "--tools", "sea.py", "--dataset", "calls.jsonl", "--rounds", "2")
     assert "right calls on held-out requests: 0.0% at first, 100.0% at best" in result.output
+    assert "the pocket model is small" not in result.stderr
     assert read_documents("tool-docs.json")[1] == {"ports": "in capitals"}
     assert "rules for all tools:\nports: in capitals" in invoked("documents", "show", "tool-docs.json").output
     Path("tasks.jsonl").write_text('{"prompt": "oslo", "answer": "so it is"}')
@@ -91,6 +92,14 @@ def test_calls_improve_documents(own: Path) -> None:
     assert json.loads(measured.stdout)["success"] == 1.0
     assert plain_text(HEARD[0].messages[0]) == "ports: in capitals"
     assert json.loads(measured.stdout)["settings"]["tool_docs"] == "tool-docs.json"
+
+
+def test_the_pocket_model_that_gets_foreign_tools_wrong_is_told_of(own: Path) -> None:
+    rows = [{"query": port, "call": {"name": "tide", "arguments": {"port": "elsewhere"}}} for port in ("a", "b", "c")]
+    Path("calls.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = ("documents", "improve", "--tools", "sea.py", "--dataset", "calls.jsonl", "--rounds", "1")
+    assert "the pocket model is small" in invoked(*given).stderr
+    assert "the pocket model is small" not in invoked(*given, "--model", "smollm2-135m").stderr
 
 
 def test_what_would_do_nothing_is_refused(own: Path) -> None:
@@ -153,6 +162,7 @@ def test_reference_solutions_are_labelled_calls(own: Path) -> None:
         demonstrated_calls(Toolbox(()), [])
     result = invoked("documents", "improve", "--world", "apis", "--rounds", "1", "--train-tasks", "6")
     assert "0.0% at first, 0.0% at best" in result.output
+    assert "the pocket model is small" not in result.stderr  # these tools it has learned
     assert (
         "give --tools with --dataset, or --world"
         in invoked("documents", "improve", "--world", "apis", "--tools", "sea.py").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,15 @@ def test_run_hints_only_where_calls_could_not_be_run(said: Any, monkeypatch: pyt
     )
     monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, **kwargs: Scripted(lambda ask, sample: "2"))
     assert "the pocket model is small" not in said("run", "Double 1.", "--tools", "tools.py").stderr
+    Path("strict.py").write_text(_TOOLS.replace("return", "assert x > 1; return"))
+    failing = Message("assistant", "", (Call("double", {"x": 1}, id="a"),))
+    for tools in (
+        "strict.py",
+        f"mcp:{sys.executable} -m ferrule serve mcp strict.py",
+    ):  # every call fails, whoever says so
+        told = Scripted(lambda ask, sample: failing if ask.messages[-1].role == "user" else "2")
+        monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, told=told, **kwargs: told)
+        assert "the pocket model is small" in said("run", "Double 1.", "--tools", tools).stderr
     half = Scripted(lambda ask, sample: "2}}</tool_call>")
     monkeypatch.setattr("ferrule.policies.named.answering", lambda *args, **kwargs: half)
     assert "the pocket model is small" in said("run", "Double 1.", "--tools", "tools.py").stderr

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from ferrule.cli.model_options import chat_flags, chat_options, computing_flags, computing_options, load_policy
+from ferrule.cli.model_options import (
+    chat_flags,
+    chat_options,
+    computing_flags,
+    computing_options,
+    hint_small,
+    load_policy,
+)
 from ferrule.cli.options import emit, guarded, say_note, tools_option
 
 __all__ = ["command"]
@@ -117,6 +124,7 @@ def improve(model: str, reflector: str | None, as_json: bool, **given: Any) -> N
     data["rules"] = dict(result.context.rules)
     told = f"right calls on held-out requests: {first:.1%} at first, {best:.1%} at best; calls made: {result.runs}"
     emit(data, as_json, lambda: click.echo(f"{told}\ndocuments: {given['output']}"))
+    hint_small(model, given["tools"], best < 0.5)
 
 
 def _labelled(given: dict[str, Any]) -> tuple[Any, Any]:

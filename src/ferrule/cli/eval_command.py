@@ -173,8 +173,8 @@ def _text(data: dict[str, Any]) -> None:
         memory_text(data)
     if "stages" in data:
         click.echo("stages: " + ", ".join(f"{name} {value:.3g}" for name, value in data["stages"].items()))
-    if data["malformed"] or data["unknown_tool"]:
-        hint_small(data["model"], data["settings"]["tools"])
+    wrong = data["malformed"] or data["unknown_tool"] or data["failed"] == 1
+    hint_small(data["model"], data["settings"]["tools"], wrong, not data["answered"])
 
 
 def _calls(data: dict[str, Any]) -> str:

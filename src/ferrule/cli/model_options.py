@@ -114,9 +114,9 @@ def fitting(model: str, options: Mapping[str, Any], **how: Any) -> dict[str, str
     return {} if chosen == "float32" else {"dtype": chosen}
 
 
-def hint_small(model: str, tools: Any) -> None:
-    """Say what helps where the pocket model wrote calls of a person's own tools that could not be run."""
-    if model == "pocket" and tools:
+def hint_small(model: str, tools: Any, *stumbled: Any) -> None:
+    """Say what helps where the pocket model was given a person's own tools and any of ``stumbled`` is true."""
+    if model == "pocket" and tools and any(stumbled):
         click.echo(
             "the pocket model is small and reads unfamiliar tools with mistakes; train it on yours (ferrule train "
             "--tools ... --tasks ...) or take a larger one (--model smollm2-135m, a folder, a hub name or a URL)",

@@ -87,8 +87,8 @@ def command(prompt: str, model: str, tools: Any, tool_docs: Path | None, as_json
     emit(data, as_json, text)
     counts = tally(observation for turn in path.turns for observation in turn.observations)
     half = _CLOSING in str(path.answer)  # the end of a call whose beginning is missing, so it reads as an answer
-    if counts.malformed or counts.unknown_tool or half:
-        hint_small(model, tools)
+    wrong = counts.malformed or counts.unknown_tool or counts.attempts == counts.failed > 0
+    hint_small(model, tools, wrong, half, not path.answer)
     if not path.answer:
         why = _ENDINGS.get(path.finish, path.finish)
         click.echo(f"no answer: {why}{f' ({path.problem})' if path.problem else ''}", err=True)
