@@ -97,6 +97,20 @@ FAMILIES: dict[str, Family] = {
         ("<|end|>",),
         {"pad_token_id": 0},
     ),
+    "muse": Family(
+        "LlamaConfig",  # the template is that of Muse Glimmer, whose layers are of no matter here
+        "muse_glimmer",
+        (
+            ' to=add<|message|><atem:function_calls>\n<atem:invoke name="add">\n<atem:parameter name="a">5</atem:parameter>\n'
+            '<atem:parameter name="b">7</atem:parameter>\n</atem:invoke>\n</atem:function_calls>',
+            " to=self<|message|>The sum is known.<|eom|><|start|>assistant to=find<|message|><atem:function_calls>\n"
+            '<atem:invoke name="find">\n<atem:parameter name="query">a "b"</atem:parameter>\n</atem:invoke>\n'
+            "</atem:function_calls>",
+            f" to=user<|message|>{_ANSWER}",
+        ),
+        '<|eot|><|start|>tool add<|message|><tool_output name="add">\n12\n</tool_output><|eot|><|start|>assistant',
+        ("<|eot|>",),
+    ),
     "gptoss": Family(
         "GptOssConfig",
         "gptoss",

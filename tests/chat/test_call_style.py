@@ -84,6 +84,13 @@ LISTED = {
         'Tools:\nFind the id of a castle<|tool_call>call:find{query:<|"|>str (What to look for)<|"|>,scale:"a"|"b",'
         'top:int = 3,near:float?,tags:[int],at:{"x": int, "on": bool?}?}<tool_call|>'
     ),
+    "atem": (
+        "Tools:\n to=user<|message|>Find the id of a castle<|eom|><|start|>assistant to=find<|message|><atem:function_calls>\n"
+        '<atem:invoke name="find">\n<atem:parameter name="query">str (What to look for)</atem:parameter>\n'
+        '<atem:parameter name="scale">a|b</atem:parameter>\n<atem:parameter name="top">int = 3</atem:parameter>\n'
+        '<atem:parameter name="near">float?</atem:parameter>\n<atem:parameter name="tags">[int]</atem:parameter>\n'
+        '<atem:parameter name="at">{"x": int, "on": bool?}?</atem:parameter>\n</atem:invoke>\n</atem:function_calls>'
+    ),
     "lfm2": (
         'Tools:\nFind the id of a castle<|tool_call_start|>[find(query=\'str (What to look for)\', scale="a"|"b", '
         'top=int = 3, near=float?, tags=[int], at={"x": int, "on": bool?}?)]<|tool_call_end|>'

@@ -205,7 +205,7 @@ def test_a_result_cannot_close_its_own_frame(c: Codec) -> None:
 
 
 def test_the_forms_are_found_and_names_are_checked() -> None:
-    native = ["deepseek", "gemma", "glm4", "harmony", "hermes", "lfm2", "llama3", "mistral", "qwen3_coder"]
+    native = ["atem", "deepseek", "gemma", "glm4", "harmony", "hermes", "lfm2", "llama3", "mistral", "qwen3_coder"]
     assert codec_names() == sorted(["fence", "in_stream", "raw_json", "react", "tagged", *native])
     with pytest.raises(ValueError, match="did you mean 'hermes'"):
         codec("herms")

@@ -11,7 +11,7 @@ from ferrule.chat.codec import codec
 from ferrule.chat.family import spoken
 from ferrule.chat.fitted import fitted
 from ferrule.chat.parsing import MAX_CALLS
-from ferrule.chat.reply import read_reply
+from ferrule.chat.reply import in_thought, read_reply
 from ferrule.chat.template import Template
 from ferrule.core.records import Call, Message, Tool
 from ferrule.worlds.messages import from_messages
@@ -65,6 +65,14 @@ PUBLISHED: dict[str, tuple[str, dict[str, str], str]] = {
         "<|channel|>commentary<|message|>Sure.<|end|><|start|>assistant to=functions.find<|channel|>commentary json"
         '<|message|>{"query": "Rome", "top": 3}<|call|><|start|>assistant to=functions.now<|channel|>commentary json'
         "<|message|>{}<|call|>",
+    ),
+    "atem": (
+        "atem",
+        {},
+        ' to=user<|message|>Sure.<|eom|><|start|>assistant to=find<|message|><atem:function_calls>\n<atem:invoke name="find">\n'
+        '<atem:parameter name="query">Rome</atem:parameter>\n<atem:parameter name="top">3</atem:parameter>\n</atem:invoke>\n'
+        '</atem:function_calls><|eom|><|start|>assistant to=now<|message|><atem:function_calls>\n<atem:invoke name="now">\n'
+        "</atem:invoke>\n</atem:function_calls>",
     ),
     "lfm2": (
         "lfm2",
@@ -185,6 +193,19 @@ READ: list[tuple[str, str, list[tuple[str, dict[str, Any], tuple[str, ...]]]]] =
         [("python", {"code": "print(1)"}, ("built-in tool", "code"))],
     ),
     ("harmony", " to=functions.f<|channel|>commentary json<|message|><|call|>", [("f", {}, ("no arguments",))]),
+    # Muse Glimmer thinks in a message to itself, and may put several calls into one block or leave the header out.
+    (
+        "atem",
+        " to=self<|message|>Hm. <atem:function_calls><|eom|><|start|>assistant to=f<|message|><atem:function_calls>\n"
+        '<atem:invoke name="f">\n<atem:parameter name="a"> two\nlines </atem:parameter>\n</atem:invoke>\n<atem:invoke name="f">'
+        "</atem:invoke>\n</atem:function_calls><|eot|>",
+        [("f", {"a": " two\nlines "}, ()), ("f", {}, ())],
+    ),
+    (
+        "atem",
+        '<atem:function_calls><atem:invoke name="f"><atem:parameter name="a">[1, "x"]</atem:parameter></atem:invoke>',
+        [("f", {"a": [1, "x"]}, ("no recipient", "unfinished"))],
+    ),
     (
         "deepseek",
         CALL.format('function<｜tool▁sep｜>f\n```json\n{"a": 1}\n```') + "<｜tool▁calls▁end｜>",
@@ -218,6 +239,9 @@ def test_what_models_write(form: str, text: str, calls: list[Any]) -> None:
         ("lfm2", "<|tool_call_start|>[f(a=g())]<|tool_call_end|>", "neither ',' nor ')'"),
         ("lfm2", "<|tool_call_start|>[f(a=1) g()]<|tool_call_end|>", "stands where a call belongs"),
         ("lfm2", "<|tool_call_start|>Rome<|tool_call_end|>", "stands where a call belongs"),
+        ("atem", " to=f<|message|>Rome", "no whole <atem:invoke"),
+        ("atem", " to=f<|mess", "the header of the call is not finished"),
+        ("atem", '<atem:function_calls><atem:invoke name="f"><atem:parameter name="a">1', "'a' is not closed"),
         ("deepseek", SECTION.format(CALL.format("f {}")), "no name and <｜tool▁sep｜>"),
         ("deepseek", SECTION.format(CALL.format("f<｜tool▁sep｜>{}") + "and g"), "stands where a call belongs"),
     ],
@@ -288,6 +312,19 @@ def test_thinking_of_harmony_is_the_analysis_channel() -> None:
     assert [(kind, text[a:b]) for kind, a, b in c.spans(text)] == [("think", "Hm."), ("answer", "42")]
 
 
+def test_thinking_of_atem_is_a_message_to_itself() -> None:
+    c = codec("atem")
+    text = " to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>42"
+    assert c.read(text).content == "<think>Hm.</think>42"
+    assert c.write(c.read(text)) == text
+    assert [(kind, text[a:b]) for kind, a, b in c.spans(text)] == [("think", "Hm."), ("answer", "42")]
+    assert in_thought(" to=self<|message|>Hm. <atem:function_calls>")
+    assert not in_thought(text)
+    assert c.read(" to=self<|message|>or <atem:function_calls><atem:invoke name='f'>").calls == ()
+    (reply,) = from_messages([{"role": "assistant", "content": "42", "reasoning_content": "Hm."}])
+    assert c.write(reply) == text
+
+
 def test_harmony_has_no_line_breaks_around_the_thinking_of_data_sets() -> None:
     """``reasoning_content`` becomes a block with the line breaks that Qwen writes; gpt-oss writes none."""
     rows = [{"role": "assistant", "content": "42", "reasoning_content": "Hm."}]
@@ -300,7 +337,9 @@ def test_harmony_has_no_line_breaks_around_the_thinking_of_data_sets() -> None:
     assert codec("harmony").write(reply) == analysis + call
 
 
-@pytest.mark.parametrize("form", ["qwen3_coder", "glm4", "llama3", "mistral", "gemma", "harmony", "deepseek", "lfm2"])
+@pytest.mark.parametrize(
+    "form", ["qwen3_coder", "glm4", "llama3", "mistral", "gemma", "harmony", "deepseek", "lfm2", "atem"]
+)
 def test_marks_inside_text_end_nothing(form: str) -> None:
     c = codec(form)
     marks = [
@@ -317,6 +356,10 @@ def test_marks_inside_text_end_nothing(form: str) -> None:
         "<|tool_call_start|>",
         "'",
         "\\'",
+        "<|eom|>",
+        "<|start|>",
+        "</atem:parameter>",
+        "<atem:invoke",
     ]
     call = Call("f", {"text": " ".join([*marks, "<｜tool▁calls▁end｜>", "</think>"])}, id="call_0")
     text = c.write(Message("assistant", "", (call,)))

@@ -64,6 +64,7 @@ def test_calls_are_read_as_by_the_response_template_of_the_family(parsers: dict[
 SHIPPED = {
     "hermes": ("qwen3", 3), "qwen3_coder": ("qwen3_8", 3), "llama3": ("llama3_1", 1), "gemma": ("gemma4_v5", 3),
     "glm4": ("glm4moe", 3), "lfm2": ("lfm2_v2", 3), "harmony": ("gptoss", 1), "deepseek": ("deepseekv3", 3),
+    "atem": ("muse_glimmer", 3),
 }  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def test_calls_are_read_from_what_the_template_of_the_family_writes(form: str) -
         turns = [{"role": "user", "content": "Q."}, {"role": "assistant", "content": "", "tool_calls": calls}]
         text = str(render_jinja_template([turns], chat_template=template, bos_token="", eos_token="")[0][0])
         reply = text.partition("Q.")[2]
-        for mark in ("<|im_end|>", "<|eot_id|>", "<turn|>", "<|end|>", "<｜end▁of▁sentence｜>"):
+        for mark in ("<|im_end|>", "<|eot_id|>", "<turn|>", "<|end|>", "<|eot|>", "<｜end▁of▁sentence｜>"):
             reply = reply.removeprefix(mark).removesuffix("\n").removesuffix(mark)
         for head in (
             "<|start|>assistant",

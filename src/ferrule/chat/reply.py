@@ -24,11 +24,12 @@ __all__ = [
 CUT_OFF = "cut off"
 """The problem of a call that the limit of its reply broke off."""
 
-_ANALYSIS = "<|channel|>analysis<|message|>"
+_ANALYSIS, _TO_SELF = "<|channel|>analysis<|message|>", "to=self<|message|>"
 _CLOSED = {opening: re.compile(re.escape(close)) for opening, close in THINKING}
 _CLOSED[_ANALYSIS] = re.compile(r"<\|(?:end|call|return|start)\|>")
-_THOUGHTS = re.compile(f"{OPENS.pattern}|{re.escape(_ANALYSIS)}")
-"""Matches a mark that opens thinking, or the channel for it of the harmony form, which any mark there ends."""
+_CLOSED[_TO_SELF] = re.compile(r"<\|(?:eom|eot|start)\|>")
+_THOUGHTS = re.compile(f"{OPENS.pattern}|{re.escape(_ANALYSIS)}|{re.escape(_TO_SELF)}")
+"""Matches a mark that opens thinking, or a message for it of the forms harmony and ATEM, which any mark there ends."""
 
 
 @runtime_checkable
