@@ -119,6 +119,16 @@ def test_long_rows_are_cut_and_empty_ones_left_out(here: Path) -> None:
     [
         (
             ["sft"],
+            [{"messages": talk(0)["messages"]}, talk(1)],
+            "1 of 2 rows call tools and list none, so the model learns calls of tools that its prompt does not name",
+        ),
+        (
+            ["prefer"],
+            [{"prompt": talk(0)["messages"][:3], "chosen": talk(0)["messages"][3:], "rejected": talk(1)["messages"][3:]}],
+            "1 of 1 rows call tools and list none",
+        ),
+        (
+            ["sft"],
             [{"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a", "weight": i % 2}]}
              for i in range(4)],
             "rows: 2 of 4 left out: no reply in them is to be learned",

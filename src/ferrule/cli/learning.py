@@ -149,9 +149,23 @@ def _data(chosen: Mapping[str, Any], lessons: Lessons) -> Any:
     tools = tool_source(chosen["tools"]).offer() if "tools" in chosen else ()
     most = chosen.get("eval_rows", 100)
     data = read_records(chosen["dataset"], lessons.formats, tools=tools, fields=named, held_out=most)
-    for note in data.notes:
+    rows = [*data.train, *data.held_out]
+    notes = [*data.notes]
+    if unlisted := sum(map(_unlisted, rows)):
+        told = "so the model learns calls of tools that its prompt does not name; a column tools or --tools lists them"
+        notes.append(f"{unlisted} of {len(rows)} rows call tools and list none, {told}")
+    for note in notes:
         click.echo(f"{chosen['dataset']}: {note}", err=True)
     return data
+
+
+def _unlisted(record: Any) -> bool:
+    """Say whether messages of a record call tools although none is on offer."""
+    from ferrule.core.records import Message
+
+    parts = [getattr(record, name, ()) for name in ("messages", "prompt", "completion", "chosen")]
+    said = [message for part in parts if not isinstance(part, str) for message in part]
+    return not getattr(record, "tools", ()) and any(isinstance(one, Message) and one.calls for one in said)
 
 
 def _laid_out(chosen: Mapping[str, Any], lessons: Lessons, items: Sequence[Any], policy: Any, what: str) -> list[Any]:

@@ -71,7 +71,8 @@ def why_padded(model: Any, *, autocast: bool = False) -> str:
             with torch.no_grad():
                 _reasons[model] = _try(model, autocast)
         except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            _reasons[model] = f"{type(error).__name__}: {error}"
+            own = isinstance(error, ValueError)  # the others are what third-party code raises
+            _reasons[model] = str(error) if own else f"{type(error).__name__}: {error}"
         finally:
             model.train(was)
     return _reasons[model]
