@@ -39,6 +39,13 @@ def test_an_empty_split_says_what_to_do() -> None:
         UserWorld("sums", {"test": (easy, easy)}).tasks("train", 1)
 
 
+@pytest.mark.parametrize("name", ["none.jsonl", "none.json"])
+def test_a_file_without_rows_is_told_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[]" if name.endswith("json") else "\n \n")
+    with pytest.raises(ValueError, match=rf"{name} holds no rows"):
+        from_file(tmp_path / name)
+
+
 def test_a_file_with_tools_and_the_same_tasks_without(tmp_path: Path) -> None:
     rows = [
         {"prompt": f"Double {i}.", "answer": 2 * i, "verifier": "numeric", "meta": {"topic": "sums"}} for i in range(40)

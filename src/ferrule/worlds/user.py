@@ -177,6 +177,8 @@ def _label(source: str | Path) -> str:
 
 def meant(part: Table, fields: Mapping[str, str], source: str) -> Columns:
     """Return what the columns of a table of tasks mean; where one is missing the first row's place is named."""
+    if not part.rows and not part.columns:
+        raise ValueError(f"{source} holds no rows")
     try:
         return recognise(part.columns, ("tasks",), fields)
     except ValueError as error:
