@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ferrule.policies.engine.engine import Engine
 from ferrule.policies.engine.engines import open_engine
 from ferrule.policies.engine.pages import Pages
 from ferrule.policies.engine.rows import Row, Stops, advance
+from ferrule.policies.local import load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STOPS = Stops(tokenizer(), frozenset([1]))
@@ -410,3 +412,12 @@ def test_log_probs_do_not_depend_on_how_logits_lie_in_memory() -> None:
         advance(rows, laid, STOPS)
         drawn.append([(r.sampled, r.logps) for r in rows])
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.integration
+def test_in_bfloat16_a_real_model_keeps_the_engine_that_shares(smollm: Path) -> None:
+    """Its logits behind the marks at the beginning of the vocabulary are rounding; those behind words are not."""
+    policy = load(smollm, dtype="bfloat16", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert policy.engine.kind == "paged"
