@@ -54,9 +54,8 @@ def _sum(rng: random.Random, split: str, digits: int) -> _Plan:
 
 def _told(rng: random.Random, split: str, facts: int) -> _Plan:
     pairs = [(noun, column) for noun in NOUNS for column in FIELDS if split_of(noun, column) == split]
-    asked = rng.choice(pairs)
-    told = [(*asked, rng.randint(100, 999), rng.randint(10, 999))]
-    told += [(*rng.choice(pairs), rng.randint(100, 999), rng.randint(10, 999)) for _ in range(facts - 1)]
+    ids = rng.sample(range(100, 1000), facts)  # different ones: no fact contradicts another
+    told = [(*rng.choice(pairs), id, rng.randint(10, 999)) for id in ids]
     noun, column, number, value = told[0]
     rng.shuffle(told)
     said = " ".join(f"The {c} of {n} {i} is {v}." for n, c, i, v in told)
