@@ -102,6 +102,24 @@ def test_calls_that_are_not_run_show_nothing() -> None:
     assert all("x" not in plain_text(m) for ask in speaker.asks for m in ask.messages if m.role == "tool")
 
 
+def test_apart_a_request_stands_alone_while_it_is_acted_on() -> None:
+    seen: list[list[str]] = []
+
+    def alone(request: Ask, sample: int) -> str | Message:
+        last = plain_text(request.messages[-1])
+        if request.tools:
+            seen.append([plain_text(message) for message in request.messages])
+            return "done" if len(request.messages) > 1 else Message("assistant", "", (Call("echo", {"n": 2}),))
+        return "Yes" if "Yes or No" in last else "say 2"
+
+    def play(tool: Tool, session: Any) -> Flow[Probed]:
+        return (yield from imagine(tool, lambda: Dialogue(session, apart=True), episodes=1, slots=1))
+
+    (probed,), _ = probe_tools(play, Bench((ECHO,)), Scripted(alone, renderer=layout("hermes")), only=["echo"])
+    assert seen == [["say 2"], ["say 2", "", "xx"]]
+    assert [(trial.answer, trial.solved) for trial in probed.trials] == [("done", True)]
+
+
 def test_a_trial_without_an_answer_in_time_has_none() -> None:
     (trial,) = explored(Speaker(), turns=1, episodes=1, slots=1).trials
     assert trial.answer is None

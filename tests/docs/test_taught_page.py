@@ -32,8 +32,9 @@ def record() -> dict[str, Any]:
         "writer": "script",
     }  # fmt: skip
     rows = [row("loop", 0.5, 0, None), row("loop+draft, frozen", 0.4, 200, (-0.15, -0.05))]
+    cells = [{"world": "apis:level=3", "agent": "loop+draft, frozen", "entries": entries} for entries in (0, 3)]
     return {
-        "arenas": [{"about": about, "rows": rows, "versions": {"python": "3.11"}}], "development": [0, 1], "least": 0.1,
+        "arenas": [{"about": about, "rows": rows, "cells": cells, "versions": {"python": "3.11"}}], "development": [0, 1], "least": 0.1,
         "most": 0.9, "chosen": {"apis": {"level": 3, "success by level": {"3": 0.5, "5": 0.0}}},
     }  # fmt: skip
 
@@ -52,8 +53,9 @@ def test_the_page_is_written_from_the_record(tmp_path: Path, monkeypatch: pytest
     assert "### What did not help" in page
     assert "- `+draft`: Let an agent read documents of the tools of training tasks" in page
     assert "- Without learning, and tokens per task: `loop` 50.0% with 50." in page
-    assert "- Did harm: `loop+draft, frozen` -10.0" in page
-    assert "| apis:level=3 | `loop+draft, frozen` |" in page
+    assert "- Did harm: `loop+draft, frozen` -10.0 [-15.0, -5.0] (nothing was learned in 1 of 2 seeds)." in page
+    assert "| apis:level=3 | `loop+draft, frozen` | 40.0%" in page
+    assert "| 50 | 1.5 | 200 | 70 |" in page
     assert "10 fresh training tasks per world and seed" in page
 
 

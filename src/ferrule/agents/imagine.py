@@ -54,7 +54,8 @@ class Dialogue:
 
     Trials act in branches of ``session``, in at most ``turns`` replies of ``max_tokens`` each, at ``temperature``;
     results are cut to ``limit`` characters. ``read`` reads what the model says of itself. Unless it ``runs`` its calls
-    it sees no results of them, which is an ablation.
+    it sees no results of them, which is an ablation. ``apart`` shows it nothing but the request while it acts, for
+    models that follow no dialogue; the dialogue goes on with what they did.
     """
 
     session: Session
@@ -65,6 +66,7 @@ class Dialogue:
     limit: int = 2048
     read: ReadSolved = solved_in
     runs: bool = True
+    apart: bool = False
     messages: list[Message] = field(default_factory=list)
 
     def invent(self, tool: Tool, trials: Sequence[Trial], complaint: str) -> Flow[Idea]:
@@ -80,13 +82,15 @@ class Dialogue:
     def attempt(self, tool: Tool, idea: Idea) -> Flow[Trial]:
         """Answer the request by a loop of calls and results."""
         self.messages.append(Message("user", _SOLVE))
+        begun = len(self.messages)
         calls: list[tuple[Call, Observation]] = []
         here = self.session.fork()
         try:
             for _ in range(self.turns):
+                own = (Message("user", idea.query), *self.messages[begun:])
                 request = Ask(
-                    tuple(self.messages), tools=(tool,), role=self.role, max_tokens=self.max_tokens,
-                    temperature=self.temperature,
+                    own if self.apart else tuple(self.messages), tools=(tool,), role=self.role,
+                    max_tokens=self.max_tokens, temperature=self.temperature,
                 )  # fmt: skip
                 (reply,) = yield from ask(request)
                 self.messages.append(reply.message)

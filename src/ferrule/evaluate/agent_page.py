@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from ferrule.evaluate.standings import as_points, as_share
@@ -33,8 +34,18 @@ def _more(rows: Sequence[Row], about: Row) -> list[str]:
     return lines
 
 
-def _apart(row: Row) -> str:
-    return f"`{row['agent']}` {as_points(row['difference'], row['difference_interval'])}"
+def _entries(data: Row, row: Row) -> list[int]:
+    """Return how many entries or documents an agent learned, by seed; empty where it learned none by its nature."""
+    cells = (cell for cell in data.get("cells", ()) if (cell["world"], cell["agent"]) == (row["world"], row["agent"]))
+    return [cell["entries"] for cell in cells if "entries" in cell]
+
+
+def _apart(data: Row, row: Row) -> str:
+    """Return the difference of a row, and in how many seeds there was nothing to be told from the first agent by."""
+    entries = _entries(data, row)
+    empty = sum(count == 0 for count in entries)
+    told = f" (nothing was learned in {empty} of {len(entries)} seeds)" if empty else ""
+    return f"`{row['agent']}` {as_points(row['difference'], row['difference_interval'])}{told}"
 
 
 def _kinds(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -43,8 +54,9 @@ def _kinds(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return taught, [row for row in rows[1:] if not row["learning"]]
 
 
-def _one_world(place: str, rows: Sequence[Row]) -> str:
+def _one_world(data: Row, place: str) -> str:
     """Say of one world what helped, what did not, and what as many tokens are worth without learning."""
+    rows = [row for row in data["rows"] if row["world"] == place]
     first, (taught, plain) = rows[0], _kinds(rows)
     real = [row for row in taught if not row["agent"].endswith("shuffled")]
     better = [row for row in real if row["difference_interval"] and row["difference_interval"][0] > 0]
@@ -55,7 +67,7 @@ def _one_world(place: str, rows: Sequence[Row]) -> str:
     written = [f"`{row['agent']}` {row['success']:.1%} with {row['in_all']:.0f}" for row in (first, *plain)]
     lines.append(f"- Without learning, and tokens per task: {', '.join(written)}.\n")
     for told, group in (("Helped, by the interval", better), ("Did harm", worse), ("Did not help", rest)):
-        lines.append(f"- {told}: {', '.join(map(_apart, group)) or 'none'}.\n")
+        lines.append(f"- {told}: {', '.join(_apart(data, row) for row in group) or 'none'}.\n")
     for row in better:
         named = row["agent"].rpartition(", ")[0]
         wrong = [other for other in taught if other["agent"] == f"{named}, shuffled"]
@@ -82,7 +94,7 @@ def taught_part(data: Row) -> str:
         return ""
     parts = ["\n## What did not help\n"]
     for place in data["about"]["worlds"]:
-        parts.append("\n" + _one_world(place, [row for row in data["rows"] if row["world"] == place]))
+        parts.append("\n" + _one_world(data, place))
     return "".join(parts)
 
 
@@ -102,8 +114,8 @@ def _introduction(about: Row) -> str:
             f"`AGENT+WAY` has learned from {about['learn_tasks']} training tasks as WAY says. The model plays and "
             f"tries tools; who explores, writes, criticises and retrieves is {writer}. `frozen` learns nothing more, "
             "`on` goes on with the measured tasks, `shuffled` is shown what was learned for another task, or of "
-            "another tool. What learning took is counted in tokens (of a script in words); `in all` shares it out "
-            "among the measured tasks.\n\n"
+            "another tool. `entries` is how many pieces it learned, mean over seeds. What learning took is counted in "
+            "tokens (of a script in words); `in all` shares it out among the measured tasks.\n\n"
         )
     return text
 
@@ -113,13 +125,19 @@ def agents_page(data: Row) -> str:
     about = data["about"]
     lines = ["# Agents at equal budgets\n\n", _introduction(about)]
     learned = any(row.get("learning") for row in data["rows"])
-    lines.append(f"| world | agent | success | difference | tokens |{' learning | in all |' if learned else ''}")
+    lines.append(
+        f"| world | agent | success | difference | tokens |{' entries | learning | in all |' if learned else ''}"
+    )
     lines.append(" calls | malformed | seconds |\n")
-    lines.append(f"| --- | --- | ---: | ---: | ---: |{' ---: | ---: |' if learned else ''} ---: | ---: | ---: |\n")
+    lines.append(
+        f"| --- | --- | ---: | ---: | ---: |{' ---: | ---: | ---: |' if learned else ''} ---: | ---: | ---: |\n"
+    )
     for row in data["rows"]:
         success = as_share(row["success"], row["success_interval"])
         apart = "" if row["difference"] is None else as_points(row["difference"], row["difference_interval"])
-        more = f" {row['learning']:,.0f} | {row['in_all']:.0f} |" if learned else ""
+        entries = _entries(data, row)
+        size = f"{fmean(entries):.1f}" if entries else ""
+        more = f" {size} | {row['learning']:,.0f} | {row['in_all']:.0f} |" if learned else ""
         lines.append(
             f"| {row['world']} | `{row['agent']}` | {success} | {apart} | {row['tokens']:.0f} |{more} "
             f"{row['calls']:.2f} | {row['malformed']:.1%} | {row['seconds']:.2f} |\n"

@@ -173,10 +173,15 @@ def _plain(call: Call, name: str) -> str | None:
 def teach(
     agent: Agent, policy: Policy, world: World, tasks: Sequence[Task], seed: int, *, slots: int = 1, count: int = 3
 ) -> Taught:
-    """Recall the ``count`` nearest trials of ``slots`` per tool that each training task offers (``Teach``)."""
+    """Recall the ``count`` nearest trials of ``slots`` per tool that each training task offers (``Teach``).
+
+    Requests are acted on apart from the dialogue, which small models do not follow.
+    """
     trials: list[Trial] = []
     for task in tasks:
-        probed = explored(world, policy, task=task, episodes=1, slots=slots, seed=seed, turns=2, max_tokens=96)
+        probed = explored(
+            world, policy, task=task, episodes=1, slots=slots, seed=seed, turns=2, max_tokens=96, apart=True
+        )
         trials += [trial for one in probed for trial in one.trials if usable(trial)]
     return Taught(agent, memory=trial_memory(trials, count=count), size=len(trials))
 

@@ -101,6 +101,10 @@ class Quick(Net):
             attention: Any = layer.self_attn
             attention.scaling = config.head_dim**-0.5
 
+    def get_input_embeddings(self) -> Any:
+        """Return the table of embeddings."""
+        return self.model.embed_tokens
+
     def forward(self, ids: Tensor | None = None, *, input_ids: Tensor | None = None, **_: Any) -> Any:
         """Return logits as ``Net`` does, in the form of transformers."""
         given = input_ids if ids is None else ids
