@@ -241,7 +241,7 @@ def test_what_models_write(form: str, text: str, calls: list[Any]) -> None:
         ("lfm2", "<|tool_call_start|>Rome<|tool_call_end|>", "stands where a call belongs"),
         ("atem", " to=f<|message|>Rome", "no whole <atem:invoke"),
         ("atem", " to=f<|mess", "the header of the call is not finished"),
-        ("atem", '<atem:function_calls><atem:invoke name="f"><atem:parameter name="a">1', "'a' is not closed"),
+        ("atem", '<atem:function_calls><atem:invoke name="f"><atem:parameter name="a">1<|eom|>', "'a' is not closed"),
         ("deepseek", SECTION.format(CALL.format("f {}")), "no name and <｜tool▁sep｜>"),
         ("deepseek", SECTION.format(CALL.format("f<｜tool▁sep｜>{}") + "and g"), "stands where a call belongs"),
     ],

@@ -12,7 +12,7 @@ from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
 from ferrule.chat.native import Body, about, check_name, framed, one_block, skip
 from ferrule.chat.parsing import MAX_CALLS, measure, mended
-from ferrule.chat.scan import UNFINISHED, Found, Marks, NextPlace, Scan, scan
+from ferrule.chat.scan import CLOSES, UNFINISHED, Found, Marks, NextPlace, Scan, scan
 from ferrule.chat.untyped import Pairs, kinds_of, pairs_from, read_value, write_value, written
 from ferrule.core.records import Call, Message, Tool, plain_text
 
@@ -149,6 +149,8 @@ class Atem:
             at = skip(text, body.stop)
         closed = text.startswith(_CLOSE, at)
         end, mark = ends.first(at)
+        if thought := CLOSES.search(text, at, end):  # a message inside thinking in tags ends with it
+            end, mark = thought.start(), ""
         rest = text[at + len(_CLOSE) * closed : end].strip()
         notes = ["no opening tag"] * (not opened) + ["no recipient"] * (not to) + ["trailing text"] * bool(rest)
         notes += [] if closed else ["no closing tag" if mark else UNFINISHED]
@@ -166,9 +168,9 @@ class Atem:
         at = skip(text, at)
         while (keyed := _PARAMETER.match(text, at)) is not None:
             end, mark = ends.first(keyed.end())
-            if mark != _VALUE_END:
-                notes += [] if mark else [UNFINISHED]
+            if mark and mark != _VALUE_END:
                 return Body(end, "", None, tuple(notes), f"the parameter {keyed[1]!r} is not closed")
+            notes += [] if mark else [UNFINISHED]
             notes += ["duplicate key"] * (keyed[1] in values)
             values[keyed[1]] = read_value(self, name, keyed[1], text[keyed.end() : end], *_MARKS)
             at = skip(text, end + len(mark))

@@ -1,7 +1,9 @@
 """Goldens: the numbers of every arm at the size ``tiny``, and of every condition on them.
 
 They lie beside the stored claims, one JSON file per study: ``arms`` by name, and ``asks`` with what tells a condition
-from any other. A change of code makes stored measurements of an arm stale only when it changes the arm's golden.
+from any other. A sampled token that lies on the edge falls the other way where a processor rounds sums differently:
+``others`` holds what such an arm computes on further kinds of processors. A change of code makes stored measurements of
+an arm stale only when it changes the arm's golden.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from ferrule.studies.study import Study, Unit
 
-__all__ = ["GOLDEN", "asked", "asks_differ", "differences", "digest", "golden", "read", "write"]
+__all__ = ["GOLDEN", "add", "asked", "asks_differ", "differences", "digest", "golden", "misses", "read", "write"]
 
 GOLDEN = ("tiny", 0)
 """Size and seed of goldens."""
@@ -85,11 +87,17 @@ def asks_differ(stored: Mapping[str, Any], measured: Mapping[str, Any]) -> list[
 
 
 def read(folder: Path, slug: str) -> dict[str, Any]:
-    """Return the stored goldens of a study: ``arms`` and ``asks``, both empty where none are stored."""
+    """Return the stored goldens of a study: ``arms``, ``asks`` and ``others``, empty where none are stored."""
     path = folder / f"{slug}.json"
-    if not path.is_file():
-        return {"arms": {}, "asks": {}}
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"arms": {}, "asks": {}, "others": {}, **stored}
+
+
+def misses(stored: Mapping[str, Any], arm: str, measured: Mapping[str, Any]) -> list[str]:
+    """Return how a golden differs from the stored one of its arm, nothing where it is that of another processor."""
+    lines = differences(stored["arms"][arm], measured)
+    others = stored["others"].get(arm, ())
+    return [] if any(not differences(other, measured) for other in others) else lines
 
 
 def write(folder: Path, study: Study) -> Path:
@@ -99,6 +107,23 @@ def write(folder: Path, study: Study) -> Path:
     arms = {arm: golden(study, arm) for arm in study.arms}
     path.write_text(json.dumps(_rounded({"arms": arms, "asks": asked(study, arms)}), indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def add(folder: Path, study: Study) -> list[str]:
+    """Store what arms compute on this processor beside their goldens where it differs; return these arms.
+
+    Only for a checkout whose goldens hold on the processor they were made on.
+    """
+    stored = read(folder, study.slug)
+    added = []
+    for arm in study.arms:
+        measured = _rounded(golden(study, arm))
+        if misses(stored, arm, measured):
+            stored["others"].setdefault(arm, []).append(measured)
+            added.append(arm)
+    if added:
+        (folder / f"{study.slug}.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    return added
 
 
 def digest(stored: Any) -> str:
