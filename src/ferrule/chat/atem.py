@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from ferrule.chat.channels import Kind, Part, labelled, outside, reply_from, thought_apart
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
-from ferrule.chat.native import Body, about, check_name, framed, one_block, skip
-from ferrule.chat.parsing import MAX_CALLS, measure, mended
+from ferrule.chat.native import Body, about, body_of, check_name, framed, one_block, skip
+from ferrule.chat.parsing import MAX_CALLS
 from ferrule.chat.scan import CLOSES, UNFINISHED, Found, Marks, NextPlace, Scan, scan
 from ferrule.chat.untyped import Pairs, kinds_of, pairs_from, read_value, write_value, written
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -174,14 +174,7 @@ class Atem:
             notes += ["duplicate key"] * (keyed[1] in values)
             values[keyed[1]] = read_value(self, name, keyed[1], text[keyed.end() : end], *_MARKS)
             at = skip(text, end + len(mark))
-        problem, broken = measure(values)
-        if problem:
-            return Body(at, "", None, tuple(notes), problem)
-        if broken:
-            notes, values = [*notes, "unicode"], mended(values)
-        if text.startswith(_INVOKE_END, at):
-            return Body(at + len(_INVOKE_END), _INVOKE_END, values, tuple(notes))
-        return Body(at, "", values, (*notes, UNFINISHED if at == len(text) else "no closing tag"))
+        return body_of(text, at, _INVOKE_END, values, notes)
 
 
 CODEC = Atem

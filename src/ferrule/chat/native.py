@@ -9,12 +9,23 @@ from typing import Any
 
 from ferrule.chat.describe import Style, fields, json_value, listing, template
 from ferrule.chat.objects import arguments_from
-from ferrule.chat.parsing import MAX_CALLS, defuse, open_ended, parse_json, parse_prefix
+from ferrule.chat.parsing import MAX_CALLS, defuse, measure, mended, open_ended, parse_json, parse_prefix
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks
 from ferrule.chat.untyped import safe
 from ferrule.core.records import Call, Message, Tool, plain_text
 
-__all__ = ["Body", "about", "check_name", "first_mark", "framed", "json_body", "json_text", "one_block", "skip"]
+__all__ = [
+    "Body",
+    "about",
+    "body_of",
+    "check_name",
+    "first_mark",
+    "framed",
+    "json_body",
+    "json_text",
+    "one_block",
+    "skip",
+]
 
 _SHOW = ("<tool_response>", "</tool_response>")
 _SPACE = re.compile(r"\s*")
@@ -36,6 +47,18 @@ class Body:
         problem = self.problem or ("" if name else "the call has no name")
         arguments = {} if problem else self.arguments or {}
         return Call(name, arguments, id=identity, raw=raw, problem=problem, repairs=notes)
+
+
+def body_of(text: str, at: int, end: str, values: dict[str, Any], notes: Sequence[str]) -> Body:
+    """Return the parameters that were read one by one up to ``at``, where the mark ``end`` of their call belongs."""
+    problem, broken = measure(values)
+    if problem:
+        return Body(at, "", None, tuple(notes), problem)
+    if broken:
+        notes, values = [*notes, "unicode"], mended(values)
+    if text.startswith(end, at):
+        return Body(at + len(end), end, values, tuple(notes))
+    return Body(at, "", values, (*notes, UNFINISHED if at == len(text) else "no closing tag"))
 
 
 def about(

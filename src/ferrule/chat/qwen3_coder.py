@@ -9,8 +9,8 @@ from typing import Any
 
 from ferrule.chat.codec import Labelled
 from ferrule.chat.describe import Style, check_style
-from ferrule.chat.native import Body, about, check_name, first_mark, framed, one_block, skip
-from ferrule.chat.parsing import MAX_CALLS, measure, mended
+from ferrule.chat.native import Body, about, body_of, check_name, first_mark, framed, one_block, skip
+from ferrule.chat.parsing import MAX_CALLS
 from ferrule.chat.scan import THINK_CLOSE, UNFINISHED, Found, Marks, Scan, assemble, join, label, scan
 from ferrule.chat.untyped import Pairs, kinds_of, pairs_from, read_value, write_value, written
 from ferrule.core.records import Call, Message, Tool, plain_text
@@ -149,15 +149,7 @@ class Qwen3Coder:
             inside = text[keyed.end() : end].removeprefix("\n").removesuffix("\n")
             values[key] = read_value(self, name, key, inside, *_MARKS)
             at = skip(text, end + len(mark))
-        problem, broken = measure(values)
-        if problem:
-            return Body(at, "", None, tuple(notes), problem)
-        if broken:
-            notes, values = [*notes, "unicode"], mended(values)
-        if text.startswith(_END, at):
-            return Body(at + len(_END), _END, values, tuple(notes))
-        unfinished = at == len(text)
-        return Body(at, "", values, (*notes, UNFINISHED if unfinished else "no closing tag"))
+        return body_of(text, at, _END, values, notes)
 
 
 CODEC = Qwen3Coder

@@ -75,6 +75,27 @@ def _play_agents(chosen: tuple[Any, ...], folder: Path, jobs: int, ray: str | No
     return result
 
 
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together, and those that would do nothing."""
+    recipes, agents, columns, memory = (given[name] for name in ("recipes", "agents", "columns", "memory"))
+    if given["seeds"] < 1 or bool(recipes) == bool(agents):
+        raise click.UsageError("an arena needs at least one seed, and either --recipes or --agents")
+    if columns and agents:
+        raise click.UsageError("--columns is about recipes; with --agents it would do nothing")
+    if not columns:
+        refuse_given("is about --columns; without them it would do nothing", *OF_COLUMNS)
+    if memory and not agents:
+        raise click.UsageError("--memory is about agents; with --recipes it would do nothing")
+    source = click.get_current_context().get_parameter_source("learn_tasks")
+    learns = memory or "+" in agents or given["eval_split"] == "train"
+    if source is click.core.ParameterSource.COMMANDLINE and not learns:
+        raise click.UsageError("--learn-tasks is what a --memory is learned from; without it nothing would be done")
+    if not agents and (given["writer"] or given["eval_split"] != "test" or (given["first_seed"] and not columns)):
+        raise click.UsageError(
+            "--writer, --eval-split and --first-seed are about agents; with --recipes they do nothing"
+        )
+
+
 @click.command("arena")
 @click.option(
     "--recipes",
@@ -149,22 +170,7 @@ def command(
     With --agents, ways of acting and searching are compared at the same number of tokens per task instead. The first is
     the one that others are compared with. The result lies in runs/NAME: arena.json, arena.md and, of recipes, a figure.
     """
-    if seeds < 1 or bool(recipes) == bool(agents):
-        raise click.UsageError("an arena needs at least one seed, and either --recipes or --agents")
-    if columns and agents:
-        raise click.UsageError("--columns is about recipes; with --agents it would do nothing")
-    if not columns:
-        refuse_given("is about --columns; without them it would do nothing", *OF_COLUMNS)
-    if memory and not agents:
-        raise click.UsageError("--memory is about agents; with --recipes it would do nothing")
-    given = click.get_current_context().get_parameter_source("learn_tasks")
-    learns = memory or "+" in agents or eval_split == "train"
-    if given is click.core.ParameterSource.COMMANDLINE and not learns:
-        raise click.UsageError("--learn-tasks is what a --memory is learned from; without it nothing would be done")
-    if not agents and (writer or eval_split != "test" or (first_seed and not columns)):
-        raise click.UsageError(
-            "--writer, --eval-split and --first-seed are about agents; with --recipes they do nothing"
-        )
+    _check(click.get_current_context().params)
     if agents:
         refuse_given("is about recipes; with --agents it would do nothing", "num_generations_eval", "learning_rate")
         folder = run_folder(name, output_dir, "agents")

@@ -80,13 +80,19 @@ def openapi(
         )  # fmt: skip
     if not tools:
         raise ValueError(f"{where} describes no operations")
-    for name, effect in (effects or {}).items():
+    return tuple(_declared(tools, effects or {}).values())
+
+
+def _declared(tools: Mapping[str, Tool], effects: Mapping[str, Effect]) -> dict[str, Tool]:
+    """Return the tools with the effects that are given for some by name."""
+    changed = dict(tools)
+    for name, effect in effects.items():
         if name not in tools:
             raise ValueError(f"effects names an unknown tool {name!r}; {nearest(name, list(tools))}")
         if effect not in get_args(Effect):
             raise ValueError(f"effects[{name!r}] is {effect!r}; {nearest(effect, get_args(Effect))}")
-        tools[name] = replace(tools[name], effects=effect)
-    return tuple(tools.values())
+        changed[name] = replace(tools[name], effects=effect)
+    return changed
 
 
 def _sending(
