@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -429,6 +430,25 @@ def test_a_dead_helper_is_replaced(python: Interpreter) -> None:
         os.kill(pid, signal.SIGKILL)
     twin = python.fork()
     assert twin.alive  # the process itself was forked; nothing is repeated
+    assert twin.run("x + 1").text == "21"
+    twin.close()
+
+
+def test_a_helper_that_dies_with_its_orders_unread_is_replaced(python: Interpreter) -> None:
+    if not walled(python):
+        return
+    python.run("x = 20")
+    zygote, first = own_zygote(python), python.pid
+    python.fork().close()  # leaves a helper for the next one behind
+    helpers = waiting_helpers(zygote, {first})
+    assert helpers
+    for pid in helpers:
+        os.kill(pid, signal.SIGSTOP)
+    killing = threading.Timer(1.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in helpers])
+    killing.start()
+    twin = python.fork()
+    killing.join()
+    assert twin.alive
     assert twin.run("x + 1").text == "21"
     twin.close()
 

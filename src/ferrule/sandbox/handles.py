@@ -140,7 +140,9 @@ class Helper:
             self.link.send(b"%d %d %f" % (pid, disk_mb, seconds))
         if not _ended(self.link.fileno(), seconds):
             raise OSError("namespaces of a branch: it took too long")
-        reason = self.link.recv(4096).decode()
+        reason = ""
+        with contextlib.suppress(ConnectionResetError):  # it was killed before it had read what to do
+            reason = self.link.recv(4096).decode()
         if not reason:
             raise HelperEnded("namespaces of a branch: what sets them up has ended")
         if reason.strip():
