@@ -115,6 +115,9 @@ def test_parents_are_drawn_by_their_scores() -> None:
     """exp(4), exp(1.8), exp(.9) are 54.598, 6.0496, 2.4596 of 63.107; the draw without replacement follows them."""
     scores = (4.0, 1.8, 0.9)
     assert shares(scores) == pytest.approx([0.865162, 0.095863, 0.038975], abs=1e-6)
+    infinite = float("inf")
+    assert shares([-infinite, -infinite]) == [0.5, 0.5]
+    assert shares([infinite, 1.0]) == [1.0, 0.0]
     rows = [Candidate(name, Checked(score)) for name, score in zip("abc", scores, strict=True)]
     drawn = [[one.text for one in sampled(2, seed=seed)(rows)[0]] for seed in range(400)]
     assert sum(names[0] == "a" for names in drawn) == pytest.approx(346, abs=25)

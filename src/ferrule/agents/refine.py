@@ -119,7 +119,8 @@ def pareto(candidates: Sequence[Candidate]) -> Sequence[Sequence[Candidate]]:
 
 def shares(scores: Sequence[float]) -> list[float]:
     """Return ``exp(score) / sum of exp(scores)`` of each: how likely ``sampled`` draws it first."""
-    weights = [math.exp(score - max(scores)) for score in scores]
+    best = max(scores)
+    weights = [1.0 if score == best else math.exp(score - best) for score in scores]  # equal infinities are equal
     return [weight / sum(weights) for weight in weights]
 
 
