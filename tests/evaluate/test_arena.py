@@ -17,14 +17,17 @@ import pytest
 from tests.evaluate.arena_cells import SMALL, cells, play
 from tests.toys import Bench
 
-from ferrule.core.recipe import Recipe, Roles
+from ferrule.core.recipe import Recipe, Roles, Stage
 from ferrule.evaluate.arena import tokens
-from ferrule.evaluate.methods import METHODS, entry, known_of
+from ferrule.evaluate.methods import METHODS, Known, entry, known_of
 from ferrule.evaluate.queue import Job, results
 from ferrule.evaluate.recipes import recipes_of, stack
 from ferrule.evaluate.standings import Cell, page, summarise
 from ferrule.papers import discover
+from ferrule.policies.named import load
+from ferrule.train.check import parts_of
 from ferrule.train.grpo import grpo
+from ferrule.worlds.chains import Chains
 
 
 def cell(recipe: str, seed: int, success: float) -> Cell:
@@ -161,6 +164,27 @@ def test_methods_stand_in_the_arena_beside_recipes(
     assert {row["part"] for row in rows} == {0, 1}
     assert measured["sft+otc"]["changes"]["reward"] == ["otc"]
     assert result["curves"]["grpo/0"][-1][0] == measured["grpo"]["sampled"]
+
+
+@pytest.mark.parametrize(("name", "paid"), [("sft", 2000), ("sft+grpo", 500)])
+def test_solutions_are_as_many_as_the_budget_pays_for_and_none_comes_twice(name: str, paid: int) -> None:
+    found, _ = entry(
+        name,
+        grpo(),
+        Chains(),
+        Known({"grpo": lambda base: base}, METHODS),
+        tasks=2,
+        levels=(1, 2, 3),
+        seed=0,
+        budget=2000,
+    )
+    stage = parts_of(found)[0]
+    assert isinstance(stage, Stage)
+    rows = stage.data(load("pocket", device="cpu"), 0)
+    assert isinstance(rows, list)
+    learned = [sum(turn >= 0 for turn in row.turn) for row in rows]
+    assert sum(learned) >= paid > sum(learned[:-30])
+    assert len({tuple(row.ids) for row in rows}) == len(rows)
 
 
 def test_an_arena_that_grows_measures_only_what_is_missing(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ferrule.core.arrays import by_name, nearest
 from ferrule.core.flows import World
 from ferrule.core.recipe import Method, Part, Recipe, Stage
+from ferrule.data.formats import Row
 from ferrule.evaluate.controls import CONTROLS
 from ferrule.evaluate.recipes import Changes, Make, Published, recipes_of, stack
 from ferrule.train.stage import best_and_worst, demonstrations, dpo, ipo, kto, labelled, rpo, sft, simpo
@@ -19,6 +20,8 @@ __all__ = ["METHODS", "Known", "MakeMethod", "entry", "known_of"]
 
 _ROUNDS = 1_000_000
 """More than any budget pays for."""
+_MOST_ROWS = 8_000
+"""Where solutions have next to no tokens, they come again after so many."""
 
 
 class MakeMethod(Protocol):
@@ -31,14 +34,25 @@ class MakeMethod(Protocol):
         ...
 
 
-def _shown(world: World, tasks: int, levels: Sequence[int], seed: int, **settings: Any) -> Stage:
+def _shown(world: World, tasks: int, levels: Sequence[int], seed: int, *, budget: int, **settings: Any) -> Stage:
+    """Learn from as many reference solutions as the budget pays for: like played tasks, none comes twice."""
     source = demonstrations(world, tasks=15 * tasks, levels=levels, seed=seed)
-    return sft(source, gradient_accumulation_steps=1, per_device_train_batch_size=tasks, **settings)
+
+    def enough(policy: Any, lap: int) -> list[Row]:
+        rows: list[Row] = []
+        learned = 0
+        while learned < budget and len(rows) < _MOST_ROWS:
+            block = source(policy, len(rows) // (15 * tasks))
+            rows += block
+            learned += sum(turn >= 0 for row in block for turn in row.turn)
+        return rows
+
+    return sft(enough, gradient_accumulation_steps=1, per_device_train_batch_size=tasks, **settings)
 
 
 def _sft(base: Recipe, world: World, *, tasks: int, levels: Sequence[int], seed: int, budget: int) -> Stage:
     """Learn from the world's reference solutions; the budget counts the tokens that are learned from."""
-    return _shown(world, tasks, levels, seed)
+    return _shown(world, tasks, levels, seed, budget=budget)
 
 
 def _preferred(
@@ -124,6 +138,8 @@ def entry(
         recipe, changes = stack(base, "+".join(recipes), known.recipes)
         if recipes is members:
             return recipe, changes
-        return Method((_shown(world, tasks, levels, seed, max_sampled_tokens=max(budget // 4, 1)), recipe)), changes
+        first_part = max(budget // 4, 1)
+        shown = _shown(world, tasks, levels, seed, budget=first_part, max_sampled_tokens=first_part)
+        return Method((shown, recipe)), changes
     except ValueError as error:
         raise ValueError(f"{name!r} cannot run in this arena: {error}") from error
