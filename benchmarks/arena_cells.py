@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ferrule.evaluate.arena import base_of, model_of
-from ferrule.evaluate.columns import CEILING, COLUMNS, HIGH, LOW, Level, kept
+from ferrule.evaluate.columns import CANDIDATES, CEILING, HIGH, LOW, Level, kept
 from ferrule.evaluate.evaluate import evaluate
-from ferrule.evaluate.profile import Profile, play_run
+from ferrule.evaluate.profile import TRIAL_SEED, Profile, play_run
 from ferrule.papers import known
 from ferrule.policies.named import weights_digest
 from ferrule.worlds.named import world
@@ -27,7 +27,6 @@ __all__ = ["levels_of", "main"]
 
 RECORD = Path(__file__).resolve().parent.parent / "docs/records/arena-profile/cells.json"
 SEED, TASKS, SAMPLES, RATE = 0, 16, 8, 3e-4
-ALL: Mapping[str, tuple[int, ...]] = {name: (1, 2, 3) if name == "apps" else (1, 2, 3, 4, 5) for name in COLUMNS}
 
 
 def levels_of(data: Mapping[str, Any]) -> list[Level]:
@@ -40,10 +39,18 @@ def _save(data: Mapping[str, Any]) -> None:
     RECORD.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
+def _seen(stored: Mapping[str, Any], data: Mapping[str, Any]) -> list[Any]:
+    """Return the levels that a record holds; raises ``SystemExit`` where they were seen in another model or way."""
+    other = [f"{key} {stored.get(key)}" for key in ("weights", "seed", "samples") if stored.get(key) != data[key]]
+    if other:
+        raise SystemExit(f"{RECORD} was measured with {', '.join(other)}; remove it to measure all levels again")
+    return list(stored["levels"])
+
+
 def _untrained(profile: Profile, name: str, level: int, tasks: int) -> dict[str, Any]:
     """Measure pass@8 on one level, of tasks that nothing is measured on."""
     arena = profile.arena(RATE, profile.budget)
-    home = world(COLUMNS[name].world)
+    home = world(CANDIDATES[name].world)
     found = evaluate(
         base_of(arena).agent, model_of(arena), home, home.tasks("test", tasks, seed=SEED, levels=(level,)),
         num_generations=SAMPLES, seed=SEED, temperature=1.0,
@@ -60,25 +67,24 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=Profile.budget, help="tokens of the run of plain GRPO")
     parser.add_argument("--tasks", type=int, default=TASKS, help="tasks per level")
     options = parser.parse_args()
-    every = tuple(replace(COLUMNS[name], levels=levels) for name, levels in ALL.items())
-    profile = Profile(("grpo",), every, budget=options.budget, eval_tasks=60)
+    profile = Profile(("grpo",), tuple(CANDIDATES.values()), budget=options.budget, eval_tasks=60)
     data: dict[str, Any] = {
         "rule": {"low": LOW, "high": HIGH, "ceiling": CEILING}, "weights": weights_digest("pocket"), "seed": SEED,
         "samples": SAMPLES, "rate": RATE, "budget": options.budget, "levels": [],
     }  # fmt: skip
     if RECORD.is_file():
-        data = {**data, **json.loads(RECORD.read_text(encoding="utf-8"))}
+        data["levels"] = _seen(json.loads(RECORD.read_text(encoding="utf-8")), data)
     known_levels = {(row["column"], row["level"]) for row in data["levels"]}
-    for name, levels in ALL.items():
-        for level in levels:
+    for name, column in CANDIDATES.items():
+        for level in column.levels:
             if (name, level) not in known_levels:
                 data["levels"].append(_untrained(profile, name, level, options.tasks))
                 print(data["levels"][-1], flush=True)
                 _save(data)
     first = kept(levels_of({"levels": [{**row, "end": None} for row in data["levels"]]}))
-    columns = tuple(replace(COLUMNS[name], levels=levels) for name, levels in first.items())
+    columns = tuple(replace(CANDIDATES[name], levels=levels) for name, levels in first.items())
     with TemporaryDirectory() as folder:
-        run = play_run(replace(profile, columns=columns), "grpo", SEED, RATE, Path(folder) / "grpo", known)
+        run = play_run(replace(profile, columns=columns), "grpo", SEED, RATE, Path(folder) / "grpo", known, TRIAL_SEED)
     for row in data["levels"]:
         row.pop("end", None)
         if row["level"] in first.get(row["column"], ()):

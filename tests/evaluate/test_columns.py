@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ferrule.core.demonstration import Demonstrates
-from ferrule.evaluate.columns import COLUMNS, Column, Level, columns_of, kept, mixture
+from ferrule.evaluate.columns import CANDIDATES, CHOSEN, COLUMNS, Column, Level, columns_of, kept, mixture
 from ferrule.worlds.apis import Apis
 from ferrule.worlds.levelled import Levelled
 from ferrule.worlds.session import Toolbox
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_seven_columns_are_one_mixture_of_seven_worlds() -> None:
-    columns = columns_of(COLUMNS)
+    columns = tuple(CANDIDATES.values())
     tasks = mixture(columns).tasks("train", 28, levels=(1,))
     assert len(columns) == 7
     assert all(sum(task.world == column.world.partition(":")[0] for task in tasks) == 4 for column in columns)
@@ -64,3 +69,11 @@ def test_the_rule_keeps_what_can_be_learned_and_is_not_yet() -> None:
         Level("b", 1, 0.5, 0.85), Level("b", 2, 0.5, 0.1), Level("c", 1, 0.0),
     ]  # fmt: skip
     assert kept(levels) == {"a": (2, 3), "b": (2,)}
+
+
+def test_a_column_has_the_levels_that_the_rule_keeps() -> None:
+    """As long as some of the levels were not seen, none is left out."""
+    data = json.loads((ROOT / "docs/records/arena-profile/cells.json").read_text(encoding="utf-8"))
+    levels = [Level(row["column"], row["level"], row["pass_at_8"], row.get("end")) for row in data["levels"]]
+    everything = {name: column.levels for name, column in CANDIDATES.items()}
+    assert dict(CHOSEN) == (kept(levels) if "curve" in data else everything)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 from tests.evaluate.profile_cells import SMALL, play
 
 from ferrule.core.records import Message, Task, Trajectory, Turn
+from ferrule.evaluate.arena import EVAL_SEED
 from ferrule.evaluate.columns import columns_of
 from ferrule.evaluate.controls import coin
 from ferrule.evaluate.methods import known_of
-from ferrule.evaluate.profile import Profile, best_rate, command_of
+from ferrule.evaluate.profile import TRIAL_SEED, Profile, best_rate, command_of, held_out
 from ferrule.evaluate.profile_page import profile_page
 from ferrule.evaluate.profile_standings import area, leading_of, pairs_of, profile_result, tokens_to
 from ferrule.evaluate.recipes import stack
@@ -81,6 +84,78 @@ def test_units_of_another_machine_count_as_finished(
     assert again["machines"] == [{"machine": "arm64", "processor": "elsewhere", "device": "cuda:0"}]
     with pytest.raises(AssertionError, match="measured again"):
         play(tmp_path / "other", units=units, budget=52)
+
+
+def killed_call(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
+    """End the process, as it were, when a function of the profile is called for the ``at``-th time."""
+    import ferrule.evaluate.profile as module
+
+    before, calls = getattr(module, name), [0]
+
+    def counted(*given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise KeyboardInterrupt
+        return before(*given, **named)
+
+    monkeypatch.setattr(module, name, counted)
+
+
+def test_a_run_that_was_killed_in_its_third_quarter_comes_to_the_same_numbers(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    row = next(row for row in whole[1]["rows"] if row["recipe"] == "grpo")
+    alone: dict[str, Any] = {"recipes": ("grpo",), "rates": (row["rate"],)}
+    with pytest.MonkeyPatch.context() as patch:
+        killed_call(patch, "_measured", 4)  # the untrained model comes first
+        with pytest.raises(KeyboardInterrupt):
+            play(tmp_path, **alone)
+    assert list(tmp_path.glob("grpo/seed-100-*/checkpoint-*"))
+    assert play(tmp_path, **alone)["runs"] == [run for run in whole[1]["runs"] if run["recipe"] != "sft"]
+
+
+def test_a_folder_that_is_half_removed_is_not_gone_on_from(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Without its curve a finished run would be taken for one whose quarters all ended with the last weights."""
+    row = next(row for row in whole[1]["rows"] if row["recipe"] == "grpo")
+    alone: dict[str, Any] = {"recipes": ("grpo",), "rates": (row["rate"],)}
+
+    whole_removed = shutil.rmtree
+
+    def half(folder: Path, **how: Any) -> None:
+        if not (folder / "curve.json").is_file():
+            return whole_removed(folder, **how)
+        (folder / "curve.json").unlink()
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ferrule.evaluate.profile.shutil.rmtree", half)
+        with pytest.raises(KeyboardInterrupt):
+            play(tmp_path, **alone)
+    assert play(tmp_path, **alone)["runs"] == [run for run in whole[1]["runs"] if run["recipe"] != "sft"]
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_of_other_settings(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    row = next(row for row in whole[1]["rows"] if row["recipe"] == "grpo")
+    with pytest.MonkeyPatch.context() as patch:
+        killed_call(patch, "_measured", 4)
+        with pytest.raises(KeyboardInterrupt):
+            play(tmp_path, recipes=("grpo",), rates=(1e-2,))
+    changed = play(tmp_path, recipes=("grpo",), rates=(row["rate"],))
+    assert changed["runs"] == [run for run in whole[1]["runs"] if run["recipe"] != "sft"]
+
+
+def test_rates_are_chosen_by_tasks_that_are_not_measured() -> None:
+    """Sums of one digit are so few that other seeds give many of them again."""
+    profile = replace(SMALL, eval_tasks=30)
+    column = profile.columns[0]
+    measured = {task.prompt for task in held_out(profile, column, EVAL_SEED, 30)}
+    trial = {task.prompt for task in held_out(profile, column, TRIAL_SEED, 30)}
+    assert len(measured) == len(trial) == 30
+    assert not measured & trial
+    with pytest.raises(ValueError, match="no test tasks beside the"):
+        held_out(replace(SMALL, eval_tasks=200), column, TRIAL_SEED, 30)
 
 
 def test_the_rate_that_did_best_is_taken_and_of_equals_the_first() -> None:
@@ -166,7 +241,8 @@ def about(**changes: Any) -> dict[str, Any]:
     return {
         "recipes": ["grpo", "up", "down"], "columns": columns, "against": "grpo", "budget": 100, "model": "pocket",
         "rates": [1e-4], "rate_seed": 0, "first_seed": 100, "seeds": 3, "leading": 0, "leading_seeds": 8, "groups": 2,
-        "eval_tasks": 4, "num_generations_eval": 1, "command": "ferrule arena", **changes,
+        "eval_tasks": 4, "num_generations_eval": 1, "curve_tasks": 2, "by_rule": False, "command": "ferrule arena",
+        **changes,
     }  # fmt: skip
 
 
@@ -182,6 +258,9 @@ def test_differences_levels_and_the_sentence_about_pairs() -> None:
     assert found["down"]["c1"]["tokens_to_level"] is None
     assert found["up"]["all"]["success"] == pytest.approx((0.7 + 0.5) / 2)
     text = profile_page({**result, "versions": {"python": "3"}})
+    assert "kept by a rule" not in text
+    assert "kept by a rule" in profile_page({**result, "about": about(by_rule=True), "versions": {"python": "3"}})
+    assert "| `up` | 0.0001 | 3 | 0k | 70.0 | 50.0 | 60.0 |" in text
     assert "**No pair of recipes is told apart in at least 4 columns**: of 3 pairs 3 are told apart in one" in text
     pair = {"first": "grpo", "second": "up", "better": ["a", "b", "c"], "worse": ["d"]}
     text = profile_page({**result, "pairs": [pair], "versions": {"python": "3"}})
@@ -201,6 +280,14 @@ def test_seeds_of_measuring_are_not_those_of_choosing() -> None:
         Profile((), columns_of(["chains"]))
     with pytest.raises(ValueError, match="leave it out of the recipes"):
         Profile(("untrained",), columns_of(["chains"]))
+    with pytest.raises(ValueError, match="recipes name grpo more than once"):
+        Profile(("grpo", "otc", "grpo"), columns_of(["chains"]))
+    with pytest.raises(ValueError, match=r"rates name 0\.001 more than once"):
+        Profile(("grpo",), columns_of(["chains"]), rates=(1e-3, 1e-3))
+    with pytest.raises(ValueError, match="leading_seeds is 5 and every recipe has 5 seeds"):
+        Profile(("grpo",), columns_of(["chains"]), leading=1, leading_seeds=5)
+    with pytest.raises(ValueError, match="eval_tasks is 8; the least is 16"):
+        Profile(("grpo",), columns_of(["chains"]), eval_tasks=8)
 
 
 def test_the_command_plays_the_profile_again() -> None:

@@ -9,7 +9,7 @@ and where plain GRPO ends below ``CEILING``, so that there is room to be better.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ferrule.core.arrays import nearest
 from ferrule.core.flows import World
@@ -17,7 +17,19 @@ from ferrule.worlds.levelled import Levelled
 from ferrule.worlds.mixed import Mixed
 from ferrule.worlds.named import world, world_names
 
-__all__ = ["CEILING", "COLUMNS", "HIGH", "LOW", "Column", "Level", "columns_of", "kept", "mixture"]
+__all__ = [
+    "CANDIDATES",
+    "CEILING",
+    "CHOSEN",
+    "COLUMNS",
+    "HIGH",
+    "LOW",
+    "Column",
+    "Level",
+    "columns_of",
+    "kept",
+    "mixture",
+]
 
 LOW, HIGH, CEILING = 0.10, 0.90, 0.85
 
@@ -35,7 +47,7 @@ class Column:
         return Levelled(world(self.world), self.levels)
 
 
-COLUMNS: Mapping[str, Column] = {
+CANDIDATES: Mapping[str, Column] = {
     column.name: column
     for column in (
         Column("renamed", "renamed:of=chains"),
@@ -47,6 +59,10 @@ COLUMNS: Mapping[str, Column] = {
         Column("unneeded", "unneeded"),
     )
 }
+"""All columns with all levels that the rule chooses from."""
+CHOSEN: Mapping[str, tuple[int, ...]] = {name: column.levels for name, column in CANDIDATES.items()}
+"""The levels that make up a column."""
+COLUMNS: Mapping[str, Column] = {name: replace(CANDIDATES[name], levels=levels) for name, levels in CHOSEN.items()}
 """Columns by name: other names, priced calls, chains, apps, tools that fail, two tools, tools to be left alone."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ferrule.core.arrays import by_name, nearest
 from ferrule.core.flows import World
-from ferrule.core.recipe import Method, Part, Recipe, Stage
+from ferrule.core.recipe import Drawn, Method, Part, Recipe, Stage
 from ferrule.data.formats import Row
 from ferrule.evaluate.controls import CONTROLS
 from ferrule.evaluate.recipes import Changes, Make, Published, recipes_of, stack
@@ -42,7 +42,8 @@ def _shown(world: World, tasks: int, levels: Sequence[int], seed: int, *, budget
         rows: list[Row] = []
         learned = 0
         while learned < budget and len(rows) < _MOST_ROWS:
-            block = source(policy, len(rows) // (15 * tasks))
+            drawn = source(policy, len(rows) // (15 * tasks))
+            block = drawn.items if isinstance(drawn, Drawn) else drawn
             rows += block
             learned += sum(turn >= 0 for row in block for turn in row.turn)
         return rows

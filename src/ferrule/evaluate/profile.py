@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from ferrule.core.flows import World
+from ferrule.core.records import Task
 from ferrule.evaluate.arena import (
     EVAL_SEED,
     UNTRAINED,
@@ -28,7 +29,7 @@ from ferrule.evaluate.arena import (
     refuse_entries,
     settings_of,
 )  # fmt: skip
-from ferrule.evaluate.columns import Column, mixture
+from ferrule.evaluate.columns import COLUMNS, Column, mixture
 from ferrule.evaluate.evaluate import evaluate
 from ferrule.evaluate.profile_standings import leading_of, profile_result
 from ferrule.evaluate.queue import Job, Show, address_of, work
@@ -38,10 +39,10 @@ from ferrule.train.folder import versions
 from ferrule.train.logs import write_json
 from ferrule.train.loop import train
 
-__all__ = ["Profile", "best_rate", "play_profile", "play_run", "play_trial"]
+__all__ = ["TRIAL_SEED", "Profile", "best_rate", "held_out", "play_profile", "play_run", "play_trial"]
 
 TRIAL_SEED = 4321
-"""Seed of the tasks that learning rates are chosen by; measured is on those of ``EVAL_SEED``."""
+"""Seed of the tasks that learning rates are chosen by; none of them is measured (``EVAL_SEED``)."""
 QUARTERS = (1, 2, 3, 4)
 
 
@@ -83,6 +84,19 @@ class Profile:
                 f"rates are tried with seed {self.rate_seed}, which is one of the measuring seeds; choose another "
                 "first_seed (--first-seed)"
             )
+        for what in ("recipes", "rates"):
+            listed = getattr(self, what)
+            if twice := [one for one in dict.fromkeys(listed) if listed.count(one) > 1]:
+                raise ValueError(f"{what} name {', '.join(map(str, twice))} more than once; its runs would count twice")
+        if self.leading and self.leading_seeds <= self.seeds:
+            raise ValueError(
+                f"leading_seeds is {self.leading_seeds} and every recipe has {self.seeds} seeds; the leading ones need "
+                "more than that (--leading-seeds)"
+            )
+        if self.curve_tasks > self.eval_tasks:
+            raise ValueError(
+                f"eval_tasks is {self.eval_tasks}; the least is {self.curve_tasks}, the tasks after each quarter"
+            )
         if self.budget < 4:
             raise ValueError(f"a budget of {self.budget} tokens has no quarters; the least is 4")
         if UNTRAINED in self.recipes:
@@ -104,12 +118,30 @@ class Profile:
         return json.loads(json.dumps({**settings, "weights": weights_digest(self.model)}))  # type: ignore[no-any-return]
 
 
+def held_out(profile: Profile, column: Column, seed: int, count: int) -> list[Task]:
+    """Return tasks of a column's test split: those that are measured, or with another seed than ``EVAL_SEED`` others.
+
+    Small worlds give the same task under several seeds. Raises ``ValueError`` where all tasks are measured.
+    """
+    world = column.tasks_from()
+    if seed == EVAL_SEED:
+        return world.tasks("test", count, seed=seed)
+    measured = {(task.prompt, str(task.answer)) for task in world.tasks("test", profile.eval_tasks, seed=EVAL_SEED)}
+    drawn = world.tasks("test", count + profile.eval_tasks, seed=seed)
+    others = [task for task in drawn if (task.prompt, str(task.answer)) not in measured][:count]
+    if not others:
+        raise ValueError(
+            f"column {column.name!r} has no test tasks beside the {len(measured)} that are measured; rates need some "
+            "(fewer --eval-tasks, or a single rate)"
+        )
+    return others
+
+
 def _column(profile: Profile, column: Column, policy: Any, seed: int, tasks: int, samples: int) -> dict[str, Any]:
     """Measure one column with the plain tool loop."""
-    world = column.tasks_from()
     found = evaluate(
-        base_of(profile.arena(0.0, profile.budget)).agent, policy, world, world.tasks("test", tasks, seed=seed),
-        num_generations=samples, seed=seed, temperature=1.0, name=column.name,
+        base_of(profile.arena(0.0, profile.budget)).agent, policy, column.tasks_from(),
+        held_out(profile, column, seed, tasks), num_generations=samples, seed=seed, temperature=1.0, name=column.name,
     )  # fmt: skip
     data = found.as_dict()
     scores = list(found.scores().values())
@@ -163,7 +195,7 @@ def play_trial(profile: Profile, name: str, rate: float, folder: Path, offer: Of
     budget = profile.budget // 4
     policy, summary, _ = _trained(profile, profile.arena(rate, budget), name, profile.rate_seed, folder, offer, budget)
     columns = _measured(profile, policy, seed=TRIAL_SEED)
-    shutil.rmtree(folder)
+    _removed(folder)
     success = {column: row["success"] for column, row in columns.items()}
     return {
         "success": fmean(success.values()), "columns": success, "sampled": summary["sampled_tokens"],
@@ -171,14 +203,25 @@ def play_trial(profile: Profile, name: str, rate: float, folder: Path, offer: Of
     }  # fmt: skip
 
 
-def play_run(profile: Profile, name: str, seed: int, rate: float, folder: Path, offer: Offer) -> dict[str, Any]:
+def _removed(folder: Path) -> None:
+    """Remove the folder of a finished run, in one stroke: what is left of one must not be taken for one to go on."""
+    gone = folder.with_name(f".{folder.name}.over")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def play_run(
+    profile: Profile, name: str, seed: int, rate: float, folder: Path, offer: Offer, tasks_seed: int = EVAL_SEED
+) -> dict[str, Any]:
     """Train one recipe with one seed and measure every column, after each quarter and at the end; as JSON data.
 
-    A run that was killed goes on from its checkpoint. What its folder holds is removed in the end.
+    A run that was killed goes on from its checkpoint. What its folder holds is removed in the end. ``tasks_seed`` is
+    that of the tasks that are measured.
     """
     if name == UNTRAINED:
         policy = model_of(profile.arena(0.0, profile.budget))
-        columns = _measured(profile, policy)
+        columns = _measured(profile, policy, seed=tasks_seed)
         first = {column: row.pop("first") for column, row in columns.items()}
         return {
             "columns": columns, "curve": [[0, first]], "sampled": 0, "steps": 0, "changes": {},
@@ -190,16 +233,21 @@ def play_run(profile: Profile, name: str, seed: int, rate: float, folder: Path, 
         last = quarter == QUARTERS[-1]
         tokens = profile.budget * quarter // len(QUARTERS)
         policy, summary, changes = _trained(profile, arena, name, seed, folder, offer, tokens)
-        columns = _measured(profile, policy, quarter=not last)
+        columns = _measured(profile, policy, seed=tasks_seed, quarter=not last)
         if not last:
             curve.append([summary["sampled_tokens"], columns])
             write_json(place, curve)
     curve.append([summary["sampled_tokens"], {column: row.pop("first") for column, row in columns.items()}])
-    shutil.rmtree(folder)
+    _removed(folder)
     return {
         "columns": columns, "curve": curve, "sampled": summary["sampled_tokens"], "steps": summary["steps"],
         "changes": {field: list(by) for field, by in changes.items()}, "machine": _machine(policy),
     }  # fmt: skip
+
+
+def _place(folder: Path, name: str, what: str, address: str) -> Path:
+    """Return the folder of a unit: one under other settings has another, so that no run goes on from its checkpoint."""
+    return folder / name / f"{what}-{address[:8]}"
 
 
 def _trials(profile: Profile, folder: Path, record: Path, offer: Offer) -> list[Job]:
@@ -211,7 +259,7 @@ def _trials(profile: Profile, folder: Path, record: Path, offer: Offer) -> list[
         for rate in profile.rates:
             address = address_of(conditions=conditions, recipe=name, rate=rate, rate_seed=profile.rate_seed)
             about = {"recipe": name, "rate": rate, "rate_seed": profile.rate_seed}
-            arguments = (profile, name, rate, folder / name / f"rate-{rate:g}", offer)
+            arguments = (profile, name, rate, _place(folder, name, f"rate-{rate:g}", address), offer)
             jobs.append(Job(address, record, play_trial, arguments, f"{name}, rate {rate:g}", about))
     return jobs
 
@@ -237,7 +285,7 @@ def _runs(
             seed, rate = profile.first_seed + place, chosen[name]
             address = address_of(conditions=conditions, recipe=name, rate=rate, seed=seed)
             about = {"recipe": name, "rate": rate, "seed": seed}
-            arguments = (profile, name, seed, rate, folder / name / f"seed-{seed}", offer)
+            arguments = (profile, name, seed, rate, _place(folder, name, f"seed-{seed}", address), offer)
             jobs.append(Job(address, record, play_run, arguments, f"{name}, seed {seed}", about))
     return jobs
 
@@ -276,13 +324,14 @@ def play_profile(
     seeds = dict.fromkeys(profile.recipes, profile.seeds)
     jobs = _runs(profile, chosen, seeds, place, record, offer)
     done = work(jobs, place / "queue", **queue)  # type: ignore[arg-type]
-    if profile.leading and profile.leading_seeds > profile.seeds:
+    if profile.leading:
         ahead = leading_of(_rows(jobs, done), profile.recipes[0], profile.leading)
         seeds |= dict.fromkeys(ahead, profile.leading_seeds)
         jobs = _runs(profile, chosen, seeds, place, record, offer)
         done = work(jobs, place / "queue", **queue)  # type: ignore[arg-type]
     about = {
         **asdict(profile), "weights": weights_digest(profile.model), "against": profile.recipes[0],
+        "by_rule": all(COLUMNS.get(column.name) == column for column in profile.columns),
         "command": command_of(profile),
     }  # fmt: skip
     result = {**profile_result(about, _rows(jobs, done), chosen, found), "versions": versions()}

@@ -12,6 +12,10 @@ from ferrule.evaluate.standings import as_points, as_share
 __all__ = ["PICTURE", "apart_text", "profile_page"]
 
 PICTURE = "assets/arena-profile.png"
+_RULE = (
+    f"Levels of a column were kept by a rule written before anything was measured: untrained pass@8 between {LOW:.0%} "
+    f"and {HIGH:.0%}, and an end of plain GRPO below {CEILING:.0%}, on a development seed.\n\n"
+)
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -46,11 +50,13 @@ def apart_text(data: Mapping[str, Any]) -> str:
 
 def _overview(data: Mapping[str, Any]) -> str:
     names = [column["name"] for column in data["about"]["columns"]]
-    lines = [_head(["recipe", "rate", "seeds", *names, OVERALL])]
+    lines = [_head(["recipe", "rate", "seeds", "tokens", *names, OVERALL])]
     for row in data["rows"]:
         rate = "" if row["rate"] is None else f"{row['rate']:g}"
         ends = [f"{100 * row['columns'][name]['success']:.1f}" for name in (*names, OVERALL)]
-        lines.append(_row([f"`{row['recipe']}`", rate, str(len(row["seeds"]) or ""), *ends]))
+        lines.append(
+            _row([f"`{row['recipe']}`", rate, str(len(row["seeds"]) or ""), _thousands(row["sampled"]), *ends])
+        )
     return "".join(lines)
 
 
@@ -74,7 +80,8 @@ def profile_page(data: Mapping[str, Any]) -> str:
     seeds = f"{about['seeds']} seeds from {about['first_seed']} on"
     if about["leading"]:
         seeds += (
-            f" ({about['leading_seeds']} for `{about['against']}` and the {about['leading']} that lead after those)"
+            f" ({about['leading_seeds']} for `{about['against']}` and the {about['leading']} that lead after those, "
+            "the ones they were chosen by among them)"
         )
     rates = ", ".join(f"{rate:g}" for rate in about["rates"])
     machines = "; ".join(" ".join(filter(None, machine.values())) for machine in data["machines"])
@@ -89,8 +96,7 @@ def profile_page(data: Mapping[str, Any]) -> str:
         f"Model `{about['model']}`, {about['budget']:,} tokens per run, {about['groups']} tasks per step, {seeds}; "
         f"{about['eval_tasks']} held-out tasks per column with {about['num_generations_eval']} samples each at "
         "temperature 1. Intervals are 95% Student intervals over training seeds; differences are paired by seed.\n\n",
-        f"Levels of a column were kept by a rule written before anything was measured: untrained pass@8 between "
-        f"{LOW:.0%} and {HIGH:.0%}, and an end of plain GRPO below {CEILING:.0%}, on a development seed.\n\n",
+        _RULE if about["by_rule"] else "",
         _head(["column", "world", "levels"], 3),
         *(
             _row([column["name"], f"`{column['world']}`", ", ".join(map(str, column["levels"]))])
@@ -104,7 +110,8 @@ def profile_page(data: Mapping[str, Any]) -> str:
         "## Ends\n\nSuccess in percent, mean over seeds; the last column is the mean over columns.\n\n",
         _overview(data),
         "\n## Column by column\n\nThe area is the mean success over the budget, from the untrained model on; the level "
-        f"is half way from the untrained model to the end of `{about['against']}`.\n",
+        f"is half way from the untrained model to the end of `{about['against']}`. Both are taken from the first "
+        f"{about['curve_tasks']} tasks of a column, which are measured after each quarter of the budget as well.\n",
     ]
     for name in (*(column["name"] for column in about["columns"]), OVERALL):
         title = "Mean over columns" if name == OVERALL else name.capitalize()
