@@ -312,6 +312,13 @@ def test_thinking_of_harmony_is_the_analysis_channel() -> None:
     assert [(kind, text[a:b]) for kind, a, b in c.spans(text)] == [("think", "Hm."), ("answer", "42")]
 
 
+def test_a_tool_that_atem_would_read_as_thinking_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot write the name 'self': what is written to it is thinking"):
+        codec("atem").write(Message("assistant", "", (Call("self", {"a": 1}),)))
+    called = codec("atem").read(codec("atem").write(Message("assistant", "", (Call("user", {"a": 1}),)))).calls
+    assert [(call.name, call.arguments, call.repairs) for call in called] == [("user", {"a": 1}, ())]
+
+
 def test_thinking_of_atem_is_a_message_to_itself() -> None:
     c = codec("atem")
     text = " to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>42"

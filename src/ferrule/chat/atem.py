@@ -96,6 +96,8 @@ class Atem:
         if call.problem and call.raw:
             return call.raw
         name = check_name(call.name, self.name, '"<> \t\n')
+        if _KINDS.get(name) == "think":
+            raise ValueError(f"the {self.name} codec cannot write the name {name!r}: what is written to it is thinking")
         lines = [f" to={name}{_MESSAGE}{_OPEN}", f'<atem:invoke name="{name}">']
         for key, value in call.arguments.items():
             shown = write_value(self, name, key, value, *_MARKS)
