@@ -1,8 +1,9 @@
 """One decoder layer of a Llama-shaped model on a processor, for tokens of many sequences at once (float32).
 
-Activations lie in panels of 8 tokens, ``(P, features, 8)``, so that every step runs along the tokens. Keys lie in pages
-``(pages, heads, D, PAGE)`` and values in ``(pages, heads, PAGE, D)``; a token sees the pages of its own row of the page
-table up to its position. Tokens of one call may belong to one sequence: all keys are written before any is read.
+Activations lie in panels of as many tokens as the processor has lanes, ``(P, features, LANES)``, so that every step
+runs along the tokens. Keys lie in pages ``(pages, heads, D, PAGE)`` and values in ``(pages, heads, PAGE, D)``; a
+token sees the pages of its own row of the page table up to its position. Tokens of one call may belong to one
+sequence: all keys are written before any is read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from ferrule.policies.engine.tiles import bits_to_float, fused, tile
+from ferrule.policies.engine.tiles import LANES, across, bits_to_float, fused, tile
 
 __all__ = ["PAGE", "attend", "embed", "layer", "matmul", "normalise", "place", "rotate"]
 
@@ -21,7 +22,9 @@ PAGE = 16
 # read from numba's cache is not always the code that was just compiled, and both must compute the same numbers.
 _ORDERED = {"nnan", "nsz"}
 _12x1, _6x2, _1x1 = tile(12, 1), tile(6, 2), tile(1, 1)
-_4x2, _3x2, _2x2, _1x2 = tile(4, 2), tile(3, 2), tile(2, 2), tile(1, 2)
+_SIDE = 64
+_page, _side = tile(1, PAGE // LANES), tile(1, _SIDE // LANES)
+_1page, _2pages, _4pages = across(1, PAGE), across(2, PAGE), across(4, PAGE)
 
 
 @njit(cache=True, inline="always")
@@ -42,45 +45,45 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def matmul(x, w, y, add):  # type: ignore[no-untyped-def]
-    """``y (+)= x w^T``: x (P, I, 8), w (O, I), y (P, O, 8)."""
+    """``y (+)= x w^T``: x (P, I, LANES), w (O, I), y (P, O, LANES)."""
     panels, inputs, outputs = x.shape[0], x.shape[1], w.shape[0]
-    blocks = outputs // 12
+    blocks, wide = outputs // 12, 4 * LANES
     at_x, at_w, at_y = x.ctypes.data, w.ctypes.data, y.ctypes.data
     for block in prange(blocks + 1):
         o = 12 * block
         if block < blocks:
             p = 0
             while p + 1 < panels:
-                one = at_x + p * inputs * 32
-                _6x2(one, 8, inputs * 8, at_w + o * inputs * 4, inputs, inputs,
-                     at_y + (p * outputs + o) * 32, 8, outputs * 8, add)  # fmt: skip
-                _6x2(one, 8, inputs * 8, at_w + (o + 6) * inputs * 4, inputs, inputs,
-                     at_y + (p * outputs + o + 6) * 32, 8, outputs * 8, add)  # fmt: skip
+                one = at_x + p * inputs * wide
+                _6x2(one, LANES, inputs * LANES, at_w + o * inputs * 4, inputs, inputs,
+                     at_y + (p * outputs + o) * wide, LANES, outputs * LANES, add)  # fmt: skip
+                _6x2(one, LANES, inputs * LANES, at_w + (o + 6) * inputs * 4, inputs, inputs,
+                     at_y + (p * outputs + o + 6) * wide, LANES, outputs * LANES, add)  # fmt: skip
                 p += 2
             if p < panels:
-                _12x1(at_x + p * inputs * 32, 8, 0, at_w + o * inputs * 4, inputs, inputs,
-                      at_y + (p * outputs + o) * 32, 8, 0, add)  # fmt: skip
+                _12x1(at_x + p * inputs * wide, LANES, 0, at_w + o * inputs * 4, inputs, inputs,
+                      at_y + (p * outputs + o) * wide, LANES, 0, add)  # fmt: skip
         else:
             for rest in range(o, outputs):
                 for p in range(panels):
-                    _1x1(at_x + p * inputs * 32, 8, 0, at_w + rest * inputs * 4, inputs, inputs,
-                         at_y + (p * outputs + rest) * 32, 8, 0, add)  # fmt: skip
+                    _1x1(at_x + p * inputs * wide, LANES, 0, at_w + rest * inputs * 4, inputs, inputs,
+                         at_y + (p * outputs + rest) * wide, LANES, 0, add)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _bias(y, bias):  # type: ignore[no-untyped-def]
     for p in range(y.shape[0]):
         for f in range(bias.shape[0]):
-            for lane in range(8):
+            for lane in range(LANES):
                 y[p, f, lane] += bias[f]
 
 
 @njit(cache=True, nogil=True)
 def embed(ids_N, table, x):  # type: ignore[no-untyped-def]
     """Write the embeddings of tokens into panels; lanes beyond the last token are zero."""
-    for n in range(x.shape[0] * 8):
+    for n in range(x.shape[0] * LANES):
         for f in range(x.shape[1]):
-            x[n // 8, f, n % 8] = table[ids_N[n], f] if n < len(ids_N) else np.float32(0.0)
+            x[n // LANES, f, n % LANES] = table[ids_N[n], f] if n < len(ids_N) else np.float32(0.0)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -88,14 +91,14 @@ def normalise(x, weight, eps, y):  # type: ignore[no-untyped-def]
     """Root mean square norm, ``y = x / sqrt(mean(x^2) + eps) * weight``, along the features of panels."""
     size = x.shape[1]
     for p in prange(x.shape[0]):
-        square = np.zeros(8, np.float32)
+        square = np.zeros(LANES, np.float32)
         for f in range(size):
-            for lane in range(8):
+            for lane in range(LANES):
                 square[lane] += x[p, f, lane] * x[p, f, lane]
-        for lane in range(8):
+        for lane in range(LANES):
             square[lane] = np.float32(1.0) / math.sqrt(square[lane] / np.float32(size) + eps)
         for f in range(size):
-            for lane in range(8):
+            for lane in range(LANES):
                 y[p, f, lane] = x[p, f, lane] * square[lane] * weight[f]
 
 
@@ -105,7 +108,7 @@ def rotate(x, cos_N, sin_N, weight, eps, out):  # type: ignore[no-untyped-def]
     heads, size = out.shape[1], out.shape[2]
     half = size // 2
     for n in prange(out.shape[0]):
-        p, lane = n // 8, n % 8
+        p, lane = n // LANES, n % LANES
         for h in range(heads):
             scale = np.float32(1.0)
             if weight.shape[0]:
@@ -130,27 +133,37 @@ def place(key, value, pages_N, slots_N, keys, values):  # type: ignore[no-untype
         for h in range(key.shape[1]):
             for d in range(size):
                 keys[page, h, d, slot] = key[n, h, d]
-                values[page, h, slot, d] = value[n // 8, h * size + d, n % 8]
+                values[page, h, slot, d] = value[n // LANES, h * size + d, n % LANES]
 
 
 @njit(cache=True, inline="always")
-def _rows(many, x, sx, w, sw, n, y, sy, add):  # type: ignore[no-untyped-def]
-    """``y[a, 0:16] (+)= sum_i w[a, i] x[i, 0:16]`` for ``many`` rows of w."""
-    a = 0
-    while a < many:
-        left = many - a
-        if left >= 4:
-            _4x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
-            a += 4
-        elif left == 3:
-            _3x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
-            a += 3
-        elif left == 2:
-            _2x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
-            a += 2
+def _scores(query, keys, step, numbers, count, size, scores):  # type: ignore[no-untyped-def]
+    """Products of one query with the keys of ``count`` pages; several pages at once, whose sums do not wait in line."""
+    b = 0
+    while b < count:
+        at, number = scores + b * PAGE * 4, numbers + b * 8
+        if b + 4 <= count:
+            _4pages(keys, number, step, PAGE, query, size, at)
+            b += 4
+        elif b + 2 <= count:
+            _2pages(keys, number, step, PAGE, query, size, at)
+            b += 2
         else:
-            _1x2(x, sx, 8, w + a * sw * 4, sw, n, y + a * sy * 4, sy, 8, add)
-            a += 1
+            _1page(keys, number, step, PAGE, query, size, at)
+            b += 1
+
+
+@njit(cache=True, inline="always")
+def _mix(scores, values, count, size, mixed, add):  # type: ignore[no-untyped-def]
+    """Add the values (count, size) of a page, weighted by scores; as many of a head's features at once as there are."""
+    d = 0
+    while d < size:
+        if d + _SIDE <= size:
+            _side(values + d * 4, size, LANES, scores, 0, count, mixed + d * 4, 0, LANES, add)
+            d += _SIDE
+        else:
+            _page(values + d * 4, size, LANES, scores, 0, count, mixed + d * 4, 0, LANES, add)
+            d += PAGE
 
 
 @njit(cache=True, fastmath=_ORDERED)
@@ -178,7 +191,7 @@ def _softmax(scores, many, length, scale, total):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True, parallel=True)
 def attend(query, keys, values, table, row_N, pos_N, scale, out):  # type: ignore[no-untyped-def]
-    """Attention of tokens (N, heads, D) to the pages of their rows, positions 0..pos, into panels (P, heads * D, 8)."""
+    """Attention of tokens (N, heads, D) to the pages of their rows up to their positions, into panels of heads * D."""
     tokens, heads, size = query.shape
     kv_heads = keys.shape[1]
     group = heads // kv_heads
@@ -193,20 +206,21 @@ def attend(query, keys, values, table, row_N, pos_N, scale, out):  # type: ignor
         mixed = room[group * width :].reshape(group, size)
         total = np.empty(group, np.float32)
         at_s, at_m = scores.ctypes.data, mixed.ctypes.data
-        pages = table[row_N[n]]
-        mine = at_q + (n * heads + h * group) * size * 4
-        for b in range(width // PAGE):
-            page = at_k + (pages[b] * kv_heads + h) * size * PAGE * 4
-            _rows(group, page, PAGE, mine, size, size, at_s + b * PAGE * 4, width, False)
+        pages = table[row_N[n]].astype(np.int64)
+        count, step = width // PAGE, kv_heads * size * PAGE
+        head = h * size * PAGE * 4
+        for a in range(group):
+            mine = at_q + (n * heads + h * group + a) * size * 4
+            _scores(mine, at_k + head, step, pages.ctypes.data, count, size, at_s + a * width * 4)
         _softmax(scores, group, length, scale, total)
-        for b in range(width // PAGE):
-            page = at_v + (pages[b] * kv_heads + h) * size * PAGE * 4
-            count = min(PAGE, length - b * PAGE)
-            for d in range(0, size, 16):
-                _rows(group, page + d * 4, size, at_s + b * PAGE * 4, width, count, at_m + d * 4, size, b > 0)
+        for b in range(count):
+            page = at_v + pages[b] * step * 4 + head
+            left = min(PAGE, length - b * PAGE)
+            for a in range(group):
+                _mix(at_s + (a * width + b * PAGE) * 4, page, left, size, at_m + a * size * 4, b > 0)
         for a in range(group):
             for d in range(size):
-                out[n // 8, (h * group + a) * size + d, n % 8] = mixed[a, d] / total[a]
+                out[n // LANES, (h * group + a) * size + d, n % LANES] = mixed[a, d] / total[a]
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -214,14 +228,14 @@ def _gate(gate, up):  # type: ignore[no-untyped-def]
     """``up *= silu(gate)``."""
     for p in prange(gate.shape[0]):
         for f in range(gate.shape[1]):
-            for lane in range(8):
+            for lane in range(LANES):
                 g = gate[p, f, lane]
                 up[p, f, lane] *= g / (np.float32(1.0) + _exp(min(-g, np.float32(87.0))))
 
 
 @njit(cache=True, nogil=True)
 def layer(x, weights, vectors, eps, cos_N, sin_N, where, table, scale, keys, values, scratch):  # type: ignore[no-untyped-def]
-    """Run one layer in place on ``x`` (P, hidden, 8).
+    """Run one layer in place on ``x`` (P, hidden, LANES).
 
     ``weights``: q, k, v, o, gate, up, down (out, in). ``vectors``: both norms, q and k norms, biases of q, k, v, o
     (empty where there are none). ``where``: page, slot, table row and position of each token.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ferrule.policies.engine.kernels import PAGE, embed, layer, matmul, normalise
+from ferrule.policies.engine.tiles import LANES
 
 __all__ = ["Lean", "reason_against"]
 
@@ -121,7 +122,7 @@ class Lean:
         if panels not in self._scratch:
             wide = (self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim)
             sizes = (wide[0], wide[0], wide[1], wide[2], wide[2], wide[1], self.inner, self.inner)
-            x, *rest = (np.zeros((panels, size, 8), np.float32) for size in sizes)
+            x, *rest = (np.zeros((panels, size, LANES), np.float32) for size in sizes)
             self._scratch[panels] = x, tuple(rest)
         return self._scratch[panels]
 
@@ -145,7 +146,7 @@ class Lean:
         cos, sin = self.model.model.rotary_emb(torch.zeros(1), torch.from_numpy(pos_N)[None])
         cos_N, sin_N = cos[0].numpy(), sin[0].numpy()
         tokens = len(ids_N)
-        x, rest = self._room((tokens + 7) // 8)
+        x, rest = self._room(-(-tokens // LANES))
         scratch = (*rest, np.empty((tokens, self.heads, self.head_dim), np.float32),
                    np.empty((tokens, self.kv_heads, self.head_dim), np.float32))  # fmt: skip
         embed(ids_N, self.table, x)
@@ -158,15 +159,15 @@ class Lean:
     def _logits(self, x: np.ndarray[Any, Any], last_M: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
         if not len(last_M):
             return torch.zeros(0, self.vocab), torch.zeros(0, self.hidden)
-        panels = (len(last_M) + 7) // 8
-        chosen = np.zeros((panels * 8, self.hidden), np.float32)
-        chosen[: len(last_M)] = x[last_M // 8, :, last_M % 8]
-        laid = np.ascontiguousarray(chosen.reshape(panels, 8, self.hidden).transpose(0, 2, 1))
-        normed, logits = np.empty_like(laid), np.empty((panels, self.vocab, 8), np.float32)
+        panels = -(-len(last_M) // LANES)
+        chosen = np.zeros((panels * LANES, self.hidden), np.float32)
+        chosen[: len(last_M)] = x[last_M // LANES, :, last_M % LANES]
+        laid = np.ascontiguousarray(chosen.reshape(panels, LANES, self.hidden).transpose(0, 2, 1))
+        normed, logits = np.empty_like(laid), np.empty((panels, self.vocab, LANES), np.float32)
         with _ONE_AT_A_TIME:
             normalise(laid, self.norm, self.eps, normed)
             matmul(normed, self.head, logits, False)
-        hidden = torch.from_numpy(normed).transpose(1, 2).reshape(panels * 8, self.hidden)
-        return torch.from_numpy(logits).transpose(1, 2).reshape(panels * 8, self.vocab)[: len(last_M)], hidden[
+        hidden = torch.from_numpy(normed).transpose(1, 2).reshape(panels * LANES, self.hidden)
+        return torch.from_numpy(logits).transpose(1, 2).reshape(panels * LANES, self.vocab)[: len(last_M)], hidden[
             : len(last_M)
         ]
