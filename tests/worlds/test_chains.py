@@ -74,7 +74,10 @@ def test_the_purse_pays_for_the_cheap_way_alone() -> None:
 
     with opened(world, task) as session:
         assert {tool.cost for tool in session.tools} == {1, 3}
-        assert session.act(dear(first)).text == "this costs 3 coins, and 2 are left"
+        careless = session.fork()
+        assert careless.act(dear(first)).text == "this costs 3 coins; the purse had 2 and is empty now"
+        assert careless.act(first).status == "refused"  # to try the other way again is too late
+        careless.close()
         assert session.act(first).status == "ok"
         branch = session.fork()
         assert branch.act(replace(second, arguments={"id": 1})).status == "error"  # leads nowhere, and is paid for

@@ -2,7 +2,7 @@
 
 Tasks are chains of look-ups (``ferrule.worlds.chains``) whose number of calls is the level. A tool says what a call
 costs, the prompt how many coins there are: one for each call that the chain needs. A dear call, or one that leads
-nowhere, leaves too few. What is drawn for ``test`` is drawn by the rule of chains.
+nowhere, leaves too few; one that the purse cannot pay empties it. What is drawn for ``test`` is drawn by the rule of chains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _Purse:
         name, _, number = key.partition(".")
         price, cell = offer.prices[name], f"{_plain(name)}.{number}"
         if price > self.coins:
-            return Observation(f"this costs {_coins(price)}, and {self.coins} are left", "refused")
+            had, self.coins = self.coins, 0
+            return Observation(f"this costs {_coins(price)}; the purse had {had} and is empty now", "refused")
         self.coins -= price
         if cell not in offer.route.cells:
             raise KeyError(f"no entry {key}")
