@@ -2,7 +2,8 @@
 
 Tasks are chains of look-ups (``ferrule.worlds.chains``) whose number of calls is the level. A tool says what a call
 costs, the prompt how many coins there are: one for each call that the chain needs. A dear call, or one that leads
-nowhere, leaves too few; one that the purse cannot pay empties it. What is drawn for ``test`` is drawn by the rule of chains.
+nowhere, leaves too few; one that the purse cannot pay empties it. What is drawn for ``test`` is drawn by the rule of
+chains.
 """
 
 from __future__ import annotations
