@@ -92,7 +92,8 @@ def profile_page(data: Mapping[str, Any]) -> str:
         "the tokens learned from), and every world is measured by itself with the plain tool loop. Each recipe has the "
         f"best of the learning rates {rates}, chosen at a quarter of the budget with seed {about['rate_seed']} on "
         "tasks that nothing is measured on. Pairs that are drawn in the round in which the budget ends are paid for "
-        "and no longer learned from. `untrained` is the model before training, `random` in a stack a reward by coin.\n\n",
+        "and no longer learned from. `untrained` is the model before training, `random` in a stack a reward by "
+        "coin.\n\n",
         f"Model `{about['model']}`, {about['budget']:,} tokens per run, {about['groups']} tasks per step, {seeds}; "
         f"{about['eval_tasks']} held-out tasks per column with {about['num_generations_eval']} samples each at "
         "temperature 1. Intervals are 95% Student intervals over training seeds; differences are paired by seed.\n\n",
