@@ -51,6 +51,10 @@ def test_shares_outside_their_range_are_plain_numbers() -> None:
 def test_constant_curves_are_known() -> None:
     steady, moving = figures.curves([{"step": s, "a": 2.0, "b": s} for s in range(3)])
     assert (steady.constant, moving.constant) == (True, False)
+    (single,) = figures.curves([{"step": 1, "a": 2.0}])
+    assert single.constant, "a picture of one dot says no more than the number"
+    (moved,) = figures.curves([{"step": 1, "a": 2.0}, {"step": 1, "phase": "eval", "a": 3.0}])
+    assert not moved.constant
 
 
 def test_smoothing_by_hand() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from ferrule.core.records import Message, Task, Trajectory, Turn
 from ferrule.rollout.record import Episode, append
+from ferrule.view import figures, report
 from ferrule.view.report import write_report
 
 from .conftest import HOSTILE
@@ -181,8 +182,25 @@ def test_damage_is_told(run_folder: Path) -> None:
 def test_writing_again_gives_the_same_page(written: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "first-run"
     shutil.copytree(written[0].parent, folder)
+    report._drawn.cache_clear()  # as in another process
     assert write_report(folder).read_text(encoding="utf-8") == written[1]
     assert not list(folder.glob("*.part"))
+
+
+def test_a_page_that_is_written_again_draws_only_what_is_new(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page after training and that after the evaluation share their curves; the files are there again."""
+    write_report(run_folder)
+    names = {path.name for path in (run_folder / "figures").iterdir()}
+    shutil.rmtree(run_folder / "figures")
+    drawn: list[str] = []
+    draw = figures.curve_figure
+    monkeypatch.setattr(figures, "curve_figure", lambda curve: drawn.append(curve.key) or draw(curve))  # type: ignore[func-returns-value]
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.writelines(f'{{"step": {step}, "phase": "train", "fresh": {step}.5}}\n' for step in (1, 2))
+    write_report(run_folder)
+    assert drawn == ["c-fresh"]
+    assert {path.name for path in (run_folder / "figures").iterdir()} == {*names, "fresh.png"}
+    assert (run_folder / "figures" / "success.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_training_time_of_a_resumed_run(tmp_path: Path) -> None:
@@ -197,6 +215,7 @@ def test_training_time_of_a_resumed_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("module", "said"), [("jinja2", "pages need jinja2"), ("matplotlib", "need matplotlib")])
 def test_missing_extra_is_named(run_folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, said: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    report._drawn.cache_clear()  # as in another process
     with pytest.raises(ImportError, match=said) as caught:
         write_report(run_folder)
     assert 'pip install "ferrule[view]"' in str(caught.value)

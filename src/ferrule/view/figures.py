@@ -32,6 +32,7 @@ __all__ = [
     "distinct",
     "inline_svg",
     "learning_curve",
+    "png",
     "smooth",
     "write_png",
 ]
@@ -67,9 +68,9 @@ class Curve:
 
     @property
     def constant(self) -> bool:
-        """True when several values were recorded and all are the same."""
+        """True when all recorded values are the same, or there is one: a number says as much as a picture."""
         values = [value for pairs in self.series.values() for _, value in pairs]
-        return len(values) > 1 and min(values) == max(values)
+        return min(values) == max(values)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -203,8 +204,12 @@ def _steps(axes: Axes) -> None:
 
 def curve_figure(curve: Curve) -> Figure:
     """Draw one curve: raw values faint and their moving mean on top when there are many, evaluations as dots."""
+    _matplotlib()
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     with _style():
-        figure = _figure(4.9, 2.7)
+        figure = Figure(figsize=(4.9, 2.7))
         axes = figure.add_subplot()
         for index, (name, pairs) in enumerate(curve.series.items()):
             phase = name if len(name) <= 24 else name[:23] + "…"
@@ -223,22 +228,26 @@ def curve_figure(curve: Curve) -> Figure:
             _percent(axes)
         _steps(axes)
         axes.margins(x=0.02)
-        # The layout is settled once, so that every picture made of this figure is the same.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        # The layout is settled once, so that every picture made of this figure is the same. A figure that keeps its
+        # engine is drawn twice for each picture.
+        ConstrainedLayoutEngine().execute(figure)
     return figure
 
 
-def write_png(figure: Figure, path: str | Path, *, dpi: int = 160, comment: str = "") -> Path:
-    """Write a figure as PNG on white and return the path; folders are made as needed.
+def png(figure: Figure, *, dpi: int = 160, comment: str = "") -> bytes:
+    """Return a figure as PNG on white. ``comment`` stands in the file, as plain bytes."""
+    about = {"Software": None, **({"Comment": comment} if comment else {})}
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata=about)
+    return buffer.getvalue()
 
-    ``comment`` stands in the file, as plain bytes.
-    """
+
+def write_png(figure: Figure, path: str | Path, *, dpi: int = 160, comment: str = "") -> Path:
+    """Write a figure as PNG on white (``png``) and return the path; folders are made as needed."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    about = {"Software": None, **({"Comment": comment} if comment else {})}
-    with _style():
-        figure.savefig(target, format="png", dpi=dpi, facecolor="white", metadata=about)
+    target.write_bytes(png(figure, dpi=dpi, comment=comment))
     return target
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,16 +52,24 @@ def _curves(run: Run, curves: Iterable[figures.Curve]) -> Iterator[dict[str, Any
             slug += "-2"
         used.add(slug)
         first, last = (curve.say(value) for value in curve.ends)
-        figure = figures.curve_figure(curve)
-        figures.write_png(figure, run.folder / "figures" / f"{slug}.png")
         title = episodes.visible(curve.title)
         spoken = f"{title} over training steps, from {first} to {last}"
-        # The drawing holds no text of the run except the names of its series, which matplotlib escapes.
-        svg = Markup(figures.inline_svg(figure, spoken, f"c-{slug}"))
+        png, svg = _drawn(tuple(curve.series.items()), curve.share, spoken, f"c-{slug}")
+        path = run.folder / "figures" / f"{slug}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png)
         alike = "; ".join(map(episodes.visible, curve.alike))
         meaning = " ".join(filter(None, (episodes.visible(curve.meaning), f"The same numbers: {alike}." * bool(alike))))
         shown = {"title": title, "key": episodes.visible(curve.key), "meaning": meaning}
-        yield {**shown, "first": first, "last": last, "svg": svg}
+        # The drawing holds no text of the run except the names of its series, which matplotlib escapes.
+        yield {**shown, "first": first, "last": last, "svg": Markup(svg)}
+
+
+@lru_cache(maxsize=64)
+def _drawn(series: tuple[Any, ...], share: bool, spoken: str, key: str) -> tuple[bytes, str]:
+    """Return a curve as PNG and as SVG; the page of a run is written after training and again after an evaluation."""
+    figure = figures.curve_figure(figures.Curve(key, "", share, dict(series)))
+    return figures.png(figure), figures.inline_svg(figure, spoken, key)
 
 
 def _table(data: Mapping[str, Any]) -> list[tuple[str, str]]:
