@@ -24,9 +24,17 @@ _SECRET = re.compile(r"(api_?key|secret|password|authorization|(^|_)token$)", re
 def templates() -> jinja2.Environment:
     """Return the templates of pages; everything that is put into a page is escaped."""
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError as problem:
         raise ImportError('pages need jinja2: pip install "ferrule[view]"') from problem
+    return _environment()
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Return one environment for all pages: to compile a template takes longer than to fill it in."""
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ferrule.view"),
         autoescape=True,
