@@ -8,8 +8,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Options for installing torch alone, for example "--index-url URL" of an index with CPU-only or CUDA builds.
 TORCH_OPTIONS ?=
-# Test processes. Two cores and single-threaded torch suit two.
+# Processes that test or measure. Two cores and single-threaded torch suit two; the whole suite waits a good part of its
+# time for servers, limits and other processes, and a third one computes meanwhile.
 WORKERS ?= 2
+TESTERS ?= $(shell echo $$(( $(WORKERS) * 3 / 2 )))
 # Folders whose tests take seconds: no training to an end, no servers, no sandboxes.
 FAST := agents chat contracts core credit data evaluate objectives online rewards speed studies tools view worlds
 # The peers' environments take gigabytes: named tests are run without them, unless they are in the folders that need them.
@@ -22,7 +24,7 @@ READY := $(VENV)/.ready
 # Twice quiet: errors only. Warnings would name the package index that this machine is set up with.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-TESTS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+TESTS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal
 
 .PHONY: help setup system peers demo check test fmt lint types docs serve-docs bench claims goldens pins clean
 
