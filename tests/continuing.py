@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume, prefix_of, resumed
-from ferrule.policies.local import load
+from ferrule.policies.local import Local, load
 from ferrule.policies.models import folder_of
 from ferrule.rollout.drive import adrive, drive
 from ferrule.worlds.arithmetic import Arithmetic
@@ -58,9 +57,9 @@ def goes_on_from_any_token(recorded: tuple[Any, Any, list[Any]], driver: Driver)
             assert (path.answer, path.final) == (whole.answer, whole.final)
 
 
-def real_model_goes_on(model: Path, driver: Driver) -> None:
+def real_model_goes_on(policy: Local, driver: Driver) -> None:
     """The ids up to the cut are those that were sampled, with their log-probs, and so is the rest."""
-    world, policy = Arithmetic(tools=("python",)), load(model)
+    world = Arithmetic(tools=("python",))
     task = world.tasks("test", 1, levels=(2,))[0]
     (episode,) = drive(ToolLoop(turns=1, max_tokens=24), [task], world, policy, temperature=0.0)
     whole = episode.trajectories[0]

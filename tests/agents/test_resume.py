@@ -18,6 +18,7 @@ from ferrule.agents.resume import Prefix, Resume, prefix_of, resumed
 from ferrule.core.arrays import pack
 from ferrule.core.flows import Ask, Flow, Session, ask, use
 from ferrule.core.records import Call, Message, Observation, Score, Task, Trajectory, Turn, plain_text
+from ferrule.policies.local import Local, load
 from ferrule.policies.scripted import Scripted
 from ferrule.rollout.drive import adrive, drive
 from ferrule.rollout.record import dump, parse
@@ -252,21 +253,28 @@ def test_the_ids_up_to_the_cut_have_the_log_probs_they_were_sampled_with(recorde
         assert scored.extras["score"] == pytest.approx(turn.logps[:-1], abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def real(smollm: Path) -> Local:
+    """The real model, loaded once for all drivers."""
+    return load(smollm)
+
+
 @pytest.mark.integration
 @pytest.mark.timeout(900)  # where the model has to be fetched first
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_reply_of_a_real_model_goes_on_from_its_middle(smollm: Path, driver: str) -> None:
-    real_model_goes_on(smollm, DRIVERS[driver])
+def test_a_reply_of_a_real_model_goes_on_from_its_middle(real: Local, driver: str) -> None:
+    real_model_goes_on(real, DRIVERS[driver])
 
 
 def test_sampled_continuations_are_the_same_under_every_driver() -> None:
     world, policy = Bench(), tiny_policy()
     task = world.tasks("train", 1)[0]
-    (episode,) = drive(ToolLoop(turns=1), [task], world, policy, temperature=1.0)
+    (episode,) = drive(ToolLoop(turns=1, max_tokens=40), [task], world, policy, temperature=1.0)
     whole = episode.trajectories[0]
     tasks = [resumed(task, prefix_of(whole, 0, cut=cut), label=f"{cut}") for cut in range(len(whole.turns[0].sampled))]
+    assert len(tasks) > 20
     runs = [
-        run(Resume(rounds=2), tasks, Bench(), tiny_policy(), num_generations=2, temperature=1.0)
+        run(Resume(rounds=2, max_tokens=40), tasks, Bench(), tiny_policy(), num_generations=2, temperature=1.0)
         for run in DRIVERS.values()
     ]
     assert runs[0] == runs[1]

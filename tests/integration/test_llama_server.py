@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from ferrule.agents.react import ToolLoop
+from ferrule.cli import main
 from ferrule.core.flows import Ask
 from ferrule.core.records import Message, Tool, plain_text
 from ferrule.evaluate.compare import compare
@@ -209,32 +210,17 @@ def test_evaluation_of_gsm8k_form(server: str, problems: Path) -> None:
     assert compare(both["without tools"], both["with tools"]).difference.count == 10
 
 
-def test_evaluation_over_the_command_line(server: str, problems: Path, tmp_path: Path) -> None:
-    """``ferrule eval gsm8k --model URL --eval-tasks 10`` against the running server."""
-    command = [
-        sys.executable,
-        "-m",
-        "ferrule",
-        "eval",
-        "gsm8k",
-        "--model",
-        f"{server}/v1",
-        "--eval-tasks",
-        "10",
-        "--json",
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=tmp_path,
-        env={**os.environ, "FERRULE_DATA": str(problems)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_evaluation_over_the_command_line(
+    server: str, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ferrule eval gsm8k --model URL --eval-tasks 3`` against the running server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FERRULE_DATA", str(problems))
+    command = ["eval", "gsm8k", "--model", f"{server}/v1", "--eval-tasks", "3", "--max-completion-length", "64"]
+    done = CliRunner().invoke(main, [*command, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert (found["suite"], found["count"], found["problems"]) == ("gsm8k", 10, 0)
+    assert (found["suite"], found["count"], found["problems"]) == ("gsm8k", 3, 0)
     low, high = found["interval"]
     assert 0 <= low <= found["success"] <= high <= 1
-    assert sum(found["finish"].values()) == 10
+    assert sum(found["finish"].values()) == 3

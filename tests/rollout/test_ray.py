@@ -22,6 +22,7 @@ from ferrule.agents.react import ToolLoop
 from ferrule.agents.resume import Resume, prefix_of, resumed
 from ferrule.core.records import Call, Message, Observation
 from ferrule.policies.endpoint.endpoint import Endpoint
+from ferrule.policies.local import load
 from ferrule.policies.scripted import Scripted, nonsense
 from ferrule.rollout.cluster import RayWorkers
 from ferrule.rollout.drive import Limits, adrive
@@ -73,7 +74,7 @@ def test_a_reply_of_pocket_goes_on_from_any_of_its_tokens(workers: RayWorkers) -
 @pytest.mark.integration
 @pytest.mark.timeout(900)  # where the model has to be fetched first
 def test_a_reply_of_a_real_model_goes_on_from_its_middle(smollm: Path, workers: RayWorkers) -> None:
-    real_model_goes_on(smollm, workers.drive)
+    real_model_goes_on(load(smollm), workers.drive)
 
 
 def test_a_server_is_asked_by_the_workers(workers: RayWorkers) -> None:

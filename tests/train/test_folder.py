@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import ferrule as fe
 from ferrule.agents.react import ToolLoop
+from ferrule.cli import main
 from ferrule.objectives.surrogate import surrogate
 from ferrule.train.folder import described
 from ferrule.train.grpo import grpo
@@ -32,12 +31,15 @@ def files(folder: Path) -> set[str]:
     return {path.parts[0] if path.parts[0] in ("tensorboard", "figures") else str(path) for path in listed}
 
 
-def test_python_and_the_command_leave_the_same_files(tmp_path: Path, one_thread: None) -> None:
+def test_python_and_the_command_leave_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
     shape = ["--num-generations", "4", "--per-device-train-batch-size", "4", "--max-completion-length", "24"]
-    command = [sys.executable, "-m", "ferrule", "train", "--world", "apis", "--max-steps", "1", "--eval-tasks", "0"]
+    command = ["train", "--world", "apis", "--max-steps", "1", "--eval-tasks", "0"]
     shape += ["--gradient-accumulation-steps", "1", "--format-weight", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *shape, "--seed", "3"], cwd=tmp_path, check=True, capture_output=True, env=environment)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*command, *shape, "--seed", "3"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     ours, theirs = tmp_path / "ours", tmp_path / "runs" / "train"
     method = grpo(num_generations=4, max_completion_length=24)
     fe.train(method, fe.world("apis"), fe.load("pocket"), SETTINGS, ours)
