@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,44 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Pages of runs are written without their pictures, which take longer than the steps of a tiny model.
+
+    For folders whose tests train many such models and look at no picture; of module scope, so that runs which fixtures
+    share are written the same way.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ferrule.view.report._drawn", lambda series, share, spoken, key: (b"", ""))
+        yield
+
+
+@pytest.fixture(scope="module")
+def worked_here(one_thread: None) -> Iterator[None]:
+    """Jobs for one worker are done in this process, after the way to another and back: a new one imports for seconds.
+
+    Several workers stay processes, as in the tests of the queue itself.
+    """
+    from ferrule.evaluate import queue
+
+    start = queue._in_processes
+
+    def here(jobs: Sequence[queue.Job], locks: Path, workers: int, tell: Any) -> None:
+        if workers > 1:
+            start(jobs, locks, workers, tell)
+            return
+        for left, job in zip(range(len(jobs), 0, -1), pickle.loads(pickle.dumps(list(jobs))), strict=True):
+            tell(left)
+            with queue._taken(locks, job) as mine:
+                assert mine, "another process holds a job of this one"
+                queue._try(job, locks)
+        tell(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "_in_processes", here)
+        yield
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ferrule.cli import main
 from ferrule.evaluate.arena import Arena, play_arena
 
+pytestmark = pytest.mark.usefixtures("undrawn", "worked_here")
 SMALL = (
     "arena", "--recipes", "grpo,rloo+otc", "--world", "arithmetic", "--budget", "2k", "--seeds", "1", "--eval-tasks", "5",
     "--num-generations-eval", "2", "--json",
@@ -34,17 +35,23 @@ def played(*more: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step play 16 samples and not the command's 128, which are most of what a small arena would take."""
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a step play 16 samples and not the command's 128, which are most of what a small arena would take.
 
-    def play(arena: Arena, *given: Any, **settings: Any) -> dict[str, Any]:
-        return play_arena(replace(arena, groups=4, num_generations=4), *given, **settings)
+    Returns the numbers of workers that were asked for. This process does their work: an arena that other processes
+    play, and that is killed, stands among the tests of ``ferrule.evaluate.arena``.
+    """
+    asked: list[int] = []
+
+    def play(arena: Arena, *given: Any, workers: int, **settings: Any) -> dict[str, Any]:
+        asked.append(workers)
+        return play_arena(replace(arena, groups=4, num_generations=4), *given, workers=1, **settings)
 
     monkeypatch.setattr("ferrule.evaluate.arena.play_arena", play)
+    return asked
 
 
-@pytest.mark.usefixtures("small_steps")
-def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
+def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path, workers: list[int]) -> None:
     first = played()
     cells = {cell["recipe"]: cell for cell in first["cells"]}  # type: ignore[attr-defined]
     assert list(cells) == ["untrained", "grpo", "rloo+otc"]
@@ -64,6 +71,7 @@ def test_an_arena_goes_on_after_a_kill_to_the_same_numbers(here: Path) -> None:
         "".join(line for line in lines if '"rloo+otc"' not in line)
     )  # as if killed before it was measured
     again = played("--jobs", "2")
+    assert workers == [1, 2]
     assert len(record.read_text().splitlines()) == 3
     without = [{k: v for k, v in cell.items() if k != "seconds"} for cell in again["cells"]]  # type: ignore[attr-defined]
     assert without == [{k: v for k, v in cell.items() if k != "seconds"} for cell in first["cells"]]  # type: ignore[attr-defined]

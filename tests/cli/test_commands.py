@@ -59,6 +59,7 @@ def test_papers_are_listed_with_their_claims() -> None:
     assert f"95 % interval [{low:.4g}, {high:.4g}]" in ran("papers", "show", "otc")
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_claims_are_measured_once_and_stored(tmp_path: Path) -> None:
     """Four arms and three seeds are twelve units; a second call measures nothing, more seeds only what is missing."""
     arguments = ("papers", "claim", "otc", "--size", "tiny", "--folder", str(tmp_path), "--json")
@@ -316,8 +317,8 @@ def test_a_recipe_by_import_path_is_used_and_recorded(here: Path) -> None:
 def test_train_runs_on_the_real_model(here: Path, smollm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FERRULE_HOME", str(smollm.parent.parent))
     arguments = ["--tools", "own_tools/tools.py", "--tasks", "own_tools/tasks.jsonl", "--max-steps", "2", "--json"]
-    # By default a step plays eight tasks. Of two, the update takes a quarter of the time.
-    arguments += ["--num-generations", "4", "--per-device-train-batch-size", "4", "--gradient-accumulation-steps", "2"]
+    # By default a step plays eight tasks. Of two with two samples each, the update takes an eighth of the time.
+    arguments += ["--num-generations", "2", "--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "2"]
     arguments += ["--eval-tasks", "2", "--max-completion-length", "24", "--max-tool-calling-iterations", "2"]
     result: dict[str, Any] = json.loads(ran("train", "--model", "smollm2-135m", *arguments))
     assert result["summary"]["steps"] == 2

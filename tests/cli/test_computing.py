@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from ferrule.cli import main
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "undrawn")
 
 
 @pytest.fixture

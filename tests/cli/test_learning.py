@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from ferrule.cli import main
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "undrawn")
 
 _SMALL = ("--per-device-train-batch-size", "4", "--json")
 _TOOL = {"type": "function", "function": {"name": "twice", "description": "Double.", "parameters": {

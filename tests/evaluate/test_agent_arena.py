@@ -12,6 +12,7 @@ from ferrule.cli import main
 from ferrule.evaluate.agent_arena import AgentArena, agents_of, play_agents
 from ferrule.evaluate.agent_page import agents_page
 
+pytestmark = pytest.mark.usefixtures("worked_here")
 AGENTS = ("loop", "best-of-n:samples=2")
 
 

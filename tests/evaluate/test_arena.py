@@ -29,6 +29,8 @@ from ferrule.train.check import parts_of
 from ferrule.train.grpo import grpo
 from ferrule.worlds.chains import Chains
 
+pytestmark = pytest.mark.usefixtures("undrawn", "worked_here")
+
 
 def cell(recipe: str, seed: int, success: float) -> Cell:
     return Cell(recipe, seed, success, (success,), 1.0, 20.0, 0.0, {"1": success, "2": 1.0}, steps=3, sampled=1000)
@@ -126,6 +128,7 @@ def resumed(killed: tuple[Path, list[dict[str, Any]], str]) -> tuple[dict[str, A
     return play(killed[0], workers=2, show=shown.append), shown
 
 
+@pytest.mark.slow
 def test_killed_in_a_cell_it_goes_on_with_two_workers_to_equal_records(
     undisturbed: tuple[Path, dict[str, Any]],
     killed: tuple[Path, list[dict[str, Any]], str],
@@ -144,6 +147,7 @@ def test_killed_in_a_cell_it_goes_on_with_two_workers_to_equal_records(
     assert len(after.splitlines()) == 1 + len(SMALL.recipes)
 
 
+@pytest.mark.slow
 def test_methods_stand_in_the_arena_beside_recipes(
     killed: tuple[Path, list[dict[str, Any]], str], resumed: tuple[dict[str, Any], list[str]]
 ) -> None:

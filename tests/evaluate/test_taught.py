@@ -21,6 +21,7 @@ from ferrule.policies.scripted import Scripted
 from ferrule.tools.overlay import Overlay, ToolText
 from ferrule.worlds.apis import Apis
 
+pytestmark = pytest.mark.usefixtures("worked_here")
 WORLD = Apis(level=1)
 WAYS = ways()
 

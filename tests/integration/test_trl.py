@@ -31,7 +31,7 @@ from ferrule.policies.named import load
 from ferrule.rollout.drive import drive
 from ferrule.worlds.apis import Apis
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), pytest.mark.usefixtures("undrawn")]
 
 _FLAGS = {"max_steps": 3, "per_device_train_batch_size": 6, "learning_rate": 1e-4}
 """Every step holds all rows, so that no order of rows can matter."""

@@ -13,6 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(undrawn: None) -> None:
+    """Draw no curves here: ``tests/view`` looks at pictures."""
+
+
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run ``tests.invariants.two_processes`` in two gloo processes and return the folder with what they found."""
