@@ -43,6 +43,8 @@ $(READY): pyproject.toml $(wildcard requirements/*.txt)
 	@$(PIP) --requirement requirements/tested.txt
 	@$(PIP) --no-deps --requirement requirements/nodeps.txt
 	@$(PIP) --no-deps --editable .
+	@# The engine's kernels are compiled at their first use, half a minute in each process that begins before one is done.
+	@$(BIN)/ferrule run "Compute 1 + 1." --max-completion-length 8 >/dev/null 2>&1 || true
 	@touch $@
 
 system: ## install the system packages that the full test suite uses (Debian and Ubuntu, as root)
