@@ -418,15 +418,20 @@ def waiting_helpers(zygote: int, sessions: set[int | None]) -> list[int]:
     return helpers
 
 
+def left_behind(python: Interpreter) -> list[int]:
+    """Set x to 20 and fork once; return the helper that waits for the next branch."""
+    python.run("x = 20")
+    zygote, first = own_zygote(python), python.pid
+    python.fork().close()
+    helpers = waiting_helpers(zygote, {first})
+    assert helpers
+    return helpers
+
+
 def test_a_dead_helper_is_replaced(python: Interpreter) -> None:
     if not walled(python):
         return
-    python.run("x = 20")
-    zygote, first = own_zygote(python), python.pid
-    python.fork().close()  # leaves a helper for the next one behind
-    helpers = waiting_helpers(zygote, {first})
-    assert helpers
-    for pid in helpers:
+    for pid in left_behind(python):
         os.kill(pid, signal.SIGKILL)
     twin = python.fork()
     assert twin.alive  # the process itself was forked; nothing is repeated
@@ -437,11 +442,7 @@ def test_a_dead_helper_is_replaced(python: Interpreter) -> None:
 def test_a_helper_that_dies_with_its_orders_unread_is_replaced(python: Interpreter) -> None:
     if not walled(python):
         return
-    python.run("x = 20")
-    zygote, first = own_zygote(python), python.pid
-    python.fork().close()  # leaves a helper for the next one behind
-    helpers = waiting_helpers(zygote, {first})
-    assert helpers
+    helpers = left_behind(python)
     for pid in helpers:
         os.kill(pid, signal.SIGSTOP)
     killing = threading.Timer(1.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in helpers])
