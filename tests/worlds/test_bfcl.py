@@ -183,7 +183,9 @@ def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
         world("bfcl:simple_python", data=broken)
 
 
-def test_dialogues_say_what_installs_their_systems(folder: Path) -> None:
+def test_dialogues_say_what_installs_their_systems(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another test of this process may have imported the package from an environment that has it.
+    monkeypatch.setitem(sys.modules, "bfcl_eval.eval_checker.multi_turn_eval.func_source_code.math_api", None)
     with pytest.raises(ImportError, match="pip install --no-deps bfcl-eval mpmath"):
         world("bfcl:multi_turn_base", data=folder)
 
