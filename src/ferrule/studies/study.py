@@ -49,8 +49,8 @@ class Study:
     ``tiny`` (its stored numbers tell whether an arm still computes the same). ``notes`` adds sentences made from the
     rows of all seeds. ``machine`` names quantities that measure the machine (seconds) and differ from run to run.
     ``models`` and ``trained`` say which shipped models are used and what learns on what, ``grade`` how strong that is.
-    ``tuning`` chooses a setting of each arm beforehand. A paper may have several studies: each but the first has a
-    ``part``, and its ``slug`` is ``PAPER-PART``.
+    ``tuning`` chooses a setting of each arm beforehand. ``seeds`` are those that nothing was developed on. A paper may
+    have several studies: each but the first has a ``part``, and its ``slug`` is ``PAPER-PART``.
     """
 
     paper: str
@@ -59,7 +59,7 @@ class Study:
     arms: Mapping[str, Arm]
     asks: tuple[Condition, ...]
     sizes: Mapping[str, Mapping[str, Any]]
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[int, ...] = tuple(range(100, 116))
     grade: Grade = "C"
     trained: str = ""
     setup: Mapping[str, Any] = field(default_factory=dict)

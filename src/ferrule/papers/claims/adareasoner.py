@@ -44,7 +44,6 @@ STUDY = Study(
     statement="Credit for calls on failure alone brings valid calls where they are needed without forcing others.",
     falsifier="The asymmetric reward calls in over 20 % of tool-free tasks, or is over 5 points less accurate.",
     trained="a table of 6 rows (whether to call by kind of task, and the parts of a call)",
-    seeds=tuple(range(12)),
     arms={
         "accuracy only": partial(arm, settings=VARIANTS["accuracy"]),
         "additive": partial(arm, settings={**VARIANTS["main"], "added": True}),

@@ -93,6 +93,5 @@ STUDY = Study(
         at_least("share of entries that verification saves", _verified, 0.0, decides=False),
     ),
     sizes={"small": {"items": (0, 100, 200, 300), "test": 300}, "tiny": {"items": (0, 10, 20, 30), "test": 40}},
-    seeds=tuple(range(100, 116)),
     setup={"features": 40, "shown": 8, "pitfalls": 25, "passes": 4},
 )

@@ -106,6 +106,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"tasks": 240, "budget": 150, "shelf": 30}, "tiny": {"tasks": 24, "budget": 30, "shelf": 6}},
-    seeds=tuple(range(100, 116)),
     setup={"samples": SAMPLES, "parents": PARENTS, "levels": LEVELS},
 )

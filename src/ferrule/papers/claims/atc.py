@@ -121,6 +121,5 @@ STUDY = Study(
         at_least("success after three tries minus after one", less("success", SCHEMAS, ONCE), 0.1),
     ),
     sizes={"small": {"tools": 40, "tasks": 40}, "tiny": {"tools": 12, "tasks": 4}},
-    seeds=tuple(range(100, 116)),
     setup={"picks": PICKS, "works": WORKS, "tries of a probe": TRIES, "slips of a programmer": 0.15},
 )

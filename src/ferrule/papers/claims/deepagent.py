@@ -80,7 +80,6 @@ STUDY = Study(
         at_least("final success, ToolPO minus success only", less("success", "ToolPO", "success only"), 0.5),
     ),
     sizes={"small": {"steps": 200}, "tiny": {"steps": 40, "rate": RATES[0]}},
-    seeds=tuple(range(100, 116)),
     notes=_notes,
     tuning=Tuning("rate", RATES, {"steps": 100}, (0, 1, 2), "area"),
     setup={"decisions": TOOLS + ANSWERS, "options": OPTIONS, "prompts": PROMPTS},

@@ -46,6 +46,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"tools": 400}, "tiny": {"tools": 12}},
-    seeds=tuple(range(100, 116)),
     setup={"rules": len(TOPICS), "forms": len(FORMS), "stated rightly": 0.43, "stated wrongly": 0.3, "skew": SKEW},
 )

@@ -93,7 +93,6 @@ STUDY = Study(
         at_least("share after 3,000, graph", of("graph, mild", "reached 3000"), 0.5, decides=False),
     ),
     sizes={"small": {"simulations": (300, 1000, 3000)}, "tiny": {"simulations": (300, 1000, 3000), "weight": 1.5}},
-    seeds=tuple(range(100, 116)),
     setup={"slots": 5, "values": 6, "invalid pairs": 0.15, "pairs": SMALL, "strong pairs": STRONG},
     tuning=Tuning("weight", (0.5, 1.5, 4.5), {"simulations": (1000,)}, tuple(range(8)), "reached 1000"),
 )

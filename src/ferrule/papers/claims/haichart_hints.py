@@ -101,6 +101,5 @@ STUDY = Study(
         "small": {"tables": 24, "rounds": 6, "simulations": 100},
         "tiny": {"tables": 6, "rounds": 4, "simulations": 60},
     },
-    seeds=tuple(range(100, 116)),
     setup={"columns": 8, "picks at random": ERRS, "hints": 9},
 )

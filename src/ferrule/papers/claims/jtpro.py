@@ -81,6 +81,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"examples": 800, "test": 500}, "tiny": {"examples": 100, "test": 60}},
-    seeds=tuple(range(100, 116)),
     setup={"groups": GROUPS, "look-alikes": ALIKE, "reflections": "as many in every arm"},
 )

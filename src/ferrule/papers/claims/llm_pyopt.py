@@ -117,6 +117,5 @@ STUDY = Study(
             "how": {"cases": 10, "repeats": 1, "inputs": 2, "clock": "instructions"},
         },
     },
-    seeds=tuple(range(100, 116)),
     machine=("log speed-up",),
 )  # fmt: skip

@@ -49,7 +49,6 @@ STUDY = Study(
         at_least("final success, LOOP minus one step", less("success", "LOOP", "one step"), 0.0, decides=False),
     ),
     sizes={"small": {"steps": 100}, "tiny": {"steps": 48, "factor": 1.0}},
-    seeds=tuple(range(100, 116)),
     # At the whole budget: a short trial would favour high rates.
     tuning=Tuning("factor", (1.0, 2.0, 4.0), {}, (0, 1, 2), "area"),
     setup={"tasks": TASKS, "rollouts_per_task": 6, "learning_rate": RATE},

@@ -42,6 +42,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"steps": 60}, "tiny": {"steps": 12}},
-    seeds=tuple(range(100, 116)),
     setup={"tasks": TASKS, "rollouts_per_task": 6, "learning_rate": RATE},
 )

@@ -165,6 +165,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"learn": 300, "steps": 250}, "tiny": {"learn": 80, "steps": 10}},
-    seeds=tuple(range(100, 116)),
     setup={"primitives": PRIMITIVES, "clusters": CLUSTERS, "rate": RATE, "support": SUPPORT, "most": MOST},
 )

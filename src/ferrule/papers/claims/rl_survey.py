@@ -142,6 +142,5 @@ STUDY = Study(
         "small": {"supervised": 200, "steps": 120, "evaluation": 1000},
         "tiny": {"supervised": 20, "steps": 6, "evaluation": 400},
     },
-    seeds=tuple(range(100, 116)),
     setup={"bonus": BONUS, "beta": BETA, "weak_beta": WEAK},
 )

@@ -133,6 +133,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"steps": 150, "tasks": 6}, "tiny": {"steps": 4, "tasks": 4, "rate": RATES[0]}},
-    seeds=tuple(range(100, 116)),
     tuning=Tuning("rate", RATES, {"steps": 75}, (0, 1)),
 )

@@ -91,6 +91,5 @@ STUDY = Study(
         at_least("success of runs, summaries minus none", less("success", "summaries and weights", "no memory"), 0.05),
     ),
     sizes={"small": {"runs": 60, "steps": 8}, "tiny": {"runs": 10, "steps": 6}},
-    seeds=tuple(range(16)),
     setup={"tools": TOOLS, "own accuracy": OWN, "follows": FOLLOWS},
 )

@@ -72,7 +72,6 @@ STUDY = Study(
         at_least("right tools in the last batch, replay", of(REPLAY, "batch 3"), 0.8, decides=False),
     ),
     sizes={"small": {"steps": 1200}, "tiny": {"steps": 30, "queries": 10, "rate": 3e-3}},
-    seeds=tuple(range(100, 116)),
     setup={"batches": BATCHES, "tools of a batch": TOOLS, "requests of a tool": QUERIES},
     tuning=Tuning("rate", (1e-3, 3e-3, 1e-2), {}, tuple(range(4)), "mean"),
 )

@@ -55,6 +55,5 @@ STUDY = Study(
         at_least("uses with the list over neither", over("uses", LIST, NEITHER), 1.3, decides=False),
     ),
     sizes={"small": {"episodes": 15, "steps": 400}, "tiny": {"episodes": 10, "steps": 60}},
-    seeds=tuple(range(100, 116)),
     setup={"uses": USES, "skew": SKEW, "trials": 60},
 )

@@ -131,7 +131,6 @@ STUDY = Study(
         "small": {"decisions": 240_000, "tasks": 8, "episodes": 2000, "chains": 200},
         "tiny": {"decisions": 3840, "tasks": 4, "episodes": 100, "chains": 12, "rate": RATES[0]},
     },
-    seeds=tuple(range(100, 116)),
     tuning=Tuning("rate", RATES, {"decisions": 60_000}, (0, 1), "accuracy"),
     setup={"corrected": "the imitating policy, whose calls fail most"},
 )

@@ -86,6 +86,5 @@ STUDY = Study(
         at_least("helpers minus flat list, 6 tools", less("6 tools, errors 0.2", HELPERS, LOOP), 0.0, decides=False),
     ),
     sizes={"small": {"tasks": 200}, "tiny": {"tasks": 6}},
-    seeds=tuple(range(100, 116)),
     setup={"slip per other tool": SLIP, "requests with a wrong number": LOST},
 )

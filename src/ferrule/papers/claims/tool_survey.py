@@ -147,7 +147,6 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"queries": 200, "retrievers": 24}, "tiny": {"queries": 12, "retrievers": 4}},
-    seeds=tuple(range(100, 116)),
     notes=lambda seeds: (
         "The stage in which a run fails first may not be the only one that fails in it: its oracle gives back less "
         "than it is charged, the more so the more often stages fail (rate 0.3).",

@@ -164,7 +164,6 @@ STUDY = Study(
         "small": {"runs": 300, "tasks": 150, "steps": 200},
         "tiny": {"runs": 12, "tasks": 6, "steps": 5, "rate": 0.1},
     },
-    seeds=tuple(range(100, 116)),
     tuning=Tuning("rate", (0.01, 0.03, 0.1), {"tasks": 50}),
     setup={
         "errors per step": {name: list(errors) for name, errors in ERRORS.items()},

@@ -232,7 +232,6 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"episodes": 400, "tables": 120}, "tiny": {"episodes": 30, "tables": 20, "right": 0.5, "times": 8}},
-    seeds=tuple(range(100, 116)),
     setup={"chooser": 0.8, "steps": 10, "rates": RATES},
     models=("pocket",),
 )

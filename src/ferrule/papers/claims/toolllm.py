@@ -135,6 +135,5 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"tasks": 510}, "tiny": {"tasks": 24}},
-    seeds=tuple(range(100, 116)),
     setup={"errors": list(ERRORS), "width": 2, "depth": DEPTH, "the judge is right in": RIGHT},
 )

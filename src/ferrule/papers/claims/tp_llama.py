@@ -155,7 +155,6 @@ STUDY = Study(
         at_least("success of chains, steps minus whole ways as preferences", less("success", "B", "C"), 0.0),
     ),
     sizes={"small": {"tasks": 60, "steps": 20}, "tiny": {"tasks": 12, "steps": 4, "rate": 2.0}},
-    seeds=tuple(range(100, 116)),
     tuning=Tuning("rate", (0.5, 2.0, 8.0), {"steps": 20}),
     notes=lambda seeds: (
         "A: imitation; B: then pairs of steps; C: then pairs of whole ways; D: then as many updates of imitation. The "

@@ -123,6 +123,5 @@ STUDY = Study(
         at_least("entries saved by merging", less("entries", "both, not merged", "both"), 0.0, decides=False),
     ),
     sizes={"small": {"train": 60, "test": 200}, "tiny": {"train": 24, "test": 20}},
-    seeds=tuple(range(100, 116)),
     setup={"rollouts per task": ROLLOUTS, "follows": 0.9, "wrong results": 0.1},
 )
