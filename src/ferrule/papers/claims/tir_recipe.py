@@ -183,6 +183,7 @@ STUDY = Study(
         "small": {"before": 250_000, "tuning": 400_000, "pool": 3000, "tests": 400, "every": 80, "steps": 20},
         "tiny": {"before": 30_000, "tuning": 40_000, "pool": 400, "tests": 80, "every": 20, "steps": 6},
     },
+    seeds=(0, 1, 2),
     machine=("loss",),  # its last digits depend on the processor
     setup={"rho": 0.25},
 )

@@ -110,5 +110,6 @@ STUDY = Study(
         ),
     ),
     sizes={"small": {"problems": 300}, "tiny": {"problems": 100}},
+    seeds=tuple(range(16)),
     setup={"skills": 6, "right without a tool": ALONE, "right code": 0.5, "right tests": 0.7},
 )  # fmt: skip

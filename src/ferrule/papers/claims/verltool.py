@@ -152,6 +152,7 @@ STUDY = Study(
         "small": {"trajectories": 64, "mean": 0.05, "tasks": 32, "steps": 12},
         "tiny": {"trajectories": 6, "mean": 0.002, "tasks": 16, "steps": 2},
     },
+    seeds=tuple(range(6)),
     machine=tuple(f"seconds, {setting}" for setting in SETTINGS),
     notes=_notes,
     setup={"turns": list(TURNS)},
