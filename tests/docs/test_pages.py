@@ -36,7 +36,7 @@ CLAIM = {
     "threshold": 0.4,
     "falsifier": "Calls | stay.",
     "verdict": "undecided",
-    "seeds": [0, 1, 2],
+    "seeds": [100, 101, 102],
     "size": "small",
     "notes": ["a | b"],
 }
