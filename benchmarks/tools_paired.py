@@ -7,13 +7,10 @@ milliseconds. Quote it from a quiet machine only; the load before each pair is k
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-from common import report, spread
+from paired import paired
 
 from tools import LEVELS, Local, branching, calls, whole_episodes
 
@@ -32,15 +29,6 @@ def measured(seconds: float, forks: int) -> dict[str, float]:
     return figures
 
 
-def from_checkout(folder: Path, seconds: float, forks: int) -> dict[str, float]:
-    """Measure in a process that imports the package from ``folder``."""
-    command = [sys.executable, __file__, "--one", "--seconds", str(seconds), "--forks", str(forks)]
-    environment = {**os.environ, "PYTHONPATH": str(folder.resolve() / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
 def main() -> None:
     """Measure both checkouts ``--pairs`` times, the first of a pair in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,27 +44,8 @@ def main() -> None:
         return
     if options.before is None:
         parser.error("--before names the checkout to compare with")
-    here = Path(__file__).resolve().parent.parent
-    ratios: dict[str, list[float]] = {}
-    figures: dict[str, dict[str, list[float]]] = {"before": {}, "now": {}}
-    loads = []
-    for pair in range(options.pairs):
-        loads.append(round(os.getloadavg()[0], 2))
-        turns = [("before", options.before), ("now", here)]
-        both = {
-            name: from_checkout(folder, options.seconds, options.forks)
-            for name, folder in (turns if pair % 2 == 0 else turns[::-1])
-        }
-        for what, value in both["now"].items():
-            ratios.setdefault(what, []).append(value / both["before"][what])
-            for name in figures:
-                figures[name].setdefault(what, []).append(both[name][what])
-    medians = {name: {what: spread(values) for what, values in rows.items()} for name, rows in figures.items()}
-    commit = subprocess.run(
-        ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    ratio = {what: spread(values) for what, values in ratios.items()}
-    report("tools, paired", {"ratio": ratio, **medians, "commit before": commit, "loads": loads}, options.json)
+    more = ["--seconds", str(options.seconds), "--forks", str(options.forks)]
+    paired("tools, paired", __file__, options.before, options.pairs, more, options.json)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tests.evaluate.arena_cells import SMALL, cells, play
 from tests.toys import Bench
 
 from ferrule.core.recipe import Recipe, Roles, Stage
+from ferrule.data.formats import Row
 from ferrule.evaluate.arena import tokens
 from ferrule.evaluate.methods import METHODS, Known, entry, known_of
 from ferrule.evaluate.queue import Job, results
@@ -189,6 +190,26 @@ def test_solutions_are_as_many_as_the_budget_pays_for_and_none_comes_twice(name:
     learned = [sum(turn >= 0 for turn in row.turn) for row in rows]
     assert sum(learned) >= paid > sum(learned[:-30])
     assert len({tuple(row.ids) for row in rows}) == len(rows)
+
+
+def test_a_world_that_runs_out_of_solutions_is_asked_for_them_once_more_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def few(policy: Any, part: int) -> list[Row]:
+        asked.append(part)
+        return [Row((1, 2, part), (-1, 0, 0))] if part < 2 else []
+
+    monkeypatch.setattr("ferrule.evaluate.methods.demonstrations", lambda world, **given: few)
+    offered = Known({"grpo": lambda base: base}, METHODS)
+    found, _ = entry("sft", grpo(), Chains(), offered, tasks=2, levels=(1,), seed=0, budget=2000)
+    stage = parts_of(found)[0]
+    assert isinstance(stage, Stage)
+    rows = stage.data(None, 0)
+    assert isinstance(rows, list)
+    assert [row.ids for row in rows] == [(1, 2, 0), (1, 2, 1)]
+    assert asked == [0, 1, 2]
 
 
 def test_an_arena_that_grows_measures_only_what_is_missing(

@@ -59,7 +59,8 @@ CANDIDATES: Mapping[str, Column] = {
         Column("unneeded", "unneeded"),
     )
 }
-"""All columns with all levels that the rule chooses from."""
+"""All columns with all levels that the rule chooses from: other names, priced calls, chains, apps, tools that fail, two
+tools, tools to be left alone."""
 CHOSEN: Mapping[str, tuple[int, ...]] = {
     "renamed": (2,),
     "priced": (1,),
@@ -69,7 +70,7 @@ CHOSEN: Mapping[str, tuple[int, ...]] = {
 }
 """The levels that make up a column, by the rule. The untrained model solves no task of the other columns."""
 COLUMNS: Mapping[str, Column] = {name: replace(CANDIDATES[name], levels=levels) for name, levels in CHOSEN.items()}
-"""Columns by name: other names, priced calls, chains, apps, tools that fail, two tools, tools to be left alone."""
+"""The columns that are left, by name."""
 
 
 def columns_of(names: Iterable[str]) -> tuple[Column, ...]:

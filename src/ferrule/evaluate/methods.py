@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
 from ferrule.core.arrays import by_name, nearest
@@ -41,11 +42,13 @@ def _shown(world: World, tasks: int, levels: Sequence[int], seed: int, *, budget
     def enough(policy: Any, lap: int) -> list[Row]:
         rows: list[Row] = []
         learned = 0
-        while learned < budget and len(rows) < _MOST_ROWS:
-            drawn = source(policy, len(rows) // (15 * tasks))
+        for part in count():
+            drawn = source(policy, part)
             block = drawn.items if isinstance(drawn, Drawn) else drawn
             rows += block
             learned += sum(turn >= 0 for row in block for turn in row.turn)
+            if not block or learned >= budget or len(rows) >= _MOST_ROWS:
+                break
         return rows
 
     return sft(enough, gradient_accumulation_steps=1, per_device_train_batch_size=tasks, **settings)
